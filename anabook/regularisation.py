@@ -1,0 +1,219 @@
+"""Regularisations: what a quantiser becomes, on average, when noise is subtracted from its input."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anabook._arrays import as_floats, elementwise, torch_of
+from anabook._validate import choice, generator
+from anabook.noise import Noise
+from anabook.quantisers import Quantiser
+
+TIES = ("higher", "lower")
+
+# Level probabilities are differences of numbers up to 1, each a few roundings wrong: closer than this is a tie.
+_TIE = 8 * np.finfo(np.float64).eps
+
+
+@dataclass(frozen=True)
+class Regularisation:
+    """The stochastic quantiser σ_ν(x) = σ(x − ν) and its expectation (paper, eq. (3) and Proposition 1).
+
+    The noise is subtracted. With levels q_k, thresholds θ_k, steps Δ_k, and a noise of distribution
+    function F and density f:
+
+    * expectation: E[σ(x − ν)] = q_0 + Σ_k Δ_k F(x − θ_k);
+    * derivative: Σ_k Δ_k f(x − θ_k);
+    * probabilities: P(level ≥ k) = F(x − θ_k).
+
+    A Dirac noise gives the shifted quantiser σ(x − α), with derivative 0 by convention.
+
+    Args:
+        quantiser: a `Quantiser`.
+        noise: a `Noise`, or any object with its methods `cdf`, `sf`, `pdf`, `icdf`, `sample`
+            and attributes `mean`, `is_dirac`.
+
+    Example:
+        >>> r = Regularisation(Quantiser.heaviside(), Noise("uniform", std=12 ** -0.5))
+        >>> r([-1.0, 0.0, 0.25, 1.0])
+        array([0.  , 0.5 , 0.75, 1.  ])
+    """
+
+    quantiser: Quantiser
+    noise: Noise
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.quantiser, Quantiser):
+            raise TypeError(f"quantiser must be a Quantiser, not {self.quantiser!r}.")
+        missing = [name for name in ("cdf", "sf", "pdf", "icdf", "sample", "mean", "is_dirac")
+                   if not hasattr(self.noise, name)]
+        if missing:
+            raise TypeError(f"noise must be a Noise, not {self.noise!r}: it has no {missing[0]!r}.")
+
+    def __call__(self, x: Any) -> Any:
+        """The expectation E[σ(x − ν)].
+
+        Computed as a level plus tails, so it equals the level exactly wherever the noise is out of reach.
+
+        Args:
+            x: a number, an array or a tensor of floats, of any shape; the same kind comes back
+                (so for all methods of this class).
+        """
+        if self.noise.is_dirac:
+            return self._shifted(x)
+        return elementwise(self._expectation, x)
+
+    def residual(self, x: Any) -> Any:
+        """E[σ(x − ν)] − σ(x − α): how far the average is from the shifted quantiser.
+
+        A sum of tails without cancellation, so it stays accurate down to the smallest doubles.
+        """
+        return elementwise(lambda v: self._anchored(v)[1], x)
+
+    def derivative(self, x: Any) -> Any:
+        """d/dx E[σ(x − ν)] = Σ_k Δ_k f(x − θ_k) (unit: levels per unit of x); 0 for a Dirac noise."""
+        def slope(v: np.ndarray) -> np.ndarray:
+            total = np.where(np.isnan(v), v, 0.0)
+            if not self.noise.is_dirac:
+                for step, threshold in self._jumps():
+                    total = total + step * self.noise.pdf(v - threshold)
+            return total
+
+        return elementwise(slope, x)
+
+    def probabilities(self, x: Any) -> Any:
+        """P(σ(x − ν) = q_k) for each level.
+
+        Returns:
+            x's shape with a last axis of length K, in level order; the entries sum to 1.
+        """
+        return elementwise(self._probabilities, x)
+
+    def mode(self, x: Any, ties: str = "higher") -> Any:
+        """The most probable level.
+
+        Args:
+            x: where.
+            ties: which level to take where several are most probable, "higher" or "lower".
+                The higher one agrees with bins that are closed on the left.
+        """
+        choice(ties, TIES, "ties")
+        if self.noise.is_dirac:
+            return self._shifted(x)
+
+        def most_probable(v: np.ndarray) -> np.ndarray:
+            best = self._is_most_probable(v)
+            if ties == "higher":
+                index = self.quantiser.n_levels - 1 - np.argmax(best[..., ::-1], axis=-1)
+            else:
+                index = np.argmax(best, axis=-1)
+            return np.where(np.isnan(v), v, self.quantiser.levels[index])
+
+        return elementwise(most_probable, x)
+
+    def is_tie(self, x: Any) -> Any:
+        """Whether more than one level is most probable at x (within a few roundings).
+
+        Returns:
+            A boolean array of x's shape.
+        """
+        return (self._is_most_probable(as_floats(x).astype(np.float64)).sum(axis=-1) > 1)[()]
+
+    def sample(self, x: Any, rng: np.random.Generator | int) -> Any:
+        """One draw of σ(x − ν) for each element, with independent noise.
+
+        Args:
+            x: where.
+            rng: a NumPy generator, or an integer seed.
+        """
+        rng = generator(rng)
+        return elementwise(lambda v: self.quantiser(v - self.noise.sample(v.shape, rng)), x)
+
+    def inverse(self, y: Any) -> Any:
+        """The generalised inverse inf{x : E[σ(x − ν)] ≥ y}.
+
+        Bounded noise makes the expectation flat in places, where no ordinary inverse exists.
+        For y ≤ q_0 every x qualifies and the answer is −inf. For y > q_{K−1} none does and it is +inf.
+        At y = q_{K−1} it is where the expectation reaches the top level: +inf for unbounded noise.
+
+        Args:
+            y: values, of any shape.
+        """
+        return elementwise(self._inverse, y, "y")
+
+    def _shifted(self, x: Any) -> Any:
+        """σ(x − α), compared in x's own float type."""
+        return self.quantiser((as_floats(x) if torch_of(x) is None else x) - self.noise.mean)
+
+    def _jumps(self) -> list[tuple[float, float]]:
+        return list(zip(self.quantiser.steps.tolist(), self.quantiser.thresholds.tolist()))
+
+    def _anchored(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """σ(v − α) and the expectation's distance from it, the latter by tails alone."""
+        shifted = v - self.noise.mean
+        residual = np.where(np.isnan(v), v, 0.0)
+        if not self.noise.is_dirac:
+            for step, threshold in self._jumps():
+                above = shifted >= threshold
+                t = v - threshold
+                residual = residual + step * np.where(above, -self.noise.sf(t), self.noise.cdf(t))
+        return self.quantiser(shifted), residual
+
+    def _expectation(self, v: np.ndarray) -> np.ndarray:
+        level, residual = self._anchored(v)
+        return level + residual
+
+    def _probabilities(self, v: np.ndarray) -> np.ndarray:
+        if self.noise.is_dirac:
+            level = self.quantiser(v - self.noise.mean)[..., np.newaxis]
+            return np.where(np.isnan(level), level, level == self.quantiser.levels)
+        t = v[..., np.newaxis] - self.quantiser.thresholds
+        up, down = self.noise.cdf(t), self.noise.sf(t)  # P(level ≥ k) and P(level < k)
+        one, none = np.ones_like(v)[..., np.newaxis], np.zeros_like(v)[..., np.newaxis]
+        up = np.concatenate([one, up, none], axis=-1)
+        down = np.concatenate([none, down, one], axis=-1)
+        # Both differences are the same number; take the one between the smaller terms.
+        lower_tail = up[..., :-1] <= 0.5
+        p = np.where(lower_tail, up[..., :-1] - up[..., 1:], down[..., 1:] - down[..., :-1])
+        return np.where(np.isnan(v)[..., np.newaxis], math.nan, np.maximum(p, 0.0))
+
+    def _is_most_probable(self, v: np.ndarray) -> np.ndarray:
+        p = self._probabilities(v)
+        return p >= p.max(axis=-1, keepdims=True) - _TIE
+
+    def _inverse(self, y: np.ndarray) -> np.ndarray:
+        levels, thresholds = self.quantiser.levels, self.quantiser.thresholds
+        result = np.where(y > levels[-1], math.inf, -math.inf)
+        result = np.where(np.isnan(y), y, result)
+        inside = (y > levels[0]) & (y <= levels[-1])
+        if not inside.any():
+            return result
+        target = y[inside]
+        if self.noise.is_dirac:
+            index = np.searchsorted(levels, target, side="left")
+            result[inside] = thresholds[index - 1] + self.noise.mean
+            return result
+        # q_0 + R·F(x − θ_last) ≤ E[σ(x − ν)] ≤ q_0 + R·F(x − θ_first), with R the range, brackets the answer.
+        quantile = self.noise.icdf((target - levels[0]) / (levels[-1] - levels[0]))
+        low, high = quantile + thresholds[0], quantile + thresholds[-1]
+        if self.quantiser.n_levels > 2:
+            low, high = self._bisect(target, low, high)
+        result[inside] = high
+        return result
+
+    def _bisect(self, target: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shrink [low, high] to neighbouring doubles around the first x that reaches the target."""
+        low = np.nextafter(low, -math.inf)
+        while True:
+            with np.errstate(invalid="ignore"):
+                middle = low / 2 + high / 2
+            active = (low < middle) & (middle < high) & np.isfinite(middle)
+            if not active.any():
+                return low, high
+            reached = self._expectation(np.where(active, middle, 0.0)) >= target
+            high = np.where(active & reached, middle, high)
+            low = np.where(active & ~reached, middle, low)
