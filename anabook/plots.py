@@ -1,0 +1,131 @@
+"""Pictures: one style for the whole book, and the few drawings that chapters share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from anabook._validate import integer, real
+from anabook.noise import Noise
+from anabook.quantisers import Quantiser
+from anabook.regularisation import Regularisation
+
+COLOURS: dict[str, str] = {
+    "uniform": "#0072b2",
+    "triangular": "#d55e00",
+    "normal": "#00795c",
+    "logistic": "#a3457f",
+    "quantiser": "#222222",
+    "grey": "#6e6e6e",
+}
+"""A colour for each noise family and for the quantiser (dark shades of Okabe and Ito's colour-blind-safe set)."""
+
+DASHES: dict[str, Any] = {
+    "uniform": "-",
+    "triangular": (0, (6, 2)),
+    "normal": (0, (1.5, 1.5)),
+    "logistic": (0, (6, 2, 1.5, 2)),
+    "quantiser": "-",
+}
+"""A line style for each noise family, so that no picture depends on colour."""
+
+CYCLE = ["#0072b2", "#d55e00", "#00795c", "#a3457f", "#7a6000", "#3d85b8", "#222222"]
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults to the book's style: white ground, quiet axes, readable on a phone."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.6),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "savefig.facecolor": "white",
+            "font.size": 11,
+            "axes.titlesize": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#e4e4e4",
+            "grid.linewidth": 0.8,
+            "lines.linewidth": 2.0,
+            "legend.frameon": False,
+            "axes.prop_cycle": plt.cycler(color=CYCLE),
+        }
+    )
+
+
+def line_of(family: str) -> dict[str, Any]:
+    """Colour and dashes of a noise family, as keyword arguments of `Axes.plot`."""
+    return {"color": COLOURS[family], "linestyle": DASHES[family]}
+
+
+def staircase(quantiser: Quantiser, x: Any, ax: Any = None, **line: Any) -> Any:
+    """Draw a quantiser over the range of `x` as it is: flat treads, open and closed ends, no false risers.
+
+    Args:
+        quantiser: what to draw.
+        x: positions; only the smallest and largest matter.
+        ax: matplotlib axes; the current ones by default.
+        **line: passed on to `Axes.plot`.
+
+    Returns:
+        The axes.
+    """
+    ax = plt.gca() if ax is None else ax
+    line = {"color": COLOURS["quantiser"], **line}
+    label = line.pop("label", None)
+    low, high = float(np.min(x)), float(np.max(x))
+    for (left, right), level in zip(quantiser.bins, quantiser.levels):
+        if right <= low or left > high:
+            continue
+        ax.plot([max(left, low), min(right, high)], [level, level], label=label, solid_capstyle="butt", **line)
+        label = None
+    inside = (quantiser.thresholds >= low) & (quantiser.thresholds <= high)
+    if inside.sum() <= 12:
+        marker = {"linestyle": "none", "marker": "o", "markersize": 5, "color": line["color"], "zorder": 3}
+        ax.plot(quantiser.thresholds[inside], quantiser.levels[1:][inside], **marker)
+        ax.plot(quantiser.thresholds[inside], quantiser.levels[:-1][inside], markerfacecolor="white", **marker)
+    return ax
+
+
+def regularisations(
+    quantiser: Quantiser, noises: Iterable[Noise], x: Any, axes: Any = None, derivative: bool = True
+) -> Any:
+    """Draw a quantiser with its regularisations by several noises and, beside it, their derivatives.
+
+    Args:
+        quantiser: the stair function.
+        noises: one curve each; families are told apart by colour and dashes.
+        x: positions of shape (n,).
+        axes: two axes (one without `derivative`); a new figure by default.
+        derivative: whether to draw the derivatives.
+
+    Returns:
+        The axes.
+    """
+    if axes is None:
+        _, axes = plt.subplots(1, 1 + derivative, figsize=(8.4, 3.4) if derivative else None, squeeze=False)
+        axes = axes[0]
+    axes = np.atleast_1d(axes)
+    staircase(quantiser, x, axes[0], linewidth=1.2, label="quantiser")
+    for noise in noises:
+        regularisation = Regularisation(quantiser, noise)
+        axes[0].plot(x, regularisation(x), label=noise.family, **line_of(noise.family))
+        if derivative:
+            axes[1].plot(x, regularisation.derivative(x), label=noise.family, **line_of(noise.family))
+    axes[0].set(xlabel="$x$", ylabel="expectation")
+    axes[0].legend()
+    if derivative:
+        axes[1].set(xlabel="$x$", ylabel="derivative")
+    return axes
+
+
+def grid(low: float, high: float, n: int = 801) -> np.ndarray:
+    """`n` evenly spaced positions from `low` to `high`, both included."""
+    low = real(low, "low")
+    return np.linspace(low, real(high, "high", above=low), integer(n, "n", minimum=2))
