@@ -17,6 +17,7 @@ from anabook._validate import choice, generator, real
 NUMPY_OPS = SimpleNamespace(
     abs=np.abs,
     clip=np.clip,
+    eps=lambda t: np.finfo(t.dtype).eps,
     exp=np.exp,
     expit=special.expit,
     full_like=np.full_like,
@@ -45,7 +46,7 @@ class Family:
     Attributes:
         name: the family's name.
         half_width: half the length of the support, in standard deviations; inf if unbounded.
-        pdf: t ↦ f0(t).
+        pdf: t ↦ f0(t), right-continuous where it jumps.
         cdf: t ↦ F0(t). The upper tail is T0(t) = F0(−t), by symmetry and without cancellation.
         icdf_lower: u ↦ Q0(u), accurate for u ≤ 1/2. The upper half is −Q0(1 − u).
     """
@@ -71,7 +72,12 @@ class Family:
 
 
 def _uniform_pdf(t: Any, ops: Any) -> Any:
-    return ops.where(ops.abs(t) < _SQRT3, ops.full_like(t, 1 / (2 * _SQRT3)), 0.0)
+    # Right-continuous, as the bins are. The slack covers the roundings of (x − θ − α)/β, up to those of
+    # 8-bit quantisers, so that the densities of two thresholds whose supports touch meet exactly:
+    # neither twice the height there nor a gap.
+    slack = 1024 * _SQRT3 * ops.eps(t)
+    inside = (t >= -_SQRT3 - slack) & (t < _SQRT3 - slack)
+    return ops.where(inside, ops.full_like(t, 1 / (2 * _SQRT3)), 0.0)
 
 
 def _uniform_cdf(t: Any, ops: Any) -> Any:
