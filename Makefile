@@ -1,0 +1,90 @@
+# One command each; every target first sets up what it needs, and does nothing twice.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+HTML := _build/html
+
+NOTEBOOKS := $(wildcard book/*.ipynb)
+PAGES := $(NOTEBOOKS) $(wildcard book/*.md) book/references.bib
+PACKAGE := $(shell find anabook -name '*.py' 2>/dev/null)
+STATIC := $(wildcard book/_static/*)
+CONFIGURATION := _config.yml _toc.yml $(wildcard book/_ext/*.py) requirements.txt
+
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+WORKERS ?= 2
+
+.PHONY: help setup site test test-unit test-notebooks test-site test-browser notebooks clean
+
+help: ## show this list
+	@echo 'anabook: the book and the package. Targets:'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@echo
+	@echo 'PYTHON=/path/to/python3.11 chooses the interpreter that .venv is made of;'
+	@echo 'ANABOOK_REPOSITORY=https://… make site shows the repository and launch buttons.'
+
+setup: .venv/.stamp ## make .venv with the exact versions of requirements.txt and the package
+
+.venv/.stamp: requirements.txt pyproject.toml
+	@[ -n '$(PYTHON)' ] || { echo 'setup: no python3 found; install Python 3.11 or later, or say PYTHON=/path/to/python make …' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if sys.version_info >= (3, 11) else "setup: $(PYTHON) is Python " + v + "; the book needs 3.11 or later: say PYTHON=/path/to/python3.11 make …")'
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { echo 'setup: $(PYTHON) comes without venv; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@if [ ! -x $(BIN)/python ]; then echo 'setup: making .venv with $(PYTHON)'; '$(PYTHON)' -m venv .venv; fi
+	@echo 'setup: installing the versions of requirements.txt (a few minutes and about 6 GB the first time, nearly all of it torch)'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	@echo 'setup: installing the package'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+	@echo 'setup: done'
+
+site: _build/.site ## build the book into _build/html
+	@echo 'site: $(HTML)/index.html is up to date; to read it: $(BIN)/python -m http.server -d $(HTML) 8000'
+
+# Settings, table of contents and extensions show on every page, so a change of these starts afresh.
+_build/.configuration: $(CONFIGURATION) .venv/.stamp
+	@rm -rf _build/html _build/.doctrees _build/.site
+	@mkdir -p _build
+	@touch $@
+
+# A build with warnings fails, and forgets what it has read: the next one must not pass because it looks at less.
+_build/.site: $(PAGES) $(PACKAGE) $(STATIC) _build/.configuration
+	@echo 'site: building the pages'
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build/.doctrees; echo 'site: FAILED, see the warnings above' >&2; exit 1; }
+	@touch $@
+
+test: .venv/.stamp ## unit tests, stored outputs, the site without warnings, every page in a browser
+	@mkdir -p _build/test
+	@summary=; failed=0; \
+	for stage in unit notebooks site browser; do \
+		echo; echo "test: $$stage"; start=$$SECONDS; \
+		if $(MAKE) --no-print-directory test-$$stage 2>&1 | tee _build/test/$$stage.log; then verdict=passed; else verdict=FAILED; failed=1; fi; \
+		last=$$(grep -v '^make' _build/test/$$stage.log | tail -n 1); \
+		summary+=$$(printf 'test: %-9s %s in %d s · %s' "$$stage" "$$verdict" $$((SECONDS - start)) "$$last")$$'\n'; \
+	done; \
+	echo; printf '%s' "$$summary"; \
+	grep -h '^SKIPPED' _build/test/browser.log || true; \
+	if [ $$failed = 0 ]; then echo 'test: all stages passed'; else echo 'test: FAILED' >&2; exit 1; fi
+
+test-unit: .venv/.stamp
+	@$(PYTEST) -q -rs -n $(WORKERS) --dist loadfile --ignore=tests/browser tests
+
+test-notebooks: .venv/.stamp
+	@$(PYTEST) -q -n $(WORKERS) --dist loadfile --nbval --nbval-current-env $(NOTEBOOKS)
+
+# Afresh, because a page that has not changed can still refer to something that is gone.
+test-site:
+	@rm -rf _build/.doctrees _build/.site
+	@$(MAKE) --no-print-directory site
+
+test-browser: _build/.site
+	@$(PYTEST) -q -rs tests/browser
+
+notebooks: .venv/.stamp ## execute every chapter in place
+	@$(BIN)/python tools/notebooks.py
+
+clean: ## remove the built site and caches; .venv and downloaded data stay
+	rm -rf _build build anabook.egg-info .pytest_cache .hypothesis
+	find anabook book tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

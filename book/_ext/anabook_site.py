@@ -1,0 +1,99 @@
+"""What the site needs beyond Jupyter Book's settings: no third-party script, a small local MathJax, optional addresses.
+
+* Jupyter Book always loads sphinx-thebe, which points every page at a CDN and emits its script twice. The book has no live
+  kernels, so its handlers are disconnected.
+* MathJax is copied from the sphinx-mathjax-offline package, reduced to what the pages load (2.7 of 24 MB).
+* ANABOOK_REPOSITORY and ANABOOK_BRANCH set the address of the repository; without it no page links to one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ConfigError
+
+MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y/assistive-mml.js", "ui")
+PROVIDERS = ("github", "gitlab", "bitbucket")
+
+
+def drop_extension(app: Sphinx, name: str, files: tuple[str, ...]) -> None:
+    """Undo what the loaded Sphinx extension ``name`` has registered: its event handlers and its ``files``."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [each for each in listeners if each.handler.__module__.split(".")[0] != name]
+    for registered in (app.registry.css_files, app.registry.js_files):
+        registered[:] = [entry for entry in registered if entry[0] not in files]
+
+
+def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+    """Put the parts of MathJax that the pages load under ``_static/mathjax``."""
+    if exception is not None or app.builder.format != "html":
+        return
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the package sphinx-mathjax-offline is not installed: run `make setup`")
+    source = Path(spec.origin).parent / "static" / "mathjax"
+    target = Path(app.outdir) / "_static" / "mathjax"
+    for part in MATHJAX_PARTS:
+        if (source / part).is_dir():
+            shutil.copytree(source / part, target / part, dirs_exist_ok=True)
+        else:
+            (target / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / part, target / part)
+
+
+def set_repository(app: Sphinx, config: Config) -> None:
+    """Show repository and launch buttons when, and only when, an address is given in the environment."""
+    url = os.environ.get("ANABOOK_REPOSITORY", "").strip().rstrip("/").removesuffix(".git")
+    if not url:
+        return
+    match = re.fullmatch(r"https://([^/\s]+)/(?:[^/\s]+/)+[^/\s]+", url)
+    provider = next((name for name in PROVIDERS if match and name in match[1].lower()), None)
+    if match is None or provider is None:
+        raise ConfigError(
+            f"ANABOOK_REPOSITORY is {url!r}; expected https://HOST/OWNER/NAME on a {', '.join(PROVIDERS)} host"
+        )
+    options = config.html_theme_options
+    options["repository_url"] = url
+    options["repository_branch"] = os.environ.get("ANABOOK_BRANCH", "").strip() or "main"
+    options["repository_provider"] = provider
+    options["use_repository_button"] = options["use_issues_button"] = True
+    buttons = {"notebook_interface": "jupyterlab"}
+    if provider in ("github", "gitlab"):
+        buttons["binderhub_url"] = "https://mybinder.org"
+    if provider == "github":
+        buttons["colab_url"] = "https://colab.research.google.com"
+    options["launch_buttons"] = buttons
+
+
+def clean_page(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Emit every script and style sheet of a page once."""
+    for kind in ("script_files", "css_files"):
+        seen: set[str] = set()
+        unique = []
+        for entry in context.get(kind, []):
+            name = getattr(entry, "filename", None) or ""
+            if name and str(name) in seen:
+                continue
+            seen.add(str(name))
+            unique.append(entry)
+        context[kind] = unique
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect the handlers above."""
+    drop_extension(app, "sphinx_thebe", ("sphinx-thebe.css",))
+    app.config.mathjax_path = "mathjax/tex-chtml.js"
+    app.connect("config-inited", set_repository, priority=400)
+    app.connect("html-page-context", clean_page, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

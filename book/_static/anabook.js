@@ -1,0 +1,46 @@
+/* Boxes that scroll sideways (formulas, tables, outputs) can be reached with the keyboard: a tab stop and a name,
+   only while there is something to scroll. */
+(() => {
+  "use strict";
+  const boxes = [
+    ["div.math", "Formula"],
+    ["mjx-container[display='true']", "Formula"],
+    [".pst-scrollable-table-container", "Table"],
+    [".cell_output .output", "Output"],
+    ["div.highlight pre", "Code"],
+    ["figure", "Figure"],
+  ];
+
+  function mark(element, name) {
+    const scrolls = element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX !== "visible";
+    if (scrolls) {
+      element.tabIndex = 0;
+      if (!element.hasAttribute("role")) element.setAttribute("role", "group");
+      if (!element.hasAttribute("aria-label")) element.setAttribute("aria-label", `${name}, scrolls sideways`);
+      element.dataset.scrolls = "";
+    } else if (element.dataset.scrolls !== undefined) {
+      element.removeAttribute("tabindex");
+      delete element.dataset.scrolls;
+    }
+  }
+
+  function markAll() {
+    for (const [selector, name] of boxes) {
+      for (const element of document.querySelectorAll(`article ${selector}`)) mark(element, name);
+    }
+  }
+
+  let pending;
+  function later() {
+    clearTimeout(pending);
+    pending = setTimeout(markAll, 100);
+  }
+
+  window.addEventListener("load", () => {
+    markAll();
+    window.MathJax?.startup?.promise?.then(markAll);
+  });
+  window.addEventListener("resize", later);
+  document.addEventListener("toggle", later, true);
+  document.addEventListener("click", later);
+})();
