@@ -49,6 +49,15 @@ def as_floats(x: object, what: str = "x") -> np.ndarray:
     return array
 
 
+def to_float64(x: Any, what: str = "x") -> np.ndarray:
+    """`x` as a float64 NumPy array, tensors included (detached and copied to the CPU)."""
+    torch = torch_of(x)
+    if torch is None:
+        return as_floats(x, what).astype(np.float64, copy=False)
+    check_tensor(x)
+    return x.detach().to(device="cpu", dtype=torch.float64).numpy()
+
+
 def elementwise(function: Callable[[np.ndarray], np.ndarray], x: Any, what: str = "x") -> Any:
     """Apply a float64 function of NumPy arrays to `x` and give back `x`'s kind and float type.
 
@@ -56,10 +65,7 @@ def elementwise(function: Callable[[np.ndarray], np.ndarray], x: Any, what: str 
     is theory, and gradients belong to `anabook.training`.
     """
     torch = torch_of(x)
+    values = np.asarray(function(to_float64(x, what)))
     if torch is not None:
-        check_tensor(x)
-        values = function(x.detach().to(device="cpu", dtype=torch.float64).numpy())
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device=x.device, dtype=x.dtype)
-    array = as_floats(x, what)
-    values = np.asarray(function(array.astype(np.float64, copy=False)))
-    return values.astype(array.dtype, copy=False)[()]
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device=x.device, dtype=x.dtype).reshape(values.shape)
+    return values.astype(as_floats(x, what).dtype, copy=False)[()]

@@ -114,7 +114,7 @@ def _normal_icdf(u: Any, ops: Any) -> Any:
 
 
 def _logistic_pdf(t: Any, ops: Any) -> Any:
-    return _RATE * ops.expit(_RATE * t) * ops.expit(-_RATE * t)
+    return _RATE * (ops.expit(_RATE * t) * ops.expit(-_RATE * t))
 
 
 def _logistic_cdf(t: Any, ops: Any) -> Any:

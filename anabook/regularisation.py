@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from anabook._arrays import as_floats, elementwise, torch_of
+from anabook._arrays import as_floats, elementwise, to_float64, torch_of
 from anabook._validate import choice, generator
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
@@ -121,7 +121,7 @@ class Regularisation:
         Returns:
             A boolean array of x's shape.
         """
-        return (self._is_most_probable(as_floats(x).astype(np.float64)).sum(axis=-1) > 1)[()]
+        return (self._is_most_probable(to_float64(x)).sum(axis=-1) > 1)[()]
 
     def sample(self, x: Any, rng: np.random.Generator | int) -> Any:
         """One draw of σ(x − ν) for each element, with independent noise.
