@@ -1,0 +1,77 @@
+"""Pictures show what the package computes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import anabook as ab
+from anabook import plots
+from anabook.noise import FAMILIES
+
+
+@pytest.fixture(autouse=True)
+def fresh_figures():
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+def test_every_family_has_its_own_colour_and_dashes():
+    assert set(FAMILIES) <= set(plots.COLOURS) and set(FAMILIES) <= set(plots.DASHES)
+    assert len({plots.COLOURS[f] for f in FAMILIES}) == len({str(plots.DASHES[f]) for f in FAMILIES}) == len(FAMILIES)
+
+
+def contrast_with_white(colour):
+    channels = np.array(plt.matplotlib.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return 1.05 / (0.05 + linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("name", plots.COLOURS)
+def test_colours_stand_out_from_the_white_ground(name):
+    assert contrast_with_white(plots.COLOURS[name]) >= 3  # WCAG 2.1, non-text contrast
+
+
+def test_staircase_draws_each_tread_at_its_level_and_marks_the_closed_ends():
+    q = ab.Quantiser([-1, 0, 2], [-0.5, 0.25])
+    ax = plots.staircase(q, [-2.0, 2.0], label="σ")
+    treads, closed, opened = ax.lines[:3], ax.lines[3], ax.lines[4]
+    assert [line.get_ydata()[0] for line in treads] == q.levels.tolist()
+    assert [tuple(line.get_xdata()) for line in treads] == [(-2, -0.5), (-0.5, 0.25), (0.25, 2)]
+    assert closed.get_ydata().tolist() == [0, 2] and opened.get_ydata().tolist() == [-1, 0]
+    assert [line.get_label() for line in treads].count("σ") == 1
+
+
+def test_staircase_leaves_out_treads_and_marks_beyond_the_range():
+    ax = plots.staircase(ab.Quantiser.linear(4), [-0.5, 0.5])
+    assert len(ax.lines) == 4
+    assert ax.lines[2].get_xdata().tolist() == [0.0]
+
+
+def test_regularisation_curves_are_the_values_of_the_package():
+    x, q = plots.grid(-1.5, 1.5, 101), ab.Quantiser.ternary()
+    noises = [ab.Noise.covering(family, 0.5) for family in FAMILIES]
+    left, right = plots.regularisations(q, noises, x)
+    for noise in noises:
+        r = ab.Regularisation(q, noise)
+        (value,) = [line for line in left.lines if line.get_label() == noise.family]
+        (slope,) = [line for line in right.lines if line.get_label() == noise.family]
+        assert np.array_equal(value.get_ydata(), r(x)) and np.array_equal(slope.get_ydata(), r.derivative(x))
+
+
+def test_the_style_gives_a_white_ground():
+    plots.use_style()
+    assert plt.rcParams["figure.facecolor"] == plt.rcParams["savefig.facecolor"] == "white"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ((1.0, 0.0), ValueError, "high must be finite and greater than 1, not 0.0"),
+        ((0.0, 1.0, 1), ValueError, "n must be an integer at least 2, not 1"),
+        (("a", 1.0), TypeError, "low must be a real number, not 'a'"),
+    ],
+)
+def test_a_bad_grid_gets_one_sentence(arguments, error, says):
+    with pytest.raises(error, match=says):
+        plots.grid(*arguments)
