@@ -12,6 +12,7 @@ from anabook._validate import integer, real
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
+from anabook.schedules import Schedule
 
 COLOURS: dict[str, str] = {
     "uniform": "#0072b2",
@@ -129,3 +130,30 @@ def grid(low: float, high: float, n: int = 801) -> np.ndarray:
     """`n` evenly spaced positions from `low` to `high`, both included."""
     low = real(low, "low")
     return np.linspace(low, real(high, "high", above=low), integer(n, "n", minimum=2))
+
+
+def schedule(schedule: Schedule, times: Any = None, axes: Any = None) -> Any:
+    """Draw every layer's mean and standard deviation against time, layers told apart by colour and by dashes.
+
+    Args:
+        schedule: what to draw.
+        times: increasing times of shape (n,); by default from a little before the first interval to a little after
+            the last one. A schedule made from a callable needs them.
+        axes: two axes, for the means and for the standard deviations; a new figure by default.
+
+    Returns:
+        The two axes.
+    """
+    if times is None:
+        first, last = min(start for start, _ in schedule.intervals), max(end for _, end in schedule.intervals)
+        times = np.linspace(first - 0.03 * (last - first), last + 0.03 * (last - first), 601)
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(8.4, 3.4))
+    styles = [DASHES[family] for family in ("uniform", "triangular", "normal", "logistic")]
+    for ax, values, name in zip(axes, schedule.values(times), (r"mean $\alpha$", r"standard deviation $\beta$")):
+        for layer, curve in enumerate(values.T):
+            line = {"color": CYCLE[layer % len(CYCLE)], "linestyle": styles[layer % len(styles)]}
+            ax.plot(times, curve, label=f"layer {layer}", **line)
+        ax.set(xlabel="time $t$", ylabel=name)
+    axes[1].legend(fontsize="small")
+    return axes
