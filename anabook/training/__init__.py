@@ -1,0 +1,39 @@
+"""Training quantised networks with additive noise annealing. This package, unlike the rest of anabook, needs torch."""
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "anabook.training needs torch: pip install 'anabook[training]' (or pip install torch).", name="torch"
+    ) from None
+
+from anabook.training.convert import (
+    ACTIVATIONS,
+    Layer,
+    deploy,
+    initialise_near_thresholds,
+    layers,
+    quantise,
+    quantised_weights,
+    set_noise,
+)
+from anabook.training.loop import Epoch, Score, evaluate, fit
+from anabook.training.modules import Quantise
+
+__all__ = [
+    "ACTIVATIONS",
+    "Epoch",
+    "Layer",
+    "Quantise",
+    "Score",
+    "deploy",
+    "evaluate",
+    "fit",
+    "initialise_near_thresholds",
+    "layers",
+    "quantise",
+    "quantised_weights",
+    "set_noise",
+]

@@ -1,0 +1,370 @@
+"""From a float network to a quantised one, and on to the deployed one."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from anabook._validate import integer
+from anabook.quantisers import Quantiser
+from anabook.training.modules import Quantise
+
+ACTIVATIONS: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
+    nn.Hardtanh, nn.Tanh, nn.Hardsigmoid, nn.Sigmoid, nn.Hardswish, nn.Tanhshrink,
+)
+"""The activation modules that `quantise` swaps by default. PReLU (it has a weight of its own), Softmax and Identity
+are not among them."""
+
+_WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+class Layer(NamedTuple):
+    """The quantisers that share one schedule: a weight's, and those of the activations that follow it.
+
+    Attributes:
+        weight: of the layer's weight; None where the weight stays in float.
+        activations: in the order of the forward pass; empty where none follows, or all stay in float.
+    """
+
+    weight: Quantise | None
+    activations: tuple[Quantise, ...]
+
+
+@dataclass
+class _Group:
+    """Names of a weighted module and of the activations after it."""
+
+    weight: str
+    activations: list[str] = field(default_factory=list)
+
+
+def quantise(
+    net: nn.Module,
+    weights: Quantiser | None = None,
+    activations: Quantiser | None = None,
+    *,
+    noise: str = "uniform",
+    strategy: str = "mode",
+    keep: Iterable[str] = ("last",),
+    swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
+    example: Any = None,
+) -> nn.Module:
+    """A copy of a float network with stochastic quantisers on its weights and in place of its activations.
+
+    * The `weight` of every linear and (transposed) convolution layer gets a `Quantise` through
+      `torch.nn.utils.parametrize`; its present value becomes the latent weight, and a saved state dict is plain torch.
+      Biases, normalisation layers and parameters of other names stay in float.
+    * Every activation module of a type in `swap` is replaced by a `Quantise`; functions such as
+      `torch.nn.functional.relu` cannot be seen and are left alone.
+
+    Layers are numbered from 0 at the input: each weighted module opens a layer, the activations up to the next one
+    belong to it, and what comes before the first joins layer 0. Layers in which nothing is quantised get no number.
+    The order is that of registration, which is the order of the forward pass in a `Sequential`; for any other network
+    hand over an `example` input.
+
+    Args:
+        net: the float network; it is not changed.
+        weights: quantiser of the weights; None leaves them in float.
+        activations: quantiser of the features; None leaves the activations as they are.
+        noise, strategy: as for `Quantise`, which chooses the initial std too.
+        keep: names of modules to leave in float (as in `net.named_modules()`; a container stands for all inside), or
+            "first" and "last" for the first and last weighted module. An activation that follows a kept last module
+            stays as well: it shapes the network's output, not a feature.
+        swap: the activation types to replace.
+        example: an input (or a tuple of inputs) for one forward pass in evaluation mode, which finds the order.
+
+    Returns:
+        The quantised copy, each part in the training or evaluation mode of the original.
+
+    Raises:
+        ValueError: nothing to quantise, an unknown name in `keep`, an activation module used at several places, an
+            order of registration that cannot be that of the forward pass, a network quantised already.
+        TypeError: arguments of a wrong type.
+    """
+    _check_arguments(net, weights, activations, swap)
+    net = copy.deepcopy(net)
+    groups = _groups(net, swap, example, need_activations=activations is not None)
+    kept = _kept(net, groups, keep)
+    number = 0
+    for group in groups:
+        put = []
+        if weights is not None and group.weight not in kept:
+            put.append(_quantise_weight(net.get_submodule(group.weight), Quantise(weights, noise, strategy)))
+        for name in group.activations:
+            if activations is not None and name not in kept:
+                put.append(_swap(net, name, Quantise(activations, noise, strategy)))
+        for module in put:
+            module.layer = number
+        number += bool(put)
+    if number == 0:
+        raise ValueError(f"nothing is left to quantise: keep={tuple(_names(keep))!r} covers the whole network.")
+    return net
+
+
+def layers(net: nn.Module) -> list[Layer]:
+    """The quantised layers, in the order of their numbers.
+
+    Raises:
+        ValueError: a network that `quantise` did not make (a `Quantise` without a layer number, or none at all).
+    """
+    _check_module(net)
+    weights = {id(m) for _, _, m in _weight_quantisers(net)}
+    found: dict[int, tuple[list[Quantise], list[Quantise]]] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, Quantise):
+            if module.layer is None:
+                raise ValueError(f"the Quantise at {name!r} has no layer number: make the network with "
+                                 "training.quantise, or set its attribute `layer`.")
+            found.setdefault(module.layer, ([], []))[id(module) not in weights].append(module)
+    if not found:
+        raise ValueError(f"this {type(net).__name__} has no quantised layer: convert it with training.quantise first.")
+    for number, (weight, _) in found.items():
+        if len(weight) > 1:
+            raise ValueError(f"layer {number} has {len(weight)} quantised weights; each layer can have one.")
+    return [Layer(weight[0] if weight else None, tuple(activations)) for _, (weight, activations) in sorted(found.items())]
+
+
+def set_noise(net: nn.Module, schedule: Callable[[int, float], tuple[float, float]], t: float) -> None:
+    """Set the noise of every layer to what the schedule says for step t.
+
+    Args:
+        net: a network made by `quantise`.
+        schedule: a `Schedule`, or any (layer, t) ↦ (mean, std).
+        t: the step: the epoch's number in `fit`.
+
+    Raises:
+        ValueError: the schedule is for another number of layers.
+    """
+    quantised = layers(net)
+    check_schedule(schedule, len(quantised))
+    for number, layer in enumerate(quantised):
+        mean, std = schedule(number, t)
+        for module in (layer.weight, *layer.activations):
+            if module is not None:
+                module.set_noise(mean, std)
+
+
+def check_schedule(schedule: Any, n_layers: int) -> None:
+    """Refuse a schedule that cannot be called, or that is for another number of layers."""
+    if not callable(schedule):
+        raise TypeError(f"schedule must be a Schedule or a function (layer, t) -> (mean, std), not {schedule!r}.")
+    expected = getattr(schedule, "n_layers", n_layers)
+    if expected is not None and expected != n_layers:
+        raise ValueError(f"the schedule is for {expected} layers, but the network has {n_layers} quantised layers.")
+
+
+def initialise_near_thresholds(net: nn.Module, seed: int) -> None:
+    """Draw the latent weights anew, in place, each near a random threshold of its quantiser, where gradients are large.
+
+    w = θ + α + U(−1/√fan_in, 1/√fan_in) with θ uniform among the thresholds and α the noise's present mean: the start
+    of the paper's experiments. Kept layers and biases are left alone.
+
+    Args:
+        net: a network made by `quantise`.
+        seed: of the draws, which do not touch torch's global generator.
+    """
+    _check_module(net)
+    generator = torch.Generator().manual_seed(integer(seed, "seed", minimum=0))
+    found = _weight_quantisers(net)
+    if not found:
+        raise ValueError("no weight of this network is quantised: convert it with training.quantise first.")
+    with torch.no_grad():
+        for _, layer, quantiser in found:
+            latent = layer.parametrizations.weight.original
+            spread = 1 / math.sqrt(latent[0].numel())
+            thresholds = torch.tensor(quantiser.quantiser.thresholds)
+            which = torch.randint(len(thresholds), latent.shape, generator=generator)
+            offset = (2 * torch.rand(latent.shape, generator=generator, dtype=torch.float64) - 1) * spread
+            latent.copy_(thresholds[which] + quantiser.mean + offset)
+
+
+def quantised_weights(net: nn.Module) -> dict[str, Tensor]:
+    """The weights that the network uses once deployed: σ(latent weight), without noise, by parameter name."""
+    _check_module(net)
+    result = {}
+    for name, layer, quantiser in _weight_quantisers(net):
+        latent = layer.parametrizations.weight.original.detach()
+        result[f"{name}.weight" if name else "weight"] = _noiseless(quantiser)(latent)
+    return result
+
+
+def deploy(net: nn.Module) -> nn.Module:
+    """A noise-free copy in evaluation mode whose weights are plain tensors of quantised values.
+
+    The parametrisations are gone; each swapped activation stays a `Quantise` whose noise is removed for good, so the
+    copy computes what `net.eval()` computes, in either mode.
+    """
+    layers(net)
+    net = copy.deepcopy(net).eval()
+    for module in list(net.modules()):
+        if isinstance(module, Quantise):
+            module.set_noise(0.0, 0.0)
+    for _, layer, _ in _weight_quantisers(net):
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    return net
+
+
+def _noiseless(module: Quantise) -> Quantise:
+    return copy.deepcopy(module).eval()
+
+
+def _check_module(net: object) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module, not {net!r}.")
+
+
+def _check_arguments(net: Any, weights: Any, activations: Any, swap: Any) -> None:
+    _check_module(net)
+    for what, value in (("weights", weights), ("activations", activations)):
+        if value is not None and not isinstance(value, Quantiser):
+            raise TypeError(f"{what} must be a Quantiser or None, not {value!r}.")
+    if weights is None and activations is None:
+        raise ValueError("nothing to quantise: give a Quantiser as weights, activations or both.")
+    if not isinstance(swap, tuple) or not all(isinstance(t, type) and issubclass(t, nn.Module) for t in swap):
+        raise TypeError(f"swap must be a tuple of torch.nn.Module classes, not {swap!r}.")
+    if any(isinstance(module, Quantise) for module in net.modules()):
+        raise ValueError("the network has Quantise modules already: convert the float network instead.")
+
+
+def _weight_quantisers(net: nn.Module) -> list[tuple[str, nn.Module, Quantise]]:
+    """Each module with a quantised weight: its name, itself, the quantiser."""
+    found = []
+    for name, module in net.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            for step in module.parametrizations.weight:
+                if isinstance(step, Quantise):
+                    found.append((name, module, step))
+    return found
+
+
+def _groups(net: nn.Module, swap: tuple, example: Any, need_activations: bool) -> list[_Group]:
+    """The layers' modules, in the order of the forward pass."""
+    kinds = (*_WEIGHTED, *swap)
+    names = [name for name, module in net.named_modules() if isinstance(module, kinds)]
+    shared = _shared_activation(net, swap)
+    if shared:
+        raise ValueError(f"{shared[0]!r} and {shared[1]!r} are one activation module: give each layer its own.")
+    if example is not None:
+        names = _order_of_calls(net, names, swap, example)
+    groups: list[_Group] = []
+    early = []
+    for name in names:
+        if isinstance(net.get_submodule(name), _WEIGHTED):
+            groups.append(_Group(name, early))
+            early = []
+        elif groups:
+            groups[-1].activations.append(name)
+        else:
+            early.append(name)
+    if not groups:
+        raise ValueError(f"nothing to quantise: this {type(net).__name__} has no linear or convolution layer.")
+    if need_activations and not any(group.activations for group in groups):
+        raise ValueError(
+            f"this {type(net).__name__} has no activation module to swap (functions such as F.relu cannot be seen): "
+            "use modules such as torch.nn.ReLU, or pass activations=None."
+        )
+    if need_activations and example is None:
+        _check_registration(groups)
+    return groups
+
+
+def _check_registration(groups: list[_Group]) -> None:
+    """Refuse an order in which one layer has several activations and another, hidden, has none."""
+    several = [g.weight for g in groups if len(g.activations) > 1]
+    none = [g.weight for g in groups[:-1] if not g.activations]
+    if several and none:
+        raise ValueError(
+            f"in the order of registration {several[0]!r} is followed by several activations and {none[0]!r} by none: "
+            "hand over an example input, example=x, so that the order of the forward pass is known."
+        )
+
+
+def _shared_activation(net: nn.Module, swap: tuple) -> tuple[str, str] | None:
+    seen: dict[int, str] = {}
+    for name, module in net.named_modules(remove_duplicate=False):
+        if isinstance(module, swap):
+            if id(module) in seen:
+                return seen[id(module)], name
+            seen[id(module)] = name
+    return None
+
+
+def _order_of_calls(net: nn.Module, names: list[str], swap: tuple, example: Any) -> list[str]:
+    calls: list[str] = []
+    hooks = [net.get_submodule(name).register_forward_pre_hook(lambda _m, _x, name=name: calls.append(name))
+             for name in names]
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        net.eval()
+        with torch.no_grad():
+            net(*(example if isinstance(example, tuple) else (example,)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+    for name in names:
+        if name not in calls:
+            raise ValueError(f"the example never reaches {name!r}: remove the module, or name it in keep without an "
+                             "example.")
+        if calls.count(name) > 1 and isinstance(net.get_submodule(name), swap):
+            raise ValueError(f"{name!r} is called {calls.count(name)} times in one forward pass: give each layer its "
+                             "own activation module.")
+    return list(dict.fromkeys(calls))
+
+
+def _names(keep: Any) -> list[str]:
+    names = [keep] if isinstance(keep, str) else list(keep) if isinstance(keep, Iterable) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"keep must be a collection of module names, not {keep!r}.")
+    return names
+
+
+def _kept(net: nn.Module, groups: list[_Group], keep: Any) -> set[str]:
+    """The names of the modules, among those in `groups`, that stay in float."""
+    candidates = [name for group in groups for name in (group.weight, *group.activations)]
+    allowed = [name for name, _ in net.named_modules() if name]
+    ends = {"first": groups[0].weight, "last": groups[-1].weight}
+    kept = set()
+    for name in _names(keep):
+        if name in ends:
+            kept.add(ends[name])
+        elif name in allowed:
+            kept.update(c for c in candidates if c == name or c.startswith(f"{name}."))
+        else:
+            raise ValueError(_unknown(name, [*ends, *allowed]))
+    if groups[-1].weight in kept:
+        kept.update(groups[-1].activations)
+    return kept
+
+
+def _unknown(name: str, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(map(repr, allowed))}."
+    return f"keep names {name!r}, but the network has no such module.{hint}"
+
+
+def _quantise_weight(layer: nn.Module, module: Quantise) -> Quantise:
+    if isinstance(layer.weight, nn.parameter.UninitializedParameter):
+        raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
+    module.to(layer.weight.device).train(layer.training)
+    # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
+    parametrize.register_parametrization(layer, "weight", module, unsafe=True)
+    return module
+
+
+def _swap(net: nn.Module, name: str, module: Quantise) -> Quantise:
+    parent, _, child = name.rpartition(".")
+    old = net.get_submodule(name)
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    setattr(net.get_submodule(parent), child, module.to(device).train(old.training))
+    return module
