@@ -15,7 +15,7 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from anabook.noise import FAMILIES
+from anabook.noise import FAMILIES, NUMPY_OPS
 
 _INT64_SAFE = 2**62
 
@@ -126,16 +126,22 @@ class Backend:
     Attributes:
         quotient: integer arrays and a denominator ↦ their quotients.
         number: a Python, Fraction or mpmath number ↦ one of these numbers.
-        tail: family, t ≥ 0 ↦ T0(t), with full relative accuracy in the tail.
+        unbounded_tail: family, t ≥ 0 ↦ T0(t) of an unbounded family, with full relative accuracy.
         centre: family, t ↦ F0(t) − 1/2, with full relative accuracy near t = 0.
-        dtype: of arrays of these numbers.
     """
 
     quotient: Callable[[np.ndarray, int], np.ndarray]
     number: Callable[[Any], Any]
-    tail: Callable[[str, np.ndarray], np.ndarray]
+    unbounded_tail: Callable[[str, np.ndarray], np.ndarray]
     centre: Callable[[str, np.ndarray], np.ndarray]
-    dtype: type
+
+
+def edge_tail(family: str, depth: Any) -> Any:
+    """The tail beyond a point of a bounded support, `depth` half-widths (from 0 to 1) inside its edge.
+
+    Seen from the edge a tail keeps its digits; 1 − F0(t) near t = h0 has lost them.
+    """
+    return depth / 2 if family == "uniform" else depth * depth / 2
 
 
 def _double_quotient(numerators: np.ndarray, denominator: int) -> np.ndarray:
@@ -144,34 +150,37 @@ def _double_quotient(numerators: np.ndarray, denominator: int) -> np.ndarray:
     return np.frompyfunc(lambda v: int(v) / denominator, 1, 1)(numerators).astype(np.float64)
 
 
-def _double_centre(family: str, t: np.ndarray) -> np.ndarray:
-    law = FAMILIES[family]
-    # F0(t) − 1/2 by subtraction has lost all digits when |t| < 1e-16; the tangent has lost none.
-    from anabook.noise import NUMPY_OPS
-
-    return np.where(np.abs(t) < 1e-8, t * law.pdf(np.zeros_like(t), NUMPY_OPS), law.cdf(t, NUMPY_OPS) - 0.5)
-
-
 def _double_tail(family: str, t: np.ndarray) -> np.ndarray:
     return FAMILIES[family].sf(t)
 
 
-DOUBLE = Backend(_double_quotient, float, _double_tail, _double_centre, np.float64)
+def _double_centre(family: str, t: np.ndarray) -> np.ndarray:
+    law = FAMILIES[family]
+    # F0(t) − 1/2 by subtraction has lost all digits when |t| < 1e-16; the tangent has lost none.
+    return np.where(np.abs(t) < 1e-8, t * law.pdf(np.zeros_like(t), NUMPY_OPS), law.cdf(t, NUMPY_OPS) - 0.5)
+
+
+DOUBLE = Backend(_double_quotient, float, _double_tail, _double_centre)
 """IEEE doubles, with the laws of `anabook.noise`: fast, and good for tails down to 1e-308."""
 
-
-# The laws once more, since the constants √3 and √6 of `anabook.noise` are doubles: a margin of 1e-40 needs more digits.
-def _mp_tail(family: str, t: Any) -> Any:
-    if family == "uniform":
-        return max(mpmath.mpf(0), (1 - t / mpmath.sqrt(3)) / 2)
-    if family == "triangular":
-        return max(mpmath.mpf(0), 1 - t / mpmath.sqrt(6)) ** 2 / 2
-    if family == "normal":
-        return mpmath.erfc(t / mpmath.sqrt(2)) / 2
-    return 1 / (1 + mpmath.exp(mpmath.pi * t / mpmath.sqrt(3)))
+# mpmath's erfc gives up on arguments of astronomical size. There the leading term of Mills' ratio has a relative error
+# below 1e-100; farther out a tail is smaller than exp(-10^1000), less than anything it is ever compared with.
+_MILLS_BEYOND = mpmath.mpf("1e50")
+_NOTHING_BEYOND = mpmath.mpf("1e1000")
 
 
-def _mp_centre(family: str, t: Any) -> Any:
+# The laws once more, since the constants of `anabook.noise` are doubles and a comparison with 1e-200 needs more digits.
+def _precise_tail(family: str, t: Any) -> Any:
+    if t > _NOTHING_BEYOND:
+        return mpmath.mpf(0)
+    if family == "logistic":
+        return 1 / (1 + mpmath.exp(mpmath.pi * t / mpmath.sqrt(3)))
+    if t > _MILLS_BEYOND:
+        return mpmath.exp(-t * t / 2) / (t * mpmath.sqrt(2 * mpmath.pi))
+    return mpmath.erfc(t / mpmath.sqrt(2)) / 2
+
+
+def _precise_centre(family: str, t: Any) -> Any:
     if family == "uniform":
         return max(-1, min(1, t / mpmath.sqrt(3))) / mpmath.mpf(2)
     if family == "triangular":
@@ -182,17 +191,14 @@ def _mp_centre(family: str, t: Any) -> Any:
     return mpmath.tanh(mpmath.pi * t / (2 * mpmath.sqrt(3))) / 2
 
 
-def _mp_number(value: Any) -> Any:
-    if isinstance(value, Fraction):
-        return mpmath.mpf(value.numerator) / value.denominator
-    return mpmath.mpf(value)
+def _precise_number(value: Any) -> Any:
+    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else mpmath.mpf(value)
 
 
 PRECISE = Backend(
     quotient=lambda v, d: np.frompyfunc(lambda n: mpmath.mpf(int(n)) / d, 1, 1)(v),
-    number=_mp_number,
-    tail=lambda family, t: np.frompyfunc(lambda v: _mp_tail(family, v), 1, 1)(t),
-    centre=lambda family, t: np.frompyfunc(lambda v: _mp_centre(family, v), 1, 1)(t),
-    dtype=object,
+    number=_precise_number,
+    unbounded_tail=lambda family, t: np.frompyfunc(lambda v: _precise_tail(family, v), 1, 1)(t),
+    centre=lambda family, t: np.frompyfunc(lambda v: _precise_centre(family, v), 1, 1)(t),
 )
 """mpmath numbers of the current working precision; their exponents are unbounded, so no tail underflows."""

@@ -9,20 +9,28 @@ estimated. A regularised value is an exact level plus a small signed residual, s
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import mpmath
 import numpy as np
 from scipy import special
 
 from anabook._validate import choice, generator, integer, real
-from anabook.convergence._exact import DOUBLE, PRECISE, Backend, Exact
+from anabook.convergence._exact import DOUBLE, PRECISE, Backend, Exact, edge_tail
 from anabook.noise import FAMILIES, Noise
 from anabook.quantisers import Quantiser
+
+__all__ = [
+    "FLOOR_TERNARY", "HEAVISIDE", "NAMES", "NETWORK_A", "TERNARY_ANALOGUE", "ZERO_MEAN", "THREE_LAYERS", "GENERIC",
+    "WEIGHT_ON_THRESHOLD", "Example", "Layer", "LayerNoise", "Limit", "Network", "Regularised", "Share", "Trace", "Witness", "chain",
+    "clopper_pearson", "hit_probability", "limit", "named", "noises_at", "random_ternary", "ternary_sum_counts", "wilson",
+    "witness", "worst_case", "wrong_share",
+]
 
 HEAVISIDE = Quantiser.heaviside()
 FLOOR_TERNARY = Quantiser(levels=[-1, 0, 1], thresholds=[0, 1])
@@ -195,8 +203,8 @@ class Network:
         Raises:
             ValueError: a layer without noise, a noise too many, a negative std.
         """
-        noises = _triples(noises, self.n_noisy)
-        weight_noises = noises if weight_noises is None else _triples(weight_noises, self.n_noisy)
+        noises = _layer_noises(noises, self.n_noisy)
+        weight_noises = noises if weight_noises is None else _layer_noises(weight_noises, self.n_noisy)
         if digits is None:
             return self._regularised(x, noises, weight_noises, DOUBLE)
         with mpmath.workdps(integer(digits, "digits", minimum=15)):
@@ -241,7 +249,7 @@ class Network:
             if layer.quantiser is not None:
                 yield _offsets(s, layer.quantiser)
 
-    def _regularised(self, x: Any, noises: Sequence[Any], weight_noises: Sequence[Any], of: Backend) -> Regularised:
+    def _regularised(self, x: Any, noises: list[LayerNoise], weight_noises: list[LayerNoise], of: Backend) -> Regularised:
         x = self._input(x)
         residual = x.numbers(of) * 0
         values, deviations = [], []
@@ -308,45 +316,611 @@ def _product(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
     return np.matmul(matrix, vector[..., np.newaxis])[..., 0]
 
 
-def _expect(quantiser: Quantiser, s: Exact, shift: np.ndarray, noise: Any, of: Backend) -> tuple[Exact, np.ndarray]:
+class LayerNoise(NamedTuple):
+    """One layer's noise at one λ: family, mean α, standard deviation β and the ends of the support.
+
+    The ends stand apart from α ∓ h because, where they nearly meet 0, a difference of rounded numbers
+    would not say how nearly. They are infinite for unbounded families, and both α where β = 0.
+    """
+
+    family: str
+    mean: Any
+    std: Any
+    lower: Any
+    upper: Any
+
+
+def _expect(quantiser: Quantiser, s: Exact, shift: np.ndarray, noise: LayerNoise, of: Backend) -> tuple[Exact, np.ndarray]:
     """E[σ(s + shift − ν)] as an exact anchor and a residual.
 
     Each jump contributes Δ_k F0(t_k). F0 is written as 0, ½ or 1 plus what is missing, whichever is nearest:
     the levels keep tiny tails, and the halves keep what zero-mean noise makes of a threshold hit exactly.
     """
-    family, mean, std = noise[0], of.number(noise[1]), of.number(noise[2])
-    offset = _offsets(s, quantiser).numbers(of) + shift[..., np.newaxis] - mean
+    mean, std = of.number(noise.mean), of.number(noise.std)
+    offset = _offsets(s, quantiser).numbers(of) + shift[..., np.newaxis]
     if std == 0:
-        twice, missing = 2 * (offset >= 0).astype(int), offset * 0
+        twice, missing = 2 * (offset >= mean).astype(int), offset * 0
     else:
+        above = (offset > mean).astype(bool)
         with np.errstate(over="ignore"):
-            t = offset / std
-        tail = of.tail(family, np.abs(t))
+            t = (offset - mean) / std
+            tail = _tail(noise, offset, above, t, of)
         near = (tail > 0.25).astype(bool)
-        above = (t > 0).astype(bool)
         twice = np.where(near, 1, 2 * above)
-        missing = np.where(near, of.centre(family, t), np.where(above, -tail, tail))
+        missing = np.where(near, of.centre(noise.family, np.where(near, t, 0)), np.where(above, -tail, tail))
     steps = np.diff(Exact.of(quantiser.levels, "levels").numbers(of))
     return _climb(quantiser, twice), (missing * steps).sum(axis=-1)
 
 
-def _triples(noises: Sequence[Any], needed: int) -> list[tuple[str, Any, Any]]:
+def _tail(noise: LayerNoise, offset: np.ndarray, above: np.ndarray, t: np.ndarray, of: Backend) -> np.ndarray:
+    """T0(|t|): the probability that the noise puts an offset on the other side of its threshold, or half of ties."""
+    if not math.isfinite(FAMILIES[noise.family].half_width):
+        return of.unbounded_tail(noise.family, np.abs(t))
+    lower, upper = of.number(noise.lower), of.number(noise.upper)
+    depth = np.where(above, upper - offset, offset - lower) / ((upper - lower) / 2)
+    return edge_tail(noise.family, np.clip(depth, 0, 1))
+
+
+def _layer_noises(noises: Sequence[Any], needed: int) -> list[LayerNoise]:
     noises = list(noises)
     if len(noises) != needed:
         missing = f" (layer {len(noises)} has none)" if len(noises) < needed else ""
         raise ValueError(f"the network has {needed} quantised layer{'s' * (needed > 1)}, "
                          f"so it needs {needed} noise{'s' * (needed > 1)}, not {len(noises)}{missing}.")
-    return [_triple(i, noise) for i, noise in enumerate(noises)]
+    return [_layer_noise(i, noise) for i, noise in enumerate(noises)]
 
 
-def _triple(i: int, noise: Any) -> tuple[str, Any, Any]:
+def _layer_noise(i: int, noise: Any) -> LayerNoise:
+    if isinstance(noise, LayerNoise):
+        return noise
     if isinstance(noise, Noise):
-        return noise.family, noise.mean, noise.std
+        return LayerNoise(noise.family, noise.mean, noise.std, *noise.support)
     try:
         family, mean, std = noise
     except (TypeError, ValueError):
         raise TypeError(f"the noise of layer {i} must be a Noise or (family, mean, std), not {noise!r}.") from None
-    choice(family, FAMILIES, f"the family of layer {i}")
+    family = _checked(i, family, std)
+    half_width = _half_width(family, std)
+    return LayerNoise(family, mean, std, mean - half_width, mean + half_width)
+
+
+def _checked(i: int, family: Any, std: Any) -> str:
     if not std >= 0:
-        raise ValueError(f"the std of layer {i} must be at least 0, not {mpmath.nstr(std, 6) if isinstance(std, mpmath.mpf) else std}.")
-    return family, mean, std
+        raise ValueError(f"the std of layer {i} must be at least 0, not {float(std):g}.")
+    if family == "dirac" and std == 0:  # what a verdict calls a layer whose noise is gone
+        return "uniform"
+    return choice(family, FAMILIES, f"the family of layer {i}")
+
+
+def _half_width(family: str, std: Any) -> Any:
+    if std == 0:
+        return 0
+    if isinstance(std, mpmath.mpf) and math.isfinite(FAMILIES[family].half_width):
+        return std * mpmath.sqrt(_HALF_WIDTH_SQUARED[family])
+    return FAMILIES[family].half_width * std
+
+
+_HALF_WIDTH_SQUARED = {"uniform": 3, "triangular": 6}
+
+
+# Noise as a function of λ
+
+
+def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | None = None) -> list[LayerNoise]:
+    """The noise of every layer at one λ, for `Network.regularised`.
+
+    Args:
+        families: a family's name, or one name a layer.
+        schedules: one pair (mean, std) a layer, each a number, a SymPy expression in one symbol, or a function of λ
+            (it gets an mpmath number).
+        lam: λ > 0.
+        digits: None for floats, or the decimal digits of the mpmath numbers that come back.
+
+    Returns:
+        One `LayerNoise` a layer. Floats are rounded once, from 50 digits; the ends of a support come from
+        the formulas, simplified by SymPy where they are expressions.
+
+    Raises:
+        ValueError: an unknown family, lists of different lengths, a negative std, λ not positive, an std
+            too small for a float.
+    """
+    schedules = list(schedules)
+    families = [families] * len(schedules) if isinstance(families, str) else list(families)
+    if len(families) != len(schedules):
+        raise ValueError(f"{len(schedules)} schedules need {len(schedules)} families, not {len(families)}.")
+    if not lam > 0:
+        raise ValueError(f"lambda must be positive, not {lam!r}.")
+    with mpmath.workdps(digits or 50):
+        lam = PRECISE.number(lam)
+        noises = [_noise_at(i, family, pair, lam) for i, (family, pair) in enumerate(zip(families, schedules))]
+        if digits is not None:
+            return noises
+        for i, noise in enumerate(noises):
+            if noise.std > 0 and float(noise.std) == 0:
+                raise ValueError(f"the std of layer {i} is {mpmath.nstr(noise.std, 3)}, too small for a float; pass digits.")
+        return [LayerNoise(noise.family, *map(float, noise[1:])) for noise in noises]
+
+
+def _noise_at(i: int, family: Any, pair: Any, lam: Any) -> LayerNoise:
+    try:
+        mean, std = pair
+    except (TypeError, ValueError):
+        raise TypeError(f"the schedule of layer {i} must be a pair (mean, std), not {pair!r}.") from None
+    numbers = _at(mean, lam), _at(std, lam)
+    family = _checked(i, family, numbers[1])
+    symbolic = hasattr(mean, "free_symbols") and hasattr(std, "free_symbols")
+    if not symbolic or family not in _HALF_WIDTH_SQUARED or numbers[1] == 0:
+        return _layer_noise(i, (family, *numbers))
+    return LayerNoise(family, *numbers, *(_at(end, lam) for end in _ends(family, mean, std)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _ends(family: str, mean: Any, std: Any) -> tuple[Any, Any]:
+    import sympy
+
+    half_width = sympy.sqrt(_HALF_WIDTH_SQUARED[family]) * std
+    return sympy.expand(mean - half_width), sympy.expand(mean + half_width)
+
+
+def _at(part: Any, lam: Any) -> Any:
+    if hasattr(part, "free_symbols"):
+        part = _function(part)
+    return PRECISE.number(part(lam) if callable(part) else part)
+
+
+@functools.lru_cache(maxsize=4096)
+def _function(expression: Any) -> Any:
+    import sympy
+
+    symbols = sorted(expression.free_symbols, key=str)
+    if len(symbols) > 1:
+        raise ValueError(f"a schedule may depend on one symbol, lambda, but {expression} depends on "
+                         f"{', '.join(map(str, symbols))}.")
+    return sympy.lambdify(symbols or [sympy.Dummy()], expression, "mpmath")
+
+
+# Limits
+
+RIGHT, WRONG, UNDECIDED = "right", "wrong", "undecided"
+_FLOAT_LAMBDAS = (1e-4, 1e-5, 1e-6)
+_FAR_LAMBDAS = (Fraction(1, 10**10), Fraction(1, 10**20), Fraction(1, 10**40))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where regularised networks go as λ → 0, judged from a sequence of λ.
+
+    Attributes:
+        verdicts: "right", "wrong" or "undecided" for each network of the batch (shape () for a single one).
+        lambdas: the λ that decided.
+        deviations: for each λ the outputs' deviations from the quantised network's, shape (len(lambdas), …, outputs).
+    """
+
+    verdicts: np.ndarray
+    lambdas: tuple[Any, ...]
+    deviations: np.ndarray
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on a single network."""
+        return str(self.verdicts[()]) if self.verdicts.shape == () else ", ".join(sorted(set(self.verdicts.flat)))
+
+
+def limit(
+    network: Network,
+    x: Any,
+    families: Any,
+    schedules: Sequence[Any],
+    lambdas: Sequence[Any] | None = None,
+    digits: int | None = None,
+    tolerance: float = 0.01,
+) -> Limit:
+    """Judge whether the regularised network tends to the quantised one, from a sequence of λ.
+
+    The deviation is "right" if its last value is within the tolerance and not growing; "wrong" if
+    it exceeds the tolerance and has settled, changing by less than a tenth of the tolerance in the last step;
+    otherwise undecided. This is evidence, not proof, but evidence without rounding in it: by default λ goes down to
+    10⁻⁴⁰ in 460 digits, where a power of λ is either negligible or 1 and any logarithm has doubled twice.
+
+    Args:
+        network: one network or a batch.
+        x: its inputs.
+        families, schedules: as for `noises_at`.
+        lambdas: at least two decreasing λ.
+        digits: decimal digits; by default 60 more than ten times the exponent of the smallest λ. 0 means doubles.
+        tolerance: in units of the output.
+    """
+    lambdas = _FAR_LAMBDAS if lambdas is None else tuple(lambdas)
+    if len(lambdas) < 2 or any(not low < high for high, low in zip(lambdas, lambdas[1:])):
+        raise ValueError(f"lambdas must hold at least two decreasing values, not {lambdas!r}.")
+    if digits is None:
+        digits = _digits_for(lambdas[-1])
+    deviations = [
+        network.regularised(x, noises_at(families, schedules, lam, digits or None), digits=digits or None).deviation
+        for lam in lambdas
+    ]
+    return Limit(_judge(deviations, tolerance), lambdas, np.stack(deviations))
+
+
+def _digits_for(lam: Any) -> int:
+    """Enough for margins of λ¹⁰ beside 1."""
+    return 60 + 10 * math.ceil(-math.log10(lam))
+
+
+def _judge(deviations: list[np.ndarray], tolerance: float) -> np.ndarray:
+    last, before = np.abs(deviations[-1]), np.abs(deviations[-2])
+    change = np.abs(deviations[-1] - deviations[-2])
+    # What is below a ten-thousandth of the tolerance may be rounding, which need not fall.
+    right = ((last <= tolerance) & (last <= np.maximum(before, tolerance / 1e4))).astype(bool)
+    wrong = ((last > tolerance) & (change <= tolerance / 10)).astype(bool)
+    return np.where(wrong.any(axis=-1), WRONG, np.where(right.all(axis=-1), RIGHT, UNDECIDED))
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of many networks have a wrong limit, with a confidence interval for the share.
+
+    Attributes:
+        wrong: networks whose limit is wrong.
+        undecided: networks whose limit the numbers do not settle.
+        total: all networks.
+        low, high: Wilson's interval for the probability of a wrong limit, undecided ones counted as right
+            in `low` and as wrong in `high`.
+    """
+
+    wrong: int
+    undecided: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """wrong / total."""
+        return self.wrong / self.total
+
+    def __str__(self) -> str:
+        undecided = f", {self.undecided} undecided" if self.undecided else ""
+        return f"{self.wrong} of {self.total} ({self.share:.1%}; 95 % interval {self.low:.1%} to {self.high:.1%}{undecided})"
+
+
+def wrong_share(network: Network, x: Any, families: Any, schedules: Sequence[Any]) -> Share:
+    """The share of a batch of networks whose regularisation tends to a wrong output.
+
+    All networks are judged in doubles at λ = 10⁻⁴, 10⁻⁵, 10⁻⁶; those that this leaves open are judged again by
+    `limit` in many digits.
+    """
+    verdicts = np.array(limit(network, x, families, schedules, _FLOAT_LAMBDAS, digits=0).verdicts, ndmin=1)
+    open_ones = verdicts == UNDECIDED
+    if open_ones.any():
+        rest = limit(_subset(network, open_ones), _rows(network._input(x), open_ones), families, schedules)
+        verdicts[open_ones] = rest.verdicts
+    wrong, undecided, total = (verdicts == WRONG).sum(), (verdicts == UNDECIDED).sum(), verdicts.size
+    return Share(int(wrong), int(undecided), int(total), wilson(wrong, total)[0], wilson(wrong + undecided, total)[1])
+
+
+def _rows(x: Exact, chosen: np.ndarray) -> Exact:
+    return x[chosen] if len(x.shape) > 1 else x
+
+
+def _subset(network: Network, chosen: np.ndarray) -> Network:
+    layers = network.layers
+    return Network(
+        [layer.weights[chosen] if len(layer.weights.shape) > 2 else layer.weights for layer in layers],
+        [_rows(layer.biases, chosen) for layer in layers],
+        [layer.quantiser for layer in layers],
+        [layer.weight_quantiser for layer in layers],
+    )
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a probability (Wilson, 1927): the p with |p̂ − p| ≤ z √(p(1 − p)/n)."""
+    successes, trials = _counts(successes, trials)
+    z = float(special.ndtri((1 + _confidence(confidence)) / 2))
+    p, spread = successes / trials, z * z / trials
+    centre = (p + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * p * (1 - p) + spread * spread / 4) / (1 + spread)
+    low = 0.0 if successes == 0 else centre - half
+    return low, 1.0 if successes == trials else centre + half
+
+
+def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact (conservative) interval for a probability, by inverting binomial tails."""
+    successes, trials = _counts(successes, trials)
+    tail = (1 - _confidence(confidence)) / 2
+    low = 0.0 if successes == 0 else float(special.betaincinv(successes, trials - successes + 1, tail))
+    high = 1.0 if successes == trials else float(special.betaincinv(successes + 1, trials - successes, 1 - tail))
+    return low, high
+
+
+def _counts(successes: Any, trials: Any) -> tuple[int, int]:
+    trials = integer(trials, "trials", minimum=1)
+    return integer(successes, "successes", minimum=0, maximum=trials), trials
+
+
+def _confidence(value: Any) -> float:
+    value = real(value, "confidence")
+    if not 0 < value < 1:
+        raise ValueError(f"confidence must lie strictly between 0 and 1, not {value!r}.")
+    return value
+
+
+# Ternary networks and exact hits
+
+
+def ternary_sum_counts(n: int) -> list[int]:
+    """In how many of 9ⁿ cases a sum of n products of two ternary numbers is −n, …, n.
+
+    These are the coefficients of (2z⁻¹ + 5 + 2z)ⁿ, by the recurrence that follows from P·(Pⁿ)′ = n·P′·Pⁿ.
+    """
+    n = integer(n, "n", minimum=1)
+    counts = [2**n]
+    for k in range(1, 2 * n + 1):
+        total = 5 * (n - (k - 1)) * counts[k - 1]
+        if k > 1:
+            total += 2 * (2 * n - (k - 2)) * counts[k - 2]
+        counts.append(total // (2 * k))
+    return counts
+
+
+def hit_probability(n: int, target: int = 0) -> Fraction:
+    """P(Σ w_i x_i = target) for n independent pairs of uniform ternary numbers, exactly."""
+    target = integer(target, "target", minimum=-(10**9), maximum=10**9)
+    counts = ternary_sum_counts(n)
+    return Fraction(counts[target + n] if abs(target) <= n else 0, 9**n)
+
+
+def random_ternary(
+    count: int,
+    widths: Sequence[int],
+    rng: np.random.Generator | int,
+    quantiser: Quantiser = HEAVISIDE,
+    planned: float = 0.0,
+) -> tuple[Network, np.ndarray]:
+    """Random networks with ternary weights, and a random ternary input for each.
+
+    Args:
+        count: how many networks, stacked in one batch.
+        widths: inputs, then outputs of each layer.
+        rng: a NumPy generator, or an integer seed.
+        quantiser: of every layer.
+        planned: the probability that a unit's bias is chosen to put its pre-activation exactly on a threshold;
+            all other biases are zero, and hits there are up to chance.
+
+    Returns:
+        The batch of networks and their inputs, shape (count, widths[0]).
+    """
+    count = integer(count, "count", minimum=1)
+    widths = [integer(w, "a width", minimum=1) for w in widths]
+    if len(widths) < 2:
+        raise ValueError(f"widths must hold the number of inputs and of each layer's outputs, not {widths!r}.")
+    planned, rng = real(planned, "planned", minimum=0.0), generator(rng)
+    x = inputs = rng.integers(-1, 2, size=(count, widths[0]))
+    weights, biases = [], []
+    for n_in, n_out in zip(widths, widths[1:]):
+        w = rng.integers(-1, 2, size=(count, n_out, n_in))
+        s = _product(w, x)
+        target = rng.choice(quantiser.thresholds, size=s.shape)
+        b = np.where(rng.random(s.shape) < planned, target - s, 0.0)
+        x = quantiser(s + b)
+        weights.append(w)
+        biases.append(b)
+    return Network(weights, biases, quantiser), inputs
+
+
+# Counterexamples
+
+
+@dataclass(frozen=True)
+class Example:
+    """A small network with the input at which it is instructive.
+
+    Attributes:
+        network, x: the network and its input.
+        text: what it shows.
+    """
+
+    network: Network
+    x: tuple[int, ...]
+    text: str
+
+
+def chain(
+    n_layers: int,
+    start: int = 0,
+    stop: int | None = None,
+    weight: Any = 1,
+    offset: Any = 0,
+    readout: Any = Fraction(1, 2),
+) -> Network:
+    """A chain of single Heaviside units that passes one unit's error on as harmfully as weights of one size can.
+
+    The unit of layer `start` has the constant pre-activation `offset`. Each unit from there to layer `stop` sits exactly
+    on its threshold and multiplies the error before it by −`weight`. Units before `start` are idle; those after `stop`
+    compare with `readout`. The quantised output is 1, or [offset ≥ 0] if start = stop.
+
+    Args:
+        n_layers: length of the chain; the network has one input, which it ignores.
+        start, stop: layers, counted from 0; `stop` is the last one by default.
+        weight: c > 0.
+        offset: the first unit's pre-activation.
+        readout: between the wrong value and the right one.
+    """
+    n_layers = integer(n_layers, "n_layers", minimum=1)
+    stop = n_layers - 1 if stop is None else integer(stop, "stop", minimum=0, maximum=n_layers - 1)
+    start = integer(start, "start", minimum=0, maximum=stop)
+    weights, biases, high = [], [], True
+    for layer in range(n_layers):
+        if layer <= start:
+            w, b = 0, 1 if layer < start else offset
+            high = b >= 0
+        elif layer <= stop:
+            w, b = (weight, -weight) if high else (-weight, 0)
+            high = True
+        else:
+            w, b = 1, -readout
+        weights.append([[w]])
+        biases.append([b])
+    return Network(weights, biases)
+
+
+NETWORK_A = Example(
+    Network(weights=[[[1]], [[1]]], biases=[[0], [-1]]), (0,),
+    "the smallest counterexample: both pre-activations are 0, and the second is the first one's error",
+)
+TERNARY_ANALOGUE = Example(
+    Network(weights=[[[1]], [[1]]], quantisers=FLOOR_TERNARY), (1,),
+    "network A with ternary units of thresholds 0 and 1: both pre-activations are 1, a threshold",
+)
+ZERO_MEAN = Example(
+    Network(weights=[[[1]], [[1]]], biases=[[0], [-1]]), (1,),
+    "pre-activations 1 and 0: with zero-mean noise the output tends to one half",
+)
+THREE_LAYERS = Example(
+    chain(3), (0,),
+    "network A with one more layer: three pre-activations that are 0, each the error of the one before",
+)
+GENERIC = Example(
+    Network(
+        weights=[[[1, -1], [1, 1]], [[1, 1]]],
+        biases=[[Fraction(1, 2), Fraction(-1, 2)], [Fraction(-3, 2)]],
+    ), (1, 1),
+    "no pre-activation on a threshold: the nearest is one half away",
+)
+WEIGHT_ON_THRESHOLD = Example(
+    Network(weights=[[[0]]], biases=[[-1]], weight_quantisers=[HEAVISIDE]), (1,),
+    "a single unit whose latent weight is on its threshold: the weight is 1, the pre-activation 0",
+)
+
+_NAMED: Mapping[str, Example] = {
+    "A": NETWORK_A,
+    "ternary analogue": TERNARY_ANALOGUE,
+    "zero mean": ZERO_MEAN,
+    "three layers": THREE_LAYERS,
+    "generic": GENERIC,
+    "weight on threshold": WEIGHT_ON_THRESHOLD,
+}
+NAMES = tuple(_NAMED)
+
+
+def named(name: str) -> Example:
+    """One of the book's small networks by name; `NAMES` lists them."""
+    return _NAMED[choice(name, NAMES, "name")]
+
+
+def worst_case(
+    families: Any, schedules: Sequence[Any], lam: Any, weight: Any = 1, gap: Any = Fraction(1, 8), digits: int = 50
+) -> list[Any]:
+    """The largest error of each layer that weights of size c and margins of size g allow, up to constants.
+
+    E_0 = 0 and E_ℓ = max(T0((a_ℓ − c E_{ℓ−1})/β_ℓ), T0(g/β_ℓ)), with a = −mean. The regularised network converges for
+    every choice of weights, biases and input if and only if E_ℓ → 0 for every layer, every c and every g > 0.
+
+    Args:
+        families, schedules, lam, digits: as for `noises_at`.
+        weight: c.
+        gap: g > 0.
+
+    Returns:
+        One mpmath number a layer.
+    """
+    with mpmath.workdps(digits):
+        weight, gap, error, errors = PRECISE.number(weight), PRECISE.number(gap), mpmath.mpf(0), []
+        for noise in noises_at(families, schedules, lam, digits):
+            centred = _layer_noise(0, (noise.family, mpmath.mpf(0), noise.std))
+            error = max(_error_at(noise, -weight * error), _error_at(centred, gap))
+            errors.append(error)
+        return errors
+
+
+def _error_at(noise: LayerNoise, offset: Any) -> Any:
+    """P(ν > offset): how far the expectation of a Heaviside unit is from 1."""
+    if noise.std == 0:
+        return mpmath.mpf(offset < noise.mean)
+    above, t = offset > noise.mean, (offset - noise.mean) / noise.std
+    tail = _tail(noise, np.array([offset]), np.array([above]), np.array([t]), PRECISE)[0]
+    return tail if above else 1 - tail
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A constructed network on which the regularisation has a wrong limit.
+
+    Attributes:
+        network, x: the network, a `chain`, and its input.
+        start, stop, weight, offset: the chain's parameters.
+        limit: the `Limit` that says so.
+    """
+
+    network: Network
+    x: tuple[int, ...]
+    start: int
+    stop: int
+    weight: Any
+    offset: Any
+    limit: Limit
+
+    def __str__(self) -> str:
+        right = float(self.network(self.x)[0])
+        got = float(right + self.limit.deviations[-1][0])
+        where = (f"layer {self.start}" if self.start == self.stop
+                 else f"layers {self.start} to {self.stop}, passed on with weight {self.weight}")
+        return (f"pre-activation {self.offset} in layer {self.start}; the error of {where}: "
+                f"the output tends to {got:.4g}, the quantised network gives {right:g}")
+
+
+_WEIGHTS = (1, 2**4, 2**10, 2**20)
+_OFFSETS = tuple(Fraction(v) for v in (0, "-1/8", "1/8", "-1/64", "1/64", "-1", "1"))
+
+
+def witness(families: Any, schedules: Sequence[Any] | None = None) -> Witness | None:
+    """Construct a network on which the regularisation does not tend to the quantised map, if a chain is one.
+
+    Chains are enough in principle: if any network fails, one of them does. The search tries every pair of layers, a few
+    weights and a few offsets, shortest chains first, and judges each by `limit`.
+
+    Args:
+        families: as for `noises_at`, or an object with attributes `families` and `schedules`, such as a verdict.
+        schedules: as for `noises_at`.
+
+    Returns:
+        The witness, or None if no chain that was tried has a wrong limit.
+    """
+    if schedules is None:
+        families, schedules = families.families, families.schedules
+    schedules = list(schedules)
+    if _no_chain_fails(families, schedules):
+        return None
+    for length in range(len(schedules)):
+        for start in range(len(schedules) - length):
+            for offset in _OFFSETS:
+                for weight in _WEIGHTS if length else _WEIGHTS[:1]:
+                    found = _try_chain(families, schedules, start, start + length, weight, offset)
+                    if found is not None:
+                        return found
+    return None
+
+
+def _no_chain_fails(families: Any, schedules: list[Any]) -> bool:
+    """Whether even the largest errors that the search's weights and offsets allow vanish, and the means with them."""
+    digits = _digits_for(_FAR_LAMBDAS[-1])
+    errors = [
+        np.array(worst_case(families, schedules, lam, max(_WEIGHTS), Fraction(1, 128), digits)) for lam in _FAR_LAMBDAS
+    ]
+    means = [abs(noise.mean) for noise in noises_at(families, schedules, _FAR_LAMBDAS[-1], digits)]
+    return str(_judge(errors, 0.01)) == RIGHT and max(means) < 1 / 128
+
+
+def _try_chain(families: Any, schedules: list[Any], start: int, stop: int, weight: Any, offset: Any) -> Witness | None:
+    upto = stop + 1
+    part_families = families if isinstance(families, str) else list(families)[:upto]
+    part = limit(chain(upto, start, stop, weight, offset), [0], part_families, schedules[:upto])
+    if part.verdict != WRONG:
+        return None
+    right = 1 if offset >= 0 or stop > start else 0
+    halfway = Fraction(float(right + part.deviations[-1][0] / 2)).limit_denominator(1000)
+    network = chain(len(schedules), start, stop, weight, offset, halfway)
+    whole = limit(network, [0], families, schedules)
+    if whole.verdict != WRONG:
+        return None
+    return Witness(network, (0,), start, stop, weight, offset, whole)
