@@ -73,7 +73,7 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        if error.name != "sklearn":
+        if (error.name or "").partition(".")[0] != "sklearn":
             raise
         raise ModuleNotFoundError(
             "the digits come with scikit-learn, which is not installed: pip install 'anabook[training]' "

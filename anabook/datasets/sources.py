@@ -67,7 +67,8 @@ def _archive_files(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Itera
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DatasetError(f"cannot read {path}: {error.strerror}.") from error
-        raise DatasetError(f"{path.name} is truncated or no tar archive ({error}).") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DatasetError(f"{path.name} is truncated or no tar archive ({reason}).") from error
 
 
 def md5(data: bytes) -> str:

@@ -25,8 +25,14 @@ from anabook._validate import choice, integer
 SPLITS = ("train", "validation", "test")
 """The parts of a data set; `Dataset.split` holds positions in this list."""
 
-KINDS = ("official", "differs", "stand-in")
-"""Provenance in a word: the official archive by its checksums; local files that differ from it; made-up data."""
+KINDS = {
+    "official": "",
+    "differs": " (differs from the official archive)",
+    "unverified": " (local files, not verified)",
+    "stand-in": " (stand-in)",
+}
+"""Provenance in a word, and what follows a name in results and figures: the official archive by its checksums; local
+files whose checksums differ from the official ones; local files without an archive to check; made-up data."""
 
 _ARRAYS = ("inputs", "labels", "split", "group")
 _VERSIONED = ("numpy", "scipy", "torchvision", "librosa", "anabook")
@@ -45,7 +51,7 @@ class Provenance:
     """Where data come from. It travels with them, down to each result and figure.
 
     Attributes:
-        kind: "official", "differs" or "stand-in"; see `KINDS`.
+        kind: "official", "differs", "unverified" or "stand-in"; see `KINDS`.
         source: what was read or generated, in words.
         licence: under which terms.
         citation: whom to cite.
@@ -72,7 +78,7 @@ class Provenance:
     @property
     def label(self) -> str:
         """What to write next to a name: nothing for the official archive."""
-        return {"official": "", "differs": " (differs from the official archive)", "stand-in": " (stand-in)"}[self.kind]
+        return KINDS[self.kind]
 
 
 @dataclass(frozen=True)

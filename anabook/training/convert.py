@@ -209,6 +209,10 @@ def deploy(net: nn.Module) -> nn.Module:
         if isinstance(module, Quantise):
             module.set_noise(0.0, 0.0)
     for _, layer, _ in _weight_quantisers(net):
+        # Copies of a parametrised module share its class, and removing a parametrisation changes the class.
+        shared = type(layer)
+        own = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+        layer.__class__ = type(shared.__name__, shared.__bases__, own)
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     return net
 
@@ -356,9 +360,10 @@ def _unknown(name: str, allowed: list[str]) -> str:
 def _quantise_weight(layer: nn.Module, module: Quantise) -> Quantise:
     if isinstance(layer.weight, nn.parameter.UninitializedParameter):
         raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
-    module.to(layer.weight.device).train(layer.training)
+    module.to(layer.weight.device)
     # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
     parametrize.register_parametrization(layer, "weight", module, unsafe=True)
+    layer.parametrizations.train(layer.training)
     return module
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from anabook._validate import choice, real
 from anabook.noise import FAMILIES, Noise
@@ -46,7 +45,6 @@ class _Quantisation(torch.autograd.Function):
             ctx.save_for_backward(x, levels, thresholds)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.law is None:
             return torch.zeros_like(grad), *[None] * 6

@@ -1,0 +1,314 @@
+"""From float network to quantised and deployed: what is quantised, in which layer, and what stays in float."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from anabook import Quantiser, Schedule, training
+from anabook.training import Quantise
+
+TERNARY = Quantiser.ternary()
+FOUR_BITS = Quantiser.linear(4, quantum=0.1)
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+class Convolutional(nn.Module):
+    """Registered out of order, with a container, a dropout and a pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 3)
+        self.after_two = nn.Sigmoid()
+        self.after_one = nn.ReLU()
+        self.features = nn.ModuleDict({"one": nn.Conv2d(1, 4, 3, padding=1), "two": nn.Conv2d(4, 8, 3, padding=1)})
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x):
+        x = self.after_one(self.features["one"](x))
+        x = self.after_two(self.features["two"](x))
+        return self.head(self.drop(x.mean((2, 3))))
+
+
+def test_every_weight_and_activation_but_the_last_is_quantised():
+    net = training.quantise(mlp(), weights=TERNARY, activations=FOUR_BITS, noise="normal", strategy="random")
+    assert [parametrize.is_parametrized(m, "weight") for m in net if isinstance(m, nn.Linear)] == [True, True, False]
+    assert [type(net[i]) for i in (1, 2, 4)] == [nn.BatchNorm1d, Quantise, Quantise]
+    numbered = training.layers(net)
+    assert [layer.weight.quantiser for layer in numbered] == [TERNARY, TERNARY]
+    assert [[a.quantiser for a in layer.activations] for layer in numbered] == [[FOUR_BITS], [FOUR_BITS]]
+    assert numbered[0].activations[0] is net[2] and numbered[1].activations[0] is net[4]
+    assert {(m.noise, m.strategy) for m in net.modules() if isinstance(m, Quantise)} == {("normal", "random")}
+    assert [m.layer for m in (net[2], net[4])] == [0, 1]
+
+
+def test_the_float_network_is_not_changed():
+    net = mlp()
+    before = copy.deepcopy(net.state_dict())
+    converted = training.quantise(net, weights=TERNARY, activations=TERNARY)
+    training.initialise_near_thresholds(converted, seed=0)
+    assert not parametrize.is_parametrized(net) and isinstance(net[2], nn.ReLU)
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+def test_latent_weights_are_the_float_weights():
+    net = mlp()
+    converted = training.quantise(net, weights=TERNARY)
+    assert torch.equal(converted[0].parametrizations.weight.original, net[0].weight)
+    assert isinstance(converted[2], nn.ReLU)
+
+
+def test_keep_takes_ends_names_and_containers():
+    def quantised(keep, net=None):
+        net = training.quantise(net or mlp(), weights=TERNARY, activations=TERNARY, keep=keep)
+        return sorted(training.quantised_weights(net)), [n for n, m in net.named_modules() if type(m) is Quantise
+                                                         and "parametrizations" not in n]
+    assert quantised(()) == (["0.weight", "3.weight", "5.weight"], ["2", "4"])
+    assert quantised("last") == (["0.weight", "3.weight"], ["2", "4"])
+    assert quantised(("first", "last")) == (["3.weight"], ["2", "4"])
+    assert quantised(["3", "4"]) == (["0.weight", "5.weight"], ["2"])
+    nested = nn.Sequential(nn.Sequential(nn.Linear(6, 5), nn.ReLU()), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2))
+    assert quantised(("0", "last"), nested) == (["1.weight"], ["2"])
+
+
+def test_output_activation_stays_with_a_kept_last_layer():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1), nn.Sigmoid())
+    assert isinstance(training.quantise(net, weights=TERNARY, activations=TERNARY)[3], nn.Sigmoid)
+    assert isinstance(training.quantise(net, weights=TERNARY, activations=TERNARY, keep=())[3], Quantise)
+
+
+def test_layers_without_a_quantised_part_get_no_number():
+    net = training.quantise(mlp(), weights=TERNARY, keep=("first",))
+    assert [layer.weight.layer for layer in training.layers(net)] == [0, 1]
+    assert net[3].parametrizations.weight[0].layer == 0
+
+
+def test_activation_before_the_first_weight_joins_layer_zero():
+    net = training.quantise(nn.Sequential(nn.Hardtanh(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), TERNARY, TERNARY)
+    (layer,) = training.layers(net)
+    assert layer.activations == (net[0], net[2])
+
+
+def test_example_input_finds_the_order_of_the_forward_pass():
+    net = training.quantise(Convolutional(), weights=TERNARY, activations=TERNARY, example=torch.zeros(1, 1, 8, 8))
+    one, two = training.layers(net)
+    assert one == (net.features["one"].parametrizations.weight[0], (net.after_one,))
+    assert two == (net.features["two"].parametrizations.weight[0], (net.after_two,))
+    assert not parametrize.is_parametrized(net.head)
+
+
+def test_impossible_order_of_registration_asks_for_an_example():
+    class Unordered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.last = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+            self.act_one, self.act_two = nn.ReLU(), nn.ReLU()
+            self.two, self.between = nn.Linear(2, 2), nn.Linear(2, 2)
+            self.act_three = nn.ReLU()
+
+        def forward(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="hand over an example input"):
+        training.quantise(Unordered(), weights=TERNARY, activations=TERNARY)
+
+
+def test_schedule_sets_the_noise_of_weights_and_activations_layer_by_layer():
+    net = training.quantise(mlp(), weights=TERNARY, activations=TERNARY)
+    schedule = Schedule(n_layers=2, start=0, end=20, mean0=-0.5, std0=0.3, static_mean=False)
+    training.set_noise(net, schedule, 5)
+    for number, layer in enumerate(training.layers(net)):
+        for module in (layer.weight, *layer.activations):
+            assert (module.mean, module.std) == schedule(number, 5)
+    training.set_noise(net, lambda layer, t: (0.0, layer + t), 1)
+    assert [layer.weight.std for layer in training.layers(net)] == [1.0, 2.0]
+
+
+def test_train_and_eval_reach_every_quantiser():
+    net = training.quantise(mlp().eval(), weights=TERNARY, activations=TERNARY)
+    assert not any(m.training for m in net.modules())
+    assert all(m.training for m in net.train().modules())
+
+
+def test_noise_free_network_uses_quantised_weights_and_features():
+    net = training.quantise(mlp(), weights=TERNARY, activations=TERNARY).eval()
+    training.initialise_near_thresholds(net, seed=1)
+    seen = []
+    for module in (net[2], net[4]):
+        module.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    net(torch.randn(50, 6))
+    for values in (*seen, *training.quantised_weights(net).values(), net[0].weight):
+        assert set(values.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    assert torch.equal(training.quantised_weights(net)["0.weight"], net[0].weight)
+
+
+def test_quantised_weights_ignore_the_noise_and_leave_it_alone():
+    net = training.quantise(mlp(), weights=TERNARY, activations=TERNARY, strategy="random")
+    training.set_noise(net, lambda layer, t: (0.4, 2.0), 0)
+    weights = training.quantised_weights(net)
+    latent = net[0].parametrizations.weight.original
+    assert torch.equal(weights["0.weight"], TERNARY(latent)) and list(weights) == ["0.weight", "3.weight"]
+    assert net.training and training.layers(net)[0].weight.std == 2.0
+
+
+@pytest.mark.parametrize("strategy", ["expectation", "mode", "random"])
+def test_deployed_network_is_plain_and_computes_what_evaluation_does(strategy):
+    net = training.quantise(mlp(), weights=TERNARY, activations=TERNARY, strategy=strategy)
+    training.initialise_near_thresholds(net, seed=2)
+    training.set_noise(net, lambda layer, t: (0.3, 0.5), 0)
+    deployed = training.deploy(net)
+    assert not any(parametrize.is_parametrized(m) for m in deployed.modules())
+    assert set(deployed.state_dict()) == set(mlp().state_dict())
+    assert set(deployed[0].weight.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    x = torch.randn(40, 6)
+    expected = net.eval()(x)
+    assert torch.equal(deployed(x), expected)
+    for module in deployed.modules():
+        if isinstance(module, Quantise):
+            module.train()
+    assert torch.equal(deployed(x), expected)
+    assert parametrize.is_parametrized(net[0], "weight")
+
+
+def test_state_dict_round_trip_restores_the_network():
+    net = training.quantise(mlp(), weights=TERNARY, activations=TERNARY)
+    training.initialise_near_thresholds(net, seed=3)
+    state = net.state_dict()
+    assert "0.parametrizations.weight.original" in state and not any("levels" in key for key in state)
+    other = training.quantise(mlp(), weights=TERNARY, activations=TERNARY)
+    other.load_state_dict(state, strict=True)
+    x = torch.randn(20, 6)
+    assert torch.equal(net.eval()(x), other.eval()(x))
+
+
+def test_deep_copies_keep_the_layer_numbers():
+    net = copy.deepcopy(training.quantise(mlp(), weights=TERNARY, activations=TERNARY))
+    training.set_noise(net, Schedule(n_layers=2, end=10), 3)
+    assert len(training.layers(net)) == 2 and training.layers(net)[1].activations == (net[4],)
+
+
+def test_assigned_weights_become_latent_weights():
+    net = training.quantise(mlp(), weights=TERNARY)
+    net[0].weight = torch.full((5, 6), 0.7)
+    assert torch.equal(net[0].parametrizations.weight.original, torch.full((5, 6), 0.7))
+    assert torch.equal(net.eval()[0].weight, torch.ones(5, 6))
+
+
+def test_conversion_does_not_draw_from_the_global_generator():
+    torch.manual_seed(0)
+    net = mlp()
+    state = torch.random.get_rng_state()
+    training.quantise(net, weights=TERNARY, activations=TERNARY, strategy="random")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)),
+    lambda: nn.Sequential(nn.ConvTranspose2d(2, 3, 3), nn.GELU(), nn.Flatten(), nn.Linear(300, 2)),
+    lambda: nn.Sequential(nn.Conv3d(2, 3, 3), nn.Hardtanh(), nn.Flatten(), nn.Linear(3, 2)),
+])
+def test_all_convolutions_are_quantised(make):
+    net = training.quantise(make(), weights=TERNARY, activations=TERNARY)
+    assert list(training.quantised_weights(net)) == ["0.weight"]
+
+
+def test_gradients_reach_the_latent_weights():
+    net = training.quantise(mlp(), weights=TERNARY, activations=TERNARY)
+    training.initialise_near_thresholds(net, seed=0)
+    net(torch.randn(30, 6)).sum().backward()
+    for i in (0, 3):
+        assert net[i].parametrizations.weight.original.grad.abs().sum() > 0
+
+
+def test_initial_latent_weights_lie_near_thresholds():
+    net = training.quantise(nn.Sequential(nn.Linear(100, 400), nn.ReLU(), nn.Linear(400, 2)), weights=FOUR_BITS)
+    training.set_noise(net, lambda layer, t: (-0.05, 0.02), 0)
+    training.initialise_near_thresholds(net, seed=4)
+    latent = net[0].parametrizations.weight.original.detach().double().numpy() + 0.05
+    distance = np.abs(latent[..., np.newaxis] - FOUR_BITS.thresholds).min(axis=-1)
+    assert distance.max() <= 0.1 + 1e-6  # 1/√fan_in
+    for threshold in FOUR_BITS.thresholds:
+        assert (np.abs(latent - threshold) < 0.05).mean() > 0.03
+    again = copy.deepcopy(net)
+    training.initialise_near_thresholds(again, seed=4)
+    assert torch.equal(again[0].parametrizations.weight.original, net[0].parametrizations.weight.original)
+    training.initialise_near_thresholds(again, seed=5)
+    assert not torch.equal(again[0].parametrizations.weight.original, net[0].parametrizations.weight.original)
+
+
+def test_wrong_number_of_layers_names_both_numbers():
+    net = training.quantise(mlp(), weights=TERNARY, activations=TERNARY)
+    with pytest.raises(ValueError, match=r"^the schedule is for 7 layers, but the network has 2 quantised layers\.$"):
+        training.set_noise(net, Schedule(), 0)
+    with pytest.raises(TypeError, match="schedule must be a Schedule or a function"):
+        training.set_noise(net, 0.3, 0)
+
+
+SHARED = nn.ReLU()
+
+
+class Repeated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.relu, self.two = nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.relu(self.two(self.relu(self.one(x))))
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: training.quantise(nn.Sequential(nn.ReLU()), weights=TERNARY), "has no linear or convolution layer"),
+    (lambda: training.quantise(mlp()), "give a Quantiser as weights, activations or both"),
+    (lambda: training.quantise(nn.Linear(2, 2), weights=TERNARY, activations=TERNARY), "has no activation module to swap"),
+    (lambda: training.quantise(nn.Linear(2, 2), weights=TERNARY), r"keep=\('last',\) covers the whole network"),
+    (lambda: training.quantise(mlp(), weights=TERNARY, keep=("lst",)), r"names 'lst', .* Did you mean 'last'\?"),
+    (lambda: training.quantise(mlp(), weights=TERNARY, keep=("conv1",)), r"no such module\. There are 'first', 'last', '0'"),
+    (lambda: training.quantise(training.quantise(mlp(), weights=TERNARY), weights=TERNARY), "convert the float network"),
+    (lambda: training.quantise(nn.Sequential(nn.Linear(2, 2), SHARED, nn.Linear(2, 2), SHARED), TERNARY, TERNARY),
+     "'1' and '3' are one activation module"),
+    (lambda: training.quantise(Repeated(), TERNARY, TERNARY, example=torch.zeros(1, 2)), "'relu' is called 2 times"),
+    (lambda: training.quantise(nn.Sequential(nn.LazyLinear(2), nn.ReLU(), nn.Linear(2, 2)), TERNARY, TERNARY),
+     "run one batch through the network first"),
+    (lambda: training.layers(mlp()), "has no quantised layer: convert it with training.quantise first"),
+    (lambda: training.layers(nn.Sequential(Quantise(TERNARY))), "the Quantise at '0' has no layer number"),
+    (lambda: training.initialise_near_thresholds(mlp(), 0), "no weight of this network is quantised"),
+    (lambda: training.quantise(mlp(), TERNARY, TERNARY, noise="gaussian"), "noise must be one of"),
+    (lambda: training.quantise(mlp(), TERNARY, TERNARY, strategy="modes"), "Did you mean 'mode'"),
+])
+def test_bad_networks_and_names_are_refused_with_one_sentence(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: training.quantise(mlp(), weights=[-1, 0, 1]), r"weights must be a Quantiser or None, not \[-1, 0, 1\]"),
+    (lambda: training.quantise("net", weights=TERNARY), "net must be a torch.nn.Module"),
+    (lambda: training.quantise(mlp(), weights=TERNARY, keep=3), "keep must be a collection of module names, not 3"),
+    (lambda: training.quantise(mlp(), weights=TERNARY, keep=(0,)), "keep must be a collection of module names"),
+    (lambda: training.quantise(mlp(), TERNARY, TERNARY, swap=nn.ReLU), "swap must be a tuple of torch.nn.Module classes"),
+])
+def test_arguments_of_a_wrong_type_are_refused(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_swap_chooses_the_activation_types():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Identity(), nn.ReLU(), nn.Linear(2, 2))
+    converted = training.quantise(net, TERNARY, TERNARY, swap=(nn.Identity,))
+    assert isinstance(converted[1], Quantise) and isinstance(converted[2], nn.ReLU)
+
+
+def test_sixteen_bit_and_double_networks_run():
+    for dtype in (torch.bfloat16, torch.float64):
+        net = training.quantise(mlp().to(dtype), weights=FOUR_BITS, activations=TERNARY)
+        out = net(torch.randn(8, 6, dtype=dtype))
+        out.sum().backward()
+        assert out.dtype == dtype and net[0].parametrizations.weight.original.grad.dtype == dtype
+        assert math.isfinite(out.sum().item())

@@ -1,0 +1,160 @@
+"""Algorithm 1 in its plain form: annealing, determinism, scores with and without noise, clear refusals."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anabook import Quantiser, Schedule, training
+
+TERNARY = Quantiser.ternary()
+
+
+def blobs(n=120, seed=0):
+    """Three well separated classes in the plane."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 3
+    centres = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
+    return (centres[y] + 0.3 * rng.normal(size=(n, 2))).astype(np.float32), y
+
+
+def network(strategy="mode", seed=0, dropout=0.0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout),
+                        nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    net = training.quantise(net, weights=TERNARY, activations=TERNARY, strategy=strategy)
+    training.initialise_near_thresholds(net, seed)
+    return net
+
+
+SCHEDULE = Schedule(n_layers=2, start=0, end=8, std0=12**-0.5)
+
+
+def train(strategy="mode", seed=0, epochs=10, dropout=0.0, **options):
+    net = network(strategy, dropout=dropout)
+    history = training.fit(net, blobs(), SCHEDULE, epochs=epochs, batch_size=16, lr=1e-2, seed=seed, **options)
+    return net, history
+
+
+@pytest.mark.parametrize("strategy", ["expectation", "mode", "random"])
+def test_annealed_network_learns_and_is_exactly_ternary(strategy):
+    net, history = train(strategy, test=blobs(seed=1), epochs=25)
+    assert history[-1].test.accuracy > 0.95
+    assert history[-1].noisy_test == history[-1].test
+    for weight in training.quantised_weights(net).values():
+        assert set(weight.unique().tolist()) <= {-1.0, 0.0, 1.0}
+
+
+@pytest.mark.parametrize("strategy", ["expectation", "mode", "random"])
+def test_same_seed_gives_the_same_weights_bit_for_bit(strategy):
+    (a, first), (b, second) = (train(strategy, dropout=0.1) for _ in range(2))
+    assert first == second
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    c, _ = train(strategy, seed=1, dropout=0.1)
+    assert not all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), c.state_dict().values()))
+
+
+def test_global_generator_is_left_as_it_was():
+    net = network("random")
+    state = torch.random.get_rng_state()
+    training.fit(net, blobs(), SCHEDULE, epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_history_tells_the_noise_the_rate_and_the_scores_of_every_epoch():
+    net = network()
+    history = training.fit(net, blobs(), SCHEDULE, epochs=3, batch_size=50, lr=lambda epoch: 0.01 / (1 + epoch))
+    assert [h.epoch for h in history] == [0, 1, 2]
+    assert [h.lr for h in history] == [0.01, 0.005, 0.01 / 3]
+    assert [h.noise for h in history] == [tuple(SCHEDULE(layer, t) for layer in range(2)) for t in range(3)]
+    assert all(h.test is None and h.noisy_test is None for h in history)
+    assert all(0 <= h.train.accuracy <= 1 and h.train.loss > 0 for h in history)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        history[0].lr = 1.0
+
+
+def test_learning_rate_of_zero_changes_no_parameter():
+    net = network()
+    before = [p.detach().clone() for p in net.parameters()]
+    training.fit(net, blobs(), SCHEDULE, epochs=2, lr=0.0)
+    assert all(torch.equal(p, q) for p, q in zip(before, net.parameters()))
+
+
+def test_training_score_is_the_mean_over_examples():
+    net = nn.Sequential(nn.Linear(2, 3))
+    x, y = blobs(50)
+    (epoch,) = training.fit(net, (x, y), None, epochs=1, batch_size=16, lr=0.0)
+    score = training.evaluate(net, (x, y))
+    assert epoch.train.loss == pytest.approx(score.loss, rel=1e-6)
+    assert epoch.train.accuracy == score.accuracy
+
+
+def test_evaluation_matches_a_count_by_hand_and_restores_the_modes():
+    net = network("random", dropout=0.5)
+    net[3].eval()
+    modes = [m.training for m in net.modules()]
+    x, y = blobs()
+    scores = [training.evaluate(net, (x, y), batch_size=size) for size in (7, 1000)]
+    assert [m.training for m in net.modules()] == modes
+    logits = net.eval()(torch.from_numpy(x)).detach()
+    assert scores[0].accuracy == scores[1].accuracy == np.mean(logits.argmax(1).numpy() == y)
+    by_hand = -torch.log_softmax(logits.double(), 1)[np.arange(len(y)), y].mean().item()
+    assert scores[0].loss == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_evaluation_with_noise_differs_until_the_noise_is_gone():
+    net, data = network("expectation"), blobs()
+    noisy, clean = training.evaluate(net, data, noise=True), training.evaluate(net, data)
+    assert noisy.loss != clean.loss
+    training.set_noise(net, lambda layer, t: (0.0, 0.0), 0)
+    assert training.evaluate(net, data, noise=True) == clean
+
+
+def test_float_networks_train_without_a_schedule():
+    net = nn.Sequential(nn.Linear(2, 3))
+    history = training.fit(net, blobs(), None, epochs=20, batch_size=16, lr=0.1, optimiser=torch.optim.SGD, test=blobs(seed=1))
+    assert history[-1].test.accuracy > 0.95 and history[-1].noise == () and history[-1].noisy_test is None
+
+
+def test_tensors_and_other_types_of_data_are_cast_to_the_network():
+    x, y = blobs()
+    net = nn.Sequential(nn.Linear(2, 3)).double()
+    scores = {training.evaluate(net, data) for data in
+              [(x, y), (torch.from_numpy(x), torch.from_numpy(y)), (x.astype(np.float64), y.astype(np.int16))]}
+    assert len(scores) == 1
+
+
+def test_loss_that_stops_being_finite_says_where():
+    x, y = blobs()
+    x = x.copy()
+    x[5] = np.nan
+    with pytest.raises(FloatingPointError, match=r"^the loss became nan in epoch 0, step \d: lower the learning rate"):
+        training.fit(nn.Sequential(nn.Linear(2, 3)), (x, y), None, epochs=2, batch_size=16)
+
+
+@pytest.mark.parametrize("change, error, message", [
+    ({"epochs": 0}, ValueError, "epochs must be an integer at least 1, not 0"),
+    ({"batch_size": 2.5}, TypeError, "batch_size must be an integer"),
+    ({"lr": -1.0}, ValueError, "lr must be finite and at least 0, not -1.0"),
+    ({"seed": -1}, ValueError, "seed must be an integer at least 0"),
+    ({"schedule": Schedule()}, ValueError, "the schedule is for 7 layers, but the network has 2 quantised layers"),
+    ({"data": blobs()[0]}, TypeError, r"data must be a pair \(inputs, labels\)"),
+    ({"data": (blobs()[0], blobs()[1][:5])}, ValueError, "as many inputs as labels, and at least one, not 120 and 5"),
+    ({"data": (blobs()[0], blobs()[1] * 1.0)}, TypeError, "labels of data must be a flat list of integers, not torch.float64"),
+    ({"data": (blobs()[0] * 1j, blobs()[1])}, TypeError, "inputs of data must be real numbers, not torch.complex64"),
+    ({"test": 3}, TypeError, r"test must be a pair \(inputs, labels\)"),
+])
+def test_bad_settings_are_refused_with_one_sentence(change, error, message):
+    options = {"data": blobs(), "schedule": SCHEDULE, "epochs": 1, **change}
+    with pytest.raises(error, match=message):
+        training.fit(network(), options.pop("data"), options.pop("schedule"), **options)
+
+
+def test_importing_anabook_does_not_import_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, anabook; assert 'torch' not in sys.modules; anabook.training; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
