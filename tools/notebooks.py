@@ -13,6 +13,7 @@ Exit codes: 0 all done, 1 a cell failed, 2 a path is not a notebook.
 from __future__ import annotations
 
 import argparse
+import atexit
 import hashlib
 import os
 import sys
@@ -50,6 +51,15 @@ class ThisPython(AsyncKernelManager):
     @default("transport")
     def _default_transport(self) -> str:
         return "ipc" if os.name == "posix" else "tcp"
+
+    @default("ip")
+    def _default_ip(self) -> str:
+        if self.transport != "ipc":
+            return super()._ip_default()
+        # The sockets' path must be absolute: the kernel runs in another folder than we do.
+        folder = tempfile.TemporaryDirectory(prefix="kernel-")
+        atexit.register(folder.cleanup)
+        return os.path.join(folder.name, "ipc")
 
     @default("kernel_spec_manager")
     def _default_kernel_specs(self) -> KernelSpecManager:
