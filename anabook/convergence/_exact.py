@@ -41,6 +41,8 @@ class Exact:
             array = np.array(values, dtype=None if isinstance(values, np.ndarray) else object)
         except ValueError:
             raise ValueError(f"{what} must be a rectangular array of numbers, not {values!r}.") from None
+        if array.dtype == object and any(isinstance(v, (list, tuple, np.ndarray)) for v in array.flat):
+            raise ValueError(f"{what} must be a rectangular array of numbers, not {values!r}.")
         if array.dtype.kind == "i":
             return cls(_narrow(array.astype(object)))
         fractions = np.array([_fraction(v, what) for v in array.flat], dtype=object).reshape(array.shape)
@@ -164,9 +166,10 @@ DOUBLE = Backend(_double_quotient, float, _double_tail, _double_centre)
 """IEEE doubles, with the laws of `anabook.noise`: fast, and good for tails down to 1e-308."""
 
 # mpmath's erfc gives up on arguments of astronomical size. There the leading term of Mills' ratio has a relative error
-# below 1e-100; farther out a tail is smaller than exp(-10^1000), less than anything it is ever compared with.
+# below 1e-100. (When t² has more digits than the working precision it is the tail's logarithm that is accurate, which is
+# what decides between tails of that size.) Farther out a tail is smaller than exp(-10^25000), less than anything it is ever compared with.
 _MILLS_BEYOND = mpmath.mpf("1e50")
-_NOTHING_BEYOND = mpmath.mpf("1e1000")
+_NOTHING_BEYOND = mpmath.mpf("1e25000")
 
 
 # The laws once more, since the constants of `anabook.noise` are doubles and a comparison with 1e-200 needs more digits.

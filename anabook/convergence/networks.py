@@ -356,9 +356,10 @@ def _tail(noise: LayerNoise, offset: np.ndarray, above: np.ndarray, t: np.ndarra
     """T0(|t|): the probability that the noise puts an offset on the other side of its threshold, or half of ties."""
     if not math.isfinite(FAMILIES[noise.family].half_width):
         return of.unbounded_tail(noise.family, np.abs(t))
-    lower, upper = of.number(noise.lower), of.number(noise.upper)
-    depth = np.where(above, upper - offset, offset - lower) / ((upper - lower) / 2)
-    return edge_tail(noise.family, np.clip(depth, 0, 1))
+    half_width = of.number(_half_width(noise.family, of.number(noise.std)))
+    from_edge = np.where(above, of.number(noise.upper) - offset, offset - of.number(noise.lower)) / half_width
+    from_mean = 1 - np.abs(t) * (of.number(noise.std) / half_width)
+    return edge_tail(noise.family, np.clip(np.where(from_mean > 0.5, from_mean, from_edge), 0, 1))
 
 
 def _layer_noises(noises: Sequence[Any], needed: int) -> list[LayerNoise]:
@@ -483,7 +484,8 @@ def _function(expression: Any) -> Any:
 
 RIGHT, WRONG, UNDECIDED = "right", "wrong", "undecided"
 _FLOAT_LAMBDAS = (1e-4, 1e-5, 1e-6)
-_FAR_LAMBDAS = (Fraction(1, 10**10), Fraction(1, 10**20), Fraction(1, 10**40))
+_FAR_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (100, 1000, 10000))
+_NEAR_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (10, 20, 40))
 
 
 @dataclass(frozen=True)
@@ -519,32 +521,31 @@ def limit(
 
     The deviation is "right" if its last value is within the tolerance and not growing; "wrong" if
     it exceeds the tolerance and has settled, changing by less than a tenth of the tolerance in the last step;
-    otherwise undecided. This is evidence, not proof, but evidence without rounding in it: by default λ goes down to
-    10⁻⁴⁰ in 460 digits, where a power of λ is either negligible or 1 and any logarithm has doubled twice.
+    otherwise undecided. This is evidence, not proof, but evidence from far down: by default λ is 10⁻¹⁰⁰, 10⁻¹⁰⁰⁰ and
+    10⁻¹⁰⁰⁰⁰, where a power of λ is negligible beside any weight and the logarithm grows tenfold at each step. Schedules
+    given as functions, whose formulas are out of sight, are judged down to 10⁻⁴⁰ in more digits.
 
     Args:
         network: one network or a batch.
         x: its inputs.
         families, schedules: as for `noises_at`.
         lambdas: at least two decreasing λ.
-        digits: decimal digits; by default 60 more than ten times the exponent of the smallest λ. 0 means doubles.
+        digits: decimal digits; 60 by default, or 460 for schedules given as functions. 0 means doubles.
         tolerance: in units of the output.
     """
-    lambdas = _FAR_LAMBDAS if lambdas is None else tuple(lambdas)
+    formulas = not any(callable(part) and not hasattr(part, "free_symbols") for pair in schedules for part in pair)
+    if lambdas is None:
+        lambdas = _FAR_LAMBDAS if formulas else _NEAR_LAMBDAS
+    lambdas = tuple(lambdas)
     if len(lambdas) < 2 or any(not low < high for high, low in zip(lambdas, lambdas[1:])):
         raise ValueError(f"lambdas must hold at least two decreasing values, not {lambdas!r}.")
     if digits is None:
-        digits = _digits_for(lambdas[-1])
+        digits = 60 if formulas else 460
     deviations = [
         network.regularised(x, noises_at(families, schedules, lam, digits or None), digits=digits or None).deviation
         for lam in lambdas
     ]
     return Limit(_judge(deviations, tolerance), lambdas, np.stack(deviations))
-
-
-def _digits_for(lam: Any) -> int:
-    """Enough for margins of λ¹⁰ beside 1."""
-    return 60 + 10 * math.ceil(-math.log10(lam))
 
 
 def _judge(deviations: list[np.ndarray], tolerance: float) -> np.ndarray:
@@ -869,7 +870,7 @@ class Witness:
                 f"the output tends to {got:.4g}, the quantised network gives {right:g}")
 
 
-_WEIGHTS = (1, 2**4, 2**10, 2**20)
+_WEIGHTS = (1, 2**4, 2**10)
 _OFFSETS = tuple(Fraction(v) for v in (0, "-1/8", "1/8", "-1/64", "1/64", "-1", "1"))
 
 
@@ -881,7 +882,7 @@ def witness(families: Any, schedules: Sequence[Any] | None = None) -> Witness | 
 
     Args:
         families: as for `noises_at`, or an object with attributes `families` and `schedules`, such as a verdict.
-        schedules: as for `noises_at`.
+        schedules: as for `noises_at`, as formulas or numbers.
 
     Returns:
         The witness, or None if no chain that was tried has a wrong limit.
@@ -903,19 +904,17 @@ def witness(families: Any, schedules: Sequence[Any] | None = None) -> Witness | 
 
 def _no_chain_fails(families: Any, schedules: list[Any]) -> bool:
     """Whether even the largest errors that the search's weights and offsets allow vanish, and the means with them."""
-    digits = _digits_for(_FAR_LAMBDAS[-1])
-    errors = [
-        np.array(worst_case(families, schedules, lam, max(_WEIGHTS), Fraction(1, 128), digits)) for lam in _FAR_LAMBDAS
-    ]
-    means = [abs(noise.mean) for noise in noises_at(families, schedules, _FAR_LAMBDAS[-1], digits)]
+    errors = [np.array(worst_case(families, schedules, lam, max(_WEIGHTS), Fraction(1, 128))) for lam in _FAR_LAMBDAS]
+    means = [abs(noise.mean) for noise in noises_at(families, schedules, _FAR_LAMBDAS[-1], 50)]
     return str(_judge(errors, 0.01)) == RIGHT and max(means) < 1 / 128
 
 
 def _try_chain(families: Any, schedules: list[Any], start: int, stop: int, weight: Any, offset: Any) -> Witness | None:
     upto = stop + 1
     part_families = families if isinstance(families, str) else list(families)[:upto]
-    part = limit(chain(upto, start, stop, weight, offset), [0], part_families, schedules[:upto])
-    if part.verdict != WRONG:
+    part_network = chain(upto, start, stop, weight, offset)
+    part = limit(part_network, [0], part_families, schedules[:upto])
+    if part.verdict != WRONG or _is_fading(part_network, part_families, schedules[:upto], start):
         return None
     right = 1 if offset >= 0 or stop > start else 0
     halfway = Fraction(float(right + part.deviations[-1][0] / 2)).limit_denominator(1000)
@@ -924,3 +923,19 @@ def _try_chain(families: Any, schedules: list[Any], start: int, stop: int, weigh
     if whole.verdict != WRONG:
         return None
     return Witness(network, (0,), start, stop, weight, offset, whole)
+
+
+def _is_fading(network: Network, families: Any, schedules: list[Any], start: int) -> bool:
+    """Whether the error that overwhelms a unit of the chain is yet losing ground against that unit's offset.
+
+    A ratio that falls like 1/ln(1/λ) wins in the end, but with a large weight not before any λ that one can write down.
+    """
+    ratios = []
+    for lam in _FAR_LAMBDAS[-2:]:
+        noises = noises_at(families, schedules, lam, 60)
+        deviations = [abs(d[0]) for d in network.regularised([0], noises, digits=60).deviations]
+        broken = next(i for i, d in enumerate(deviations) if i >= start and d > 0.01)
+        if broken == start or noises[broken].mean >= 0:
+            return False
+        ratios.append(deviations[broken - 1] / -noises[broken].mean)
+    return bool(ratios[1] < ratios[0] / 2)
