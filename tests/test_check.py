@@ -1,0 +1,230 @@
+"""The reader's answers: what passes, what does not, and what a reader is told."""
+
+import math
+import re
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import sympy
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anabook.check import EXERCISES, Exercise, check, exercise
+
+BOOK = Path(__file__).resolve().parent.parent / "book"
+CALL = re.compile(r"""^check\(\s*["'](?P<label>[^"']+)["']""", re.MULTILINE)
+
+numbers = st.floats(-1e4, 1e4)
+decimals = st.integers(0, 6)
+
+OWN = {
+    "ex-number": exercise("ex-number", 0.36276, "think of the scale.", decimals=4, slips={0.2: "0.2 is the scale."}),
+    "ex-count": exercise("ex-count", 4, "count again."),
+    "ex-row": exercise("ex-row", [0.0, 0.5, 1.0], "sort first.", decimals=3),
+    "ex-table": exercise("ex-table", [[1, 0], [0, 1]], "which is the identity?"),
+    "ex-word": exercise("ex-word", "floor", "compare the thresholds.", options=("floor", "nearest")),
+    "ex-truth": exercise("ex-truth", False, "try x = 0.", options=("true", "false")),
+    "ex-function": exercise("ex-function", math.tanh, "odd and bounded.", decimals=6, points=[(-1,), (0,), (0.5,), (2,)]),
+    "ex-two": exercise("ex-two", lambda a, b: a / b, "which divides which?", decimals=6, points=[(1, 2), (3, 4)]),
+}
+
+
+def own(label, answer):
+    return check(label, answer, OWN)
+
+
+@given(numbers, decimals, st.floats(-0.5, 0.5))
+def test_every_answer_within_half_a_unit_of_the_truth_is_right(truth, places, off):
+    task = {"ex-a": exercise("ex-a", truth, "no.", decimals=places)}
+    assert check("ex-a", truth + off * 10.0**-places, task)
+
+
+@given(numbers, decimals)
+def test_the_truth_rounded_in_any_usual_way_is_right(truth, places):
+    task = {"ex-a": exercise("ex-a", truth, "no.", decimals=places)}
+    scaled = Fraction(truth) * 10**places
+    halves = (math.floor(scaled + Fraction(1, 2)), math.ceil(scaled - Fraction(1, 2)), round(scaled))
+    assert all(check("ex-a", n / 10**places, task) for n in halves)
+
+
+@given(numbers, decimals, st.floats(1.51, 1e6), st.sampled_from([-1, 1]))
+def test_no_answer_farther_than_one_and_a_half_units_is_right(truth, places, off, side):
+    task = {"ex-a": exercise("ex-a", truth, "no.", decimals=places)}
+    assert not check("ex-a", truth + side * off * 10.0**-places, task)
+
+
+@given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))
+def test_whole_numbers_must_be_exact(truth, answer):
+    task = {"ex-a": exercise("ex-a", truth, "no.")}
+    assert bool(check("ex-a", answer, task)) == (answer == truth)
+    assert not check("ex-a", truth + 0.5, task)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=6), st.data())
+def test_wrong_entries_of_an_array_are_named(truth, data):
+    task = {"ex-a": exercise("ex-a", truth, "no.")}
+    place = data.draw(st.integers(0, len(truth) - 1))
+    wrong = [*truth]
+    wrong[place] += 1
+    verdict = check("ex-a", wrong, task)
+    assert not verdict
+    assert (f"[{place}] is not right" in verdict.message) or len(truth) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        0.3628,
+        np.float64(0.36276),
+        np.array(0.36276),
+        torch.tensor(0.36276),
+        Fraction(36276, 100000),
+        sympy.Rational(36276, 100000),
+    ],
+)
+def test_numbers_of_every_kind_are_read(answer):
+    assert own("ex-number", answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [0, 0.5, 1],
+        (0.0, 0.5, 1.0),
+        np.array([0, 0.5, 1], np.float32),
+        torch.tensor([0, 0.5, 1], requires_grad=True),
+    ],
+)
+def test_arrays_of_every_kind_are_read(answer):
+    assert own("ex-row", answer)
+
+
+@pytest.mark.parametrize(
+    ("label", "answer", "sentence"),
+    [
+        ("ex-number", ..., "put your answer in the place of the dots."),
+        ("ex-number", math.nan, "a finite value is asked for, and there is NaN in yours."),
+        ("ex-number", math.inf, "a finite value is asked for, and there is inf in yours."),
+        ("ex-number", "0.36", "the answer is a number, not '0.36'."),
+        ("ex-number", True, "the answer is a number, not True."),
+        ("ex-number", None, "the answer is a number, not None."),
+        ("ex-number", 1j, "the answer is a number, not 1j."),
+        ("ex-number", sympy.Symbol("x"), "the answer is a number, not x."),
+        ("ex-number", [0.36276], "the answer is a number, not an array of shape (1,)."),
+        ("ex-number", 0.2, "0.2 is the scale."),
+        ("ex-number", -0.3628, "the sign is the other one. think of the scale."),
+        ("ex-number", 0.363, "close, but 4 decimals are asked for. think of the scale."),
+        ("ex-number", 7.0, "think of the scale."),
+        ("ex-row", 0.5, "3 values are asked for, in one row (shape (3,)), not a single number."),
+        ("ex-row", [0.0, 0.5], "3 values are asked for, in one row (shape (3,)), not shape (2,)."),
+        ("ex-row", [[0.0], [0.5, 1.0]], "the answer is an array of numbers of shape (3,), not [[0.0], [0.5, 1.0]]."),
+        ("ex-row", [0.0, math.nan, 1.0], "a finite value is asked for, and there is NaN in yours."),
+        ("ex-row", [2.0, 2.0, 2.0], "none of the values is right. sort first."),
+        ("ex-row", [0.0, 2.0, 2.0], "[1], [2] are not right (counting from 0). sort first."),
+        ("ex-table", [1, 0], "the answer is an array of numbers of shape (2, 2), not an array of shape (2,)."),
+        ("ex-table", [[1, 0], [0, 0]], "[1, 1] is not right (counting from 0). which is the identity?"),
+        ("ex-word", "ceil", "the answer is one of 'floor', 'nearest', not 'ceil'."),
+        ("ex-word", 3, "the answer is one of 'floor', 'nearest', not 3."),
+        ("ex-word", "nearest", "compare the thresholds."),
+        ("ex-truth", True, "try x = 0."),
+        ("ex-function", 1.0, "the answer is a function or an expression, not 1.0."),
+        ("ex-function", lambda x: 1 / x, "your function raised ZeroDivisionError at 0: float division by zero"),
+        ("ex-function", lambda x: None, "at -1 your function gives None, not a finite number."),
+        ("ex-function", lambda x: x, "the value at -1 is not right (3 of 4 points are not). odd and bounded."),
+        ("ex-function", sympy.Symbol("a") * sympy.Symbol("b"), "the answer depends on 1 symbol(s), yours on a, b."),
+        ("ex-two", sympy.Symbol("a"), "the answer depends on 2 symbols; yours lacks some. Give a function instead."),
+    ],
+)
+def test_an_answer_that_is_not_right_gets_its_sentence(label, answer, sentence):
+    verdict = own(label, answer)
+    assert not verdict.right
+    assert verdict.message == sentence
+    assert repr(verdict) == f"Not yet: {sentence}"
+
+
+def test_words_truths_functions_and_expressions_are_recognised():
+    x, a, b = sympy.symbols("x a b")
+    assert own("ex-word", " Floor ")
+    assert own("ex-truth", np.False_)
+    assert own("ex-function", np.tanh)
+    assert own("ex-function", (sympy.exp(x) - sympy.exp(-x)) / (sympy.exp(x) + sympy.exp(-x)))
+    assert own("ex-two", lambda p, q: p / q)
+    assert own("ex-two", a / b)
+    assert repr(own("ex-count", 4)) == "Right."
+
+
+def test_a_constant_function_can_be_given_as_an_expression_without_symbols():
+    task = {"ex-a": exercise("ex-a", lambda x: 2.0, "no.", decimals=3, points=[(0,), (1,)])}
+    assert check("ex-a", sympy.Integer(2), task)
+
+
+def test_an_unknown_exercise_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"^no answer is on file for 'ex-quantizers-1'\. Did you mean 'ex-quantisers-1'\?$"):
+        check("ex-quantizers-1", 1.0)
+    with pytest.raises(ValueError, match=r"^no answer is on file for 'zzz'\.$"):
+        check("zzz", 1.0)
+    with pytest.raises(TypeError, match="must be named by its label"):
+        check(1.0, "ex-noise-1")
+
+
+def test_an_entry_cannot_be_made_from_an_answer_that_fails_its_own_check():
+    with pytest.raises(ValueError, match="does not pass its own check"):
+        exercise("ex-a", 0.3, "no.")
+    with pytest.raises(ValueError, match="NaN"):
+        exercise("ex-a", math.nan, "no.", decimals=2)
+    with pytest.raises(ValueError, match="decimals must be"):
+        exercise("ex-a", 1.0, "no.", decimals=13)
+    with pytest.raises(ValueError, match="one of"):
+        exercise("ex-a", "up", "no.", options=("floor", "nearest"))
+
+
+@pytest.mark.parametrize("label", OWN)
+def test_the_repr_of_an_entry_is_the_entry(label):
+    assert eval(repr(OWN[label]), {"Exercise": Exercise}) == OWN[label]
+
+
+def test_the_same_answer_has_different_hashes_in_different_exercises_and_places():
+    a, b = (exercise(label, [1, 1], "no.").digests for label in ("ex-a", "ex-b"))
+    assert len({*a, *b}) == 4
+
+
+def test_checking_brings_neither_torch_nor_sympy():
+    code = "import sys, anabook.check; sys.exit(int('torch' in sys.modules or 'sympy' in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def _calls():
+    """(notebook, label, stored result) of every cell of the book that checks an answer."""
+    found = []
+    for path in sorted(BOOK.glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code" and (match := CALL.search(cell.source)):
+                results = [o.data["text/plain"] for o in cell.outputs if o.output_type == "execute_result"]
+                found.append((path.name, match["label"], results))
+    return found
+
+
+def test_every_solution_in_the_book_passes_its_check():
+    calls = _calls()
+    assert calls
+    assert [call for call in calls if call[2] != ["Right."]] == []
+
+
+def test_every_answer_on_file_is_used_by_a_solution_and_offered_by_its_exercise():
+    notebooks = [nbformat.read(path, as_version=4) for path in BOOK.glob("*.ipynb")]
+    text = "\n".join(cell.source for nb in notebooks for cell in nb.cells if cell.cell_type == "markdown")
+    assert {label for _, label, _ in _calls()} == set(EXERCISES)
+    for label in EXERCISES:
+        assert f":label: {label}\n" in text
+        assert f'`check("{label}", ' in text
+
+
+@pytest.mark.parametrize("chapter", ["quantisers", "noise"])
+def test_the_first_chapters_check_at_least_three_answers_each(chapter):
+    assert sum(label.startswith(f"ex-{chapter}-") for label in EXERCISES) >= 3
