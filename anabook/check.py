@@ -179,9 +179,9 @@ def _judge_numbers(label: str, task: Exercise, values: list[float]) -> Verdict:
     if task.shape:
         return Verdict(False, f"{_places(wrong, task)} {task.hint}")
     (value,) = values
-    slip = next((task.slips[d] for n in _near(value, task.decimals, 1) if (d := _digest(label, 0, n)) in task.slips), "")
-    if slip:
-        return Verdict(False, slip)
+    for n in _near(value, task.decimals, 1):
+        if (digest := _digest(label, 0, n)) in task.slips:
+            return Verdict(False, task.slips[digest])
     if value and matches(0, -value):
         return Verdict(False, f"the sign is the other one. {task.hint}")
     if task.decimals is not None and matches(0, value, _CLOSE):

@@ -30,7 +30,9 @@ OWN = {
     "ex-table": exercise("ex-table", [[1, 0], [0, 1]], "which is the identity?"),
     "ex-word": exercise("ex-word", "floor", "compare the thresholds.", options=("floor", "nearest")),
     "ex-truth": exercise("ex-truth", False, "try x = 0.", options=("true", "false")),
-    "ex-function": exercise("ex-function", math.tanh, "odd and bounded.", decimals=6, points=[(-1,), (0,), (0.5,), (2,)]),
+    "ex-function": exercise(
+        "ex-function", math.tanh, "odd and bounded.", decimals=6, points=[(-1,), (0,), (0.5,), (2,)]
+    ),
     "ex-two": exercise("ex-two", lambda a, b: a / b, "which divides which?", decimals=6, points=[(1, 2), (3, 4)]),
 }
 
@@ -165,7 +167,8 @@ def test_a_constant_function_can_be_given_as_an_expression_without_symbols():
 
 
 def test_an_unknown_exercise_is_refused_with_the_nearest_name():
-    with pytest.raises(ValueError, match=r"^no answer is on file for 'ex-quantizers-1'\. Did you mean 'ex-quantisers-1'\?$"):
+    sentence = r"^no answer is on file for 'ex-quantizers-1'\. Did you mean 'ex-quantisers-1'\?$"
+    with pytest.raises(ValueError, match=sentence):
         check("ex-quantizers-1", 1.0)
     with pytest.raises(ValueError, match=r"^no answer is on file for 'zzz'\.$"):
         check("zzz", 1.0)

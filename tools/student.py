@@ -1,6 +1,6 @@
 """Notebooks without solutions, for teaching.
 
-    python tools/student.py                             every chapter with exercises, into student/
+    python tools/student.py                             every chapter with exercises, into _build/student/
     python tools/student.py --out DIR book/02-noise.ipynb …
 
 Each exercise keeps its text. In the place of its solution stands an empty cell, with a call of `check` where an answer
@@ -82,7 +82,7 @@ def missing_names(kept: list[str], dropped: list[str]) -> list[str]:
 
 
 def _pieces(source: str) -> list[tuple[str, str]]:
-    """The text cut at the solutions: ("text", …), ("solution", label), ("solution-start", label), ("solution-end", "")."""
+    """The text cut at the solution blocks, as pairs: ("text", text) or (kind of block, label)."""
     pieces, position = [], 0
     for match in BLOCK.finditer(source):
         pieces.append(("text", source[position : match.start()]))
@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Derive notebooks without solutions.")
     parser.add_argument("paths", nargs="*", type=Path, metavar="NOTEBOOK", help="default: every book/*.ipynb")
-    parser.add_argument("--out", type=Path, default=Path("student"), metavar="DIR", help="where to write (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("_build/student"), metavar="DIR", help="where to write (%(default)s)")
     options = parser.parse_args(arguments)
     paths = options.paths or sorted(BOOK.glob("*.ipynb"))
     for path in paths:
