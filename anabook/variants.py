@@ -30,6 +30,17 @@ KINDS = ("probability", "finite", "signed", "infinite")
 """What a density can be the density of: a probability; a positive measure of another finite mass; a signed measure
 (negative somewhere); a positive measure of infinite mass."""
 
+def _teeth(pieces: Any, spacing: Any) -> Any:
+    """The distance from the first end to the last of `pieces` unit boxes with centres `spacing` apart."""
+    return (pieces - 1) * spacing + 1
+
+
+def _on_teeth(t: Any, pieces: Any, spacing: Any) -> Any:
+    from_end = t + _teeth(pieces, spacing) / 2
+    inside = (from_end >= 0) & (from_end < _teeth(pieces, spacing))
+    return inside & (from_end - spacing * np.floor(from_end / spacing) < 1)
+
+
 NUMPY_OPS = SimpleNamespace(
     abs=np.abs,
     cos=np.cos,
@@ -42,6 +53,7 @@ NUMPY_OPS = SimpleNamespace(
     maximum=np.maximum,
     minimum=np.minimum,
     near=lambda t, bound: (t >= -bound) & (t < bound),
+    on_teeth=_on_teeth,
     one=1.0,
     pi=math.pi,
     sin=np.sin,
@@ -49,13 +61,17 @@ NUMPY_OPS = SimpleNamespace(
     tanh=np.tanh,
     where=np.where,
 )
-"""What densities are written in: `half_turn(t)` is π/2 + arctan t, `near(t, b)` is −b ≤ t < b, and `one` keeps fractions
-exact in the symbolic twin."""
+"""What densities are written in: `half_turn(t)` is π/2 + arctan t, `near(t, b)` is −b ≤ t < b, `on_teeth` says whether t is
+on one of evenly spaced unit boxes, and `one` keeps fractions exact in the symbolic twin."""
 
 
 def _sympy_ops(distance: Any = None, scale: Any = 1) -> SimpleNamespace:
     """The symbolic twin. `distance` is scale·t in its simplest form, for conditions that read well."""
     import sympy as sp
+
+    def on_teeth(_t: Any, pieces: Any, spacing: Any) -> Any:
+        half = sp.expand(_teeth(pieces, spacing) * scale / 2)
+        return (sp.Abs(distance) < half) & (sp.Mod(distance + half, spacing * scale) < scale)
 
     return SimpleNamespace(
         abs=sp.Abs,
@@ -69,6 +85,7 @@ def _sympy_ops(distance: Any = None, scale: Any = 1) -> SimpleNamespace:
         maximum=sp.Max,
         minimum=sp.Min,
         near=lambda t, bound: sp.Abs(distance) < sp.expand(bound * scale),
+        on_teeth=on_teeth,
         one=sp.Integer(1),
         pi=sp.pi,
         sin=sp.sin,
@@ -141,13 +158,11 @@ def _sech2(m: Any, t: Any) -> Any:
 
 
 def _comb(m: Any, t: Any, pieces: Any, spacing: Any) -> Any:
-    u = t + ((pieces - 1) * spacing + 1) / 2
-    inside = (u >= 0) & (u < (pieces - 1) * spacing + 1) & (u - spacing * m.floor(u / spacing) < 1)
-    return m.where(inside, m.one / pieces, 0 * m.one)
+    return m.where(m.on_teeth(t, pieces, spacing), m.one / pieces, 0 * m.one)
 
 
 def _comb_primitive(m: Any, t: Any, pieces: Any, spacing: Any) -> Any:
-    length = (pieces - 1) * spacing + 1
+    length = _teeth(pieces, spacing)
     u = m.minimum(m.maximum(t + length / 2, 0), length)
     whole = m.floor(u / spacing)
     return (whole + m.minimum(u - spacing * whole, 1)) / pieces
@@ -211,8 +226,8 @@ LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for law in (
         kinks=lambda start: (start,), symmetric=False, reach=lambda start: 3 * start + 3),
     Law("comb", _comb, _comb_primitive,
         std=lambda pieces, spacing: math.sqrt((1 + spacing**2 * (pieces**2 - 1)) / 12),
-        support=lambda pieces, spacing: (-((pieces - 1) * spacing + 1) / 2, ((pieces - 1) * spacing + 1) / 2),
-        kinks=_comb_kinks, reach=lambda pieces, spacing: 0.6 * ((pieces - 1) * spacing + 1)),
+        support=lambda pieces, spacing: (-_teeth(pieces, spacing) / 2, _teeth(pieces, spacing) / 2),
+        kinks=_comb_kinks, reach=lambda pieces, spacing: 0.6 * _teeth(pieces, spacing)),
     Law("swish", lambda m, t: _sech2(m, t) * (2 - t * m.tanh(t / 2)),
         lambda m, t: m.expit(t) * (1 + t * m.expit(-t)), mean=math.nan, signed=True, reach=8),
     Law("hat", lambda m, t, dip, spread: _mexican_hat(m, t, dip, spread, _phi, 1),
@@ -359,6 +374,9 @@ class Variant:
         problem = self.condition(**self.settings) if self.condition else None
         if problem:
             raise ValueError(problem)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.law, tuple(self.settings.items()), self.scaling))
 
     def __reduce__(self) -> tuple:
         return _rebuild, (self.name, dict(self.values), self.scaling)
@@ -526,6 +544,14 @@ class Variant:
         """The primitive as a SymPy expression."""
         return self._symbolic("primitive")
 
+    def latex(self) -> str:
+        """The density in LaTeX, parameters of several letters in upright type."""
+        import sympy as sp
+
+        names = {symbol: rf"\mathrm{{{name}}}" for name, symbol in self.symbols().items()
+                 if len(name) > 1 and name not in ("alpha", "beta", "gamma", "sigma")}
+        return sp.latex(sp.simplify(self.formula) if self.law == "two-sided Pareto" else self.formula, symbol_names=names)
+
     def symbols(self) -> dict[str, Any]:
         """The SymPy symbols of `formula`: "x", and each parameter that the formula keeps open."""
         import sympy as sp
@@ -552,10 +578,10 @@ class Variant:
     def _natural(self, attribute: str, x: np.ndarray) -> np.ndarray:
         placement = self._placement
         t = (x - placement.centre) / placement.scale
-        value = getattr(self._law, attribute)(NUMPY_OPS, t, **placement.shape)
+        with np.errstate(invalid="ignore", over="ignore"):  # at ±∞, which are set apart below
+            value = getattr(self._law, attribute)(NUMPY_OPS, t, **placement.shape)
         if attribute == "primitive" and math.isfinite(self.mass):
-            total = self._law.get("mass", placement.shape)
-            value = np.where(np.isinf(t), np.where(t > 0, total, 0.0), value)
+            value = np.where(t == math.inf, self._law.get("mass", placement.shape), np.where(t == -math.inf, 0.0, value))
         return np.where(np.isnan(t), t, value)
 
     def _over_jumps(self, function: Callable[[np.ndarray], np.ndarray], v: np.ndarray) -> np.ndarray:
@@ -700,7 +726,7 @@ _ZOO = (
     Variant("hard_tanh", "uniform", lambda m, clip: _place(weight=clip, scale=clip), _SIGN, "courbariaux2016bnn",
             {"clip": _positive(1.0)}, aliases=("ste_sign", "SteSign"),
             libraries=(Library(_LARQ + "SteSign", {"clip_value": "clip"}),
-                       Library("brevitas.core.quant.ClampedBinaryQuant")),
+                       Library("brevitas.core.quant.ClampedBinaryQuant", {"scale": "clip"})),
             note="The derivative is 1 for |x| ≤ clip whatever the clip, so the mass equals the clip."),
     Variant("ternary_hard_tanh", "uniform", lambda m: _place(scale=m.one / 2), Quantiser.ternary(),
             "spallanzani2022ana", note="Thresholds ±1/2: the identity on [−1, 1] is exactly its regularisation."),
