@@ -6,7 +6,8 @@ density f of a measure. That operation is written once, in `Variant.gradient` an
 paper to paper is data: a name, a density, a reference. Densities that differ by shift, scale and mass share one `Law`,
 and each law's formula is written once, for NumPy and SymPy alike.
 
-Not every density is a probability's: some have another total mass, some are negative in places, some have infinite mass.
+Not every density is a probability's: some have another total mass, some are negative in places, some have infinite
+mass.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ NUMPY_OPS = SimpleNamespace(
     tanh=np.tanh,
     where=np.where,
 )
-"""What densities are written in: `half_turn(t)` is π/2 + arctan t, `near(t, b)` is −b ≤ t < b, `on_teeth` says whether t is
-on one of evenly spaced unit boxes, and `one` keeps fractions exact in the symbolic twin."""
+"""What densities are written in: `half_turn(t)` is π/2 + arctan t, `near(t, b)` is −b ≤ t < b, `on_teeth` says whether
+t is on one of evenly spaced unit boxes, and `one` keeps fractions exact in the symbolic twin."""
 
 
 def _sympy_ops(distance: Any = None, scale: Any = 1) -> SimpleNamespace:
@@ -526,6 +527,27 @@ class Variant:
         self._require_probability()
         return Noise(self.law, self.mean, self.std) if self.family else VariantNoise(self)
 
+    def as_density(self) -> Any:
+        """The noise behind a probability as an exact `anabook.symbolic.Density`, at the present parameters.
+
+        Raises:
+            ValueError: the variant is no probability.
+        """
+        import sympy as sp
+
+        from anabook.symbolic import Density
+
+        self._require_probability()
+        ends = [sp.nsimplify(end) if math.isfinite(end) else end * sp.oo for end in self.support]
+        variable = self.symbols()["x"]
+        if self.law == "comb":
+            edges = [sp.nsimplify(kink) for kink in self.kinks]
+            teeth = sp.Or(*((variable >= a) & (variable < b) for a, b in zip(edges[::2], edges[1::2])))
+            height = 1 / sum(b - a for a, b in zip(edges[::2], edges[1::2]))
+            return Density(sp.Piecewise((height, teeth), (0, True)), variable, tuple(ends))
+        numbers = {symbol: sp.nsimplify(self.settings[name]) for name, symbol in self.symbols().items() if name != "x"}
+        return Density(self.formula.subs(numbers), variable, tuple(ends))
+
     def gradient(self, x: Any) -> Any:
         """What the variant multiplies by in the backward pass: Σ_k Δ_k f(x − θ_k)."""
         return elementwise(lambda v: self._over_jumps(self.pdf, v), x)
@@ -550,7 +572,8 @@ class Variant:
 
         names = {symbol: rf"\mathrm{{{name}}}" for name, symbol in self.symbols().items()
                  if len(name) > 1 and name not in ("alpha", "beta", "gamma", "sigma")}
-        return sp.latex(sp.simplify(self.formula) if self.law == "two-sided Pareto" else self.formula, symbol_names=names)
+        formula = sp.simplify(self.formula) if self.law == "two-sided Pareto" else self.formula
+        return sp.latex(formula, symbol_names=names)
 
     def symbols(self) -> dict[str, Any]:
         """The SymPy symbols of `formula`: "x", and each parameter that the formula keeps open."""
@@ -581,7 +604,8 @@ class Variant:
         with np.errstate(invalid="ignore", over="ignore"):  # at ±∞, which are set apart below
             value = getattr(self._law, attribute)(NUMPY_OPS, t, **placement.shape)
         if attribute == "primitive" and math.isfinite(self.mass):
-            value = np.where(t == math.inf, self._law.get("mass", placement.shape), np.where(t == -math.inf, 0.0, value))
+            total = self._law.get("mass", placement.shape)
+            value = np.where(t == math.inf, total, np.where(t == -math.inf, 0.0, value))
         return np.where(np.isnan(t), t, value)
 
     def _over_jumps(self, function: Callable[[np.ndarray], np.ndarray], v: np.ndarray) -> np.ndarray:
@@ -733,7 +757,7 @@ _ZOO = (
     Variant("ste_heaviside", "uniform", lambda m, clip: _place(weight=2 * clip, scale=clip), _HEAVISIDE,
             "geiger2020larq", {"clip": _positive(1.0)}, aliases=("SteHeaviside",),
             libraries=(Library(_LARQ + "SteHeaviside", {"clip_value": "clip"}),),
-            note="Larq keeps the derivative 1 on [−clip, clip] of its sign while the step is 1, not 2: twice the mass."),
+            note="Larq keeps the derivative 1 on [−clip, clip] of its sign though the step is 1, not 2: twice the mass."),
     Variant("ste_tern", "comb", lambda m, threshold, clip: _place(weight=clip, scale=2 * threshold, spacing=2,
                                                                   pieces=clip / (2 * threshold)),
             _ternary_at, "li2016twn", {"threshold": _positive(0.05), "clip": _positive(1.0)}, aliases=("SteTern",),
@@ -746,7 +770,7 @@ _ZOO = (
             libraries=(Library(_LARQ + "DoReFa", {"k_bit": "bits"}),),
             note="Activations. Inputs are clipped to [0, 1] before rounding; clipping after it would not be a noise."),
     Variant("pact", "uniform", lambda m, bits, clip: _place(scale=clip / (2 * _levels_of(bits))),
-            lambda bits, clip: Quantiser.linear(bits, signed=False, quantum=clip / _levels_of(bits), rounding="nearest"),
+            lambda bits, clip: Quantiser.linear(bits, False, clip / _levels_of(bits), "nearest"),
             "choi2018pact", {"bits": Parameter(4, minimum=1, is_integer=True), "clip": _positive(6.0)},
             note="DoReFa's with a learnt clip, which is a parameter here."),
     Variant("spike_count", "uniform", lambda m, count: _place(scale=m.one / 2),
@@ -779,14 +803,16 @@ _ZOO = (
             note="max(1/t, 1)·tanh(tx), with t rising from 0.1 to 10 during training: annealing by another name. "
                  "The mass is 1 only once t ≥ 1."),
     Variant("erf", "normal", lambda m, alpha: _place(scale=1 / (m.sqrt(2 * m.one) * alpha)), _HEAVISIDE,
-            "fang2023spikingjelly", {"alpha": _positive(2.0)}, libraries=(Library(_JELLY + "Erf", {"alpha": "alpha"}),)),
+            "fang2023spikingjelly", {"alpha": _positive(2.0)},
+            libraries=(Library(_JELLY + "Erf", {"alpha": "alpha"}),)),
     Variant("gaussian", "normal", lambda m, sigma: _place(scale=sigma), _HEAVISIDE, "wu2018stbp",
             {"sigma": _positive(1.0)}, aliases=("gauss", "normal")),
     Variant("laplace", "laplace", lambda m, alpha: _place(scale=1 / alpha), _HEAVISIDE, "shrestha2018slayer",
             {"alpha": _positive(1.0)}, aliases=("piecewise_exp", "exponential", "slayer"),
             libraries=(Library(_JELLY + "PiecewiseExp", {"alpha": "alpha"}),)),
-    Variant("spike_rate_escape", "laplace", lambda m, beta, k: _place(weight=2 * k / beta, centre=m.one, scale=1 / beta),
-            _HEAVISIDE, "gerstner2002spiking", {"beta": _positive(1.0), "k": _positive(25.0)},
+    Variant("spike_rate_escape", "laplace",
+            lambda m, beta, k: _place(weight=2 * k / beta, centre=m.one, scale=1 / beta), _HEAVISIDE,
+            "gerstner2002spiking", {"beta": _positive(1.0), "k": _positive(25.0)},
             libraries=(Library(_SNN + "spike_rate_escape", {"beta": "beta", "slope": "k"}),),
             note="snnTorch centres it at 1 although its input already has the threshold subtracted, "
                  "and the default slope gives mass 50."),
@@ -812,7 +838,8 @@ _ZOO = (
             {"k": _positive(25.0), "bound": _positive(1.0)},
             note="The fast sigmoid, cut to |x| < bound so that most neurons need no backward pass."),
     Variant("one_sided_fast_sigmoid", "one-sided Pareto",
-            lambda m, k, bound: _place(scale=1 / k, weight=1 / k, start=k * bound), _HEAVISIDE, "eshraghian2023snntorch",
+            lambda m, k, bound: _place(scale=1 / k, weight=1 / k, start=k * bound), _HEAVISIDE,
+            "eshraghian2023snntorch",
             {"k": _positive(25.0), "bound": _non_negative(1.0)}, aliases=("SFS",),
             libraries=(Library(_SNN + "SFS", {"slope": "k", "B": "bound"}),),
             note="snnTorch's form of the sparse fast sigmoid keeps x > bound instead of |x| < bound: the opposite set "
@@ -852,7 +879,8 @@ _ZOO = (
     Variant("leaky_relu", "two slopes", lambda m, leak, k: _place(left=leak, right=k), _HEAVISIDE,
             "eshraghian2023snntorch", {"leak": _non_negative(0.1), "k": _positive(1.0)},
             aliases=("LSO", "leaky_spike_operator", "leaky_k_relu"),
-            libraries=(Library(_SNN + "LSO", {"slope": "leak"}), Library(_JELLY + "LeakyKReLU", {"leak": "leak", "k": "k"})),
+            libraries=(Library(_SNN + "LSO", {"slope": "leak"}),
+                       Library(_JELLY + "LeakyKReLU", {"leak": "leak", "k": "k"})),
             note="In snnTorch 1.0.0 the function LSO calls another class and raises a TypeError; "
                  "the class LeakySpikeOperator holds the gradient. SpikingJelly's default leak is 0."),
     Variant("piecewise_leaky_relu", "plateau", lambda m, w, c: _place(scale=w, leak=c * w), _HEAVISIDE,
