@@ -13,6 +13,7 @@ from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
 from anabook.schedules import Schedule
+from anabook.variants import Variant
 
 COLOURS: dict[str, str] = {
     "uniform": "#0072b2",
@@ -157,3 +158,40 @@ def schedule(schedule: Schedule, times: Any = None, axes: Any = None) -> Any:
         ax.set(xlabel="time $t$", ylabel=name)
     axes[1].legend(fontsize="small")
     return axes
+
+
+def zoo(variants: Iterable[Variant], columns: int = 4) -> Any:
+    """Small multiples of straight-through estimators: quantiser, surrogate and gradient of each in a panel.
+
+    The surrogate is drawn to scale with the quantiser. The gradient is a shaded area scaled to the panel's height;
+    its largest value is written beside it.
+
+    Args:
+        variants: what to draw, one panel each, in reading order.
+        columns: panels in a row.
+
+    Returns:
+        The figure.
+    """
+    variants = list(variants)
+    rows = -(-len(variants) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.35 * columns, 1.95 * rows), squeeze=False)
+    for ax in axes.ravel()[len(variants):]:
+        ax.set_axis_off()
+    for ax, variant in zip(axes.ravel(), variants):
+        x = np.linspace(*variant.window, 1001)
+        low, high = variant.quantiser.levels[[0, -1]]
+        gradient = variant.gradient(x)
+        peak = float(np.abs(gradient).max())
+        floor = low if gradient.min() >= 0 else (low + high) / 2
+        ax.fill_between(x, floor, floor + (high - floor) * gradient / peak, color="#9ecae9", linewidth=0)
+        staircase(variant.quantiser, x, ax, linewidth=1.0)
+        ax.plot(x, variant.surrogate(x), color=CYCLE[1], linestyle="-", linewidth=1.8)
+        margin = 0.35 * (high - low)
+        ax.set(xlim=variant.window, ylim=(low - margin, high + margin))
+        ax.set_title(variant.name.replace("_", " "), fontsize=9)
+        ax.text(0.03, 0.94, f"peak {peak:.3g}", transform=ax.transAxes, fontsize=7.5, verticalalignment="top")
+        ax.tick_params(labelsize=7)
+        ax.locator_params(nbins=4)
+        ax.grid(False)
+    return figure

@@ -116,6 +116,7 @@ class Law:
         kinks: where g is not smooth.
         symmetric: whether g(−t) = g(t).
         signed: whether g is negative somewhere.
+        unbounded: whether the mass to the left of 0 is infinite, so that G has no natural constant.
         reach: pictures show [−reach, reach].
     """
 
@@ -129,6 +130,7 @@ class Law:
     kinks: Any = ()
     symmetric: bool = True
     signed: Any = False
+    unbounded: Any = False
     reach: Any = 4.0
 
     def get(self, attribute: str, shape: Mapping[str, float]) -> Any:
@@ -237,27 +239,29 @@ LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for law in (
         reach=lambda dip, spread: 2.5 * spread),
     Law("square wave", lambda m, t, terms: 4 * _harmonics(m, t, terms, m.cos, 0),
         lambda m, t, terms: m.one / 2 + 2 / m.pi * _harmonics(m, t, terms, m.sin, 1),
-        mass=math.nan, mean=math.nan, signed=True, reach=1.0),
-    Law("constant", lambda m, t: m.one, lambda m, t: t + m.one / 2, mass=math.inf, mean=math.nan, reach=1.5),
+        mass=math.nan, mean=math.nan, signed=True, unbounded=True, reach=1.0),
+    Law("constant", lambda m, t: m.one, lambda m, t: t, mass=math.inf, mean=math.nan, unbounded=True, reach=1.5),
     Law("two slopes", lambda m, t, left, right: m.where(t < 0, left * m.one, right * m.one),
         lambda m, t, left, right: m.where(t < 0, left * t, right * t),
         mass=lambda left, right: math.nan if left * right < 0 else math.copysign(math.inf, left + right),
-        mean=math.nan, kinks=(0,), symmetric=False, signed=lambda left, right: min(left, right) < 0, reach=1.5),
+        mean=math.nan, kinks=(0,), symmetric=False, signed=lambda left, right: min(left, right) < 0,
+        unbounded=lambda left, right: left != 0, reach=1.5),
     Law("plateau", lambda m, t, leak: m.where(m.near(t, 1), m.one / 2, leak * m.one),
         lambda m, t, leak: m.one / 2 + m.maximum(m.minimum(t, 1), -1) / 2
         + leak * (m.maximum(t - 1, 0) + m.minimum(t + 1, 0)),
         mass=lambda leak: math.inf if leak > 0 else 1.0, mean=lambda leak: math.nan if leak > 0 else 0.0,
-        std=lambda leak: math.nan if leak > 0 else 1 / math.sqrt(3), kinks=(-1, 1), reach=2.5),
+        std=lambda leak: math.nan if leak > 0 else 1 / math.sqrt(3), kinks=(-1, 1),
+        unbounded=lambda leak: leak > 0, reach=2.5),
     Law("reciprocal", lambda m, t: 1 / (1 + m.abs(t)),
         lambda m, t: m.where(t < 0, -m.log1p(m.abs(t)), m.log1p(m.abs(t))),
-        mass=math.inf, mean=math.nan, kinks=(0,), reach=6),
+        mass=math.inf, mean=math.nan, kinks=(0,), unbounded=True, reach=6),
     Law("capped reciprocal", lambda m, t: 1 / m.maximum(m.abs(t), 1),
         lambda m, t: m.maximum(m.minimum(t, 1), -1)
         + m.where(t < 0, -m.one, m.one) * m.log1p(m.maximum(m.abs(t), 1) - 1),
-        mass=math.inf, mean=math.nan, kinks=(-1, 1), reach=4),
+        mass=math.inf, mean=math.nan, kinks=(-1, 1), unbounded=True, reach=4),
     Law("logarithmic tail", lambda m, t, leak: m.where(t < 0, leak * m.one, 1 / m.maximum(t, 1)),
         lambda m, t, leak: leak * m.minimum(t, 0) + m.maximum(m.minimum(t, 1), 0) + m.log1p(m.maximum(t, 1) - 1),
-        mass=math.inf, mean=math.nan, kinks=(0, 1), symmetric=False, reach=4),
+        mass=math.inf, mean=math.nan, kinks=(0, 1), symmetric=False, unbounded=lambda leak: leak > 0, reach=4),
     Law("sigmoid and reciprocal", _s2nn,
         lambda m, t, alpha, beta: m.where(t < 0, m.expit(alpha * t), m.one / 2 + beta * m.log1p(m.abs(t))),
         mass=math.inf, mean=math.nan, kinks=(0,), symmetric=False, reach=3),
@@ -553,8 +557,17 @@ class Variant:
         return elementwise(lambda v: self._over_jumps(self.pdf, v), x)
 
     def surrogate(self, x: Any) -> Any:
-        """The function that the backward pass differentiates: q_0 + Σ_k Δ_k F(x − θ_k)."""
-        return elementwise(lambda v: self.quantiser.levels[0] + self._over_jumps(self.cdf, v), x)
+        """The function that the backward pass differentiates: q_0 + Σ_k Δ_k F(x − θ_k).
+
+        Where the mass on the left is infinite, the constant q_0 means nothing. Another one then puts the surrogate
+        half-way between the outermost levels at the middle of the thresholds.
+        """
+        quantiser = self.quantiser
+        start = quantiser.levels[0]
+        if self._law.get("unbounded", self._placement.shape):
+            middle = quantiser.thresholds[[0, -1]].mean()
+            start = quantiser.levels[[0, -1]].mean() - self._over_jumps(self.cdf, middle)
+        return elementwise(lambda v: start + self._over_jumps(self.cdf, v), x)
 
     @property
     def formula(self) -> Any:
@@ -757,7 +770,7 @@ _ZOO = (
     Variant("ste_heaviside", "uniform", lambda m, clip: _place(weight=2 * clip, scale=clip), _HEAVISIDE,
             "geiger2020larq", {"clip": _positive(1.0)}, aliases=("SteHeaviside",),
             libraries=(Library(_LARQ + "SteHeaviside", {"clip_value": "clip"}),),
-            note="Larq keeps the derivative 1 on [−clip, clip] of its sign though the step is 1, not 2: twice the mass."),
+            note="Larq keeps its sign's derivative, 1 on [−clip, clip], though the step is 1, not 2: twice the mass."),
     Variant("ste_tern", "comb", lambda m, threshold, clip: _place(weight=clip, scale=2 * threshold, spacing=2,
                                                                   pieces=clip / (2 * threshold)),
             _ternary_at, "li2016twn", {"threshold": _positive(0.05), "clip": _positive(1.0)}, aliases=("SteTern",),

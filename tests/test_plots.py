@@ -7,6 +7,7 @@ import pytest
 import anabook as ab
 from anabook import plots
 from anabook.noise import FAMILIES
+from anabook.variants import VARIANTS
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +76,12 @@ def test_the_style_gives_a_white_ground():
 def test_a_bad_grid_gets_one_sentence(arguments, error, says):
     with pytest.raises(error, match=says):
         plots.grid(*arguments)
+
+
+def test_zoo_has_a_panel_for_each_variant_and_hides_the_rest():
+    chosen = [VARIANTS[name] for name in ("hard_sigmoid", "ste_tern", "swish_sign", "identity", "fast_sigmoid")]
+    figure = plots.zoo(chosen, columns=4)
+    panels = [ax for ax in figure.axes if ax.axison]
+    assert [ax.get_title() for ax in panels] == [variant.name.replace("_", " ") for variant in chosen]
+    assert "peak 5" in [text.get_text() for text in panels[2].texts]
+    assert min(panels[2].get_ylim()) < -1 and len(figure.axes) == 8

@@ -403,6 +403,16 @@ def test_swish_sign_turns_negative_where_its_note_says():
     assert below > 0 > above
 
 
+def test_a_surrogate_of_infinite_mass_on_the_left_passes_half_way_between_the_levels():
+    for name in ("identity", "sign_identity", "leaky_relu", "piecewise_leaky_relu", "nonzero_sign_log_abs",
+                 "fake_numerical_gradient", "snntorch_triangular", "squarewave_fourier"):
+        variant = VARIANTS[name]
+        assert variant.surrogate(0.0) == pytest.approx(variant.quantiser.levels.mean(), abs=1e-15)
+    x = np.linspace(-3, 3, 13)
+    np.testing.assert_allclose(VARIANTS["sign_identity"].surrogate(x), x)
+    np.testing.assert_allclose(VARIANTS["relu"].surrogate(x), np.maximum(x, 0))
+
+
 # --- as noise ---------------------------------------------------------------------------------------------------------
 
 
