@@ -275,6 +275,22 @@ def _shown(answer: Any) -> str:
 
 
 EXERCISES: dict[str, Exercise] = {
+    "ex-start-1": Exercise(
+        digests=("30d71141bb4e",),
+        hint="weigh the two levels with their probabilities.",
+        decimals=3,
+        slips={
+            "f2ac63b81382": "that is the value without noise, and the likelier one; the average is asked for.",
+        },
+    ),
+    "ex-start-2": Exercise(
+        digests=("b91c29baa6c6",),
+        hint="count the weights of all layers, divide by five and round up.",
+        slips={
+            "fc4ce6a21459": "that is one byte for each weight; put five into each.",
+            "339a268c0b3d": "the last weight needs a place, too: round up.",
+        },
+    ),
     "ex-quantisers-1": Exercise(
         digests=("c41ea0e966b3", "5fddcabd428e", "5b98a395e726", "275574a3cfcf"),
         hint="a threshold belongs to the bin above it; the levels need not lie in their bins.",
