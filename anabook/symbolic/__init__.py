@@ -1,0 +1,16 @@
+"""Exact regularisations: noise densities as SymPy expressions, and what follows from them by integration.
+
+Only densities are written down here. Distribution functions, regularised quantisers, their derivatives
+and the checks of Proposition 1 are derived: SymPy integrates, differentiates and takes limits.
+
+`x`, `alpha` and `beta` are the symbols of all results: position, mean and standard deviation of the noise.
+"""
+
+from anabook.symbolic._convolution import derivative, family, regularise
+from anabook.symbolic._density import Density
+from anabook.symbolic._density_noise import DensityNoise
+from anabook.symbolic._expressions import alpha, as_numpy, beta, x
+from anabook.symbolic._proposition import Check, Verification, verify_proposition
+
+__all__ = ["Check", "Density", "DensityNoise", "Verification", "alpha", "as_numpy", "beta", "derivative", "family",
+           "regularise", "verify_proposition", "x"]
