@@ -164,6 +164,9 @@ class Regularisation:
         return self.quantiser(shifted), residual
 
     def _expectation(self, v: np.ndarray) -> np.ndarray:
+        if not math.isfinite(self.noise.mean):
+            # A law without a mean has no σ(x − α) to start from.
+            return self.quantiser.levels[0] + sum(step * self.noise.cdf(v - t) for step, t in self._jumps())
         level, residual = self._anchored(v)
         return level + residual
 
