@@ -284,11 +284,11 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "ex-start-2": Exercise(
-        digests=("b91c29baa6c6",),
-        hint="count the weights of all layers, divide by five and round up.",
+        digests=("e1bc6d671804",),
+        hint="find the largest n for which 3**n is at most 2**64.",
         slips={
-            "fc4ce6a21459": "that is one byte for each weight; put five into each.",
-            "339a268c0b3d": "the last weight needs a place, too: round up.",
+            "991ba36ac766": "that many digits need more than 64 bits.",
+            "41d94501b1aa": "that gives each digit two bits; base 3 does better.",
         },
     ),
     "ex-quantisers-1": Exercise(
@@ -354,6 +354,50 @@ EXERCISES: dict[str, Exercise] = {
         hint="a tail is lost when it falls below half the spacing of doubles, next to 1 from below and from above.",
         shape=(2,),
         decimals=1,
+    ),
+    "ex-composing-1": Exercise(
+        digests=("e23e9d5d17ee", "5b164a0fc148", "f820d7852562", "0bee0c70c3da"),
+        hint="the value is the standardised distribution function at 1, whatever λ is.",
+        shape=(4,),
+        decimals=4,
+    ),
+    "ex-composing-2": Exercise(
+        digests=("3edaefb0cdc0",),
+        hint="two integers are hits, and a unit has 9 · 128 inputs.",
+        decimals=4,
+        slips={
+            "4d594ecfe8f1": "that is one threshold; there are two.",
+            "3cedfabd443e": "a unit of a 3 × 3 convolution sees 9 positions of each channel.",
+        },
+    ),
+    "ex-composing-4": Exercise(
+        digests=("ee773485468f",),
+        hint="the mean plus the half-width of the support must not exceed the margin.",
+        decimals=4,
+        slips={
+            "da4100be37fe": "the half-width is √3 times the standard deviation.",
+        },
+    ),
+    "ex-counterexamples-1": Exercise(
+        digests=("619cc7c16000", "be79ac473bcc", "1779a6c24671"),
+        hint="look at the distance of the second pre-activation from the edge of the support, in half-widths.",
+        shape=(3,),
+        decimals=9,
+        points=((0.01,), (0.04,), (0.1,)),
+    ),
+    "ex-counterexamples-2": Exercise(
+        digests=("f43de760e0eb", "af9fc495c7d0", "19cd885884f8"),
+        hint="add the later p, with the weights that the family asks for.",
+        shape=(3,),
+        decimals=4,
+    ),
+    "ex-counterexamples-4": Exercise(
+        digests=("15433e4d691b",),
+        hint="the probability of no failure in 1000 is (1 - p) to the power 1000.",
+        decimals=5,
+        slips={
+            "66e9dd78f45d": "that is for 5 %; a two-sided 95 % interval leaves 2.5 % on either side.",
+        },
     ),
 }
 """The book's exercises by label."""
