@@ -483,6 +483,7 @@ def _function(expression: Any) -> Any:
 # Limits
 
 RIGHT, WRONG, UNDECIDED = "right", "wrong", "undecided"
+_NOTHING = 1e-6  # what is smaller than this part of the tolerance may be rounding, which need not fall
 _FLOAT_LAMBDAS = (1e-4, 1e-5, 1e-6)
 _FAR_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (100, 1000, 10000))
 _NEAR_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (10, 20, 40))
@@ -519,8 +520,8 @@ def limit(
 ) -> Limit:
     """Judge whether the regularised network tends to the quantised one, from a sequence of λ.
 
-    The deviation is "right" if its last value is within the tolerance and not growing; "wrong" if
-    it exceeds the tolerance and has settled, changing by less than a tenth of the tolerance in the last step;
+    A deviation is "right" if it is within the tolerance and at least halved by the last step, or below a millionth of
+    the tolerance; "wrong" if it is neither and has settled, changing by less than a tenth of itself in the last step;
     otherwise undecided. This is evidence, not proof, but evidence from far down: by default λ is 10⁻¹⁰⁰, 10⁻¹⁰⁰⁰ and
     10⁻¹⁰⁰⁰⁰, where a power of λ is negligible beside any weight and the logarithm grows tenfold at each step. Schedules
     given as functions, whose formulas are out of sight, are judged down to 10⁻⁴⁰ in more digits.
@@ -551,9 +552,9 @@ def limit(
 def _judge(deviations: list[np.ndarray], tolerance: float) -> np.ndarray:
     last, before = np.abs(deviations[-1]), np.abs(deviations[-2])
     change = np.abs(deviations[-1] - deviations[-2])
-    # What is below a ten-thousandth of the tolerance may be rounding, which need not fall.
-    right = ((last <= tolerance) & (last <= np.maximum(before, tolerance / 1e4))).astype(bool)
-    wrong = ((last > tolerance) & (change <= tolerance / 10)).astype(bool)
+    nothing = (last <= tolerance * _NOTHING).astype(bool)
+    right = nothing | ((last <= tolerance) & (last <= before / 2)).astype(bool)
+    wrong = ~nothing & (change <= last / 10).astype(bool)
     return np.where(wrong.any(axis=-1), WRONG, np.where(right.all(axis=-1), RIGHT, UNDECIDED))
 
 
@@ -863,14 +864,14 @@ class Witness:
 
     def __str__(self) -> str:
         right = float(self.network(self.x)[0])
-        got = float(right + self.limit.deviations[-1][0])
+        got = round(float(right + self.limit.deviations[-1][0]), 12) + 0.0
         where = (f"layer {self.start}" if self.start == self.stop
                  else f"layers {self.start} to {self.stop}, passed on with weight {self.weight}")
         return (f"pre-activation {self.offset} in layer {self.start}; the error of {where}: "
                 f"the output tends to {got:.4g}, the quantised network gives {right:g}")
 
 
-_WEIGHTS = (1, 2**4, 2**10)
+_WEIGHTS = (1, 16, 128)  # larger ones delay a limit with an equality in it beyond the smallest λ here; see `_is_fading`
 _OFFSETS = tuple(Fraction(v) for v in (0, "-1/8", "1/8", "-1/64", "1/64", "-1", "1"))
 
 
@@ -913,6 +914,9 @@ def _try_chain(families: Any, schedules: list[Any], start: int, stop: int, weigh
     upto = stop + 1
     part_families = families if isinstance(families, str) else list(families)[:upto]
     part_network = chain(upto, start, stop, weight, offset)
+    last = noises_at(part_families, schedules[:upto], _FAR_LAMBDAS[-1], 60)
+    if abs(part_network.regularised([0], last, digits=60).deviation[0]) < 1e-9:
+        return None
     part = limit(part_network, [0], part_families, schedules[:upto])
     if part.verdict != WRONG or _is_fading(part_network, part_families, schedules[:upto], start):
         return None
