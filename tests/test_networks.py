@@ -338,10 +338,13 @@ def test_tails_of_astronomical_arguments_are_ordered_and_positive_until_they_are
     for family in UNBOUNDED:
         tails = PRECISE.unbounded_tail(family, arguments)
         assert all(high > low for high, low in zip(tails, tails[1:])) and tails[-1] == 0
-    with mpmath.workdps(260):
-        t = mpmath.mpf("1.001e50")
-        mills = mpmath.exp(-t * t / 2) / (t * mpmath.sqrt(2 * mpmath.pi))
-        assert abs(PRECISE.unbounded_tail("normal", np.array([t]))[0] / mills - 1) < mpmath.mpf("1e-90")
+    for t in map(mpmath.mpf, ("3e20", "0.9e50", "1.1e50", "7e300")):
+        with mpmath.workdps(60):
+            tail = PRECISE.unbounded_tail("normal", np.array([t]))[0]
+            logarithm = mpmath.log(tail)
+        with mpmath.workdps(700):
+            mills = -t * t / 2 - mpmath.log(t * mpmath.sqrt(2 * mpmath.pi))
+        assert abs(logarithm / mills - 1) < mpmath.mpf("1e-40")
 
 
 # Worst cases and witnesses
@@ -474,6 +477,13 @@ def test_a_share_in_doubles_is_the_share_in_many_digits():
             share = networks.wrong_share(batch, x, family, schedules)
             fine = networks.limit(batch, x, family, schedules)
             assert share.wrong == (fine.verdicts == "wrong").sum() and share.undecided == 0
+
+
+def test_a_small_error_that_stays_is_wrong_and_a_small_one_that_falls_is_right():
+    stays = networks.limit(networks.chain(1), [0], "normal", [(-sympy.Rational(5, 2) * LAM, LAM)])
+    assert stays.verdict == "wrong" and float(-stays.deviations[-1][0]) == pytest.approx(0.0062097, rel=1e-5)
+    falls = networks.limit(networks.chain(1), [0], "logistic", [(-LAM * sympy.log(LOG) * sympy.sqrt(3) / sympy.pi, LAM)])
+    assert falls.verdict == "right"  # the error is 1/(1 + ln(1/λ))
 
 
 def test_a_limit_that_has_not_settled_is_undecided():

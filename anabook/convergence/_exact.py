@@ -166,10 +166,10 @@ DOUBLE = Backend(_double_quotient, float, _double_tail, _double_centre)
 """IEEE doubles, with the laws of `anabook.noise`: fast, and good for tails down to 1e-308."""
 
 # mpmath's erfc gives up on arguments of astronomical size. There the leading term of Mills' ratio has a relative error
-# below 1e-100. (When t² has more digits than the working precision it is the tail's logarithm that is accurate, which is
-# what decides between tails of that size.) Farther out a tail is smaller than exp(-10^25000), less than anything it is ever compared with.
+# below 1e-100. Farther out a tail is smaller than exp(-10^25000), less than anything it is ever compared with.
 _MILLS_BEYOND = mpmath.mpf("1e50")
 _NOTHING_BEYOND = mpmath.mpf("1e25000")
+_POWER_OF_TWO_BEYOND = mpmath.mpf("1e40")
 
 
 # The laws once more, since the constants of `anabook.noise` are doubles and a comparison with 1e-200 needs more digits.
@@ -177,10 +177,20 @@ def _precise_tail(family: str, t: Any) -> Any:
     if t > _NOTHING_BEYOND:
         return mpmath.mpf(0)
     if family == "logistic":
-        return 1 / (1 + mpmath.exp(mpmath.pi * t / mpmath.sqrt(3)))
+        odds = _decay(mpmath.pi * t / mpmath.sqrt(3))
+        return odds / (1 + odds)
     if t > _MILLS_BEYOND:
-        return mpmath.exp(-t * t / 2) / (t * mpmath.sqrt(2 * mpmath.pi))
+        return _decay(t * t / 2) / (t * mpmath.sqrt(2 * mpmath.pi))
     return mpmath.erfc(t / mpmath.sqrt(2)) / 2
+
+
+def _decay(x: Any) -> Any:
+    """exp(−x) for x ≥ 0.
+
+    When x has more digits before the point than the working precision, only the logarithm of exp(−x) is known; then it
+    is rounded to a power of two, which is what decides between numbers of that size and costs nothing.
+    """
+    return mpmath.ldexp(mpmath.mpf(1), -int(x / mpmath.ln2)) if x > _POWER_OF_TWO_BEYOND else mpmath.exp(-x)
 
 
 def _precise_centre(family: str, t: Any) -> Any:

@@ -784,8 +784,8 @@ THREE_LAYERS = Example(
 )
 GENERIC = Example(
     Network(
-        weights=[[[1, -1], [1, 1]], [[1, 1]]],
-        biases=[[Fraction(1, 2), Fraction(-1, 2)], [Fraction(-3, 2)]],
+        weights=[[[1, -1], [1, 1]], [[1, -1]]],
+        biases=[[Fraction(1, 2), Fraction(-5, 2)], [Fraction(-1, 2)]],
     ), (1, 1),
     "no pre-activation on a threshold: the nearest is one half away",
 )
@@ -938,7 +938,7 @@ def _is_fading(network: Network, families: Any, schedules: list[Any], start: int
     for lam in _FAR_LAMBDAS[-2:]:
         noises = noises_at(families, schedules, lam, 60)
         deviations = [abs(d[0]) for d in network.regularised([0], noises, digits=60).deviations]
-        broken = next(i for i, d in enumerate(deviations) if i >= start and d > 0.01)
+        broken = next(i for i, d in enumerate(deviations) if i >= start and d > 1e-6)
         if broken == start or noises[broken].mean >= 0:
             return False
         ratios.append(deviations[broken - 1] / -noises[broken].mean)
