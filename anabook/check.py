@@ -399,5 +399,32 @@ EXERCISES: dict[str, Exercise] = {
             "66e9dd78f45d": "that is for 5 %; a two-sided 95 % interval leaves 2.5 % on either side.",
         },
     ),
+    "ex-zoo-1": Exercise(
+        digests=("3394ecfdad1a",),
+        hint="divide by the step, then integrate the square.",
+        decimals=4,
+        slips={
+            "939ebdfe78c0": "that is the variance; take the root.",
+            "a481e29b9ef2": "divide the gradient by the step, which is 2, before you integrate.",
+        },
+    ),
+    "ex-zoo-2": Exercise(
+        digests=("f49731faa2a7", "4fc03ca53958"),
+        hint="the mass is 2/k; half of the noise lies where the distribution function is between 1/4 and 3/4.",
+        shape=(2,),
+        decimals=4,
+    ),
+    "ex-zoo-4": Exercise(
+        digests=("c452f151a7b3",),
+        hint="the interval's length must be a whole multiple of four thresholds.",
+        slips={
+            "ce7b17892bed": "with three levels the length is measured in twice the distance of the thresholds.",
+        },
+    ),
+    "ex-zoo-5": Exercise(
+        digests=("945a80aeaeba",),
+        hint="the surrogate turns where its derivative, the gradient, is zero.",
+        decimals=4,
+    ),
 }
 """The book's exercises by label."""

@@ -943,6 +943,50 @@ def _rebuild(name: str, values: dict[str, float], scaling: float) -> Variant:
     return replace(VARIANTS[name], values=values, scaling=scaling)
 
 
+@dataclass(frozen=True)
+class Table:
+    """Variants as a table: HTML with formulas in a notebook, names and kinds in a terminal."""
+
+    variants: tuple[Variant, ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{v.name:24} {v.kind:12} mass {v.mass:.4g}" for v in self.variants)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{title}</th>'
+                       for title in ("variant", "density", "mass", "kind", "mean", "std", "levels", "source"))
+        body = "".join(_row(variant) for variant in self.variants)
+        return (f'<div class="tex2jax_process" style="overflow-x: auto" tabindex="0" role="region" '
+                f'aria-label="Variants and their densities"><table><thead><tr>{head}</tr></thead>'
+                f"<tbody>{body}</tbody></table></div>")
+
+
+def table(variants: Iterable[Variant]) -> Table:
+    """The variants as a `Table`: density, mass, kind, moments and source, all computed or looked up.
+
+    Parameters stay symbols in the density; the numbers are those of the present parameters.
+    """
+    return Table(tuple(variants))
+
+
+def _row(variant: Variant) -> str:
+    settings = ", ".join(f"{name} = {value:g}" for name, value in variant.settings.items())
+    density = f"a comb of {len(variant.kinks) // 2} boxes" if variant.law == "comb" else rf"\({variant.latex()}\)"
+    levels = "{0, 1}" if variant.quantiser == _HEAVISIDE else "{−1, 1}" if variant.quantiser == _SIGN else (
+        str(variant.quantiser.n_levels))
+    source = variant.reference.text if variant.reference else ""
+    cells = [density.replace("<", "&lt;").replace(">", "&gt;"), _number(variant.mass), variant.kind,
+             _number(variant.mean), _number(variant.std), levels, source]
+    name = f'<th scope="row">{variant.name}{"<br><small>" + settings + "</small>" if settings else ""}</th>'
+    return f"<tr>{name}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.4g}".replace("-", "−")
+
+
 def clipped_identity(quantiser: Quantiser, low: float, high: float) -> Variant:
     """The measure behind a linear quantiser's most popular surrogate: a straight line on [low, high], flat outside.
 

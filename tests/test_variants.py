@@ -621,6 +621,15 @@ def test_formulas_are_short_enough_to_print():
         assert latex and "nan" not in latex and len(latex) < 600
 
 
+def test_the_table_shows_every_variant_with_escaped_formulas():
+    table = ab.variants.table(VARIANTS.values())
+    page = table._repr_html_()
+    assert page.count("<tr>") == page.count("</tr>") == len(VARIANTS) + 1
+    assert all(f'<th scope="row">{name}' in page for name in NAMES)
+    assert not re.search(r"<(?!/?(div|table|thead|tbody|tr|th|td|br|small)\b)", page)
+    assert len(repr(table).splitlines()) == len(VARIANTS)
+
+
 def test_laws_are_used_and_shared():
     used = [variant.law for variant in VARIANTS.values()]
     assert set(used) == set(LAWS)
