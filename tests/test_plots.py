@@ -85,3 +85,33 @@ def test_zoo_has_a_panel_for_each_variant_and_hides_the_rest():
     assert [ax.get_title() for ax in panels] == [variant.name.replace("_", " ") for variant in chosen]
     assert "peak 5" in [text.get_text() for text in panels[2].texts]
     assert min(panels[2].get_ylim()) < -1 and len(figure.axes) == 8
+
+
+def test_a_sheet_shows_the_first_pictures_of_each_class_in_order():
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.integers(0, 256, (12, 3, 5, 4), dtype=np.uint8), np.arange(12) % 3
+    figure = plots.sheet(inputs, labels, ["a", "b", "c"], per_class=5)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["a", "b", "c"]
+    strip = figure.axes[1].images[0].get_array()
+    assert strip.shape == (5, 5 * 6, 3)
+    assert np.array_equal(strip[:, 6:10], inputs[4].transpose(1, 2, 0))
+    assert (strip[:, 4:6] == 255).all() and (strip[:, 24:] == 255).all()
+
+
+def test_a_sheet_takes_grey_pictures_without_a_channel():
+    figure = plots.sheet(np.zeros((4, 8, 8), np.float32), np.zeros(4, int), ["0"], per_class=4)
+    assert figure.axes[0].images[0].get_array().shape == (8, 40)
+
+
+def test_a_clip_is_drawn_as_waveform_spectrogram_and_features():
+    samples, features, mel = np.sin(np.arange(16000)), np.arange(490).reshape(49, 10) % 256, np.zeros((40, 51))
+    wave, spectrogram, coefficients = plots.clip(samples, features, mel).axes[:3]
+    assert np.array_equal(wave.lines[0].get_ydata(), samples)
+    assert np.array_equal(spectrogram.images[0].get_array(), mel)
+    assert np.array_equal(coefficients.images[0].get_array(), features.T[1:])
+
+
+def test_bars_of_class_counts_add_up():
+    ax = plots.class_counts({"train": {"a": 3, "b": 2}, "test": {"a": 1, "b": 4}})
+    assert [bar.get_width() for bar in ax.patches] == [3, 2, 1, 4]
+    assert [bar.get_x() for bar in ax.patches] == [0, 0, 3, 2]
