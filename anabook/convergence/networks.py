@@ -4,7 +4,8 @@ The quantised network composes affine maps and stair functions (paper, eq. (7));
 function by its expectation under that layer's noise (eq. (8)). Layers are counted from 0 at the input.
 
 Two habits make the answers trustworthy. Quantised values are exact rationals, so "on the threshold" is decided, not
-estimated. A regularised value is an exact level plus a small signed residual, so 1 − 10⁻²⁰⁰ and 10⁻³⁹ keep their digits.
+estimated. A regularised value is an exact level plus a small signed residual, so 1 − 10⁻²⁰⁰ and 10⁻³⁹ keep their
+digits.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from anabook.quantisers import Quantiser
 
 __all__ = [
     "FLOOR_TERNARY", "HEAVISIDE", "NAMES", "NETWORK_A", "TERNARY_ANALOGUE", "ZERO_MEAN", "THREE_LAYERS", "GENERIC",
-    "WEIGHT_ON_THRESHOLD", "Example", "Layer", "LayerNoise", "Limit", "Network", "Regularised", "Share", "Trace", "Witness", "chain",
-    "clopper_pearson", "hit_probability", "limit", "named", "noises_at", "random_ternary", "ternary_sum_counts", "wilson",
-    "witness", "worst_case", "wrong_share",
+    "WEIGHT_ON_THRESHOLD", "Example", "Layer", "LayerNoise", "Limit", "Network", "Regularised", "Share", "Trace",
+    "Witness", "chain", "clopper_pearson", "hit_probability", "limit", "named", "noises_at", "random_ternary",
+    "ternary_sum_counts", "wilson", "witness", "worst_case", "wrong_share",
 ]
 
 HEAVISIDE = Quantiser.heaviside()
@@ -194,7 +195,7 @@ class Network:
         Args:
             x: shape (…, inputs), exact numbers.
             noises: one for each layer with a quantiser: a `Noise` or a triple (family, mean, std).
-            weight_noises: noises of the weight quantisers, one a layer with a quantiser; each layer's own noise by default.
+            weight_noises: noises of the weight quantisers, one a layer with a quantiser; by default each layer's own.
             digits: None for doubles, or the number of decimal digits to compute with (then mpmath numbers come back).
 
         Returns:
@@ -249,7 +250,9 @@ class Network:
             if layer.quantiser is not None:
                 yield _offsets(s, layer.quantiser)
 
-    def _regularised(self, x: Any, noises: list[LayerNoise], weight_noises: list[LayerNoise], of: Backend) -> Regularised:
+    def _regularised(
+        self, x: Any, noises: list[LayerNoise], weight_noises: list[LayerNoise], of: Backend
+    ) -> Regularised:
         x = self._input(x)
         residual = x.numbers(of) * 0
         values, deviations = [], []
@@ -267,14 +270,16 @@ class Network:
         return Regularised(tuple(values), tuple(deviations))
 
 
-def _layer(i: int, inputs: int | None, last: bool, weights: Any, biases: Any, quantiser: Any, weight_quantiser: Any) -> Layer:
+def _layer(
+    i: int, inputs: int | None, last: bool, weights: Any, biases: Any, quantiser: Any, weight_quantiser: Any
+) -> Layer:
     w = Exact.of(weights, f"the weights of layer {i}")
     if len(w.shape) < 2:
         raise ValueError(f"layer {i} has weights of shape {w.shape}; a matrix (outputs, inputs) is needed.")
     if inputs is not None and w.shape[-1] != inputs:
         raise ValueError(f"layer {i} has weights of shape {w.shape}, but layer {i - 1} gives {inputs} "
                          f"output{'s' * (inputs > 1)}, so their last axis must be {inputs}.")
-    b = Exact(np.zeros(w.shape[-2:-1], dtype=np.int64)) if biases is None else Exact.of(biases, f"the biases of layer {i}")
+    b = Exact.of([0] * w.shape[-2] if biases is None else biases, f"the biases of layer {i}")
     if not b.shape or b.shape[-1] != w.shape[-2]:
         raise ValueError(f"layer {i} has biases of shape {b.shape}, but weights of shape {w.shape}, "
                          f"so there must be {w.shape[-2]}.")
@@ -330,7 +335,9 @@ class LayerNoise(NamedTuple):
     upper: Any
 
 
-def _expect(quantiser: Quantiser, s: Exact, shift: np.ndarray, noise: LayerNoise, of: Backend) -> tuple[Exact, np.ndarray]:
+def _expect(
+    quantiser: Quantiser, s: Exact, shift: np.ndarray, noise: LayerNoise, of: Backend
+) -> tuple[Exact, np.ndarray]:
     """E[σ(s + shift − ν)] as an exact anchor and a residual.
 
     Each jump contributes Δ_k F0(t_k). F0 is written as 0, ½ or 1 plus what is missing, whichever is nearest:
@@ -438,7 +445,8 @@ def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | N
             return noises
         for i, noise in enumerate(noises):
             if noise.std > 0 and float(noise.std) == 0:
-                raise ValueError(f"the std of layer {i} is {mpmath.nstr(noise.std, 3)}, too small for a float; pass digits.")
+                size = mpmath.nstr(noise.std, 3)
+                raise ValueError(f"the std of layer {i} is {size}, too small for a float; pass digits.")
         return [LayerNoise(noise.family, *map(float, noise[1:])) for noise in noises]
 
 
@@ -583,7 +591,8 @@ class Share:
 
     def __str__(self) -> str:
         undecided = f", {self.undecided} undecided" if self.undecided else ""
-        return f"{self.wrong} of {self.total} ({self.share:.1%}; 95 % interval {self.low:.1%} to {self.high:.1%}{undecided})"
+        interval = f"95 % interval {self.low:.1%} to {self.high:.1%}"
+        return f"{self.wrong} of {self.total} ({self.share:.1%}; {interval}{undecided})"
 
 
 def wrong_share(network: Network, x: Any, families: Any, schedules: Sequence[Any]) -> Share:
@@ -737,9 +746,9 @@ def chain(
 ) -> Network:
     """A chain of single Heaviside units that passes one unit's error on as harmfully as weights of one size can.
 
-    The unit of layer `start` has the constant pre-activation `offset`. Each unit from there to layer `stop` sits exactly
-    on its threshold and multiplies the error before it by −`weight`. Units before `start` are idle; those after `stop`
-    compare with `readout`. The quantised output is 1, or [offset ≥ 0] if start = stop.
+    The unit of layer `start` has the constant pre-activation `offset`. Each unit behind it, up to layer `stop`, sits
+    exactly on its threshold and multiplies the error before it by −`weight`. Units before `start` are idle; those after
+    `stop` compare with `readout`. The quantised output is 1, or [offset ≥ 0] if start = stop.
 
     Args:
         n_layers: length of the chain; the network has one input, which it ignores.
