@@ -355,6 +355,11 @@ EXERCISES: dict[str, Exercise] = {
         shape=(2,),
         decimals=1,
     ),
+    "ex-data-2": Exercise(
+        digests=("2e46e262293f", "9b37f9f33e50"),
+        hint="count the centres of the frames for the first, the places where a whole window fits for the second.",
+        shape=(2,),
+    ),
     "ex-composing-1": Exercise(
         digests=("e23e9d5d17ee", "5b164a0fc148", "f820d7852562", "0bee0c70c3da"),
         hint="the value is the standardised distribution function at 1, whatever λ is.",
