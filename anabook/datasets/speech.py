@@ -7,6 +7,7 @@ import io
 import os
 import re
 import tempfile
+import warnings
 import wave
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
@@ -97,15 +98,32 @@ def _blocks(items: Iterable, size: int = 128) -> Iterator[list]:
         yield block
 
 
-def _features(clips: np.ndarray) -> np.ndarray:
-    import librosa
+def log_mel(clips: np.ndarray) -> np.ndarray:
+    """The logarithm of the energy in 40 mel bands, the last step before the cosine transform.
 
-    mel = librosa.feature.melspectrogram(
+    Args:
+        clips: shape (n, 16000).
+
+    Returns:
+        float64 of shape (n, 40, 51): bands, frames.
+    """
+    with warnings.catch_warnings():  # of a progress bar that librosa never draws here
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from librosa.feature import melspectrogram
+
+    power = melspectrogram(
         y=clips.astype(np.float64), sr=RATE, n_fft=1024, win_length=640, hop_length=320, window="hann", center=True,
         pad_mode="reflect", power=2.0, n_mels=40, fmin=20.0, fmax=4000.0, htk=True, norm=None, dtype=np.float64,
     )
-    mfcc = librosa.feature.mfcc(S=np.log(mel + 1e-6), n_mfcc=10, dct_type=2, norm="ortho")
-    return np.floor(np.clip(mfcc[..., :49] + 128, 0, 255)).astype(np.uint8).swapaxes(-1, -2)[:, np.newaxis]
+    return np.log(power + 1e-6)
+
+
+def _features(clips: np.ndarray) -> np.ndarray:
+    energies = log_mel(clips)
+    from librosa.feature import mfcc
+
+    cepstrum = mfcc(S=energies, n_mfcc=10, dct_type=2, norm="ortho")[..., :49]
+    return np.floor(np.clip(cepstrum + 128, 0, 255)).astype(np.uint8).swapaxes(-1, -2)[:, np.newaxis]
 
 
 def augment(

@@ -29,7 +29,7 @@ def objects(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0) -> Datase
     """Stand-in for CIFAR-10: one of ten shapes, turned, coloured and textured at random, partly hidden, in noise.
 
     Args:
-        n_train, n_test: how many images of each part; classes are equally frequent.
+        n_train, n_test: how many images of each part; classes are equally frequent in both.
         seed: of everything random.
 
     Returns:
@@ -81,7 +81,7 @@ def _images(name, original, what, classes, draw, n_train, n_test, seed) -> Datas
     n_train, n_test = integer(n_train, "n_train", minimum=1), integer(n_test, "n_test", minimum=1)
     n, seed = n_train + n_test, integer(seed, "seed", minimum=0)
     rng = np.random.default_rng([seed, *name.encode()])
-    labels = rng.permutation(np.arange(n) % len(classes))
+    labels = np.concatenate([rng.permutation(np.arange(part) % len(classes)) for part in (n_train, n_test)])
     blocks = np.array_split(labels, max(1, n // 500))
     inputs = np.concatenate([draw(block, rng) for block in blocks])
     split = np.where(np.arange(n) < n_train, 0, 2).astype(np.uint8)
