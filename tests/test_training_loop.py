@@ -112,6 +112,23 @@ def test_evaluation_with_noise_differs_until_the_noise_is_gone():
     assert training.evaluate(net, data, noise=True) == clean
 
 
+def test_recalibration_measures_the_noise_free_statistics_and_nothing_else():
+    net, (x, _) = network("random", dropout=0.5), blobs()
+    net[3].eval()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    modes, noise = [m.training for m in net.modules()], training.layers(net)[0].weight.std
+    training.recalibrate(net, x)
+    assert [m.training for m in net.modules()] == modes and training.layers(net)[0].weight.std == noise
+    changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {f"{i}.{name}" for i in (1, 5) for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert net[1].momentum == 0.1
+    sums = torch.from_numpy(x) @ TERNARY(net[0].parametrizations.weight.original).T + net[0].bias
+    torch.testing.assert_close(net[1].running_mean, sums.mean(0))
+    torch.testing.assert_close(net[1].running_var, sums.var(0))
+    with pytest.raises(ValueError, match="has no batch normalisation with running statistics"):
+        training.recalibrate(nn.Linear(2, 3), x)
+
+
 def test_float_networks_train_without_a_schedule():
     net = nn.Sequential(nn.Linear(2, 3))
     history = training.fit(net, blobs(), None, epochs=20, batch_size=16, lr=0.1, optimiser=torch.optim.SGD, test=blobs(seed=1))
@@ -141,9 +158,10 @@ def test_loss_that_stops_being_finite_says_where():
     ({"seed": -1}, ValueError, "seed must be an integer at least 0"),
     ({"schedule": Schedule()}, ValueError, "the schedule is for 7 layers, but the network has 2 quantised layers"),
     ({"data": blobs()[0]}, TypeError, r"data must be a pair \(inputs, labels\)"),
-    ({"data": (blobs()[0], blobs()[1][:5])}, ValueError, "as many inputs as labels, and at least one, not 120 and 5"),
+    ({"data": (blobs()[0], blobs()[1][:5])}, ValueError, "as many inputs as labels, not 120 and 5"),
     ({"data": (blobs()[0], blobs()[1] * 1.0)}, TypeError, "labels of data must be a flat list of integers, not torch.float64"),
     ({"data": (blobs()[0] * 1j, blobs()[1])}, TypeError, "inputs of data must be real numbers, not torch.complex64"),
+    ({"data": (np.zeros((0, 2)), np.zeros(0, int))}, ValueError, "must hold at least one example"),
     ({"test": 3}, TypeError, r"test must be a pair \(inputs, labels\)"),
 ])
 def test_bad_settings_are_refused_with_one_sentence(change, error, message):

@@ -19,7 +19,7 @@ from anabook.training.convert import (
     quantised_weights,
     set_noise,
 )
-from anabook.training.loop import Epoch, Score, evaluate, fit
+from anabook.training.loop import Epoch, Score, evaluate, fit, recalibrate
 from anabook.training.modules import Quantise
 
 __all__ = [
@@ -35,5 +35,6 @@ __all__ = [
     "layers",
     "quantise",
     "quantised_weights",
+    "recalibrate",
     "set_noise",
 ]

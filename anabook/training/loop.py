@@ -130,6 +130,39 @@ def evaluate(net: nn.Module, data: tuple[Any, Any], batch_size: int = 1024, *, n
             module.training = training
 
 
+def recalibrate(net: nn.Module, inputs: Any, batch_size: int = 1024) -> None:
+    """Measure the running means and variances of the batch normalisations anew, in place and without noise.
+
+    Needed where weights or features were changed after training, by rounding for instance. One pass over the inputs,
+    plain averages over the batches; everything but the statistics is left as it was.
+
+    Args:
+        net: any network.
+        inputs: an array or a tensor, as for `fit`, without labels.
+        batch_size: large batches are more exact.
+    """
+    batch_size = integer(batch_size, "batch_size", minimum=2)
+    x = _inputs(net, inputs, "inputs")
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms:
+        raise ValueError(f"this {type(net).__name__} has no batch normalisation with running statistics.")
+    modes = [(module, module.training) for module in net.modules()]
+    momenta = [norm.momentum for norm in norms]
+    net.eval()
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum, norm.training = None, True
+        with torch.no_grad():
+            for batch in x.split(batch_size):
+                net(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        for module, training in modes:
+            module.training = training
+
+
 def _train_epoch(net: nn.Module, x: Tensor, y: Tensor, batch_size: int, step: torch.optim.Optimizer,
                  epoch: int) -> Score:
     net.train()
@@ -167,14 +200,22 @@ def _tensors(net: nn.Module, data: Any, what: str) -> tuple[Tensor, Tensor]:
     """Inputs in the network's float type and labels as int64, both on its device."""
     if not isinstance(data, Iterable) or len(pair := tuple(data)) != 2:
         raise TypeError(f"{what} must be a pair (inputs, labels) of arrays or tensors, not {type(data).__name__}.")
-    x, y = (torch.as_tensor(part) for part in pair)
-    if x.is_complex():
-        raise TypeError(f"the inputs of {what} must be real numbers, not {x.dtype}.")
+    x, y = _inputs(net, pair[0], f"the inputs of {what}"), torch.as_tensor(pair[1])
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool or y.dim() != 1:
         raise TypeError(f"the labels of {what} must be a flat list of integers, not {y.dtype} of shape {tuple(y.shape)}.")
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"{what} must hold as many inputs as labels, and at least one, not {len(x)} and {len(y)}.")
+    if len(x) != len(y):
+        raise ValueError(f"{what} must hold as many inputs as labels, not {len(x)} and {len(y)}.")
+    return x, y.to(device=x.device, dtype=torch.int64)
+
+
+def _inputs(net: nn.Module, inputs: Any, what: str) -> Tensor:
+    """Inputs in the network's float type and on its device."""
+    x = torch.as_tensor(inputs)
+    if x.is_complex():
+        raise TypeError(f"{what} must be real numbers, not {x.dtype}.")
+    if x.dim() == 0 or len(x) == 0:
+        raise ValueError(f"{what} must hold at least one example, not a tensor of shape {tuple(x.shape)}.")
     parameter = next((p for p in net.parameters() if p.is_floating_point()), None)
-    dtype = parameter.dtype if parameter is not None else torch.get_default_dtype()
-    device = parameter.device if parameter is not None else x.device
-    return x.to(device=device, dtype=dtype), y.to(device=device, dtype=torch.int64)
+    if parameter is None:
+        return x.to(torch.get_default_dtype())
+    return x.to(device=parameter.device, dtype=parameter.dtype)
