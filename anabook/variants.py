@@ -870,7 +870,7 @@ _ZOO = (
             _HEAVISIDE, "yin2021accurate",
             {"gamma": _positive(0.5), "h": _non_negative(0.15), "s": Parameter(6.0, above=1.0),
              "sigma": _positive(0.5)}, aliases=("multi_gaussian",),
-            note="Mass γ(1 − h). The negative skirts are wanted by its authors."),
+            note="Mass γ(1 − h): two wide bells are subtracted from a narrow one."),
     Variant("squarewave_fourier", "square wave", lambda m, n, period: _place(scale=period, terms=n), _HEAVISIDE,
             "fang2023spikingjelly",
             {"n": Parameter(2, minimum=2, is_integer=True, is_symbolic=False), "period": _positive(8.0)},
