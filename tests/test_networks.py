@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import anabook as ab
 from anabook.convergence import networks
 from anabook.convergence._exact import DOUBLE, PRECISE, Exact, edge_tail
+from anabook.convergence._germs import Surd
 from anabook.convergence.networks import FLOOR_TERNARY, HEAVISIDE, Network
 from anabook.noise import FAMILIES
 
@@ -223,6 +224,68 @@ def test_off_all_thresholds_every_vanishing_noise_has_the_right_limit(case, fami
     if network.margin(x) > 0:
         schedules = [(sign * LAM, LAM**2 if i % 2 else LAM) for i in range(network.n_layers)]
         assert networks.limit(network, x, family, schedules).verdict == "right"
+
+
+# Exact limits
+
+
+@pytest.mark.parametrize("family", BOUNDED)
+@pytest.mark.parametrize(
+    "layers",
+    [((3, 4), (2, 3), (1, 1)), ((2, 3), (3, 4), (1, 1)), ((1, 1), (2, 3), (3, 4)), ((3, 3), (2, 2), (1, 1)), "zero", "up"],
+    ids=str,
+)
+def test_exact_limits_are_where_the_network_is_at_a_small_lambda(family, layers):
+    plain = {"zero": [(0, LAM)] * 3, "up": [(LAM, LAM**2)] * 3}
+    schedules = plain[layers] if isinstance(layers, str) else [log_margin(family, *layer) for layer in layers]
+    batch, x = networks.random_ternary(40, (9, 9, 9, 3), rng=8, planned=0.2)
+    found = networks.limit(batch, x, family, schedules)
+    assert found.exact
+    near = batch.regularised(x, networks.noises_at(family, schedules, mpmath.mpf("1e-30"), 400), digits=400)
+    np.testing.assert_allclose(found.deviations[0], near.deviation.astype(float), atol=1e-12)
+
+
+def test_an_exact_limit_between_the_levels_is_found():
+    # (12) fails by a constant: a = β, so uniform noise leaves (1 + 1/√3)/2 at the threshold.
+    value = networks.exact_limit(networks.chain(1), [0], "uniform", [(-LAM, LAM)])
+    assert value == [pytest.approx(0.5 + 1 / (2 * math.sqrt(3)), rel=1e-15)]
+    assert networks.exact_limit(networks.chain(1), [0], "triangular", [(-sympy.sqrt(6) * LAM, LAM)]) == [1.0]
+    # At equality in the log-margin condition the second layer keeps a constant part of its error.
+    edge = [log_margin("uniform", 1, 2), log_margin("uniform", 2, 1)]
+    assert networks.exact_limit(networks.chain(2, weight=Fraction(1, 3)), [0], "uniform", edge) == [pytest.approx(2 / 3)]
+
+
+@given(st.lists(st.integers(-9, 9), min_size=4, max_size=4), st.lists(st.integers(-9, 9), min_size=4, max_size=4))
+def test_numbers_with_roots_multiply_and_compare_as_numbers(first, second):
+    a, b = Surd(tuple(map(Fraction, first))), Surd(tuple(map(Fraction, second)))
+    assert float(a * b) == pytest.approx(float(a) * float(b), rel=1e-9, abs=1e-9)
+    assert (a + b * Surd.of(-1)).sign() == (first != second and (1 if float(a) > float(b) else -1))
+
+
+def test_surds_that_differ_beyond_doubles_are_told_apart():
+    # 1393/985 is a convergent of √2, and its successors come closer than doubles can tell.
+    p, q = 1, 1
+    for _ in range(60):
+        p, q = p + 2 * q, p + q
+    assert (Surd.of(Fraction(p, q)) + Surd.of(-1, 2)).sign() == (1 if p * p > 2 * q * q else -1)
+    assert Surd.of(3, 6).inverse() * Surd.of(3, 6) == Surd.of(1)
+
+
+def test_schedules_without_an_exact_limit_are_refused_by_it():
+    for schedule, message in (
+        ((-LAM, sympy.exp(-1 / LAM)), "not a finite sum of powers"),
+        ((-LAM, LAM + LAM**2), "single positive power"),
+        ((-LAM, -LAM), "single positive power"),
+        ((-LAM, LAM * sympy.Symbol("mu")), "one symbol"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            networks.exact_limit(networks.chain(1), [0], "uniform", [schedule])
+    with pytest.raises(ValueError, match="must be one of 'uniform', 'triangular', not 'normal'"):
+        networks.exact_limit(networks.chain(1), [0], "normal", [(-LAM, LAM**2)])
+    with pytest.raises(ValueError, match="given, not quantised"):
+        networks.exact_limit(networks.WEIGHT_ON_THRESHOLD.network, [1], "uniform", [(-LAM, LAM**2)])
+    with pytest.raises(ValueError, match="1 quantised layers, but 2 schedules"):
+        networks.exact_limit(networks.chain(1), [0], "uniform", [(-LAM, LAM**2)] * 2)
 
 
 # The maps themselves

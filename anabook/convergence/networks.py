@@ -23,13 +23,14 @@ from scipy import special
 
 from anabook._validate import choice, generator, integer, real
 from anabook.convergence._exact import DOUBLE, PRECISE, Backend, Exact, edge_tail
+from anabook.convergence._germs import Germ, from_sympy, step
 from anabook.noise import FAMILIES, Noise
 from anabook.quantisers import Quantiser
 
 __all__ = [
     "FLOOR_TERNARY", "HEAVISIDE", "NAMES", "NETWORK_A", "TERNARY_ANALOGUE", "ZERO_MEAN", "THREE_LAYERS", "GENERIC",
     "WEIGHT_ON_THRESHOLD", "Example", "Layer", "LayerNoise", "Limit", "Network", "Regularised", "Share", "Trace",
-    "Witness", "chain", "clopper_pearson", "hit_probability", "limit", "named", "noises_at", "random_ternary",
+    "Witness", "chain", "clopper_pearson", "exact_limit", "hit_probability", "limit", "named", "noises_at", "random_ternary",
     "ternary_sum_counts", "wilson", "witness", "worst_case", "wrong_share",
 ]
 
@@ -409,6 +410,7 @@ def _half_width(family: str, std: Any) -> Any:
 
 
 _HALF_WIDTH_SQUARED = {"uniform": 3, "triangular": 6}
+BOUNDED = tuple(_HALF_WIDTH_SQUARED)
 
 
 # Noise as a function of λ
@@ -451,16 +453,21 @@ def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | N
 
 
 def _noise_at(i: int, family: Any, pair: Any, lam: Any) -> LayerNoise:
-    try:
-        mean, std = pair
-    except (TypeError, ValueError):
-        raise TypeError(f"the schedule of layer {i} must be a pair (mean, std), not {pair!r}.") from None
+    mean, std = _pair(i, pair)
     numbers = _at(mean, lam), _at(std, lam)
     family = _checked(i, family, numbers[1])
     symbolic = hasattr(mean, "free_symbols") and hasattr(std, "free_symbols")
     if not symbolic or family not in _HALF_WIDTH_SQUARED or numbers[1] == 0:
         return _layer_noise(i, (family, *numbers))
     return LayerNoise(family, *numbers, *(_at(end, lam) for end in _ends(family, mean, std)))
+
+
+def _pair(i: int, pair: Any) -> tuple[Any, Any]:
+    try:
+        mean, std = pair
+    except (TypeError, ValueError):
+        raise TypeError(f"the schedule of layer {i} must be a pair (mean, std), not {pair!r}.") from None
+    return mean, std
 
 
 @functools.lru_cache(maxsize=1024)
@@ -490,6 +497,65 @@ def _function(expression: Any) -> Any:
 
 # Limits
 
+
+def exact_limit(network: Network, x: Any, families: Any, schedules: Sequence[Any]) -> list[float]:
+    """The limit of a regularised network's outputs as λ → 0, computed and not estimated.
+
+    For bounded noise only. Near λ = 0 every value in the network is a finite sum of powers of λ, and all
+    comparisons are decided by leading coefficients (see `anabook.convergence._germs`).
+
+    Args:
+        network: a single network, without weight quantisers.
+        x: its input.
+        families: "uniform" or "triangular", or one of them a layer.
+        schedules: pairs of SymPy expressions or numbers: finite sums of powers of λ, the std a single one or 0.
+
+    Returns:
+        One limit for each output.
+
+    Raises:
+        ValueError: another family, a batch of networks, quantised weights, or schedules of another form.
+    """
+    if len(network.layers[0].weights.shape) != 2 or any(layer.weight_quantiser for layer in network.layers):
+        raise ValueError("exact limits are for a single network whose weights are given, not quantised.")
+    noises = _noise_germs(families, schedules)
+    if len(noises) != network.n_noisy:
+        raise ValueError(f"the network has {network.n_noisy} quantised layers, but {len(noises)} schedules are given.")
+    values = [Germ.of(v) for v in network._input(x).fractions()]
+    for i, layer in enumerate(network.layers):
+        rows = zip(layer.weights.fractions(), layer.biases.fractions())
+        values = [sum((v * Germ.of(w) for w, v in zip(row, values) if w), Germ.of(b)) for row, b in rows]
+        if layer.quantiser is not None:
+            values = _exact_layer(layer.quantiser, values, *noises[i])
+    return [value.limit() for value in values]
+
+
+def _noise_germs(families: Any, schedules: Sequence[Any]) -> list[tuple[str, Germ, Germ]]:
+    """Family, mean and half-width of each layer, exactly."""
+    schedules = list(schedules)
+    families = [families] * len(schedules) if isinstance(families, str) else list(families)
+    noises = []
+    for i, (family, pair) in enumerate(zip(families, schedules)):
+        mean, std = from_sympy(_pair(i, pair)[0]), from_sympy(_pair(i, pair)[1])
+        family = "uniform" if family == "dirac" and not std.terms else choice(family, BOUNDED, "the family")
+        if len(std.terms) > 1 or std.sign() < 0:
+            raise ValueError(f"the std of layer {i} must be a single positive power of lambda or 0, not {pair[1]}.")
+        noises.append((family, mean, std.times_root(_HALF_WIDTH_SQUARED[family])))
+    return noises
+
+
+def _exact_layer(quantiser: Quantiser, values: list[Germ], family: str, mean: Germ, half_width: Germ) -> list[Germ]:
+    levels, thresholds = _rationals(quantiser)
+    jumps = [(Germ.of(high - low), Germ.of(t)) for low, high, t in zip(levels, levels[1:], thresholds)]
+
+    def rise(offset: Germ) -> Germ:
+        if not half_width.terms:
+            return Germ.of(int(offset.sign() >= 0))
+        return step(family, offset.over(half_width))
+
+    return [sum((rise(value - t - mean) * size for size, t in jumps), Germ.of(levels[0])) for value in values]
+
+
 RIGHT, WRONG, UNDECIDED = "right", "wrong", "undecided"
 _NOTHING = 1e-6  # what is smaller than this part of the tolerance may be rounding, which need not fall
 _FLOAT_LAMBDAS = (1e-4, 1e-5, 1e-6)
@@ -499,17 +565,23 @@ _NEAR_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (10, 20, 40))
 
 @dataclass(frozen=True)
 class Limit:
-    """Where regularised networks go as λ → 0, judged from a sequence of λ.
+    """Where regularised networks go as λ → 0.
 
     Attributes:
         verdicts: "right", "wrong" or "undecided" for each network of the batch (shape () for a single one).
-        lambdas: the λ that decided.
-        deviations: for each λ the outputs' deviations from the quantised network's, shape (len(lambdas), …, outputs).
+        lambdas: the λ that decided; (0,) if the limit was computed exactly.
+        deviations: for each of these λ the outputs' deviations from the quantised network's, shape
+            (len(lambdas), …, outputs).
     """
 
     verdicts: np.ndarray
     lambdas: tuple[Any, ...]
     deviations: np.ndarray
+
+    @property
+    def exact(self) -> bool:
+        """Whether the limit was computed, not judged from a sequence."""
+        return self.lambdas == (0,)
 
     @property
     def verdict(self) -> str:
@@ -526,22 +598,29 @@ def limit(
     digits: int | None = None,
     tolerance: float = 0.01,
 ) -> Limit:
-    """Judge whether the regularised network tends to the quantised one, from a sequence of λ.
+    """Decide whether the regularised network tends to the quantised one.
 
-    A deviation is "right" if it is within the tolerance and at least halved by the last step, or below a millionth of
-    the tolerance; "wrong" if it is neither and has settled, changing by less than a tenth of itself in the last step;
-    otherwise undecided. This is evidence, not proof, but evidence from far down: by default λ is 10⁻¹⁰⁰, 10⁻¹⁰⁰⁰ and
-    10⁻¹⁰⁰⁰⁰, where a power of λ is negligible beside any weight and the logarithm grows tenfold at each step. Schedules
-    given as functions, whose formulas are out of sight, are judged down to 10⁻⁴⁰ in more digits.
+    *Exactly*, by `exact_limit`, for bounded noise whose mean and std are sums of powers of λ (and given weights).
+
+    Otherwise from a sequence of λ. A deviation is "right" if it is within the tolerance and at least halved by the last
+    step, or below a millionth of the tolerance; "wrong" if it is neither and has settled, changing by less than a tenth
+    of itself in the last step; otherwise undecided. This is evidence, not proof, but evidence from far down: by default
+    λ is 10⁻¹⁰⁰, 10⁻¹⁰⁰⁰ and 10⁻¹⁰⁰⁰⁰, where a power of λ is negligible beside any weight and the logarithm grows
+    tenfold at each step. Schedules given as functions, whose formulas are out of sight, are judged down to 10⁻⁴⁰ in
+    more digits.
 
     Args:
         network: one network or a batch.
         x: its inputs.
         families, schedules: as for `noises_at`.
-        lambdas: at least two decreasing λ.
+        lambdas: at least two decreasing λ, to judge from these.
         digits: decimal digits; 60 by default, or 460 for schedules given as functions. 0 means doubles.
         tolerance: in units of the output.
     """
+    if lambdas is None:
+        found = _limit_if_exact(network, x, families, schedules)
+        if found is not None:
+            return found
     formulas = not any(callable(part) and not hasattr(part, "free_symbols") for pair in schedules for part in pair)
     if lambdas is None:
         lambdas = _FAR_LAMBDAS if formulas else _NEAR_LAMBDAS
@@ -555,6 +634,25 @@ def limit(
         for lam in lambdas
     ]
     return Limit(_judge(deviations, tolerance), lambdas, np.stack(deviations))
+
+
+def _limit_if_exact(network: Network, x: Any, families: Any, schedules: Sequence[Any]) -> Limit | None:
+    """The exact limits of a network or of each network of a batch, or None where there is no exact method."""
+    try:
+        _noise_germs(families, schedules)
+    except (TypeError, ValueError):
+        return None
+    if any(layer.weight_quantiser for layer in network.layers):
+        return None
+    x = network._input(x)
+    right = network.trace(x).outputs[-1].numbers(DOUBLE)
+    many = right.shape[:-1]
+    found = np.empty(right.shape)
+    for index in np.ndindex(*many):
+        one = _subset(network, index) if len(network.layers[0].weights.shape) > 2 else network
+        found[index] = exact_limit(one, x[index] if len(x.shape) > 1 else x, families, schedules)
+    deviations = found - right
+    return Limit(np.where((deviations != 0).any(axis=-1), WRONG, RIGHT), (0,), deviations[np.newaxis])
 
 
 def _judge(deviations: list[np.ndarray], tolerance: float) -> np.ndarray:
@@ -598,8 +696,7 @@ class Share:
 def wrong_share(network: Network, x: Any, families: Any, schedules: Sequence[Any]) -> Share:
     """The share of a batch of networks whose regularisation tends to a wrong output.
 
-    All networks are judged in doubles at λ = 10⁻⁴, 10⁻⁵, 10⁻⁶; those that this leaves open are judged again by
-    `limit` in many digits.
+    All networks are judged in doubles at λ = 10⁻⁴, 10⁻⁵, 10⁻⁶; those that this leaves open are decided by `limit`.
     """
     verdicts = np.array(limit(network, x, families, schedules, _FLOAT_LAMBDAS, digits=0).verdicts, ndmin=1)
     open_ones = verdicts == UNDECIDED
@@ -923,11 +1020,14 @@ def _try_chain(families: Any, schedules: list[Any], start: int, stop: int, weigh
     upto = stop + 1
     part_families = families if isinstance(families, str) else list(families)[:upto]
     part_network = chain(upto, start, stop, weight, offset)
-    last = noises_at(part_families, schedules[:upto], _FAR_LAMBDAS[-1], 60)
+    part_schedules = schedules[:upto]
+    last = noises_at(part_families, part_schedules, _FAR_LAMBDAS[-1], 60)
     if abs(part_network.regularised([0], last, digits=60).deviation[0]) < 1e-9:
         return None
-    part = limit(part_network, [0], part_families, schedules[:upto])
-    if part.verdict != WRONG or _is_fading(part_network, part_families, schedules[:upto], start):
+    part = limit(part_network, [0], part_families, part_schedules)
+    if part.verdict != WRONG:
+        return None
+    if not part.exact and _is_fading(part_network, part_families, part_schedules, start):
         return None
     right = 1 if offset >= 0 or stop > start else 0
     halfway = Fraction(float(right + part.deviations[-1][0] / 2)).limit_denominator(1000)

@@ -1,0 +1,170 @@
+"""Exact limits for bounded noise: functions of λ near 0 as finite sums of c·λ^e, compared by their leading terms.
+
+Uniform and triangular distribution functions are piecewise polynomial. If means and half-widths are finite sums of powers
+of λ, and half-widths single powers, then near λ = 0 every value in a regularised network is such a sum as well, and which
+piece applies is decided by the sign of a leading coefficient. So the limit of the network is computed, not estimated.
+Coefficients are numbers a + b√2 + c√3 + d√6 with rational a, b, c, d: closed under all operations that occur.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+_ROOTS = (1, 2, 3, 6)
+_ZERO = (Fraction(0),) * 4
+
+
+def _product_table() -> dict[tuple[int, int], tuple[int, int]]:
+    """(i, j) ↦ (k, n) with √r_i·√r_j = n·√r_k."""
+    table = {}
+    for i, r in enumerate(_ROOTS):
+        for j, s in enumerate(_ROOTS):
+            common = math.gcd(r, s)
+            table[i, j] = _ROOTS.index(r * s // common**2), common
+    return table
+
+
+_TIMES = _product_table()
+
+
+@dataclass(frozen=True)
+class Surd:
+    """a + b√2 + c√3 + d√6, exactly."""
+
+    parts: tuple[Fraction, ...] = _ZERO
+
+    @classmethod
+    def of(cls, value: Any, root: int = 1) -> Surd:
+        """value·√root for a rational value and a root 1, 2, 3 or 6."""
+        return cls(tuple(Fraction(value) if r == root else Fraction(0) for r in _ROOTS))
+
+    def __add__(self, other: Surd) -> Surd:
+        return Surd(tuple(a + b for a, b in zip(self.parts, other.parts)))
+
+    def __mul__(self, other: Surd) -> Surd:
+        parts = list(_ZERO)
+        for i, a in enumerate(self.parts):
+            for j, b in enumerate(other.parts):
+                if a and b:
+                    k, n = _TIMES[i, j]
+                    parts[k] += n * a * b
+        return Surd(tuple(parts))
+
+    def inverse(self) -> Surd:
+        """1/self, for a number with a single part."""
+        ((i, a),) = [(i, a) for i, a in enumerate(self.parts) if a]
+        return Surd.of(1 / (a * _ROOTS[i]), _ROOTS[i])
+
+    def sign(self) -> int:
+        """−1, 0 or 1. 1, √2, √3, √6 are independent over the rationals, so only zero parts make zero."""
+        if not any(self.parts):
+            return 0
+        denominator = math.lcm(*(a.denominator for a in self.parts))
+        bits = 64
+        while True:
+            total, error = 0, 0
+            for a, r in zip(self.parts, _ROOTS):
+                whole = int(a * denominator)
+                total += whole * math.isqrt(r << 2 * bits)
+                error += abs(whole)
+            if abs(total) > error:
+                return 1 if total > 0 else -1
+            bits *= 2
+
+    def __float__(self) -> float:
+        return float(sum(float(a) * math.sqrt(r) for a, r in zip(self.parts, _ROOTS)))
+
+
+@dataclass(frozen=True)
+class Germ:
+    """Σ c·λ^e: pairs (e, c) with increasing rational exponents and coefficients that are not zero."""
+
+    terms: tuple[tuple[Fraction, Surd], ...] = ()
+
+    @classmethod
+    def of(cls, value: Any) -> Germ:
+        """A constant."""
+        return cls(((Fraction(0), Surd.of(value)),)) if value else cls()
+
+    @classmethod
+    def collect(cls, terms: Any) -> Germ:
+        """The sum of the given (exponent, coefficient) pairs."""
+        total: dict[Fraction, Surd] = {}
+        for exponent, coefficient in terms:
+            total[exponent] = total[exponent] + coefficient if exponent in total else coefficient
+        return cls(tuple(sorted(((e, c) for e, c in total.items() if any(c.parts)), key=lambda pair: pair[0])))
+
+    def __add__(self, other: Germ) -> Germ:
+        return Germ.collect((*self.terms, *other.terms))
+
+    def __sub__(self, other: Germ) -> Germ:
+        return self + other * Germ.of(-1)
+
+    def __mul__(self, other: Germ) -> Germ:
+        return Germ.collect((e + f, c * d) for e, c in self.terms for f, d in other.terms)
+
+    def times_root(self, root: int) -> Germ:
+        """self·√root, for a root 2, 3 or 6."""
+        return self * Germ(((Fraction(0), Surd.of(1, root)),))
+
+    def over(self, monomial: Germ) -> Germ:
+        """self/monomial, for a single term with a single part in its coefficient."""
+        ((exponent, coefficient),) = monomial.terms
+        inverse = coefficient.inverse()
+        return Germ(tuple((e - exponent, c * inverse) for e, c in self.terms))
+
+    def sign(self) -> int:
+        """The sign for all sufficiently small λ > 0."""
+        return self.terms[0][1].sign() if self.terms else 0
+
+    def limit(self) -> float:
+        """The limit as λ → 0; ±inf for negative exponents."""
+        if not self.terms or self.terms[0][0] > 0:
+            return 0.0
+        return float(self.terms[0][1]) if self.terms[0][0] == 0 else math.inf * self.sign()
+
+
+_HALF, _ONE = Germ.of(Fraction(1, 2)), Germ.of(1)
+
+
+def step(family: str, depth: Germ) -> Germ:
+    """F0 of a bounded family at `depth` half-widths above the mean, near λ = 0."""
+    if (depth - _ONE).sign() >= 0:
+        return _ONE
+    if (depth + _ONE).sign() <= 0:
+        return Germ()
+    if family == "uniform":
+        return _HALF * (_ONE + depth)
+    if depth.sign() <= 0:
+        return _HALF * (_ONE + depth) * (_ONE + depth)
+    return _ONE - _HALF * (_ONE - depth) * (_ONE - depth)
+
+
+@functools.lru_cache(maxsize=1024)
+def from_sympy(expression: Any) -> Germ:
+    """The germ of a SymPy expression that is a finite sum of powers of one positive symbol.
+
+    Raises:
+        ValueError: the expression is not of that form, or its coefficients are not rational multiples of 1, √2, √3, √6.
+    """
+    import sympy
+
+    expression = sympy.sympify(expression)
+    if not isinstance(expression, sympy.Expr) or len(expression.free_symbols) > 1:
+        raise ValueError(f"{expression} is not an expression in one symbol.")
+    symbols = list(expression.free_symbols) or [sympy.Symbol("lambda", positive=True)]
+    terms = []
+    for term in sympy.Add.make_args(sympy.expand(sympy.powdenest(expression, force=True))):
+        coefficient, exponent = term.as_coeff_exponent(symbols[0])
+        parts = [(coefficient / sympy.sqrt(r), r) for r in _ROOTS]
+        rational = [(sympy.nsimplify(q), r) for q, r in parts if sympy.simplify(q).is_Rational]
+        if not rational or not exponent.is_Rational:
+            raise ValueError(f"{expression} is not a finite sum of powers of λ with simple coefficients.")
+        value, root = rational[0]
+        value = sympy.Rational(value)
+        terms.append((Fraction(exponent.p, exponent.q), Surd.of(Fraction(value.p, value.q), root)))
+    return Germ.collect(terms)
