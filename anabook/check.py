@@ -431,5 +431,36 @@ EXERCISES: dict[str, Exercise] = {
         hint="the surrogate turns where its derivative, the gradient, is zero.",
         decimals=4,
     ),
+    "ex-regularisations-1": Exercise(
+        digests=("5f606d27a242", "4cb6849e1f67", "a6aa1d9ca6e1", "553bd1b3f65d"),
+        hint="the slope at the threshold is the density's height at its mean, at standard deviation 1.",
+        shape=(4,),
+        decimals=4,
+    ),
+    "ex-regularisations-2": Exercise(
+        digests=("377634840b44", "cf3ea2152ce4", "d50882d1f90a", "3fe8daa22ebe", "5048d0faf1b3"),
+        hint="integrate the density up to x, for negative x first; the variance is 2 b squared.",
+        shape=(5,),
+        decimals=6,
+        points=((-2.0,), (-0.5,), (0.0,), (0.3,), (1.5,)),
+    ),
+    "ex-regularisations-3": Exercise(
+        digests=("b50d8167ea55",),
+        hint="the expectation at the threshold is the distribution function at minus alpha over beta.",
+        decimals=4,
+        slips={"4419840af0c4": "that mean pushes down: the noise is subtracted."},
+    ),
+    "ex-regularisations-4": Exercise(
+        digests=("4285f20282aa", "ce000cbb313c"),
+        hint="count the thresholds that fit into the window, and divide by its width.",
+        shape=(2,),
+        decimals=4,
+    ),
+    "ex-regularisations-5": Exercise(
+        digests=("126a096fe63f", "c744ddd00850", "d4aa1120f557", "866f837e4279"),
+        hint="by symmetry it is twice the area under the upper tail from 0 on.",
+        shape=(4,),
+        decimals=4,
+    ),
 }
 """The book's exercises by label."""
