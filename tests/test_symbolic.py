@@ -234,6 +234,10 @@ def test_jumps_of_neighbouring_boxes_cancel():
     quantiser = ab.Quantiser([0.0, 1.0, 2.0], [1.0, 2.0])
     slope = symbolic.derivative(quantiser, "uniform", 0, 1 / (2 * sp.sqrt(3)))
     assert [slope.subs(x, v) for v in (0, 1, sp.Rational(3, 2), 2, 3)] == [0, 1, 1, 1, 0]
+    numbers = ab.Regularisation(ab.Quantiser.linear(4, quantum=0.1), symbolic.family("uniform").noise(-0.05, 0.1 / 12**0.5))
+    joints = np.arange(-8, 7) * 0.1
+    assert np.allclose(numbers.derivative(joints), 1.0, rtol=1e-12)
+    assert numbers.derivative(0.7) == 0.0 and numbers.derivative(-0.8001) == 0.0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,6 +20,8 @@ from anabook._validate import generator, real
 from anabook.symbolic._density import Density, Piece
 from anabook.symbolic._expressions import as_numpy, integral_of, probe_points, search_grid, x
 
+_EPS = np.finfo(np.float64).eps
+
 
 @dataclass(frozen=True)
 class DensityNoise:
@@ -193,14 +195,18 @@ def _compiled(density: Density) -> dict[str, Callable[[np.ndarray], np.ndarray]]
 def _piecewise_function(
     ends: list[float], functions: list[Callable], before: float, after: float, is_probability: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
+    # A density may jump at an end, and rounding of (x − θ − α)/β must not put x on the wrong side of it:
+    # the same slack as for the uniform family in `anabook.noise`. Probabilities do not jump.
+    slack = [0.0 if is_probability or math.isinf(end) else 1024 * _EPS * max(1.0, abs(end)) for end in ends]
+
     def function(v: np.ndarray) -> np.ndarray:
         v = np.asarray(v, dtype=np.float64)
         result = np.where(np.isnan(v), v, np.where(v < ends[0], before, after))
-        for low, high, piece in zip(ends, ends[1:], functions):
+        for low, high, early, late, piece in zip(ends, ends[1:], slack, slack[1:], functions):
             # An infinite argument is beyond every piece: the limit is known without evaluating.
-            inside = (low <= v) & (v < high) & np.isfinite(v)
+            inside = (low - early <= v) & (v < high - late) & np.isfinite(v)
             if inside.any():
-                result[inside] = piece(v[inside])
+                result[inside] = piece(np.maximum(v[inside], low))
         result = np.where(v == -math.inf, before, result)
         return np.clip(result, 0.0, 1.0) if is_probability else np.maximum(result, 0.0)
 
