@@ -192,8 +192,8 @@ def _pareto_std(exponent: float) -> float:
 
 def _mexican_hat(m: Any, t: Any, dip: Any, spread: Any, bell: Callable[[Any, Any], Any], power: int) -> Any:
     """(1 + dip)·bell − dip·(two wider bells at ±1); `power` 1 for densities, 0 for primitives."""
-    wide = bell(m, (t - 1) / spread) + bell(m, (t + 1) / spread)
-    return (1 + dip) * bell(m, t) - dip * wide / spread**power
+    factor = dip / spread**power
+    return (1 + dip) * bell(m, t) - factor * bell(m, (t - 1) / spread) - factor * bell(m, (t + 1) / spread)
 
 
 def _harmonics(m: Any, t: Any, terms: int, wave: Callable[[Any], Any], power: int) -> Any:
@@ -584,7 +584,7 @@ class Variant:
         import sympy as sp
 
         names = {symbol: rf"\mathrm{{{name}}}" for name, symbol in self.symbols().items()
-                 if len(name) > 1 and name not in ("alpha", "beta", "gamma", "sigma")}
+                 if len(name) > 1 and name not in _GREEK}
         formula = sp.simplify(self.formula) if self.law == "two-sided Pareto" else self.formula
         return sp.latex(formula, symbol_names=names)
 
@@ -953,38 +953,73 @@ class Table:
         return "\n".join(f"{v.name:24} {v.kind:12} mass {v.mass:.4g}" for v in self.variants)
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{title}</th>'
-                       for title in ("variant", "density", "mass", "kind", "mean", "std", "levels", "source"))
-        body = "".join(_row(variant) for variant in self.variants)
+        columns = {title: [cell(variant) for variant in self.variants] for title, cell in _COLUMNS.items()}
+        common = {title: cells[0] for title, cells in columns.items() if len(set(cells)) == 1 < len(cells)}
+        shown = [title for title in columns if title not in common]
+        head = "".join(f'<th scope="col" style="{_CELL}">{title}</th>' for title in ("variant", *shown))
+        body = "".join(_row(variant, [columns[title][i] for title in shown]) for i, variant in enumerate(self.variants))
+        caption = "; ".join(f"{title} {cell}" for title, cell in common.items())
+        note = f'<caption style="caption-side: top">In all rows: {caption}.</caption>' if common else ""
+        label = f"Variants from {self.variants[0].name} to {self.variants[-1].name}"
         return (f'<div class="tex2jax_process" style="overflow-x: auto" tabindex="0" role="region" '
-                f'aria-label="Variants and their densities"><table><thead><tr>{head}</tr></thead>'
-                f"<tbody>{body}</tbody></table></div>")
+                f'aria-label="{label}">'
+                f"<table>{note}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
 
 
 def table(variants: Iterable[Variant]) -> Table:
     """The variants as a `Table`: density, mass, kind, moments and source, all computed or looked up.
 
-    Parameters stay symbols in the density; the numbers are those of the present parameters.
+    Parameters stay symbols in the density; the numbers are those of the present parameters. What is the same in
+    all rows is said once, in the caption.
+
+    Raises:
+        ValueError: no variants.
     """
-    return Table(tuple(variants))
+    variants = tuple(variants)
+    if not variants:
+        raise ValueError("a table needs at least one variant, not none.")
+    return Table(variants)
 
 
-def _row(variant: Variant) -> str:
-    settings = ", ".join(f"{name} = {value:g}" for name, value in variant.settings.items())
-    density = f"a comb of {len(variant.kinks) // 2} boxes" if variant.law == "comb" else rf"\({variant.latex()}\)"
-    levels = "{0, 1}" if variant.quantiser == _HEAVISIDE else "{−1, 1}" if variant.quantiser == _SIGN else (
-        str(variant.quantiser.n_levels))
-    source = variant.reference.text if variant.reference else ""
-    cells = [density.replace("<", "&lt;").replace(">", "&gt;"), _number(variant.mass), variant.kind,
-             _number(variant.mean), _number(variant.std), levels, source]
-    name = f'<th scope="row">{variant.name}{"<br><small>" + settings + "</small>" if settings else ""}</th>'
-    return f"<tr>{name}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+_CELL = "text-align: left; padding: 0.3em 0.8em 0.3em 0"
+
+
+def _row(variant: Variant, cells: list[str]) -> str:
+    settings = ", ".join(f"{_GREEK.get(name, name)} = {value:g}" for name, value in variant.settings.items())
+    name = variant.name.replace("_", "_<wbr>")
+    if settings:
+        name += f'<br><small style="font-weight: normal">{settings}</small>'
+    data = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
+    return f'<tr><th scope="row" style="{_CELL}">{name}</th>{data}</tr>'
+
+
+def _density_cell(variant: Variant) -> str:
+    if variant.law == "comb":
+        return f"a comb of {len(variant.kinks) // 2} boxes"
+    return rf"\({variant.latex()}\)".replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _levels_cell(variant: Variant) -> str:
+    levels = variant.quantiser.levels
+    return "{" + ", ".join(map(_number, levels)) + "}" if len(levels) < 4 else f"{len(levels)} levels"
 
 
 def _number(value: float) -> str:
     if math.isnan(value):
         return "–"
     return "∞" if math.isinf(value) else f"{value:.4g}".replace("-", "−")
+
+
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "sigma": "σ"}
+_COLUMNS: Mapping[str, Callable[[Variant], str]] = MappingProxyType({
+    "density": _density_cell,
+    "kind": lambda variant: variant.kind,
+    "mass": lambda variant: _number(variant.mass),
+    "mean": lambda variant: _number(variant.mean),
+    "std": lambda variant: _number(variant.std),
+    "levels": _levels_cell,
+    "source": lambda variant: variant.reference.text if variant.reference else "–",
+})
 
 
 def clipped_identity(quantiser: Quantiser, low: float, high: float) -> Variant:

@@ -579,6 +579,7 @@ def test_an_unknown_name_suggests_the_nearest():
     (lambda: VARIANTS["squarewave_fourier"].normalised(), "mass nan"),
     (lambda: VARIANTS["identity"].sf(0.0), "no mass above x"),
     (lambda: VARIANTS["atan"].icdf(1.5), "probabilities must lie in \\[0, 1\\], not 1.5"),
+    (lambda: ab.variants.table([]), "at least one variant"),
     (lambda: clipped_identity(ab.Quantiser.ternary(), 1, -1), "high must be greater than low=1, not -1"),
     (lambda: clipped_identity(ab.Quantiser([0, 1, 3], [0, 1]), -1, 2), "equal steps"),
     (lambda: clipped_identity(ab.Quantiser.ternary(), -0.4, 0.4), "no finite measure"),
@@ -625,8 +626,10 @@ def test_the_table_shows_every_variant_with_escaped_formulas():
     table = ab.variants.table(VARIANTS.values())
     page = table._repr_html_()
     assert page.count("<tr>") == page.count("</tr>") == len(VARIANTS) + 1
-    assert all(f'<th scope="row">{name}' in page for name in NAMES)
-    assert not re.search(r"<(?!/?(div|table|thead|tbody|tr|th|td|br|small)\b)", page)
+    assert all(f">{name}<" in page.replace("<wbr>", "") for name in NAMES)
+    assert not re.search(r"<(?!/?(div|table|thead|tbody|tr|th|td|br|wbr|small)\b)", page)
+    noises = ab.variants.table(VARIANTS[name] for name in PROBABILITIES)._repr_html_()
+    assert "In all rows: kind probability; mass 1." in noises and "<td>probability" not in noises
     assert len(repr(table).splitlines()) == len(VARIANTS)
 
 
