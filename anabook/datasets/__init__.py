@@ -1,56 +1,13 @@
-"""Data sets, as arrays with their provenance. Nothing here reaches for the network."""
+"""Data sets as arrays with their provenance. Nothing here reaches for the network unless asked to prepare one."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from anabook._validate import integer, real
+from anabook.datasets.store import Dataset, DatasetError, NotPrepared, Provenance, folds, load, names, subset
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """Inputs and labels, split into a training and a test part.
-
-    Attributes:
-        name: short name.
-        x_train, x_test: inputs, float32; the first axis counts the examples.
-        y_train, y_test: class labels, int64.
-        classes: the classes' names, in the order of their labels.
-        provenance: where the data come from, their size, licence, how to cite them, and how they were split.
-    """
-
-    name: str
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-    classes: tuple[str, ...]
-    provenance: str
-
-    @property
-    def train(self) -> tuple[np.ndarray, np.ndarray]:
-        """The training inputs and labels."""
-        return self.x_train, self.y_train
-
-    @property
-    def test(self) -> tuple[np.ndarray, np.ndarray]:
-        """The test inputs and labels."""
-        return self.x_test, self.y_test
-
-    def __repr__(self) -> str:
-        shape = "×".join(map(str, self.x_train.shape[1:]))
-        return (f"Dataset({self.name!r}: {len(self.x_train)} training and {len(self.x_test)} test examples of shape "
-                f"{shape}, {len(self.classes)} classes)")
-
-
-_DIGITS = """\
-Optical recognition of handwritten digits: {n} scanned digits of 8×8 pixels with 17 grey levels, the part that
-scikit-learn ships (sklearn.datasets.load_digits). E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository,
-doi:10.24432/C50P49, licence CC BY 4.0. Each pixel counts the inked dots, 0 to 16, of a 4×4 block of the 32×32 scan;
-here it is divided by 16. Split at random within each class (seed {seed}): {n_train} to train on, {n_test} to test. The
-files do not say who wrote which digit, so a writer may be in both parts."""
+__all__ = ["Dataset", "DatasetError", "NotPrepared", "Provenance", "digits", "folds", "load", "names", "subset"]
 
 
 def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
@@ -61,7 +18,7 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
         seed: of the split, which is the same on every machine.
 
     Returns:
-        A `Dataset` of 1797 images, inputs of shape (n, 8, 8) between 0 (paper) and 1 (ink).
+        A `Dataset` of 1797 images, inputs of shape (n, 8, 8) between 0 (paper) and 1 (ink), float32.
 
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
@@ -80,14 +37,27 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
             "(or pip install scikit-learn).", name="sklearn"
         ) from None
     bunch = load_digits()
-    x, y = (bunch.images / 16).astype(np.float32), bunch.target.astype(np.int64)
-    train, test = _stratified(y, fraction, seed)
-    provenance = _DIGITS.format(n=len(y), seed=seed, n_train=len(train), n_test=len(test))
-    return Dataset("digits", x[train], y[train], x[test], y[test], tuple(map(str, bunch.target_names)), provenance)
+    rows, n_train = _stratified(bunch.target, fraction, seed)
+    split = np.where(np.arange(len(rows)) < n_train, 0, 2).astype(np.uint8)
+    provenance = Provenance(
+        kind="official",
+        source="optical recognition of handwritten digits, the 1797 scans of 8×8 pixels that scikit-learn ships",
+        licence="CC BY 4.0",
+        citation="E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, doi:10.24432/C50P49",
+        parameters={"seed of the split": seed, "training": n_train, "test": len(rows) - n_train},
+        note=(
+            "each pixel counts the inked dots of a 4×4 block of the scan, divided by 16; split at random within each "
+            "class; the files do not say who wrote which digit, so a writer may be in both parts"
+        ),
+    )
+    return Dataset(
+        "digits", (bunch.images[rows] / 16).astype(np.float32), bunch.target[rows].astype(np.int64), split,
+        np.full(len(rows), -1), tuple(map(str, bunch.target_names)), provenance,
+    )
 
 
-def _stratified(y: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of a training and a test part with the same share of each class, both in ascending order."""
+def _stratified(y: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, int]:
+    """Row numbers, those to train on first, each part in ascending order and with the same share of each class."""
     rng = np.random.default_rng(seed)
     test = []
     for label in np.unique(y):
@@ -95,4 +65,5 @@ def _stratified(y: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, 
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         test.append(members[:count])
     held_out = np.sort(np.concatenate(test))
-    return np.setdiff1d(np.arange(len(y)), held_out), held_out
+    train = np.setdiff1d(np.arange(len(y)), held_out)
+    return np.concatenate([train, held_out]), len(train)

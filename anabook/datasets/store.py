@@ -75,10 +75,17 @@ class Provenance:
     def __post_init__(self) -> None:
         choice(self.kind, KINDS, "kind")
 
-    @property
-    def label(self) -> str:
-        """What to write next to a name: nothing for the official archive."""
-        return KINDS[self.kind]
+    def __str__(self) -> str:
+        rows = {
+            "kind": self.kind,
+            "source": self.source,
+            "licence": self.licence,
+            "citation": self.citation,
+            "note": self.note,
+            "parameters": ", ".join(f"{name}: {value}" for name, value in self.parameters.items()),
+            "prepared": self.date,
+        }
+        return "\n".join(f"{name + ':':12}{value}" for name, value in rows.items() if value)
 
 
 @dataclass(frozen=True)
@@ -129,9 +136,29 @@ class Dataset:
         return self.part("test")
 
     @property
+    def x_train(self) -> np.ndarray:
+        """The training inputs."""
+        return self.train[0]
+
+    @property
+    def y_train(self) -> np.ndarray:
+        """The training labels."""
+        return self.train[1]
+
+    @property
+    def x_test(self) -> np.ndarray:
+        """The test inputs."""
+        return self.test[0]
+
+    @property
+    def y_test(self) -> np.ndarray:
+        """The test labels."""
+        return self.test[1]
+
+    @property
     def title(self) -> str:
         """The name as results and figures must show it."""
-        return self.name + ("" if "stand-in" in self.name else self.provenance.label)
+        return self.name + ("" if "stand-in" in self.name else KINDS[self.provenance.kind])
 
     def counts(self, part: str | None = None) -> dict[str, int]:
         """Examples per class, in all or in one part."""
