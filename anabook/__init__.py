@@ -13,18 +13,17 @@ from typing import Any
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
+from anabook.schedules import Schedule
 
 __version__ = "0.1.0"
 
 __all__ = ["Noise", "Quantiser", "Regularisation", "Schedule"]
 
-_SUBMODULES = ("check", "convergence", "datasets", "noise", "plots", "quantisers", "regularisation", "schedules",
+_SUBMODULES = ("check", "convergence", "datasets", "models", "noise", "plots", "quantisers", "regularisation", "schedules",
                "symbolic", "training", "variants")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Schedule":
-        return importlib.import_module("anabook.schedules").Schedule
     if name in _SUBMODULES:
         return importlib.import_module(f"anabook.{name}")
     raise AttributeError(f"module 'anabook' has no attribute {name!r}")

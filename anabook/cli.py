@@ -18,7 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (ValueError, TypeError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        print(f"anabook: {error}; this command needs pip install 'anabook[training,speech]'.", file=sys.stderr)
+        return 2
+    except (ValueError, TypeError) as error:
         print(f"anabook: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -252,3 +252,12 @@ def test_what_the_user_gets_wrong_ends_with_code_2_and_no_traceback(arguments, s
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
     assert says in error and "Traceback" not in error and error.count("\n") == 1
+
+
+def test_a_missing_library_is_named_with_what_to_install(monkeypatch, capsys):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    assert cli.main(["data", "cifar10", "--from", "."]) == 2
+    error = capsys.readouterr().err
+    assert "torchvision" in error and "pip install 'anabook[training,speech]'" in error and error.count("\n") == 1
