@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -80,7 +82,7 @@ class Quantiser:
         Args:
             bits: number of bits, 1 to 16.
             signed: integers from −2^(bits−1) to 2^(bits−1) − 1 if true, else from 0 to 2^bits − 1.
-            quantum: ε > 0, the distance between levels.
+            quantum: ε > 0, the distance between levels; 0.1 means the decimal, so that 0.3 is a level.
             rounding: "floor" puts each threshold on its level, θ_k = q_k (paper, section 2.1);
                 "nearest" half a quantum below, θ_k = q_k − ε/2 (the paper's experiments).
             balanced: drop the lowest level of a signed range, so that the levels are symmetric about 0.
@@ -99,9 +101,9 @@ class Quantiser:
         if balanced and bits == 1:
             raise ValueError("a balanced range needs bits of at least 2, not 1: one level would be left.")
         low = -(2 ** (bits - 1)) if signed else 0
-        integers = np.arange(low + balanced, low + 2**bits, dtype=np.float64)
-        levels = integers * quantum
-        thresholds = levels[1:] if rounding == "floor" else (integers[1:] - 0.5) * quantum
+        integers = range(low + balanced, low + 2**bits)
+        levels = _multiples(integers, quantum)
+        thresholds = levels[1:] if rounding == "floor" else _multiples([z - Fraction(1, 2) for z in integers[1:]], quantum)
         return cls(levels, thresholds)
 
     @property
@@ -198,6 +200,16 @@ class Quantiser:
 
     def __repr__(self) -> str:
         return f"Quantiser(levels={_short(self._levels)}, thresholds={_short(self._thresholds)})"
+
+
+def _multiples(factors: Iterable[Fraction | int], quantum: float) -> list[float]:
+    """Multiples of the quantum, rounded once.
+
+    The quantum is read as the shortest decimal that stands for it, which is what somebody typed: three times 0.1 is
+    then the double 0.3, as it should be, and not its neighbour, the product of the doubles.
+    """
+    decimal = Fraction(repr(quantum))
+    return [float(factor * decimal) for factor in factors]
 
 
 def _increasing(values: Any, what: str, minimum: int) -> np.ndarray:

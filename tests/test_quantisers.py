@@ -83,12 +83,18 @@ def test_a_threshold_stored_in_single_precision_is_hit_exactly():
     assert np.array_equal(q(torch.tensor(q.thresholds, dtype=torch.float32)), q.levels[1:].astype(np.float32))
 
 
-def test_thresholds_are_compared_not_divided():
+@pytest.mark.parametrize("quantum", [0.1, 0.07, 0.01, 0.3, 1.1])
+def test_decimals_fall_into_their_own_bins(quantum):
+    q = ab.Quantiser.linear(8, signed=False, quantum=quantum)
+    k = np.arange(256)
+    decimals = np.array([float(f"{n * round(quantum * 100)}e-2") for n in k])
+    assert np.array_equal(q.index(decimals), k) and np.array_equal(q(decimals), decimals)
+
+
+def test_values_are_compared_with_thresholds_and_never_divided():
     q = ab.Quantiser.linear(4, signed=False, quantum=0.1)
-    decimals = np.array([0.3, 0.6, 0.7])
-    assert np.array_equal(np.floor(decimals / 0.1), [2, 5, 6])  # the trap: one level low
-    # The thresholds are the doubles 3·0.1, 6·0.1 and 7·0.1, the neighbours of those decimals.
-    assert np.array_equal(q.index(np.arange(1, 16) * 0.1), np.arange(1, 16))
+    assert q(np.array([0.3, 0.6, 0.7])).tolist() == [0.3, 0.6, 0.7]
+    assert np.floor(np.array([0.3, 0.6, 0.7]) / 0.1).tolist() == [2, 5, 6]
 
 
 def test_nan_stays_nan_and_has_no_bin():
