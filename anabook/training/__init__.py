@@ -18,9 +18,11 @@ from anabook.training.convert import (
     quantise,
     quantised_weights,
     set_noise,
+    shift_by_mean,
 )
 from anabook.training.loop import Epoch, Score, evaluate, fit, recalibrate
 from anabook.training.modules import Quantise
+from anabook.training.stopping import Stopper, Stopping
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,6 +30,8 @@ __all__ = [
     "Layer",
     "Quantise",
     "Score",
+    "Stopper",
+    "Stopping",
     "deploy",
     "evaluate",
     "fit",
@@ -37,4 +41,5 @@ __all__ = [
     "quantised_weights",
     "recalibrate",
     "set_noise",
+    "shift_by_mean",
 ]

@@ -187,6 +187,22 @@ def initialise_near_thresholds(net: nn.Module, seed: int) -> None:
             latent.copy_(thresholds[which] + quantiser.mean + offset)
 
 
+def shift_by_mean(net: nn.Module) -> None:
+    """Add the mean of their noise to the latent weights, in place.
+
+    Noise is subtracted, so with mean α the quantiser sees w − α. After the shift it sees the weights that were
+    there before, those of a pretrained network for instance. To be done once, at the noise that training begins with;
+    `initialise_near_thresholds` has it built in.
+    """
+    _check_module(net)
+    found = _weight_quantisers(net)
+    if not found:
+        raise ValueError("no weight of this network is quantised: convert it with training.quantise first.")
+    with torch.no_grad():
+        for _, layer, quantiser in found:
+            layer.parametrizations.weight.original.add_(quantiser.mean)
+
+
 def quantised_weights(net: nn.Module) -> dict[str, Tensor]:
     """The weights that the network uses once deployed: σ(latent weight), without noise, by parameter name."""
     _check_module(net)

@@ -1,0 +1,145 @@
+"""Checkpoints: plain tensors and numbers in one file, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anabook.schedules import Schedule
+from anabook.training.modules import Quantise
+
+FORMAT = 1
+
+
+def save(path: str | os.PathLike, state: Mapping[str, Any]) -> Path:
+    """Write a checkpoint so that a crash at any moment leaves the old file or the new one, never a part of one.
+
+    The bytes go to a temporary file in the same folder and reach the disk before it takes the name.
+
+    Args:
+        path: of the file; its folder is made.
+        state: dictionaries, lists, tensors, numbers and strings.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name itself is kept by the folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return path
+
+
+def load(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a checkpoint, on the CPU. Nothing in the file is executed (`weights_only=True`).
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is not a checkpoint of `fit`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {str(path)!r}.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{str(path)!r} is not a checkpoint that can be read safely ({type(error).__name__}).") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{str(path)!r} is not a checkpoint of anabook.training.fit.")
+    return state
+
+
+def check(path: str | os.PathLike, saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse the checkpoint of another run, naming the first entry of the config that differs."""
+    for name in sorted({*saved, *config}):
+        theirs, ours = saved.get(name, "nothing"), config.get(name, "nothing")
+        if theirs != ours:
+            raise ValueError(f"the checkpoint {str(path)!r} is from another config: its {name} is {_short(theirs)}, not "
+                             f"{_short(ours)}; choose another file, or delete it to start afresh.")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """A hash of a config, as hexadecimal digits; the order of its entries does not matter."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def describe_network(net: nn.Module) -> str:
+    """A digest of names, shapes and types of all tensors, and of the quantisers with family and strategy."""
+    tensors = [(name, list(t.shape), str(t.dtype)) for name, t in net.state_dict().items()]
+    quantisers = [(name, repr(m.quantiser), m.noise, m.strategy, m.layer)
+                  for name, m in net.named_modules() if isinstance(m, Quantise)]
+    return digest([tensors, quantisers])
+
+
+def describe_schedule(schedule: Any, n_layers: int, epochs: int) -> str | None:
+    """The schedule as text; for a function of the reader's own, a digest of its values."""
+    if schedule is None:
+        return None
+    if isinstance(schedule, Schedule) and schedule.rule is None:
+        return repr(schedule)
+    return digest([[list(map(float, schedule(layer, t))) for layer in range(n_layers)] for t in range(epochs)])
+
+
+def describe_optimiser(step: Any) -> str:
+    """The class of an optimiser or learning-rate scheduler and its settings."""
+    if isinstance(step, torch.optim.Optimizer):
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in step.param_groups]
+    else:
+        settings = step.state_dict()
+    return f"{type(step).__name__} {digest(_plain(settings))}"
+
+
+def describe_data(data: Any) -> str:
+    """A checksum of arrays; for batches, their type and number."""
+    if isinstance(data, tuple):
+        return " and ".join(f"{tuple(t.shape)} {zlib.crc32(_bytes(t)):08x}" for t in data)
+    length = f" of {len(data)}" if hasattr(data, "__len__") else ""
+    return f"{type(data).__name__}{length}"
+
+
+def digest(value: Any) -> str:
+    """Sixteen hexadecimal digits that stand for a value made of lists, dictionaries, numbers and text."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _bytes(t: Tensor) -> memoryview:
+    return memoryview(t.detach().cpu().contiguous().view(torch.uint8).numpy().reshape(-1))
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and text of a nested value; functions and other objects, whose text has addresses, by their type."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Tensor):
+        return value.tolist()
+    return value if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else text[:297] + "..."

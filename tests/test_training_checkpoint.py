@@ -1,0 +1,263 @@
+"""Checkpoints: whole or not at all, safe to read, and a run that was killed ends where it would have ended anyway."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anabook import Quantiser, Schedule, training
+from anabook.datasets.batches import Batches
+from anabook.training import checkpoint
+
+TERNARY = Quantiser.ternary()
+SCHEDULE = Schedule(n_layers=2, end=6, mean0=-0.25, static_mean=False)
+
+RUN = """
+import functools, sys, torch
+from test_training_checkpoint import network, train
+net, history = train(sys.argv[1], **eval(sys.argv[2]))
+torch.save(net.state_dict(), sys.argv[3])
+"""
+
+
+def data(n=80, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 4
+    x = rng.integers(0, 100, (n, 1, 6, 6)).astype(np.uint8)
+    x[np.arange(n), 0, y] += 100
+    return x, y
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
+                        nn.Linear(64, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    return training.quantise(net, weights=TERNARY, activations=TERNARY, strategy="random")
+
+
+def train(path=None, batches=False, epochs=8, slow=0.0, fail=None, seed=0, **options):
+    """One fixed run; `slow` seconds are slept in each batch, `fail` is called with the number of each batch."""
+    net, count = network(), [0]
+
+    def each(module, inputs):
+        if module.training:
+            count[0] += 1
+            time.sleep(slow)
+            if fail is not None:
+                fail(count[0])
+
+    net[-1].register_forward_pre_hook(each)  # runs on cached features, too
+    source = Batches(*data(), batch_size=16, mean=90, std=60, augmentation="crop and flip", shuffle=True, seed=1) if batches else data()
+    history = training.fit(net, source, options.pop("schedule", SCHEDULE), epochs=epochs, batch_size=16, seed=seed, checkpoint=path,
+                           initialise="near_thresholds", test=data(seed=1), **{"lr": 1e-2, **options})
+    return net, history
+
+
+def same(a, b):
+    a, b = (s if isinstance(s, dict) else s.state_dict() for s in (a, b))
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(number):
+    def fail(n):
+        if n == number:
+            raise Stop
+    return fail
+
+
+@functools.lru_cache
+def uninterrupted(batches):
+    return train(batches=batches)
+
+
+@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize("at", [1, 6, 13, 40])
+def test_run_that_failed_anywhere_ends_with_the_weights_of_one_that_did_not(tmp_path, batches, at):
+    path = tmp_path / "run.pt"
+    with pytest.raises(Stop):
+        train(path, batches, fail=stop_at(at), checkpoint_steps=2)
+    net, history = train(path, batches, checkpoint_steps=2)
+    expected, whole = uninterrupted(batches)
+    assert same(net, expected) and history == whole
+
+
+@pytest.mark.parametrize("options", [
+    {"optimiser": functools.partial(torch.optim.SGD, momentum=0.9)},
+    {"scheduler": functools.partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[2, 5])},
+    {"scheduler": functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.02, total_steps=40), "scheduler_every": "iteration"},
+    {"noise_every": "iteration"},
+    {"stop": False},
+    {"stop": training.Stopping(still=True)},
+    {"stop": training.Stopping(cache=True), "checkpoint_steps": 3},
+    {"precision": "float16"},
+])
+def test_resumption_holds_for_optimisers_schedulers_and_options(tmp_path, options):
+    with pytest.raises(Stop):
+        train(tmp_path / "run.pt", fail=stop_at(33), **{"checkpoint_steps": 4, **options})
+    net, history = train(tmp_path / "run.pt", **{"checkpoint_steps": 4, **options})
+    expected, whole = train(**options)
+    assert same(net, expected) and history == whole
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_process_killed_at_several_moments_ends_with_the_same_weights(tmp_path):
+    path, out = tmp_path / "run.pt", tmp_path / "weights.pt"
+    options = {"batches": True, "slow": 0.05, "checkpoint_steps": 2}
+    command = [sys.executable, "-c", RUN, str(path), repr(options), str(out)]
+    killed, seen = 0, []
+    for wait in (0.05, 0.2, 0.33, 0.47):  # counted from the first (or next) checkpoint on
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        process = subprocess.Popen(command, cwd=os.path.dirname(__file__), env=ENVIRONMENT)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if path.exists() and path.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.002)
+        time.sleep(wait)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+        state = checkpoint.load(path)
+        seen.append((state["epoch"], state["step"]))
+    assert killed == 4 and seen == sorted(set(seen)), "each attempt should get further, and none should finish"
+    subprocess.run(command[:4] + [repr({**options, "slow": 0.0}), str(out)], cwd=os.path.dirname(__file__), env=ENVIRONMENT, check=True)
+    assert same(torch.load(out, weights_only=True), uninterrupted(True)[0])
+
+
+def test_interrupted_run_saves_in_the_middle_of_an_epoch_and_goes_on(tmp_path):
+    path = tmp_path / "run.pt"
+
+    _, history = train(path, fail=lambda n: os.kill(os.getpid(), signal.SIGINT) if n == 12 else None)
+    state = checkpoint.load(path)
+    assert len(history) == 2 and (state["epoch"], state["step"]) == (2, 2)  # five batches an epoch
+    net, history = train(path)
+    assert same(net, uninterrupted(False)[0]) and history == uninterrupted(False)[1]
+
+
+def test_interruption_at_the_last_step_of_an_epoch_loses_nothing(tmp_path):
+    path = tmp_path / "run.pt"
+    train(path, fail=lambda n: os.kill(os.getpid(), signal.SIGINT) if n == 10 else None)
+    assert (checkpoint.load(path)["epoch"], checkpoint.load(path)["step"]) == (1, 5)
+    net, history = train(path)
+    assert same(net, uninterrupted(False)[0]) and history == uninterrupted(False)[1]
+
+
+def test_finished_run_is_not_trained_again(tmp_path):
+    path = tmp_path / "run.pt"
+    net, history = train(path)
+    again, same_history = train(path, fail=stop_at(1))
+    assert same(net, again) and history == same_history
+
+
+def test_initialisation_is_not_repeated_on_resumption(tmp_path, monkeypatch):
+    from anabook.training import loop
+
+    calls = []
+    real = loop.INITIALISATIONS["near_thresholds"]
+    monkeypatch.setitem(loop.INITIALISATIONS, "near_thresholds", lambda net, seed: (calls.append(seed), real(net, seed)))
+    with pytest.raises(Stop):
+        train(tmp_path / "run.pt", fail=stop_at(8))
+    train(tmp_path / "run.pt")
+    assert calls == [0]
+
+
+def test_draws_of_a_quantiser_with_a_generator_of_its_own_go_on(tmp_path):
+    def run(path, fail=None):
+        net = network()
+        for layer in training.layers(net):
+            layer.activations[0].generator = torch.Generator().manual_seed(9)
+        if fail:
+            count = [0]
+            net.register_forward_pre_hook(lambda *_: (count.__setitem__(0, count[0] + 1), fail(count[0])) and None)
+        training.fit(net, data(), SCHEDULE, epochs=3, batch_size=16, checkpoint=path)
+        return net
+
+    with pytest.raises(Stop):
+        run(tmp_path / "run.pt", stop_at(8))
+    assert same(run(tmp_path / "run.pt"), run(None))
+
+
+def test_checkpoint_is_plain_tensors_and_numbers(tmp_path):
+    train(tmp_path / "run.pt", epochs=1)
+    state = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert {"config", "config_hash", "epoch", "step", "network", "optimiser", "scheduler", "random_states"} <= state.keys()
+    assert state["config_hash"] == checkpoint.config_hash(state["config"])
+    assert any(key.endswith("original") for key in state["network"])
+
+
+def test_failure_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = checkpoint.save(tmp_path / "folder" / "run.pt", {"format": 1, "number": 1})
+
+    def broken(state, file):
+        file.write(b"half a file")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, {"format": 1, "number": 2})
+    assert checkpoint.load(path)["number"] == 1 and os.listdir(path.parent) == ["run.pt"]
+
+
+def test_nan_loss_keeps_the_last_good_checkpoint(tmp_path):
+    path = tmp_path / "run.pt"
+    net = network()
+    count = [0]
+
+    def poison(module, inputs, output):
+        count[0] += module.training
+        return output * (np.nan if count[0] == 13 else 1.0)
+
+    net.register_forward_hook(poison)
+    message = r"^the loss became nan in epoch 2, step 2: lower .*; the last good state is in '.*run\.pt'\.$"
+    with pytest.raises(FloatingPointError, match=message):
+        training.fit(net, data(), SCHEDULE, epochs=4, batch_size=16, checkpoint=path, checkpoint_steps=2)
+    state = checkpoint.load(path)
+    assert (state["epoch"], state["step"]) == (2, 2)
+    assert all(t.isfinite().all() for t in state["network"].values())
+
+
+@pytest.mark.parametrize("change, name", [
+    ({"lr": 1e-3}, "lr"), ({"seed": 1}, "seed"), ({"epochs": 9}, "epochs"), ({"batches": True}, "data"),
+    ({"optimiser": torch.optim.SGD}, "optimiser"), ({"config": {"fold": 1}}, "config"),
+    ({"schedule": Schedule.static(2)}, "schedule"), ({"schedule": lambda layer, t: (0.0, 0.1)}, "schedule"),
+])
+def test_checkpoint_from_another_config_is_refused_with_one_sentence(tmp_path, change, name):
+    path = tmp_path / "run.pt"
+    with pytest.raises(Stop):
+        train(path, fail=stop_at(7))
+    with pytest.raises(ValueError, match=rf"is from another config: its {name} is .*, not .*; choose another file") as caught:
+        train(path, **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        checkpoint.load(tmp_path / "none.pt")
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    with pytest.raises(ValueError, match="is not a checkpoint that can be read safely"):
+        checkpoint.load(tmp_path / "text.pt")
+    torch.save({"a": 1}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="is not a checkpoint of anabook.training.fit"):
+        checkpoint.load(tmp_path / "other.pt")
+
+
+def test_checksum_of_data_sees_one_changed_label():
+    x, y = (torch.as_tensor(t) for t in data())
+    other = y.clone()
+    other[3] += 1
+    assert checkpoint.describe_data((x, y)) == checkpoint.describe_data((x.clone(), y)) != checkpoint.describe_data((x, other))
