@@ -650,3 +650,8 @@ def test_every_named_network_runs(name):
     noises = [ab.Noise("normal", -0.1, 0.02)] * example.network.n_noisy
     assert example.network.regularised(example.x, noises).deviation == pytest.approx([0], abs=1e-3)
     assert example.text
+
+
+def test_zeros_beside_fine_fractions_stay_exact():
+    fine = Exact.of([Fraction(1, 2**80)], "x")
+    assert (Exact.of([0], "x") + fine).fractions() == [Fraction(1, 2**80)]

@@ -100,7 +100,7 @@ class Exact:
         factor = denominator // self.denominator
         if factor == 1:
             return self.numerators
-        if _peak(self.numerators) * factor >= _INT64_SAFE:
+        if max(1, _peak(self.numerators)) * factor >= _INT64_SAFE:
             return self.numerators.astype(object) * factor
         return self.numerators * factor
 

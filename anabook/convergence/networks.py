@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -365,7 +365,9 @@ def _tail(noise: LayerNoise, offset: np.ndarray, above: np.ndarray, t: np.ndarra
     if not math.isfinite(FAMILIES[noise.family].half_width):
         return of.unbounded_tail(noise.family, np.abs(t))
     half_width = of.number(_half_width(noise.family, of.number(noise.std)))
-    from_edge = np.where(above, of.number(noise.upper) - offset, offset - of.number(noise.lower)) / half_width
+    # np.subtract, since mpf − array makes mpmath print the array before NumPy gets to see it.
+    below_upper, above_lower = np.subtract(of.number(noise.upper), offset), offset - of.number(noise.lower)
+    from_edge = np.where(above, below_upper, above_lower) / half_width
     from_mean = 1 - np.abs(t) * (of.number(noise.std) / half_width)
     return edge_tail(noise.family, np.clip(np.where(from_mean > 0.5, from_mean, from_edge), 0, 1))
 
@@ -480,8 +482,14 @@ def _ends(family: str, mean: Any, std: Any) -> tuple[Any, Any]:
 
 def _at(part: Any, lam: Any) -> Any:
     if hasattr(part, "free_symbols"):
-        part = _function(part)
+        return _formula_at(part, lam, mpmath.mp.prec)
     return PRECISE.number(part(lam) if callable(part) else part)
+
+
+@functools.lru_cache(maxsize=4096)
+def _formula_at(expression: Any, lam: Any, precision: int) -> Any:
+    """The value at λ; kept, with the precision as part of the key, since exp(−1/λ²) far down is slow."""
+    return PRECISE.number(_function(expression)(lam))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -575,8 +583,8 @@ class Limit:
     """
 
     verdicts: np.ndarray
-    lambdas: tuple[Any, ...]
-    deviations: np.ndarray
+    lambdas: tuple[Any, ...] = field(repr=False)  # numbers whose exponents may fill pages
+    deviations: np.ndarray = field(repr=False)
 
     @property
     def exact(self) -> bool:
