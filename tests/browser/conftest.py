@@ -1,0 +1,41 @@
+"""One browser for all tests of the site."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from site_checks import find_browser, served
+
+SITE = Path(__file__).resolve().parents[2] / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium with no way to the network."""
+    path = find_browser()
+    if path is None:
+        reason = (
+            "no Chromium or Chrome was found, so no page of the site was looked at: install one "
+            "(on Debian and Ubuntu: apt-get install chromium) or set ANABOOK_BROWSER to its path"
+        )
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """The address at which the built site is served."""
+    if not (SITE / "index.html").is_file():
+        pytest.fail("the site is not built: run `make site` first", pytrace=False)
+    with served(SITE) as address:
+        yield address

@@ -1,0 +1,251 @@
+"""What is wrong with a page, as a reader's browser sees it: each check returns sentences, none if all is well."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+THEMES = ("light", "dark")
+ARTICLE = "article"
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+
+RAW_TEX = [
+    r"\$\$",
+    r"\\[()\[\]]",
+    r"\\[a-zA-Z]{2,}",
+    r"(?<![\w$])\$[^$\s][^$]*\$",
+    r"\{(?:eq|ref|doc|term|cite|cite:[pt]|numref|math|prf:ref|mod|class|func|meth)\}",
+    r":::|```|\^\^\^|\+\+\+",
+    r"\{(?:prf:\w+|exercise\w*|solution\w*|figure|admonition|margin)\}",
+]
+
+PREPARE = """() => {
+    for (const details of document.querySelectorAll('article details')) details.open = true;
+    for (const box of document.querySelectorAll('article .toggle-hidden')) {
+        (box.querySelector('button.toggle-button') || box.parentElement.querySelector('button.toggle-button'))?.click();
+    }
+    for (const details of document.querySelectorAll('article details')) details.open = true;
+}"""
+
+MATHS = """() => {
+    const found = [];
+    for (const box of document.querySelectorAll('article .math')) {
+        if (!box.querySelector('mjx-container')) found.push('not rendered: ' + box.textContent.trim().slice(0, 80));
+    }
+    const wrong = 'mjx-merror, [data-mjx-error], mjx-mtext[style*="red"], mjx-mi[style*="red"]';
+    for (const error of document.querySelectorAll(wrong)) {
+        const whole = error.closest('mjx-container');
+        found.push('error: ' + (error.getAttribute('data-mjx-error') || (whole || error).textContent).trim().slice(0, 80));
+    }
+    return found;
+}"""
+
+VISIBLE_TEXT = """() => {
+    const article = document.querySelector('article');
+    if (!article) return [];
+    const skip = 'code, pre, kbd, samp, script, style, textarea, mjx-container, .highlight';
+    const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
+    const texts = [];
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+        const parent = node.parentElement;
+        if (node.data.trim() && !parent.closest(skip) && parent.checkVisibility()) texts.push(node.data);
+    }
+    return texts;
+}"""
+
+PICTURES = r"""() => {
+    const found = [];
+    for (const image of document.querySelectorAll('article img')) {
+        const alt = (image.getAttribute('alt') || '').trim();
+        const name = image.getAttribute('src').split('/').pop().slice(0, 60);
+        if (alt.length < 10) found.push(`${name} has no alternative text: '${alt}'`);
+        else if (/\.(png|svg|jpe?g|gif|webp)$/i.test(alt)) found.push(`${name} has a file name for alternative text: '${alt}'`);
+        if (image.complete && image.naturalWidth === 0) found.push(`${name} did not load`);
+    }
+    for (const drawing of document.querySelectorAll('article svg, article canvas')) {
+        if (drawing.closest('[aria-hidden="true"], button, a, summary') || drawing.parentElement.closest('svg')) continue;
+        const title = drawing.querySelector(':scope > title');
+        const label = drawing.getAttribute('aria-label') || drawing.getAttribute('aria-labelledby') || title?.textContent || '';
+        if (label.trim().length < 2) found.push(`a ${drawing.tagName.toLowerCase()} has no label`);
+    }
+    for (const figure of document.querySelectorAll('article figure')) {
+        if (!figure.querySelector('img, svg, canvas, video, table, pre')) found.push('a figure without a picture');
+    }
+    return found;
+}"""
+
+OVERFLOW = """() => {
+    const width = document.documentElement.clientWidth;
+    const found = [];
+    const page = document.scrollingElement.scrollWidth;
+    if (page > width) found.push(`the page is ${page} px wide`);
+    for (const element of document.querySelectorAll('article *')) {
+        const right = element.getBoundingClientRect().right;
+        if (right <= width + 1 || !element.checkVisibility()) continue;
+        if (element.closest('mjx-assistive-mml, .visually-hidden, .sr-only')) continue;
+        let scrolls = false;
+        for (let up = element.parentElement; up && up !== document.body; up = up.parentElement) {
+            if (['auto', 'scroll'].includes(getComputedStyle(up).overflowX)) { scrolls = true; break; }
+        }
+        if (scrolls || found.length > 4) continue;
+        const name = element.tagName.toLowerCase() + (element.className ? '.' + String(element.className).split(' ').join('.') : '');
+        found.push(`${name} reaches to ${Math.round(right)} px: ${element.textContent.trim().slice(0, 50)}`);
+    }
+    return found;
+}"""
+
+RUN_AXE = """async () => {
+    const results = await axe.run('article', { resultTypes: ['violations'] });
+    return results.violations.map(v => `${v.id}: ${v.nodes.length} times, first ${v.nodes[0].html.slice(0, 160)} `
+        + `(${v.nodes[0].failureSummary.split('\\n').slice(1).join(' ').trim().slice(0, 160)})`);
+}"""
+
+SETTLED = """async () => {
+    if (document.querySelector('article .math')) {
+        for (let wait = 0; wait < 100 && !window.MathJax?.startup?.promise; wait++) await new Promise(r => setTimeout(r, 50));
+        await window.MathJax?.startup?.promise;
+    }
+    await document.fonts.ready;
+    for (const image of document.images) { image.loading = 'eager'; }
+    await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
+
+
+def find_browser() -> str | None:
+    """The path of an installed Chromium or Chrome; ANABOOK_BROWSER names another."""
+    named = os.environ.get("ANABOOK_BROWSER")
+    if named:
+        return shutil.which(named)
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing: what fails is seen by the browser."""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve ``folder`` on this machine for the time of the block; yields its address, with no slash at the end."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def context_of(browser: Browser, device: str, address: str) -> Iterator[BrowserContext]:
+    """A fresh browser profile of the width of ``device`` for which nothing but ``address`` exists."""
+    width, height = WIDTHS[device]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        is_mobile=device == "phone",
+        has_touch=device == "phone",
+        color_scheme="light",
+        service_workers="block",
+    )
+    context.route(re.compile(rf"^(?!{re.escape(address)}/|data:|blob:)"), lambda route: route.abort())
+    try:
+        yield context
+    finally:
+        context.close()
+
+
+def listen(page: Page, address: str) -> list[str]:
+    """Record from now on whatever goes wrong while ``page`` loads and runs; the list fills as it happens."""
+    problems: list[str] = []
+
+    def requested(request: Any) -> None:
+        if not request.url.startswith((address + "/", "data:", "blob:")):
+            problems.append(f"external request: {request.url[:160]}")
+
+    def failed(request: Any) -> None:
+        if request.url.startswith(address + "/"):
+            problems.append(f"failed request: {request.url[len(address):]} ({request.failure})")
+
+    def answered(response: Any) -> None:
+        if response.status >= 400:
+            problems.append(f"failed request: {response.url[:160]} (status {response.status})")
+
+    def said(message: Any) -> None:
+        if message.type == "error":
+            problems.append(f"console error: {message.text[:200]}")
+
+    page.on("request", requested)
+    page.on("requestfailed", failed)
+    page.on("response", answered)
+    page.on("console", said)
+    page.on("pageerror", lambda error: problems.append(f"script error: {str(error)[:200]}"))
+    page.on("websocket", lambda socket: problems.append(f"external request: {socket.url}"))
+    return problems
+
+
+def raw_tex(page: Page) -> list[str]:
+    """TeX and markup that should have become something else, in the text that a reader sees outside code."""
+    found = []
+    for text in page.evaluate(VISIBLE_TEXT):
+        for pattern in RAW_TEX:
+            if match := re.search(pattern, text):
+                around = text[max(0, match.start() - 30) : match.end() + 30].replace("\n", " ")
+                found.append(f"raw markup: …{around}…")
+                break
+    return found
+
+
+def accessibility(page: Page) -> list[str]:
+    """What axe-core finds in the article."""
+    if page.query_selector(ARTICLE) is None:
+        return ["axe: the page has no article"]
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(AXE)
+    return [f"axe: {violation}" for violation in page.evaluate(RUN_AXE)]
+
+
+def overflow(page: Page) -> list[str]:
+    """What is wider than the window and has no box to scroll in."""
+    return [f"overflow: {each}" for each in page.evaluate(OVERFLOW)]
+
+
+def inspect(context: BrowserContext, address: str, path: str) -> list[str]:
+    """All problems of the page at ``path``, in both themes, with everything that is folded unfolded."""
+    page = context.new_page()
+    try:
+        problems = listen(page, address)
+        page.goto(f"{address}/{path}", wait_until="load")
+        page.evaluate(SETTLED)
+        problems += overflow(page)
+        page.evaluate(PREPARE)
+        page.evaluate(SETTLED)
+        problems += [f"maths {each}" for each in page.evaluate(MATHS)]
+        problems += [f"picture: {each}" for each in page.evaluate(PICTURES)]
+        problems += raw_tex(page)
+        for theme in THEMES:
+            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            page.wait_for_timeout(400)  # the theme's colours fade in
+            shown = page.evaluate("() => document.documentElement.dataset.theme")
+            if shown != theme:
+                problems.append(f"theme: {shown} instead of {theme}")
+            problems += [f"{each} [{theme}]" for each in overflow(page) + accessibility(page)]
+        return problems
+    finally:
+        page.close()

@@ -1,0 +1,82 @@
+"""The checks of the site can fail: each finds the fault that is planted for it, and nothing on a page without faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from site_checks import context_of, inspect, served
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>A page</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+<style>body {{ background: #fff; color: #111 }} html[data-theme=dark] body {{ background: #111; color: #eee }}</style>
+<script>
+const dark = matchMedia('(prefers-color-scheme: dark)');
+const apply = () => {{ document.documentElement.dataset.theme = {theme}; }};
+dark.addEventListener('change', apply); apply();
+</script></head>
+<body><article><h1>A heading</h1><p>Some text and <code>\\begin{{code}} $$</code>.</p>{body}</article></body></html>
+"""
+AUTO = "dark.matches ? 'dark' : 'light'"
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+
+FAULTS = {
+    "a console error": ("<script>console.error('planted')</script>", "console error: planted"),
+    "a script that throws": ("<script>throw new Error('planted')</script>", "script error: planted"),
+    "a file that is missing": ("<script src='nowhere.js'></script>", "failed request"),
+    "a request to another host": ("<script src='https://example.org/x.js'></script>", "external request: https://example.org"),
+    "a request made later": ("<script>fetch('https://example.org/y').catch(() => 0)</script>", "external request"),
+    "a formula that is not rendered": ("<span class='math'>(x)</span>", "maths not rendered: (x)"),
+    "a formula with an error": ("<mjx-container><mjx-merror>Misplaced &amp;</mjx-merror></mjx-container>", "maths error"),
+    "an unknown TeX command": ("<mjx-container><mjx-mtext style='color: red;'>x</mjx-mtext></mjx-container>", "maths error"),
+    "raw display TeX": ("<p>$$ x^2 $$</p>", "raw markup"),
+    "raw inline TeX": ("<p>where $x^2$ is</p>", "raw markup"),
+    "raw TeX delimiters": ("<p>where \\(x\\) is</p>", "raw markup"),
+    "a raw environment": ("<p>\\begin{align} x \\end{align}</p>", "raw markup"),
+    "the rest of a role": ("<p>see {ref}ch-noise</p>", "raw markup"),
+    "the rest of a directive": ("<p>:::{exercise}</p>", "raw markup"),
+    "raw TeX in a folded box": ("<details><summary>More</summary><p>$$ x $$</p></details>", "raw markup"),
+    "a picture without alternative text": (f"<img src='{PIXEL}'>", "has no alternative text"),
+    "a file name as alternative text": (f"<img src='{PIXEL}' alt='_images/plot-noise.png'>", "has a file name"),
+    "a drawing without a label": ("<svg width='9' height='9'></svg>", "has no label"),
+    "an empty figure": ("<figure><figcaption>Nothing</figcaption></figure>", "a figure without a picture"),
+    "content wider than a phone": ("<div style='width: 1400px'>wide</div>", "overflow: the page is 1400"),
+    "content that is cut off": ("<div style='overflow: hidden'><div style='width: 1400px'>wide</div></div>", "overflow: div reaches"),
+    "text that is too faint": ("<p style='color: #999; background: #fff'>faint</p>", "axe: color-contrast"),
+    "text too faint in the dark": ("<p style='color: #595959'>faint</p>", "[dark]"),
+    "a button without a name": ("<button></button>", "axe: button-name"),
+}
+
+
+def problems_of(body: str, browser, folder: Path, device: str = "desktop", theme: str = AUTO) -> list[str]:
+    (folder / "page.html").write_text(PAGE.format(body=body, theme=theme), encoding="utf-8")
+    with served(folder) as address, context_of(browser, device, address) as context:
+        return inspect(context, address, "page.html")
+
+
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_a_page_without_faults_has_no_problem(browser, tmp_path, device):
+    body = f"<p>Prices in $ are fine.</p><img src='{PIXEL}' alt='A single black point'>"
+    assert problems_of(body, browser, tmp_path, device) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(browser, tmp_path, fault):
+    body, expected = FAULTS[fault]
+    assert any(expected in problem for problem in problems_of(body, browser, tmp_path))
+
+
+def test_what_fits_a_desktop_may_overflow_a_phone(browser, tmp_path):
+    body = "<div style='width: 600px'>as wide as a small book</div>"
+    assert problems_of(body, browser, tmp_path, "desktop") == []
+    assert any("overflow" in problem for problem in problems_of(body, browser, tmp_path, "phone"))
+
+
+def test_a_wide_table_in_a_box_that_scrolls_is_no_overflow(browser, tmp_path):
+    body = "<div style='overflow-x: auto' tabindex='0' role='group' aria-label='Table'><div style='width: 1400px'>wide</div></div>"
+    assert problems_of(body, browser, tmp_path, "phone") == []
+
+
+def test_a_page_that_stays_light_in_the_dark_is_found(browser, tmp_path):
+    assert any("theme: light instead of dark" in problem for problem in problems_of("", browser, tmp_path, theme="'light'"))

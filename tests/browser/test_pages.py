@@ -1,0 +1,146 @@
+"""Every page of the built site, in a browser without a network, at both widths and in both themes."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+from conftest import SITE
+from site_checks import WIDTHS, context_of, inspect, listen
+
+ROOT = SITE.parents[1]
+
+
+def toc_pages() -> list[str]:
+    """The documents of _toc.yml, the first page first."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+
+
+PAGES = toc_pages()
+CHAPTERS = [page for page in PAGES if (ROOT / f"{page}.ipynb").is_file()]
+OTHER_PAGES = ["genindex", "search", *(["py-modindex"] if (SITE / "py-modindex.html").is_file() else [])]
+
+
+def source_has_maths(page: str) -> bool:
+    """Whether the source of ``page`` contains a formula, or an output that is one."""
+    notebook = ROOT / f"{page}.ipynb"
+    if not notebook.is_file():
+        text = (ROOT / f"{page}.md").read_text(encoding="utf-8")
+    else:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if any("text/latex" in output.get("data", {}) for cell in cells for output in cell.get("outputs", [])):
+            return True
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return bool(re.search(r"\$[^$\n]+\$|\\begin\{|\{math\}", text))
+
+
+class _Links(HTMLParser):
+    """Collects the ids and the local links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name in ("id", "name") and value:
+                self.ids.add(value)
+            if tag == "a" and name == "href" and value:
+                self.links.add(value)
+
+
+@pytest.mark.parametrize("device", WIDTHS)
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES])
+def test_page_has_no_problem(browser, site, page, device):
+    with context_of(browser, device, site) as context:
+        problems = inspect(context, site, f"{page}.html")
+    assert not problems, "\n".join(["", *problems])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if source_has_maths(page)])
+def test_page_with_maths_in_its_source_shows_formulas(browser, site, page):
+    with context_of(browser, "desktop", site) as context:
+        tab = context.new_page()
+        tab.goto(f"{site}/{page}.html", wait_until="load")
+        tab.wait_for_selector("article mjx-container mjx-math", state="attached", timeout=20_000)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_chapter_offers_its_notebook_for_download(browser, site, page):
+    with context_of(browser, "desktop", site) as context:
+        tab = context.new_page()
+        tab.goto(f"{site}/{page}.html", wait_until="domcontentloaded")
+        links = tab.eval_on_selector_all("header a[href$='.ipynb'], .header-article a[href$='.ipynb']", "all => all.map(a => a.href)")
+        assert len(set(links)) == 1, f"expected one link to a notebook, found {links}"
+        answer = context.request.get(links[0])
+        assert answer.ok
+    notebook = nbformat.reads(answer.text(), as_version=4)
+    nbformat.validate(notebook)
+    assert notebook == nbformat.read(ROOT / f"{page}.ipynb", as_version=4)
+
+
+@pytest.mark.parametrize("device", WIDTHS)
+def test_search_finds_a_word_without_a_network(browser, site, device):
+    with context_of(browser, device, site) as context:
+        tab = context.new_page()
+        problems = listen(tab, site)
+        tab.goto(f"{site}/search.html?q=threshold", wait_until="load")
+        tab.wait_for_selector("#search-results li a", timeout=20_000)
+        assert tab.locator("#search-results li").count() >= 1
+        assert problems == []
+        tab.goto(f"{site}/search.html?q=xyzzyplugh", wait_until="load")
+        tab.wait_for_selector("#search-results .search-summary", timeout=20_000)
+        assert tab.locator("#search-results li").count() == 0
+
+
+def test_first_address_leads_to_the_first_page(browser, site):
+    with context_of(browser, "desktop", site) as context:
+        tab = context.new_page()
+        tab.goto(f"{site}/index.html", wait_until="load")
+        tab.wait_for_url(f"{site}/{PAGES[0]}.html", timeout=10_000)
+
+
+def test_the_readers_choice_of_theme_holds_on_the_next_page(browser, site):
+    with context_of(browser, "desktop", site) as context:
+        tab = context.new_page()
+        tab.goto(f"{site}/{PAGES[0]}.html", wait_until="load")
+        shown = lambda: tab.evaluate("() => [document.documentElement.dataset.mode, document.documentElement.dataset.theme]")  # noqa: E731
+        assert shown() == ["auto", "light"]
+        for _ in range(3):
+            if shown()[0] == "dark":
+                break
+            tab.locator("button.theme-switch-button:visible").first.click()
+        assert shown() == ["dark", "dark"]
+        tab.goto(f"{site}/{PAGES[-1]}.html", wait_until="load")
+        assert shown() == ["dark", "dark"]
+
+
+def test_every_built_page_was_looked_at():
+    built = {path.relative_to(SITE).with_suffix("").as_posix() for path in SITE.rglob("*.html")}
+    built = {page for page in built if not page.startswith("_")}
+    assert built == {*PAGES, *OTHER_PAGES, "index"}
+
+
+def test_every_local_link_leads_somewhere():
+    pages = {path.resolve(): _Links(path.read_text(encoding="utf-8")) for path in SITE.rglob("*.html")}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not Path(target).is_file():
+                broken.append(f"{path.relative_to(SITE)} → {link}")
+            elif target in pages and parts.fragment and unquote(parts.fragment) not in pages[target].ids:
+                broken.append(f"{path.relative_to(SITE)} → {link} (no such place)")
+    assert not broken, "\n".join(["", *sorted(broken)])
