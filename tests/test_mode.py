@@ -1,4 +1,4 @@
-"""The most probable level of a noisy quantiser: when it is the quantiser, by how much it is not, and what it is instead."""
+"""The most probable level of a noisy quantiser: when it is the quantiser, by how much not, and what it is instead."""
 
 import math
 
@@ -86,7 +86,9 @@ def test_mode_differs_from_quantiser_beside_a_narrowest_bin_when_support_does_no
 
 
 @given(quantisers(min_levels=2, max_levels=2), families, st.floats(0.01, 50.0), st.floats(1e-6, 10.0), st.booleans())
-def test_mode_of_two_levels_equals_quantiser_off_the_threshold_for_any_noise_width(quantiser, family, std, distance, up):
+def test_mode_of_two_levels_equals_quantiser_off_the_threshold_for_any_noise_width(
+    quantiser, family, std, distance, up
+):
     r = Regularisation(quantiser, Noise(family, std=std))
     x = quantiser.thresholds[0] + (distance if up else -distance)
     assert r.mode(x) == quantiser(x)
