@@ -123,8 +123,7 @@ def fit(
             mean of their noise to them (see `shift_by_mean`), both at the noise of epoch 0; None leaves them. This
             is done once: never when a run is resumed.
         stop: leave out the parts of the backward pass that give exact zeros (see `Stopping`); the weights are the same
-            bit for bit. False computes them; it is needed for a network that takes another path for each batch, and
-            set for one that is compiled or distributed as a whole.
+            bit for bit. False computes them, as is done for a network that is compiled or distributed as a whole.
         device: where to train; None leaves the network where it is.
         precision: "bfloat16" or "float16" for automatic mixed precision (with loss scaling for float16).
         channels_last: keep images and convolutions in the memory order that many convolutions prefer.
@@ -151,7 +150,7 @@ def fit(
         choice(initialise, INITIALISATIONS, "initialise")
     if checkpoint_steps is not None:
         integer(checkpoint_steps, "checkpoint_steps", minimum=1)
-    rule = _rule(stop)
+    rule = _rule(stop, net)
     n_layers = 0 if schedule is None else len(layers(net))
     if schedule is not None:
         check_schedule(schedule, n_layers)
@@ -358,7 +357,7 @@ class _Run:
                 train = self._train_score()
                 clean = None if self.test is None else _evaluate(self.net, self.test, False)
                 noisy = None if self.test is None or self.schedule is None else _evaluate(self.net, self.test, True)
-                stopped = sum(p.numel() for p in self.stopper.frozen) if self.stopper else 0
+                stopped = sum(p.numel() for p in self.stopper.resting) if self.stopper else 0
                 self.history.append(Epoch(self.epoch, train, clean, noisy, noise, lr, self.seconds, stopped))
                 if self.scheduler is not None and self.scheduler_every == "epoch":
                     plateau = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
@@ -593,7 +592,9 @@ def _deterministic(cuda: bool) -> Iterator[None]:
         yield
 
 
-def _rule(stop: bool | Stopping) -> Stopping | None:
+def _rule(stop: bool | Stopping, net: nn.Module) -> Stopping | None:
+    if hasattr(net, "_orig_mod") or isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return None
     if isinstance(stop, Stopping):
         return stop
     return Stopping() if flag(stop, "stop") else None

@@ -4,14 +4,13 @@ The derivative of a quantiser whose noise is Dirac is 0. So nothing that reaches
 has a gradient: parameters below an activation's, and the latent weight of a weight's own. While a network trains
 with a `Stopper`,
 
-1. the output of every Dirac quantiser is detached, which cuts those paths and no other. This alone is exact for any
-   network: a path that by-passes the quantiser (a skip connection, a tied weight, a value put aside for later) keeps
-   its gradient;
-2. on the first step after a quantiser has become Dirac, autograd's own graph is walked. Parameters that were found
-   below a cut and cannot be reached from the loss stop requiring gradients, so from the next step on what lies below
-   the deepest cut is computed without a graph;
-3. on the steps after that, the graph of the loss is compared with the one that was walked. If it differs, the network
-   takes another path for this batch, and training stops with one sentence rather than with a missing gradient.
+1. the output of every Dirac quantiser is detached, which cuts those paths and no other. This is exact for any network: a
+   path that by-passes the quantiser (a skip connection, a tied weight, a value put aside for later) keeps its gradient.
+   What was computed below the cut is forgotten at once, and no backward pass goes there;
+2. where the network takes the same path for every batch, not even a graph is made below the deepest cut. On the first
+   step after a quantiser has become Dirac, autograd's graph is walked; parameters that were found below a cut and
+   cannot be reached from the loss stop requiring gradients. That the path is the same is certain for a `Sequential` of
+   torch's own modules; for any other network its author can say so (`Stopping(same_path=True)`).
 
 Normal and logistic noise has no exact zeros before its standard deviation is 0, so nothing is stopped earlier.
 """
@@ -43,12 +42,16 @@ class Stopping:
             on them. Parameters and batch-norm statistics of that part stay as they are (this implies `still`, and the
             part normalises with its running statistics, not with the batch's). For data given as arrays, and for
             networks that are a `Sequential`; a part counts as finished when all its quantisers are Dirac.
+        same_path: the promise that every batch takes the same path through the network, so that finished layers can
+            be run without a graph. It needs no saying for a `Sequential` of torch's own modules.
     """
 
     still: bool = False
     cache: bool = False
+    same_path: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "same_path", flag(self.same_path, "same_path"))
         object.__setattr__(self, "cache", flag(self.cache, "cache"))
         object.__setattr__(self, "still", flag(self.still, "still") or self.cache)
 
@@ -64,20 +67,26 @@ class Stopper:
         rule: what the optimiser does with parameters at rest.
         inputs: the training inputs, for a rule that caches features.
 
+    Attributes:
+        resting: the parameters whose gradient was not computed in the last step, because it is 0.
+
     Raises:
         ValueError: features are to be cached, but the network is no chain of modules.
     """
 
     def __init__(self, net: nn.Module, rule: Stopping = Stopping(), inputs: Tensor | None = None) -> None:
         self.net, self.rule, self.inputs = net, rule, inputs
-        self.frozen: list[nn.Parameter] = []
+        self.resting: list[nn.Parameter] = []
+        self._static = rule.same_path or _same_path(net)
+        self._frozen: list[nn.Parameter] = []
         self._quantisers = [m for m in net.modules() if isinstance(m, Quantise)]
         self._chain = _chain(net) if rule.cache else []
         self._state: tuple = ()
         self._graph: tuple | None = None
-        self._below: list[Any] = []
+        self._below: set[nn.Parameter] = set()
         self._zeros: dict[nn.Parameter, Tensor] = {}
         self._depth, self._codes = 0, None
+        self._candidates: list[nn.Parameter] = []
         self._hooks = [m.register_forward_hook(self._cut) for m in self._quantisers]
 
     def renew(self) -> None:
@@ -103,24 +112,24 @@ class Stopper:
         """Find what cannot have a gradient, on the first step; check that it stays so on the others.
 
         Raises:
-            RuntimeError: the graph has changed while parameters are stopped.
+            RuntimeError: the graph has changed although the path was to be the same.
         """
-        below, self._below = self._below, []
-        if not any(dirac for dirac, _ in self._state):
+        self._candidates, self._below = [*self._frozen, *self._below], set()
+        if not self._static or not any(dirac for dirac, _ in self._state):
             return
-        graph, reached = _walk([loss.grad_fn])
+        graph, reached = _walk(loss.grad_fn)
         if self._graph is None:
-            stopped = _walk(below)[1]
-            self._freeze(p for p in stopped if p not in reached)
+            self._freeze(p for p in self._candidates if p not in reached)
             self._graph = graph
-        elif graph != self._graph and self.frozen:
+        elif graph != self._graph and self._frozen:
             raise RuntimeError("the network took another path for this batch than for the one before, so it cannot be "
-                               "known which gradients are 0: train it with stop=False.")
+                               "known which gradients are 0: train it without same_path=True.")
 
     def settle(self) -> None:
         """Give the optimiser the gradients that were not computed: exact zeros, or none for a rule that is `still`."""
-        for p in self.frozen:
-            p.grad = None if self.rule.still else self._zero(p)
+        self.resting = [p for p in self._candidates if p.grad is None]
+        for p in () if self.rule.still else self.resting:
+            p.grad = self._zero(p)
 
     def close(self) -> None:
         """Leave the network as it was."""
@@ -131,19 +140,20 @@ class Stopper:
     def _cut(self, module: Quantise, inputs: tuple, output: Tensor) -> Tensor:
         if not (module.training and module.std == 0.0 and output.requires_grad):
             return output
-        if self._graph is None:
-            self._below.append(inputs[0].grad_fn if inputs[0].grad_fn is not None else inputs[0])
+        # Walked now and not kept: what was saved for the backward pass below the cut is free from here on.
+        self._below |= _walk(inputs[0] if inputs[0].grad_fn is None else inputs[0].grad_fn)[1]
         return output.detach()
 
     def _freeze(self, parameters: Iterable[nn.Parameter]) -> None:
         for p in parameters:
             p.requires_grad_(False)
-            self.frozen.append(p)
+            self._frozen.append(p)
 
     def _thaw(self) -> None:
-        for p in self.frozen:
+        for p in self._frozen:
             p.requires_grad_(True)
-        self.frozen, self._below, self._codes, self._depth = [], [], None, 0
+        self._frozen, self._candidates, self.resting = [], [], []
+        self._below, self._codes, self._depth = set(), None, 0
 
     def _zero(self, p: nn.Parameter) -> Tensor:
         # Kept from step to step, and zeroed anew because an optimiser may work in place.
@@ -171,11 +181,20 @@ class Stopper:
         self._freeze(p for p in earlier if p.requires_grad)
 
 
-def _walk(roots: list[Any]) -> tuple[tuple, set[nn.Parameter]]:
-    """The shape of the autograd graph from these nodes on, and the leaves that it ends in."""
+def _same_path(net: nn.Module) -> bool:
+    """Whether only torch's own modules and quantisers, one after the other, decide what is computed."""
+    def known(module: nn.Module) -> bool:
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        return not hooked and (type(module).__module__.startswith("torch.nn.") or module.__module__.startswith(__package__))
+
+    return isinstance(net, nn.Sequential) and all(map(known, net.modules()))
+
+
+def _walk(root: Any) -> tuple[tuple, set[nn.Parameter]]:
+    """The shape of the autograd graph from this node on, and the leaves that it ends in."""
     number: dict[Any, int] = {}
     shape, leaves = [], set()
-    stack = [root for root in reversed(roots) if root is not None]
+    stack = [] if root is None else [root]
     while stack:
         node = stack.pop()
         if node in number:
