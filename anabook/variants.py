@@ -108,8 +108,8 @@ class Law:
 
     Attributes:
         name: the law's name.
-        density: (ops, t, **shape) ↦ g(t).
-        primitive: (ops, t, **shape) ↦ G(t), with G' = g; G(−∞) = 0 wherever the mass to the left is finite.
+        density: `(ops, t, **shape)` ↦ g(t).
+        primitive: `(ops, t, **shape)` ↦ G(t), with G' = g; G(−∞) = 0 wherever the mass to the left is finite.
         mass: total mass; inf if infinite, NaN if positive and negative parts are both infinite.
         mean, std: of g divided by its mass; NaN where they do not exist, inf where they are infinite.
         support: the smallest interval outside which g is zero.
@@ -343,7 +343,7 @@ class Variant:
     Attributes:
         name: as in `VARIANTS`.
         law: name of the density in natural units, a key of `LAWS`.
-        place: (ops, **parameters) ↦ the `Placement` of that law.
+        place: `(ops, **parameters)` ↦ the `Placement` of that law.
         stair: the quantiser, or a function of the parameters that gives it.
         key: citation key, None for a variant of one's own.
         parameters: the adjustable numbers with their defaults.

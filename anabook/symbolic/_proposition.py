@@ -42,7 +42,7 @@ class Verification:
         cells: number of orderings of breakpoints that part (i) and (iii) were proved in, one by one.
         peak: sup f, for mean α and standard deviation β.
         lipschitz: (q_{K−1} − q_0)·sup f, a Lipschitz constant of the regularisation.
-        variation: total variation |Df|(ℝ) of the density.
+        variation: the total variation of the density, jumps included.
         jumps: (position, height) of the density's jumps; none if f is in W^{1,1}.
     """
 

@@ -19,6 +19,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ConfigError
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y/assistive-mml.js", "ui")
 PROVIDERS = ("github", "gitlab", "bitbucket")
@@ -89,9 +90,15 @@ def clean_page(
         context[kind] = unique
 
 
+def plain_attribute(docstring: GoogleDocstring) -> list[str]:
+    """The docstring of an attribute or property as it is: napoleon takes what stands before a colon for a type."""
+    return docstring._dedent(docstring._consume_to_end())
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the handlers above."""
     drop_extension(app, "sphinx_thebe", ("sphinx-thebe.css",))
+    GoogleDocstring._parse_attribute_docstring = plain_attribute
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("config-inited", set_repository, priority=400)
     app.connect("html-page-context", clean_page, priority=900)
