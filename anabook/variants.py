@@ -111,7 +111,8 @@ class Law:
         density: `(ops, t, **shape)` ↦ g(t).
         primitive: `(ops, t, **shape)` ↦ G(t), with G' = g; G(−∞) = 0 wherever the mass to the left is finite.
         mass: total mass; inf if infinite, NaN if positive and negative parts are both infinite.
-        mean, std: of g divided by its mass; NaN where they do not exist, inf where they are infinite.
+        mean: of g divided by its mass; NaN where it does not exist, inf where it is infinite.
+        std: the same for the standard deviation.
         support: the smallest interval outside which g is zero.
         kinks: where g is not smooth.
         symmetric: whether g(−t) = g(t).
