@@ -312,3 +312,108 @@ def test_sixteen_bit_and_double_networks_run():
         out.sum().backward()
         assert out.dtype == dtype and net[0].parametrizations.weight.original.grad.dtype == dtype
         assert math.isfinite(out.sum().item())
+
+
+def pretrained():
+    """A float network that has learnt three blobs."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    x = (np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])[y] + 0.3 * rng.normal(size=(300, 2))).astype(np.float32)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 16), nn.BatchNorm1d(16), nn.ReLU(inplace=True),
+                        nn.Linear(16, 3))
+    training.fit(net, (x, y), None, epochs=15, batch_size=30, lr=0.02)
+    return net, x, y
+
+
+UNSIGNED = Quantiser.linear(4, signed=False, rounding="nearest")
+
+
+@pytest.mark.parametrize("per", ["layer", "channel"])
+def test_calibrated_scale_is_the_best_of_a_fine_search(per):
+    net = mlp()
+    scales = training.calibrate(net, weights=TERNARY, per=per)
+    for i in (0, 3, 5):
+        w = net[i].weight.detach().double().numpy()
+        rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
+        assert scales[str(i)].shape == ((len(w), 1) if per == "channel" else ())
+        for row, found in zip(rows, scales[str(i)].double().numpy().reshape(-1)):
+            def lost(s):
+                return np.mean((row - s * TERNARY(row / s)) ** 2)
+            finest = min(lost(s) for s in np.geomspace(0.05, 2, 1000) * np.abs(row).max())
+            assert lost(found) <= 1.02 * finest + 1e-12
+
+
+def test_scales_for_each_channel_lose_no_more_than_one_for_the_layer():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    with torch.no_grad():
+        net[0].weight.mul_(torch.logspace(-1, 1, 8)[:, None, None, None])
+    w = net[0].weight.detach()
+    lost = []
+    for per in ("layer", "channel"):
+        converted = training.quantise(net, weights=TERNARY, scales=training.calibrate(net, weights=TERNARY, per=per))
+        lost.append((training.quantised_weights(converted)["0.weight"] - w).square().mean())
+    assert lost[1] < 0.5 * lost[0]
+
+
+@pytest.mark.parametrize("per", ["layer", "channel"])
+def test_pretrained_network_survives_its_conversion_and_trains_on(per):
+    net, x, y = pretrained()
+    scales = training.calibrate(net, x, weights=FOUR_BITS, activations=UNSIGNED, per=per)
+    assert set(scales) == {"0", "2", "3", "5", "6"}
+    converted = training.quantise(net, FOUR_BITS, UNSIGNED, scales=scales)
+    reference = training.evaluate(net, (x, y)).accuracy
+    assert training.evaluate(converted, (x, y)).accuracy > reference - 0.02 > 0.95
+    plain = training.quantise(net, FOUR_BITS, UNSIGNED)
+    w = net[3].weight.detach()
+    losses = [(training.quantised_weights(n)["3.weight"] - w).square().mean() for n in (converted, plain)]
+    assert losses[0] < losses[1]
+    schedule = Schedule(n_layers=2, end=4, mean0=-0.25, static_mean=False)
+    training.fit(converted, (x, y), schedule, epochs=6, batch_size=30, initialise="shift")
+    assert training.evaluate(converted, (x, y)).accuracy > reference - 0.02
+    weight = training.quantised_weights(converted)["0.weight"] / scales["0"]
+    assert (10 * weight - (10 * weight).round()).abs().max() < 1e-4  # multiples of the quantum 0.1
+
+
+def test_noise_is_in_units_of_the_quantum_and_gradients_are_those_of_the_scaled_quantiser():
+    scale = torch.tensor([[0.2], [3.0]])
+    module = training.Scaled(Quantise(TERNARY, "normal", "expectation", mean=0.1, std=0.3), scale)
+    x = torch.randn(2, 50, requires_grad=True)
+    out = module(x)
+    out.sum().backward()
+    for row in range(2):
+        s = scale[row].item()
+        by_hand = Quantise(Quantiser(s * TERNARY.levels, s * TERNARY.thresholds), "normal", "expectation", mean=0.1 * s, std=0.3 * s)
+        z = x[row].detach().clone().requires_grad_()
+        expected = by_hand(z)
+        expected.sum().backward()
+        torch.testing.assert_close(out[row], expected)
+        torch.testing.assert_close(x.grad[row], z.grad)
+
+
+def test_scales_are_saved_deployed_and_used_for_the_start_near_thresholds():
+    net = mlp()
+    scales = training.calibrate(net, torch.randn(64, 6), weights=TERNARY, activations=TERNARY, per="channel")
+    a, b = (training.quantise(net, TERNARY, TERNARY, scales=s) for s in (scales, {k: torch.ones_like(v) for k, v in scales.items()}))
+    b.load_state_dict(a.state_dict())
+    x = torch.randn(20, 6)
+    assert torch.equal(a.eval()(x), b.eval()(x)) and torch.equal(a(x), training.deploy(a)(x))
+    assert set(training.deploy(a).state_dict()) == {*mlp().state_dict(), "2.scale", "4.scale"}
+    training.set_noise(a, lambda layer, t: (-0.2, 0.1), 0)
+    training.initialise_near_thresholds(a, seed=0)
+    latent = a[0].parametrizations.weight.original.detach()
+    nearest = torch.minimum((latent - 0.3 * scales["0"]).abs(), (latent + 0.7 * scales["0"]).abs())
+    assert nearest.max() <= 6**-0.5 + 1e-6
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: training.calibrate(mlp(), weights=TERNARY, per="row"), "per must be one of 'layer', 'channel', not 'row'"),
+    (lambda: training.calibrate(mlp(), activations=TERNARY), "inputs are needed to calibrate activations"),
+    (lambda: training.calibrate(nn.Flatten(), weights=TERNARY), "nothing to calibrate: this Flatten"),
+    (lambda: training.quantise(mlp(), TERNARY, scales={"9": 1.0}), "scales names '9', but the network has no such"),
+    (lambda: training.quantise(mlp(), TERNARY, scales={"0": 0.0}), "scale must be finite and greater than 0 everywhere, not 0.0"),
+    (lambda: training.shift_by_mean(mlp()), "no weight of this network is quantised"),
+])
+def test_bad_calibrations_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

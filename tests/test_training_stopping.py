@@ -330,6 +330,7 @@ def test_training_on_cached_features_is_training_with_a_frozen_part():
         return train(net, False, schedule=schedule)
 
     (a, first), (b, second) = train(network(), Stopping(cache=True)), by_hand()
+    assert [h.stopped for h in first] == 2 * [0] + 2 * [80] + 2 * [160] + 2 * [240]  # 64 weights, 16 of the normalisation
     for x, y in zip(a.state_dict().values(), b.state_dict().values()):
         torch.testing.assert_close(x, y)
     assert [h.train.loss for h in first] == pytest.approx([h.train.loss for h in second], rel=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from anabook._validate import integer
+from anabook._validate import choice, integer
 from anabook.quantisers import Quantiser
 from anabook.training.modules import Quantise
 
@@ -39,6 +39,35 @@ class Layer(NamedTuple):
     activations: tuple[Quantise, ...]
 
 
+class Scaled(nn.Module):
+    """s·q(x/s): a stochastic quantiser with a quantum of its own, for a layer or for each channel.
+
+    The noise's mean and standard deviation are in units of the quantum, so one schedule serves layers of any scale.
+
+    Args:
+        quantise: a `Quantise` for the quantum 1.
+        scale: s > 0, a number or a tensor that broadcasts with the input; it is saved with the network.
+    """
+
+    scale: Tensor
+
+    def __init__(self, quantise: Quantise, scale: Tensor | float) -> None:
+        super().__init__()
+        scale = torch.as_tensor(scale, dtype=torch.float32).detach().clone()
+        if not (scale.isfinite().all() and (scale > 0).all()):
+            raise ValueError(f"scale must be finite and greater than 0 everywhere, not {scale.tolist()}.")
+        self.quantise = quantise
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.scale.to(x.dtype)
+        return self.quantise(x / scale) * scale
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """The latent weight to store when a quantised one is assigned: the value itself."""
+        return weight
+
+
 @dataclass
 class _Group:
     """Names of a weighted module and of the activations after it."""
@@ -57,6 +86,7 @@ def quantise(
     keep: Iterable[str] = ("last",),
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
     example: Any = None,
+    scales: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     """A copy of a float network with stochastic quantisers on its weights and in place of its activations.
 
@@ -81,6 +111,8 @@ def quantise(
             stays as well: it shapes the network's output, not a feature.
         swap: the activation types to replace.
         example: an input (or a tuple of inputs) for one forward pass in evaluation mode, which finds the order.
+        scales: a factor of the quantum for each weighted module and activation by its name, as `calibrate` finds
+            them for a pretrained network; those without one keep the quantum of the quantiser. See `Scaled`.
 
     Returns:
         The quantised copy, each part in the training or evaluation mode of the original.
@@ -94,20 +126,75 @@ def quantise(
     net = copy.deepcopy(net)
     groups = _groups(net, swap, example, need_activations=activations is not None)
     kept = _kept(net, groups, keep)
+    scales = dict(scales or {})
+    for name in scales:
+        if not any(name in (group.weight, *group.activations) for group in groups):
+            raise ValueError(f"scales names {name!r}, but the network has no such weighted module or activation.")
     number = 0
     for group in groups:
         put = []
         if weights is not None and group.weight not in kept:
-            put.append(_quantise_weight(net.get_submodule(group.weight), Quantise(weights, noise, strategy)))
+            module = Quantise(weights, noise, strategy)
+            put.append(_quantise_weight(net.get_submodule(group.weight), module, scales.get(group.weight)))
         for name in group.activations:
             if activations is not None and name not in kept:
-                put.append(_swap(net, name, Quantise(activations, noise, strategy)))
+                put.append(_swap(net, name, Quantise(activations, noise, strategy), scales.get(name)))
         for module in put:
             module.layer = number
         number += bool(put)
     if number == 0:
         raise ValueError(f"nothing is left to quantise: keep={tuple(_names(keep))!r} covers the whole network.")
     return net
+
+
+def calibrate(
+    net: nn.Module,
+    inputs: Any = None,
+    weights: Quantiser | None = None,
+    activations: Quantiser | None = None,
+    *,
+    per: str = "layer",
+    swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
+) -> dict[str, Tensor]:
+    """Quanta for a pretrained float network: the scales s that lose least, for `quantise(net, …, scales=…)`.
+
+    For a weight w, s minimises the mean of (w − s·σ(w/s))²; for an activation function f with inputs x, the mean of
+    (f(x) − s·σ(x/s))² over the given inputs. For example, from a pretrained network to one with ternary weights:
+
+        scales = calibrate(net, x, weights=ternary, activations=unsigned, per="channel")
+        net = quantise(net, weights=ternary, activations=unsigned, scales=scales)
+        fit(net, data, schedule, epochs=…, initialise="shift")
+
+    Args:
+        net: the float network; it is not changed.
+        inputs: a batch of typical inputs, needed for activations only.
+        weights, activations: the quantisers to come, for the quantum 1; None leaves weights or activations out.
+        per: one scale for each "layer", or for each "channel" (the first axis) of a weight. Features have one a layer.
+        swap: as for `quantise`.
+
+    Returns:
+        The scales by the names of the modules.
+
+    Raises:
+        ValueError, TypeError: nothing to calibrate, no inputs for activations, arguments of a wrong type.
+    """
+    _check_arguments(net, weights, activations, swap)
+    choice(per, ("layer", "channel"), "per")
+    scales = {}
+    for name, module in net.named_modules():
+        if weights is not None and isinstance(module, _WEIGHTED):
+            w = module.weight.detach()
+            rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
+            found = _best_scale(rows.double(), rows.double(), weights)
+            scales[name] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
+    if activations is not None:
+        if inputs is None:
+            raise ValueError("inputs are needed to calibrate activations: hand over a batch of typical ones.")
+        for name, (x, y) in _features(net, inputs, swap).items():
+            scales[name] = _best_scale(x, y, activations).reshape(())
+    if not scales:
+        raise ValueError(f"nothing to calibrate: this {type(net).__name__} has no weighted module or activation.")
+    return scales
 
 
 def layers(net: nn.Module) -> list[Layer]:
@@ -117,7 +204,7 @@ def layers(net: nn.Module) -> list[Layer]:
         ValueError: a network that `quantise` did not make (a `Quantise` without a layer number, or none at all).
     """
     _check_module(net)
-    weights = {id(m) for _, _, m in _weight_quantisers(net)}
+    weights = {id(w.quantise) for w in _weight_quantisers(net)}
     found: dict[int, tuple[list[Quantise], list[Quantise]]] = {}
     for name, module in net.named_modules():
         if isinstance(module, Quantise):
@@ -166,7 +253,7 @@ def initialise_near_thresholds(net: nn.Module, seed: int) -> None:
     """Draw the latent weights anew, in place, each near a random threshold of its quantiser, where gradients are large.
 
     w = θ + α + U(−1/√fan_in, 1/√fan_in) with θ uniform among the thresholds and α the noise's present mean: the start
-    of the paper's experiments. Kept layers and biases are left alone.
+    of the paper's experiments. (With a scale s of the quantum, s·(θ + α) in place of θ + α.) Kept layers and biases are left alone.
 
     Args:
         net: a network made by `quantise`.
@@ -178,13 +265,16 @@ def initialise_near_thresholds(net: nn.Module, seed: int) -> None:
     if not found:
         raise ValueError("no weight of this network is quantised: convert it with training.quantise first.")
     with torch.no_grad():
-        for _, layer, quantiser in found:
+        for _, layer, step, quantiser in found:
             latent = layer.parametrizations.weight.original
             spread = 1 / math.sqrt(latent[0].numel())
             thresholds = torch.tensor(quantiser.quantiser.thresholds)
             which = torch.randint(len(thresholds), latent.shape, generator=generator)
             offset = (2 * torch.rand(latent.shape, generator=generator, dtype=torch.float64) - 1) * spread
-            latent.copy_(thresholds[which] + quantiser.mean + offset)
+            near = thresholds[which] + quantiser.mean
+            if isinstance(step, Scaled):
+                near = near * step.scale.cpu()
+            latent.copy_(near + offset)
 
 
 def shift_by_mean(net: nn.Module) -> None:
@@ -199,17 +289,18 @@ def shift_by_mean(net: nn.Module) -> None:
     if not found:
         raise ValueError("no weight of this network is quantised: convert it with training.quantise first.")
     with torch.no_grad():
-        for _, layer, quantiser in found:
-            layer.parametrizations.weight.original.add_(quantiser.mean)
+        for _, layer, step, quantiser in found:
+            by = quantiser.mean * step.scale if isinstance(step, Scaled) else quantiser.mean
+            layer.parametrizations.weight.original.add_(by)
 
 
 def quantised_weights(net: nn.Module) -> dict[str, Tensor]:
     """The weights that the network uses once deployed: σ(latent weight), without noise, by parameter name."""
     _check_module(net)
     result = {}
-    for name, layer, quantiser in _weight_quantisers(net):
+    for name, layer, step, _ in _weight_quantisers(net):
         latent = layer.parametrizations.weight.original.detach()
-        result[f"{name}.weight" if name else "weight"] = _noiseless(quantiser)(latent)
+        result[f"{name}.weight" if name else "weight"] = _noiseless(step)(latent)
     return result
 
 
@@ -224,7 +315,7 @@ def deploy(net: nn.Module) -> nn.Module:
     for module in list(net.modules()):
         if isinstance(module, Quantise):
             module.set_noise(0.0, 0.0)
-    for _, layer, _ in _weight_quantisers(net):
+    for _, layer, _, _ in _weight_quantisers(net):
         # Copies of a parametrised module share its class, and removing a parametrisation changes the class.
         shared = type(layer)
         own = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
@@ -233,7 +324,50 @@ def deploy(net: nn.Module) -> nn.Module:
     return net
 
 
-def _noiseless(module: Quantise) -> Quantise:
+def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
+    """For each row, the scale with the least mean squared error: the best of a grid, then of a finer one around it."""
+    levels, thresholds = (torch.tensor(values, device=x.device) for values in (quantiser.levels, quantiser.thresholds))
+    reach = target.abs().amax(1) / max(abs(quantiser.levels[0]), abs(quantiser.levels[-1]))
+    reach = torch.where(reach > 0, reach, torch.ones_like(reach))  # nothing but zeros: any scale does
+
+    def errors(scale: Tensor) -> Tensor:
+        s = scale[:, None]
+        return (target - s * levels[torch.searchsorted(thresholds, (x / s).contiguous(), right=True)]).square().mean(1)
+
+    def best(scales: Tensor) -> Tensor:
+        lost = torch.stack([errors(scale) for scale in scales])
+        return scales.gather(0, lost.argmin(0, keepdim=True))[0]
+
+    step = 2 ** (1 / 8)
+    coarse = torch.tensor([step**k for k in range(-40, 17)], device=x.device, dtype=x.dtype)
+    fine = torch.tensor([step ** (k / 16) for k in range(-16, 17)], device=x.device, dtype=x.dtype)
+    found = best(coarse[:, None] * reach)
+    return best(fine[:, None] * found).float()
+
+
+def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:
+    """Inputs and outputs of each activation, in one row; at most 2^18 of them, evenly spaced."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def note(name: str, x: Tensor, y: Tensor) -> None:
+        x, y = (t.detach().double().reshape(1, -1) for t in (x, y))
+        every = -(-x.shape[1] // 2**18)
+        found[name] = x[:, ::every], y[:, ::every]
+
+    # The copy also keeps an activation that works in place from changing what is seen.
+    net = copy.deepcopy(net).eval()
+    for name, module in net.named_modules():
+        if isinstance(module, swap):
+            if getattr(module, "inplace", False):
+                module.inplace = False
+            module.register_forward_hook(lambda _m, x, y, name=name: note(name, x[0], y))
+    parameter = next(net.parameters())
+    with torch.no_grad():
+        net(torch.as_tensor(inputs).to(device=parameter.device, dtype=parameter.dtype))
+    return found
+
+
+def _noiseless(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).eval()
 
 
@@ -255,14 +389,23 @@ def _check_arguments(net: Any, weights: Any, activations: Any, swap: Any) -> Non
         raise ValueError("the network has Quantise modules already: convert the float network instead.")
 
 
-def _weight_quantisers(net: nn.Module) -> list[tuple[str, nn.Module, Quantise]]:
-    """Each module with a quantised weight: its name, itself, the quantiser."""
+class _Weight(NamedTuple):
+    """A module with a quantised weight: its name, itself, the parametrisation and the quantiser in it."""
+
+    name: str
+    layer: nn.Module
+    step: nn.Module
+    quantise: Quantise
+
+
+def _weight_quantisers(net: nn.Module) -> list[_Weight]:
     found = []
     for name, module in net.named_modules():
         if parametrize.is_parametrized(module, "weight"):
             for step in module.parametrizations.weight:
-                if isinstance(step, Quantise):
-                    found.append((name, module, step))
+                quantise = step.quantise if isinstance(step, Scaled) else step
+                if isinstance(quantise, Quantise):
+                    found.append(_Weight(name, module, step, quantise))
     return found
 
 
@@ -373,19 +516,20 @@ def _unknown(name: str, allowed: list[str]) -> str:
     return f"keep names {name!r}, but the network has no such module.{hint}"
 
 
-def _quantise_weight(layer: nn.Module, module: Quantise) -> Quantise:
+def _quantise_weight(layer: nn.Module, module: Quantise, scale: Tensor | None) -> Quantise:
     if isinstance(layer.weight, nn.parameter.UninitializedParameter):
         raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
-    module.to(layer.weight.device)
+    step = (module if scale is None else Scaled(module, scale)).to(layer.weight.device)
     # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
-    parametrize.register_parametrization(layer, "weight", module, unsafe=True)
+    parametrize.register_parametrization(layer, "weight", step, unsafe=True)
     layer.parametrizations.train(layer.training)
     return module
 
 
-def _swap(net: nn.Module, name: str, module: Quantise) -> Quantise:
+def _swap(net: nn.Module, name: str, module: Quantise, scale: Tensor | None) -> Quantise:
     parent, _, child = name.rpartition(".")
     old = net.get_submodule(name)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    setattr(net.get_submodule(parent), child, module.to(device).train(old.training))
+    step = module if scale is None else Scaled(module, scale)
+    setattr(net.get_submodule(parent), child, step.to(device).train(old.training))
     return module

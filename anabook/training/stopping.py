@@ -146,8 +146,9 @@ class Stopper:
 
     def _freeze(self, parameters: Iterable[nn.Parameter]) -> None:
         for p in parameters:
-            p.requires_grad_(False)
-            self._frozen.append(p)
+            if p.requires_grad:
+                p.requires_grad_(False)
+                self._frozen.append(p)
 
     def _thaw(self) -> None:
         for p in self._frozen:
@@ -178,14 +179,15 @@ class Stopper:
         levels = _levels(self._chain[depth - 1], quantiser, self.inputs)
         self._values, self._codes = levels, _codes(self._chain[:depth], self.inputs, levels)
         self._depth = depth
-        self._freeze(p for p in earlier if p.requires_grad)
+        self._freeze(earlier)
 
 
 def _same_path(net: nn.Module) -> bool:
     """Whether only torch's own modules and quantisers, one after the other, decide what is computed."""
     def known(module: nn.Module) -> bool:
-        hooked = module._forward_hooks or module._forward_pre_hooks
-        return not hooked and (type(module).__module__.startswith("torch.nn.") or module.__module__.startswith(__package__))
+        # All bases: the class of a parametrised module is always torch's own.
+        ours = (c.__module__.startswith(("torch.nn.", __package__)) for c in type(module).__mro__ if c is not object)
+        return all(ours) and not module._forward_hooks and not module._forward_pre_hooks
 
     return isinstance(net, nn.Sequential) and all(map(known, net.modules()))
 
