@@ -142,7 +142,7 @@ def augment(
         clips: shape (n, 16000).
         noises: background recordings of at least 16000 samples each; none adds no noise.
         rng: the source of chance.
-        max_shift: seconds to shift by at most, either way; what is shifted in is silent.
+        max_shift: seconds to shift by at most, either way; what is shifted in is silent. (The reference code has 0.2.)
         noise_probability: share of clips that get noise.
         max_volume: the noise's largest factor; drawn uniformly from [0, max_volume].
 
