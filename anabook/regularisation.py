@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from scipy import optimize
 
 from anabook._arrays import as_floats, elementwise, to_float64, torch_of
 from anabook._validate import choice, generator
-from anabook.noise import Noise
+from anabook.noise import FAMILIES, Noise
 from anabook.quantisers import Quantiser
 
 TIES = ("higher", "lower")
 
 # Level probabilities are differences of numbers up to 1, each a few roundings wrong: closer than this is a tie.
 _TIE = 8 * np.finfo(np.float64).eps
+
+# In standard deviations: the tails of the unbounded families are below 1e-17 there.
+_FAR = 22.0
+
+# Plain floats: a root search asks for one value at a time, which costs NumPy ten times as much.
+_SCALAR_OPS = SimpleNamespace(
+    abs=abs,
+    clip=lambda value, low, high: min(max(value, low), high),
+    exp=math.exp,
+    expit=lambda t: 1 / (1 + math.exp(-t)) if t > -700 else 0.0,
+    ndtr=lambda t: math.erfc(-t * math.sqrt(0.5)) / 2,
+    where=lambda condition, value, other: value if condition else other,
+)
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,40 @@ class Regularisation:
             return np.where(np.isnan(v), v, self.quantiser.levels[index])
 
         return elementwise(most_probable, x)
+
+    def mode_thresholds(self) -> np.ndarray:
+        """The K − 1 places from which on the mode is at least the level q_1, …, q_{K−1}, ties going to the higher level.
+
+        The four families have log-concave densities, so the mode never falls as x grows. The places never fall either;
+        two are equal where the level between them is never the mode.
+
+        Returns:
+            A float64 array of length K − 1.
+
+        Raises:
+            TypeError: a noise that is not a `Noise`: its mode need not be monotone.
+        """
+        if not isinstance(self.noise, Noise):
+            raise TypeError(f"thresholds of the mode are known for the four families of Noise, not for {self.noise!r}.")
+        thresholds, noise = self.quantiser.thresholds, self.noise
+        half_width = min(noise.half_width, _FAR * noise.std)
+        if self.quantiser.n_levels == 2 or half_width <= np.diff(thresholds).min():
+            return thresholds + noise.mean
+        return np.array(_mode_thresholds(thresholds.tolist(), noise.family, noise.std)) + noise.mean
+
+    def mode_quantiser(self) -> Quantiser:
+        """The quantiser that the mode is (ties to the higher level): levels that are never most probable are left out.
+
+        Raises:
+            TypeError: a noise that is not a `Noise`: its mode need not be a quantiser.
+
+        Example:
+            >>> Regularisation(Quantiser.ternary(), Noise("uniform", std=1.0)).mode_quantiser()
+            Quantiser(levels=[-1, 1], thresholds=[0])
+        """
+        starts = self.mode_thresholds()
+        kept = np.append(np.diff(starts) > 0, True)
+        return Quantiser(np.append(self.quantiser.levels[0], self.quantiser.levels[1:][kept]), starts[kept])
 
     def is_tie(self, x: Any) -> Any:
         """Whether more than one level is most probable at x (within a few roundings).
@@ -220,3 +269,50 @@ class Regularisation:
             reached = self._expectation(np.where(active, middle, 0.0)) >= target
             high = np.where(active & reached, middle, high)
             low = np.where(active & ~reached, middle, low)
+
+
+def _mode_thresholds(thresholds: list[float], name: str, std: float) -> list[float]:
+    """`Regularisation.mode_thresholds` for a noise of mean 0 that is wider than the narrowest bin.
+
+    Since the densities are log-concave, a level that has caught up with a lower one stays ahead of it. So the modes are
+    an upper envelope, found level by level: a new level takes over from the last one where it catches up, and wipes it
+    out if it is ahead from the start.
+    """
+    family = FAMILIES[name]
+    edges = [-math.inf, *thresholds, math.inf]
+    reach = std * min(family.half_width, _FAR)
+
+    def probability(k: int, v: float) -> float:
+        low, high = (v - edges[k + 1]) / std, (v - edges[k]) / std
+        # Both differences are the same number; the one between the smaller terms is the accurate one.
+        if high <= -low:
+            return family.cdf(high, _SCALAR_OPS) - family.cdf(low, _SCALAR_OPS)
+        return family.cdf(-low, _SCALAR_OPS) - family.cdf(-high, _SCALAR_OPS)
+
+    def lead(v: float, k: int, other: int) -> float:
+        return probability(k, v) - probability(other, v) + _TIE
+
+    def takes_over(k: int, last: int, since: float) -> float:
+        """Where level k catches up with `last`, the mode since `since`; -inf if it is ahead there already."""
+        edge = edges[k]
+        if last == k - 1 and name != "uniform" and last > 0 and math.isfinite(edges[k + 1]):
+            width = edges[k + 1] - edge
+            if since < edge and abs(width - (edge - edges[last])) <= 1e-12 * width:
+                return edge  # bins of one width: by symmetry, and the density is strictly unimodal
+        start = max(edge - reach, since)
+        if lead(start, k, last) >= 0:
+            return -math.inf
+        return optimize.brentq(lead, start, edge + reach, args=(k, last), xtol=1e-17 * std, rtol=1e-15)
+
+    modes = [(0, -math.inf)]
+    for k in range(1, len(thresholds) + 1):
+        while (since := takes_over(k, *modes[-1])) == -math.inf:
+            modes.pop()
+        modes.append((k, since))
+    starts, remaining = [], iter(modes[1:])
+    level, since = next(remaining)
+    for k in range(1, len(thresholds) + 1):
+        while level < k:
+            level, since = next(remaining)
+        starts.append(since)
+    return starts

@@ -2,9 +2,70 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import torch
+from torch import Tensor
+
+# erfcx(a/√2)/2 = Φ(−a)·exp(a²/2) for a ≥ 0 as a polynomial in w = 1/(1 + 0.36·a), powers 9 to 1: a least-squares fit
+# reweighted towards the smallest largest relative error, 6.5e-8.
+_MILLS_SCALE = 0.36
+_MILLS = (-0.029653251604384104, 0.13643875122798388, -0.21686036858885213, 0.09930569735368731, 0.005343677990026753,
+          0.09357197048173559, 0.12463379450282767, 0.14359736465843792, 0.14362233148348855)
+
+# Two polynomials for erf⁻¹(x)/x in single precision: M. Giles, "Approximating the erfinv function", GPU Computing Gems
+# Jade Edition (2011), pp. 109-116.
+_GILES_CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+                 -0.00417768164, 0.246640727, 1.50140941)
+_GILES_TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
+               0.00943887047, 1.00167406, 2.83297682)
+
+
+def ndtr(t: Tensor) -> Tensor:
+    """Φ(t), accurate in the lower tail.
+
+    In a compiled kernel single precision gets a formula of its own: the library's is computed one number at a time.
+    """
+    if not torch.compiler.is_compiling():
+        return torch.special.ndtr(t)
+    if t.dtype != torch.float32:
+        return torch.erfc(-t * math.sqrt(0.5)) / 2
+    return fused_ndtr(t)
+
+
+def ndtri(u: Tensor) -> Tensor:
+    """Φ⁻¹(u). In a compiled kernel single precision gets a formula of its own, as for `ndtr`."""
+    if torch.compiler.is_compiling() and u.dtype == torch.float32:
+        return fused_ndtri(u)
+    return torch.special.ndtri(u)
+
+
+def fused_ndtr(t: Tensor) -> Tensor:
+    """Φ(t) by elementary operations, to single precision: a relative error of at most 1e-6 down to 1e-8."""
+    a = torch.abs(t)
+    w = 1 / (1 + _MILLS_SCALE * a)
+    tail = torch.exp(a * a * -0.5) * (_polynomial(_MILLS, w) * w)
+    return torch.where(t <= 0, tail, 1 - tail)
+
+
+def fused_ndtri(u: Tensor) -> Tensor:
+    """Φ⁻¹(u) for 0 < u < 1 by elementary operations, to single precision."""
+    # 1 − (2u − 1)² = 4u(1 − u), without the cancellation.
+    w = -torch.log(4 * u * (1 - u))
+    centre = _polynomial(_GILES_CENTRE, w - 2.5)
+    tail = _polynomial(_GILES_TAIL, torch.sqrt(w) - 3)
+    return math.sqrt(2) * torch.where(w < 5, centre, tail) * (2 * u - 1)
+
+
+def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    """Horner's rule, highest power first."""
+    value = torch.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = value * x + coefficient
+    return value
+
 
 TORCH_OPS = SimpleNamespace(
     abs=torch.abs,
@@ -15,8 +76,8 @@ TORCH_OPS = SimpleNamespace(
     full_like=torch.full_like,
     log=torch.log,
     log1p=torch.log1p,
-    ndtr=torch.special.ndtr,
-    ndtri=torch.special.ndtri,
+    ndtr=ndtr,
+    ndtri=ndtri,
     sqrt=torch.sqrt,
     where=torch.where,
 )

@@ -1,67 +1,193 @@
-"""Forward and backward of the stochastic quantiser, as pure functions of flat tensors.
+"""Forward and backward of the stochastic quantiser, as pure functions of flat tensors, and how they are run.
 
-Every function is element by element, keeps nothing, moves nothing between devices and waits for none. Tensors are flat
-and of one float type, float32 or float64; `levels` (K of them) and `thresholds` (K − 1) are of that type too. A noise
-is a `Law`. All formulas of the families come from `anabook.noise.FAMILIES`, where they stand once.
+A kernel is a plain function, element by element: it keeps nothing, moves nothing between devices and waits for none.
+`torch.compile` fuses it into one pass over memory; the same function runs as it stands on tensors too small to pay for
+that, on tensors of a transformation (`torch.func`), inside a program that is being compiled already, and where no
+compiler is found. All formulas of the families come from `anabook.noise.FAMILIES`, where they stand once.
+
+What changes while noise is annealed comes in as one tensor of constants, so that annealing never compiles again. What
+is fixed is a `Layout`: which constants there are, and how the thresholds near a number are found.
+
+* `Loop`: all thresholds, one after the other, where they are few.
+* `Grid`: evenly spaced levels and thresholds, computed instead of looked up. Only the thresholds that the noise can
+  reach count, so three levels cost what 256 do.
+* `Table`: many thresholds without such a rule, found by bisection; again only those within reach count.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from typing import NamedTuple
+import types
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from anabook.noise import FAMILIES
-from anabook.training._ops import TORCH_OPS
+from anabook.noise import FAMILIES, NUMPY_OPS
+from anabook.training._ops import TORCH_OPS, compute_dtype
 
 STRATEGIES = ("expectation", "mode", "random")
 
 
 class Law(NamedTuple):
-    """The noise of one call: a family's name, its mean α and its standard deviation β > 0, as plain floats."""
+    """The noise of one call: a family's name, its mean α and its standard deviation β > 0 (floats or 0-d tensors)."""
 
     family: str
-    mean: float
-    std: float
+    mean: float | Tensor
+    std: float | Tensor
 
 
-def shifted(x: Tensor, levels: Tensor, thresholds: Tensor, mean: float) -> Tensor:
+class Loop(NamedTuple):
+    """Constants: α, β, the levels, the thresholds."""
+
+    n_thresholds: int
+
+
+class Grid(NamedTuple):
+    """Levels (k + a)·ε and thresholds (k + b)·ε. Constants: as in `_GRID`."""
+
+    window: int
+
+
+class Table(NamedTuple):
+    """Constants: α, β, the levels, the thresholds. The window counts those within reach on one side."""
+
+    n_thresholds: int
+    window: int
+
+
+Layout = Loop | Grid | Table
+
+_GRID = ("mean", "std", "a", "b", "high", "low", "per_quantum", "quantum", "shift", "last_start", "last", "bottom", "top",
+         "lowest", "highest")
+_MOST_SELECTS = 16  # thresholds from which on bisection beats one comparison each
+_MOST_TERMS = 32  # in an unrolled sum: compiling takes longer the more there are
+
+
+# The quantiser ------------------------------------------------------------------------------------------------------
+
+
+def shifted(x: Tensor, levels: Tensor, thresholds: Tensor, mean: float | Tensor) -> Tensor:
     """σ(x − α): the quantiser under the Dirac noise at α. NaN stays NaN."""
-    index = torch.searchsorted(thresholds, x - mean, right=True)
-    return torch.where(torch.isnan(x), x, levels[index])
+    v = x - mean
+    if len(thresholds) > _MOST_SELECTS:
+        value = levels[torch.searchsorted(thresholds, v, right=True)]
+    else:
+        value, *others = levels.unbind()
+        for level, threshold in zip(others, thresholds.unbind()):
+            value = torch.where(v >= threshold, level, value)
+    # x != x is isnan, for which compilers have no vector instruction.
+    return torch.where(x != x, x, value)
 
 
-def expectation(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law) -> Tensor:
+def _on_grid(k: Tensor, offset: Tensor, g: dict[str, Tensor]) -> Tensor:
+    """(k + offset)·ε to the last bit: the product with ε's leading digits is exact, the rest is one rounding."""
+    z = k + offset
+    return z * g["high"] + z * g["low"]
+
+
+def _grid_shifted(v: Tensor, g: dict[str, Tensor]) -> Tensor:
+    """σ(v) on a grid: the bin by division, then right whatever the roundings, by comparing with the bin's ends."""
+    k = torch.minimum(torch.clamp(torch.floor(v * g["per_quantum"] - g["b"]), min=0.0), g["last"])
+    k = torch.where(v >= _on_grid(k + 1, g["b"], g), k + 1, torch.where(v < _on_grid(k, g["b"], g), k - 1, k))
+    value = _on_grid(torch.minimum(torch.clamp(k, min=0.0), g["last"]), g["a"], g)
+    value = torch.where(v >= g["top"], g["highest"], value)
+    return torch.where(v < g["bottom"], g["lowest"], value)
+
+
+def _grid(c: Tensor) -> dict[str, Tensor]:
+    return dict(zip(_GRID, c.unbind()))
+
+
+def _levels_and_thresholds(c: Tensor, layout: Loop | Table) -> tuple[Tensor, Tensor]:
+    n = layout.n_thresholds
+    return c[2:n + 3], c[n + 3:]
+
+
+def quantised(x: Tensor, c: Tensor, layout: Layout) -> Tensor:
+    """σ(x − α): without noise, and with the mode's thresholds the strategy "mode"."""
+    wide = x.to(c.dtype)
+    if isinstance(layout, Grid):
+        return _grid_shifted(wide - c[0], _grid(c)).to(x.dtype)
+    return shifted(wide, *_levels_and_thresholds(c, layout), c[0]).to(x.dtype)
+
+
+# Expectation and derivative -----------------------------------------------------------------------------------------
+
+
+def _terms(v: Tensor, c: Tensor, layout: Layout) -> tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]:
+    """σ(v), and the pairs (θ_k, Δ_k) that count at v."""
+    if isinstance(layout, Grid):
+        g = _grid(c)
+        first = torch.floor(v * g["per_quantum"] - g["b"] + g["shift"])
+        first = torch.minimum(torch.clamp(first, min=1.0), g["last_start"])
+        thresholds = [_on_grid(first + i, g["b"], g) for i in range(layout.window)]
+        # Thresholds before the window lie below v, those after it above.
+        k = sum((torch.where(v >= threshold, 1.0, 0.0) for threshold in thresholds), start=first - 1)
+        return _on_grid(k, g["a"], g), ((threshold, g["quantum"]) for threshold in thresholds)
+    levels, thresholds = _levels_and_thresholds(c, layout)
+    steps = torch.diff(levels)
+    value = shifted(v, levels, thresholds, 0.0)
+    if isinstance(layout, Loop):
+        return value, zip(thresholds.unbind(), steps.unbind())
+    below = torch.searchsorted(thresholds, v, right=True)
+    first = torch.clamp(below - layout.window, 0, layout.n_thresholds - 2 * layout.window)
+    return value, ((thresholds[first + i], steps[first + i]) for i in range(2 * layout.window))
+
+
+def expected(x: Tensor, c: Tensor, layout: Layout, law: Any) -> Tensor:
     """E[σ(x − ν)] = q_0 + Σ_k Δ_k F0((x − θ_k − α)/β), as σ(x − α) plus tails (paper, eq. (3)).
 
     The tails vanish where the noise does not reach a threshold, so the levels come out exactly there.
     """
-    cdf = FAMILIES[law.family].cdf
-    steps = torch.diff(levels)
-    total = torch.zeros_like(x)
-    for step, threshold in zip(steps.unbind(), thresholds.unbind()):
-        above = x - law.mean >= threshold
-        t = (x - threshold - law.mean) / law.std
-        tail = cdf(torch.where(above, -t, t), TORCH_OPS)
-        total = total + step * torch.where(above, -tail, tail)
-    return shifted(x, levels, thresholds, law.mean) + total
+    wide = x.to(c.dtype)
+    v, std = wide - c[0], c[1]
+    value, terms = _terms(v, c, layout)
+    total = torch.zeros_like(v)
+    for threshold, step in terms:
+        t = (v - threshold) / std
+        above = v >= threshold
+        if isinstance(law, str):
+            tail = FAMILIES[law].cdf(-torch.abs(t), TORCH_OPS)
+            total = total + step * torch.where(above, -tail, tail)
+        else:
+            total = total + step * torch.where(above, -law.sf(t, TORCH_OPS), law.cdf(t, TORCH_OPS))
+    return torch.where(wide != wide, wide, value + total).to(x.dtype)
+
+
+def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Any) -> Tensor:
+    """`grad` times d/dx E[σ(x − ν)] = Σ_k (Δ_k/β) f0((x − θ_k − α)/β): the backward pass of every strategy."""
+    wide = x.to(c.dtype)
+    v, std = wide - c[0], c[1]
+    pdf = _family(law).pdf
+    total = torch.zeros_like(v)
+    for threshold, step in _terms(v, c, layout)[1]:
+        total = total + step * pdf((v - threshold) / std, TORCH_OPS)
+    return (torch.where(wide != wide, wide, total / std) * grad.to(c.dtype)).to(x.dtype)
+
+
+# Mode ---------------------------------------------------------------------------------------------------------------
 
 
 def mode(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law) -> Tensor:
-    """The most probable level of σ(x − ν); the higher one where several are (within a few roundings).
+    """The most probable level of σ(x − ν) by comparing all; the higher one of several (within a few roundings).
 
-    NaN stays NaN: every comparison with it fails, so the initial value is kept.
+    The four families need no such count, as their mode is itself a quantiser (`Regularisation.mode_quantiser`). NaN
+    stays NaN: every comparison with it fails, so the initial value is kept.
     """
-    cdf = FAMILIES[law.family].cdf
+    family = _family(law.family)
     tie = 8 * torch.finfo(x.dtype).eps
     up, down = torch.ones_like(x), torch.zeros_like(x)  # P(level ≥ k) and P(level < k)
     best, result = torch.full_like(x, -1.0), x
     for k, level in enumerate(levels.unbind()):
         if k < len(thresholds):
             t = (x - thresholds[k] - law.mean) / law.std
-            next_up, next_down = cdf(t, TORCH_OPS), cdf(-t, TORCH_OPS)
+            next_up, next_down = family.cdf(t, TORCH_OPS), family.sf(t, TORCH_OPS)
         else:
             next_up, next_down = torch.zeros_like(x), torch.ones_like(x)
         # Both differences are the same number; the one between the smaller terms is the accurate one.
@@ -81,35 +207,311 @@ def mode_is_shifted(law: Law, narrowest: float) -> bool:
     return math.isinf(narrowest) or FAMILIES[law.family].half_width * law.std <= narrowest
 
 
+def counted(x: Tensor, c: Tensor, layout: Loop, law: Any) -> Tensor:
+    """The mode by `mode`, for a law whose mode may be no quantiser."""
+    levels, thresholds = _levels_and_thresholds(c, layout)
+    return mode(x.to(c.dtype), levels, thresholds, Law(law, c[0], c[1])).to(x.dtype)
+
+
+# Random -------------------------------------------------------------------------------------------------------------
+
+
 def random(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law, u: Tensor) -> Tensor:
-    """σ(x − ν) for the draw ν = α + β·Q0(u), with one u in [0, 1) per element.
+    """σ(x − ν) for the draw ν = α + β·Q0(u), with one u in [0, 1) per element."""
+    return torch.where(x != x, x, shifted(_noisy(x, law, u), levels, thresholds, 0.0))
 
-    u = 0 stands for half the smallest positive draw: the quantile is −∞ at 0 itself.
-    """
+
+def _noisy(x: Tensor, law: Law, u: Tensor) -> Tensor:
+    # u = 0 stands for half the smallest positive draw: the quantile is −∞ at 0 itself.
     u = torch.clamp(u, min=torch.finfo(u.dtype).eps / 4)
-    nu = law.mean + law.std * FAMILIES[law.family].icdf(u, TORCH_OPS)
-    return torch.where(torch.isnan(x), x, shifted(x - nu, levels, thresholds, 0.0))
+    return x - (law.mean + law.std * FAMILIES[law.family].icdf(u, TORCH_OPS))
 
 
-def derivative(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law) -> Tensor:
-    """d/dx E[σ(x − ν)] = Σ_k (Δ_k/β) f0((x − θ_k − α)/β): the backward pass of every strategy."""
-    pdf = FAMILIES[law.family].pdf
-    steps = torch.diff(levels)
-    total = torch.zeros_like(x)
-    for step, threshold in zip(steps.unbind(), thresholds.unbind()):
-        total = total + step * (pdf((x - threshold - law.mean) / law.std, TORCH_OPS) / law.std)
-    return torch.where(torch.isnan(x), x, total)
+def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Any) -> Tensor:
+    """σ(x − ν) with independent draws, which the keys fix."""
+    wide = x.to(c.dtype)
+    u = uniforms(x.numel(), keys, c.dtype).view(x.shape)
+    if not isinstance(law, str):
+        levels, thresholds = _levels_and_thresholds(c, layout)
+        return _drawn_by_probability(wide, levels, thresholds, Law(law, c[0], c[1]), u).to(x.dtype)
+    law = Law(law, c[0], c[1])
+    if isinstance(layout, Grid):
+        value = _grid_shifted(_noisy(wide, law, u), _grid(c))
+        return torch.where(wide != wide, wide, value).to(x.dtype)
+    return random(wide, *_levels_and_thresholds(c, layout), law, u).to(x.dtype)
 
 
-def forward(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law, strategy: str, u: Tensor | None = None) -> Tensor:
-    """One of the three forward strategies; `u` is used by "random" only."""
-    if strategy == "expectation":
-        return expectation(x, levels, thresholds, law)
-    if strategy == "random":
-        return random(x, levels, thresholds, law, u)
-    return mode(x, levels, thresholds, law)
+def _drawn_by_probability(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law, u: Tensor) -> Tensor:
+    """The level that u picks when the unit interval is cut by the probabilities: for laws without a quantile."""
+    value, *others = levels.unbind()
+    for level, threshold in zip(others, thresholds.unbind()):
+        value = torch.where(u < _family(law.family).cdf((x - threshold - law.mean) / law.std, TORCH_OPS), level, value)
+    return torch.where(x != x, x, value)
 
 
-def backward(grad: Tensor, x: Tensor, levels: Tensor, thresholds: Tensor, law: Law) -> Tensor:
-    """The gradient with respect to x, given the gradient with respect to the output."""
-    return grad * derivative(x, levels, thresholds, law)
+def uniforms(n: int, keys: Tensor, dtype: torch.dtype) -> Tensor:
+    """n numbers in [0, 1), independent for all purposes here: a hash of the element's number and of the keys.
+
+    The same on every device and however they are computed, eagerly or fused, and far cheaper than a generator that has
+    to go through its states one by one. Multiples of 2⁻²⁴ in float32, of 2⁻⁵³ in float64.
+
+    Args:
+        n: how many.
+        keys: three int32, from a generator of random numbers; new ones for every call.
+        dtype: float32 or float64.
+    """
+    if n < 2**31:
+        number = torch.arange(n, dtype=torch.int32, device=keys.device)
+    else:
+        number = torch.arange(n, dtype=torch.int64, device=keys.device)
+        number = (number ^ (number >> 31) * 0x2545F491) % 2**32 - 2**31
+        number = number.to(torch.int32)
+    word = _scrambled(_scrambled(number + keys[0]) ^ keys[1])
+    if dtype == torch.float32:
+        return _shifted_right(word, 8).to(dtype) * 2.0**-24
+    second = _scrambled(word + keys[2])
+    return _shifted_right(word, 5).to(dtype) * 2.0**-27 + _shifted_right(second, 6).to(dtype) * 2.0**-53
+
+
+def _scrambled(h: Tensor) -> Tensor:
+    """A bijection of 32-bit numbers in which every bit depends on every other: C. Wellons' "lowbias32" of 2018."""
+    h = (h ^ _shifted_right(h, 16)) * 0x21F0AAAD
+    h = (h ^ _shifted_right(h, 15)) * (0xD35A2D97 - 2**32)
+    return h ^ _shifted_right(h, 15)
+
+
+def _shifted_right(h: Tensor, bits: int) -> Tensor:
+    # int32 shifts its sign in; the mask takes it out again.
+    return (h >> bits) & ((1 << (32 - bits)) - 1)
+
+
+# Constants and layouts ----------------------------------------------------------------------------------------------
+
+
+def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, law: Any = None, std: float = 0.0,
+              mean: float = 0.0) -> tuple[Layout, np.ndarray]:
+    """How to find the thresholds of a quantiser in a float type, and the constants for it, all but exact in float64.
+
+    Args:
+        levels: float64, increasing.
+        thresholds: float64, not decreasing: two are equal where the level between them is skipped.
+        dtype: float32 or float64, the type to compute in.
+        law: of the noise that makes neighbours count; None if none does.
+        std, mean: the noise's β and α.
+    """
+    n = len(thresholds)
+    loop = Loop(n), np.concatenate([[mean, std], levels, thresholds])
+    reach = 0.0 if law is None else std * _reach(law, dtype)
+    if n <= 3 or not isinstance(law, str | None):
+        return loop
+    grid = _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
+    if grid is not None:
+        unbounded = law is not None and math.isinf(FAMILIES[law].half_width)
+        quantum = grid["quantum"]
+        # An interval that is closed on the left and m quanta long holds m thresholds.
+        window = _bucket(math.ceil(2 * reach / quantum - 1e-6), 3 if unbounded else 1)
+        if window <= min(n, _MOST_TERMS) and (law is None or not grid["skips"]):
+            slack = 0.0 if law is None or unbounded else (-FAMILIES[law].half_width - _first_inside(law, dtype)) * std
+            shift = 1 - window / 2 + slack / quantum
+            values = {**grid, "mean": mean, "std": std, "shift": shift, "last_start": n + 1 - window}
+            return Grid(window), np.array([values[name] for name in _GRID])
+    if n > _MOST_SELECTS:
+        reach *= 1 + 2**-9  # the slack of densities that jump
+        window = _bucket(int((np.arange(1, n + 1) - np.searchsorted(thresholds, thresholds - reach)).max()), 1)
+        if 2 * window <= min(n, _MOST_TERMS):
+            return Table(n, window), loop[1]
+    return loop
+
+
+def _bucket(count: int, first: int) -> int:
+    """The smallest first·2^i that holds `count`: few sizes, so that a shrinking noise meets few kernels."""
+    return first * 2 ** max(0, math.ceil(math.log2(max(count, 1) / first)))
+
+
+@functools.lru_cache(maxsize=64)
+def _reach(law: str, dtype: torch.dtype) -> float:
+    """How many standard deviations away a threshold still counts in a float type."""
+    family = FAMILIES[law]
+    if math.isfinite(family.half_width):
+        return family.half_width
+    resolution = torch.finfo(dtype).eps / 8
+    t = np.linspace(0.0, 40.0, 4001)
+    faded = (family.sf(t) < resolution) & (family.pdf(t, NUMPY_OPS) < resolution * family.pdf(np.zeros(1), NUMPY_OPS))
+    return float(t[np.argmax(faded)])
+
+
+@functools.lru_cache(maxsize=64)
+def _first_inside(law: str, dtype: torch.dtype) -> float:
+    """Where the support begins according to the density's formula in a float type, slack included."""
+    family = FAMILIES[law]
+    low, high = -2 * family.half_width, 0.0
+    kind = np.float32 if dtype == torch.float32 else np.float64
+    for _ in range(60):
+        middle = (low + high) / 2
+        if family.pdf(np.full(1, middle, kind), NUMPY_OPS)[0] > 0:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@functools.lru_cache(maxsize=256)
+def _evenly_spaced(levels: bytes, thresholds: bytes, dtype: torch.dtype) -> dict[str, float] | None:
+    """A grid that gives every level and threshold to the last bit of the float type; None if there is none.
+
+    The first and the last thresholds may be out of line, as the mode's are.
+    """
+    levels, thresholds = np.frombuffer(levels), np.frombuffer(thresholds)
+    kind = np.float32 if dtype == torch.float32 else np.float64
+    n = len(thresholds)
+    spacing = (levels[-1] - levels[0]) / n
+    a = round(4 * levels[0] / spacing) / 4
+    b = round(4 * (thresholds[n // 2] / spacing - (n // 2 + 1))) / 4
+    bits = math.frexp(4 * (max(abs(a), abs(b)) + n + 1))[1]
+    if bits > 20:
+        return None
+    for quantum in dict.fromkeys((spacing, *_quanta(levels, a))):
+        high, low = quantum, 0.0
+        if kind is np.float32:
+            mantissa, exponent = math.frexp(quantum)
+            high = math.ldexp(round(math.ldexp(mantissa, 24 - bits)), exponent - 24 + bits)
+            low = float(kind(quantum - high))
+        if not _gives(levels.astype(kind), np.arange(n + 1) + a, high, low).all():
+            continue
+        straight = _gives(thresholds.astype(kind), np.arange(1, n + 1) + b, high, low)
+        ends = _bent_ends(thresholds, np.arange(1, n + 1) + b, straight, quantum)
+        if ends is not None:
+            return {"a": a, "b": b, "high": high, "low": low, "per_quantum": 1 / quantum, "quantum": quantum,
+                    "last": float(n), "bottom": ends[0], "top": ends[1], "lowest": levels[0], "highest": levels[-1],
+                    "skips": not straight.all()}
+    return None
+
+
+def _quanta(levels: np.ndarray, a: float) -> Iterator[float]:
+    z = np.arange(len(levels)) + a
+    for k in np.argsort(np.abs(z), kind="stable")[:4]:
+        if z[k]:
+            yield float(levels[k] / z[k])
+
+
+def _gives(wanted: np.ndarray, z: np.ndarray, high: float, low: float) -> np.ndarray:
+    """Where z·high + z·low is the wanted number, whether or not the second product is rounded by itself."""
+    kind = wanted.dtype.type
+    apart = (z * high).astype(kind) + (z * low).astype(kind)
+    return (apart == wanted) & ((z * high + z * low).astype(kind) == wanted)
+
+
+def _bent_ends(thresholds: np.ndarray, z: np.ndarray, straight: np.ndarray, quantum: float) -> tuple[float, float] | None:
+    """What replaces the thresholds out of line at either end; ∓inf where none is, None if others are out of line."""
+    if straight.all():
+        return -math.inf, math.inf
+    inside = np.flatnonzero(straight)
+    if len(inside) == 0:
+        return None
+    first, last = inside[0], inside[-1]
+    bottom, top = thresholds[:first], thresholds[last + 1:]
+    if not straight[first:last + 1].all() or len(set(bottom)) > 1 or len(set(top)) > 1:
+        return None
+    # The first ones may only move inwards, the last ones too: then the rest need not know.
+    if len(bottom) and bottom[0] < z[first - 1] * quantum or len(top) and top[0] > z[last + 1] * quantum:
+        return None
+    return float(bottom[0]) if len(bottom) else -math.inf, float(top[0]) if len(top) else math.inf
+
+
+# Running ------------------------------------------------------------------------------------------------------------
+
+_KERNELS: dict[str, Callable[..., Tensor]] = {
+    "quantised": quantised, "expected": expected, "counted": counted, "drawn": drawn, "slope": slope,
+}
+
+compile_from: int | None = 2**18
+"""Tensors of at least this many elements go through compiled kernels; None compiles nothing.
+
+It depends on nothing but the size, so a seed gives the same numbers whatever ran before.
+"""
+
+_broken = False
+
+
+@contextlib.contextmanager
+def compiling(size: int | None) -> Iterator[None]:
+    """Within it, `compile_from` is `size`."""
+    global compile_from
+    previous, compile_from = compile_from, size
+    try:
+        yield
+    finally:
+        compile_from = previous
+
+
+def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
+    """One kernel on x (and on `others`, those of x's shape first), compiled if that pays.
+
+    Args:
+        name: "quantised", "expected", "counted", "drawn" or "slope".
+        x: a tensor of any shape; for "slope" the gradient.
+        others: tensors.
+        static: what the kernel is compiled for.
+    """
+    kernel = _KERNELS[name]
+    ordinary = all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, *others))
+    if not ordinary or torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return kernel(x, *others, *static)
+    if not _pays(x, static):
+        return kernel(*(t.reshape(-1) if t.shape == x.shape else t for t in (x, *others)), *static).view(x.shape)
+    # Draws are numbered in the order of the elements, not in that of memory.
+    order = range(x.dim()) if name == "drawn" else _memory_order(others[0] if name == "slope" else x)
+    flat = _run_compiled(name, [t.permute(*order).reshape(-1) if t.shape == x.shape else t for t in (x, *others)], static)
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return flat.view([x.shape[d] for d in order]).permute(inverse)
+
+
+def _pays(x: Tensor, static: tuple) -> bool:
+    """Whether to compile for a tensor."""
+    if compile_from is None or _broken or x.dim() == 0 or x.numel() < compile_from or x.device.type not in ("cpu", "cuda"):
+        return False
+    return not (isinstance(static[0], Loop) and static[0].n_thresholds > _MOST_TERMS)
+
+
+def _run_compiled(name: str, tensors: list[Tensor], static: tuple) -> Tensor:
+    global _broken
+    try:
+        # Programs are kept apart by these two settings; none of the kernels depends on them.
+        with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
+            return _compiled(name, static)(*tensors)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        out = _KERNELS[name](*tensors, *static)  # what is wrong with the arguments shows here
+        _broken = True
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(f"torch.compile failed, so anabook's kernels run uncompiled, several times slower: {reason}",
+                      RuntimeWarning, stacklevel=2)
+        return out
+
+
+def _memory_order(x: Tensor) -> Sequence[int]:
+    """The dimensions from the slowest to the fastest, if x fills its memory without gaps."""
+    if not x.is_contiguous():
+        order = sorted(range(x.dim()), key=lambda d: -x.stride(d))
+        if x.permute(order).is_contiguous():
+            return order
+    return range(x.dim())
+
+
+@functools.lru_cache(maxsize=None)
+def _compiled(name: str, static: tuple) -> Callable[..., Tensor]:
+    kernel = _KERNELS[name]
+
+    def fused(*tensors: Tensor) -> Tensor:
+        return kernel(*tensors, *static)
+
+    # torch.compile keeps its programs, and bounds their number, by code object: each kernel gets one of its own.
+    label = "_".join([name, *(str(part).lower() for part in static)])
+    own = types.FunctionType(fused.__code__.replace(co_name=label), globals(), label, None, fused.__closure__)
+    return torch.compile(own, dynamic=True, fullgraph=True)
+
+
+def _family(law: Any) -> Any:
+    """A family by name, or a law that brings the same functions."""
+    return FAMILIES[law] if isinstance(law, str) else law

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,47 +12,73 @@ from torch import Tensor, nn
 from anabook._validate import choice, real
 from anabook.noise import FAMILIES, Noise
 from anabook.quantisers import Quantiser
+from anabook.regularisation import Regularisation
 from anabook.training import kernels
 from anabook.training._ops import compute_dtype
 
-_SHIFTED = "shifted"  # σ(x − α): what every strategy comes to without noise, and the mode often with it
+
+
+class _Plan(NamedTuple):
+    """What one call comes to: a kernel for the forward pass, and the constants of both passes.
+
+    `backward` is None for the Dirac limit, whose gradient is 0.
+    """
+
+    kernel: str
+    static: tuple
+    constants: Tensor
+    slope: tuple
+    backward: Tensor | None
 
 
 class _Quantisation(torch.autograd.Function):
-    """One forward pass; saves its input alone, and not even that where the gradient is 0 everywhere.
-
-    `law` is None for the Dirac limit, whose gradient is 0.
-    """
+    """One forward pass; saves its input and a few constants, and not even these where the gradient is 0 everywhere."""
 
     @staticmethod
-    def forward(x: Tensor, levels: Tensor, thresholds: Tensor, law: kernels.Law | None, mean: float, strategy: str,
-                u: Tensor | None) -> Tensor:
-        wide = compute_dtype(x.dtype)
-        flat = x.reshape(-1).to(wide)
-        levels = levels.to(wide)
-        if strategy == _SHIFTED:
-            # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
-            out = kernels.shifted(flat, levels, thresholds.to(x.dtype).to(wide), mean)
-        else:
-            out = kernels.forward(flat, levels, thresholds.to(wide), law, strategy, u)
-        return out.to(x.dtype).view(x.shape)
+    def forward(x: Tensor, constants: Tensor, backward: Tensor | None, keys: Tensor | None, kernel: str, static: tuple,
+                slope: tuple) -> Tensor:
+        others = (constants,) if keys is None else (constants, keys)
+        return kernels.run(kernel, x, *others, static=static)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        x, levels, thresholds, law = inputs[:4]
-        ctx.law = law
-        if law is not None:
-            ctx.save_for_backward(x, levels, thresholds)
+        x, _, backward, *_, slope = inputs
+        ctx.slope = slope
+        ctx.dirac = backward is None
+        if backward is not None:
+            ctx.save_for_backward(x, backward)
+            ctx.save_for_forward(x, backward)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.law is None:
-            return torch.zeros_like(grad), *[None] * 6
-        x, levels, thresholds = ctx.saved_tensors
-        wide = compute_dtype(x.dtype)
-        result = kernels.backward(grad.reshape(-1).to(wide), x.reshape(-1).to(wide), levels.to(wide),
-                                  thresholds.to(wide), ctx.law)
-        return result.to(x.dtype).view(x.shape), *[None] * 6
+        return _gradient(ctx, grad), *[None] * 6
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        return _gradient(ctx, tangent)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, x: Tensor, constants: Tensor, backward: Tensor | None, keys: Tensor | None,
+             *static: Any) -> tuple[Tensor, int | None]:
+        x_dim, _, _, keys_dim, *_ = in_dims
+        if keys is not None and keys_dim is None and x_dim is not None:  # randomness="same": one draw for all
+            each = [_Quantisation.apply(part, constants, backward, keys, *static) for part in x.unbind(x_dim)]
+            return torch.stack(each), 0
+        if keys_dim is not None:  # randomness="different": draws for the batch as a whole
+            keys = keys.select(keys_dim, 0)
+            if x_dim is None:
+                x, x_dim = x.expand(info.batch_size, *x.shape), 0
+        return _Quantisation.apply(x, constants, backward, keys, *static), x_dim
+
+
+def _gradient(ctx: Any, grad: Tensor) -> Tensor:
+    if ctx.dirac:
+        return torch.zeros_like(grad)
+    x, constants = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        # The caller wants to differentiate again, which only the plain function allows.
+        return kernels.slope(grad, x, constants, *ctx.slope)
+    return kernels.run("slope", grad, x, constants, static=ctx.slope)
 
 
 class Quantise(nn.Module):
@@ -115,8 +141,7 @@ class Quantise(nn.Module):
         self.register_buffer("levels", None, persistent=False)
         self.register_buffer("thresholds", None, persistent=False)
         self._fill(torch.get_default_device())
-        # The two outer bins are unbounded; two levels leave no bounded one.
-        self._narrowest_bin = float(np.diff(quantiser.thresholds).min(initial=np.inf))
+        self._plans: dict[tuple[bool, torch.dtype, torch.device], _Plan] = {}
         if std is None:
             std = Noise.covering(noise, half_width=float(quantiser.steps.min()) / 2).std
         self.set_noise(mean, std)
@@ -135,23 +160,21 @@ class Quantise(nn.Module):
         """Set the noise's mean α and standard deviation β ≥ 0, as plain finite numbers."""
         mean, std = real(mean, "mean"), real(std, "std", minimum=0.0)
         self._mean, self._std = mean, std
+        used = {torch.get_default_dtype(), *(dtype for training, dtype, _ in self._plans if training)}
+        self._plans = {key: plan for key, plan in self._plans.items() if not key[0]}
+        # Ready before the next call, so that a program compiled around it finds constants, not the search for them.
+        for dtype in used:
+            self._plan(True, dtype, self.levels.device)
 
     def forward(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
             got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"{type(x).__name__}"
             raise TypeError(f"Quantise works on tensors of floating-point type, not on {got}.")
-        wide = compute_dtype(x.dtype)
-        if not self.training:
-            return _Quantisation.apply(x, self.levels, self.thresholds, None, 0.0, _SHIFTED, None)
-        if self._std < torch.finfo(wide).tiny:
-            return _Quantisation.apply(x, self.levels, self.thresholds, None, self._mean, _SHIFTED, None)
-        law = kernels.Law(self.noise, self._mean, self._std)
-        strategy, u = self.strategy, None
-        if strategy == "random":
-            u = torch.rand(x.numel(), dtype=wide, device=x.device, generator=self.generator)
-        elif strategy == "mode" and kernels.mode_is_shifted(law, self._narrowest_bin):
-            strategy = _SHIFTED
-        return _Quantisation.apply(x, self.levels, self.thresholds, law, self._mean, strategy, u)
+        plan = self._plan(self.training, x.dtype, x.device)
+        keys = None
+        if plan.kernel == "drawn":
+            keys = torch.randint(-2**31, 2**31, (3,), dtype=torch.int32, device=x.device, generator=self.generator)
+        return _Quantisation.apply(x, plan.constants, plan.backward, keys, plan.kernel, plan.static, plan.slope)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """The latent weight to store when a quantised one is assigned: the value itself."""
@@ -162,6 +185,39 @@ class Quantise(nn.Module):
         return (f"{self.quantiser!r}, noise={self.noise!r}, strategy={self.strategy!r}, "
                 f"mean={self._mean:.4g}, std={self._std:.4g}{layer}")
 
+    def _plan(self, training: bool, dtype: torch.dtype, device: torch.device) -> _Plan:
+        key = (training, dtype, device)
+        if key not in self._plans:
+            self._plans[key] = self._make_plan(*key)
+        return self._plans[key]
+
+    def _make_plan(self, training: bool, dtype: torch.dtype, device: torch.device) -> _Plan:
+        wide, levels, thresholds = compute_dtype(dtype), self.quantiser.levels, self.quantiser.thresholds
+
+        def constants(values: np.ndarray) -> Tensor:
+            return torch.tensor(values, dtype=wide, device=device)
+
+        def quantised(starts: np.ndarray, mean: float) -> tuple[str, tuple, Tensor]:
+            # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
+            rounded = torch.tensor(thresholds).to(dtype).double().numpy()
+            layout, values = kernels.layout_of(levels, np.where(starts == thresholds, rounded, starts), wide, mean=mean)
+            return "quantised", (layout,), constants(values)
+
+        if not training:
+            return _Plan(*quantised(thresholds, 0.0), (), None)
+        if self._std < torch.finfo(wide).tiny:
+            return _Plan(*quantised(thresholds, self._mean), (), None)
+        layout, values = kernels.layout_of(levels, thresholds, wide, self.noise, self._std, self._mean)
+        static, full = (layout, self.noise), constants(values)
+        if self.strategy == "mode":
+            starts = Regularisation(self.quantiser, Noise(self.noise, 0.0, self._std)).mode_thresholds()
+            return _Plan(*quantised(starts, self._mean), static, full)
+        kernel = "expected" if self.strategy == "expectation" else "drawn"
+        return _Plan(kernel, static, full, static, full)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": {}}
+
     def _fill(self, device: torch.device) -> None:
         self.levels = torch.tensor(self.quantiser.levels, dtype=torch.float64, device=device)
         self.thresholds = torch.tensor(self.quantiser.thresholds, dtype=torch.float64, device=device)
@@ -170,4 +226,6 @@ class Quantise(nn.Module):
         # net.half() would round a threshold such as 0.07 for good: take the device, keep the values.
         super()._apply(function, recurse)
         self._fill(self.levels.device)
+        self._plans = {}
+        self.set_noise(self._mean, self._std)
         return self
