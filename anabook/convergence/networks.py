@@ -1051,12 +1051,14 @@ def _is_fading(network: Network, families: Any, schedules: list[Any], start: int
 
     A ratio that falls like 1/ln(1/λ) wins in the end, but with a large weight not before any λ that one can write down.
     """
-    ratios = []
+    runs = []
     for lam in _FAR_LAMBDAS[-2:]:
         noises = noises_at(families, schedules, lam, 60)
-        deviations = [abs(d[0]) for d in network.regularised([0], noises, digits=60).deviations]
-        broken = next(i for i, d in enumerate(deviations) if i >= start and d > 1e-6)
-        if broken == start or noises[broken].mean >= 0:
-            return False
-        ratios.append(deviations[broken - 1] / -noises[broken].mean)
-    return bool(ratios[1] < ratios[0] / 2)
+        runs.append((noises, [abs(d[0]) for d in network.regularised([0], noises, digits=60).deviations]))
+    (noises, before), (far_noises, last) = runs
+    settled = (i for i in range(start, len(last)) if last[i] > 1e-6 and last[i] > before[i] / 2)
+    broken = next(settled, start)
+    if broken == start or far_noises[broken].mean >= 0:
+        return False
+    ratio, far_ratio = before[broken - 1] / -noises[broken].mean, last[broken - 1] / -far_noises[broken].mean
+    return bool(far_ratio < ratio / 2)
