@@ -1,0 +1,109 @@
+"""The interactive figure's JavaScript computes what the package computes."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anabook import Noise, Quantiser, Regularisation
+from anabook.noise import FAMILIES
+from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
+
+SCRIPT = Path(__file__).resolve().parents[1] / "book" / "_static" / "schedules.js"
+NODE = shutil.which("node")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+QUANTISERS = {"ternary": Quantiser.ternary(), "heaviside": Quantiser.heaviside()}
+
+
+def evaluate(body: str, data: object) -> object:
+    """The value of a JavaScript function body of (api, data), in node or else in a browser."""
+    if NODE is not None:
+        program = (
+            f"const api = require({json.dumps(str(SCRIPT))}); const data = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+            f"console.log(JSON.stringify((function (api, data) {{ {body} }})(api, data)));"
+        )
+        done = subprocess.run([NODE, "-e", program], input=json.dumps(data), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("neither node nor Chromium was found, so the figure's JavaScript was not run")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        window = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = window.new_page()
+        page.add_script_tag(path=SCRIPT)
+        value = page.evaluate(f"data => (function (api, data) {{ {body} }})(anabookSchedules, data)", data)
+        window.close()
+    return value
+
+
+def test_the_figures_schedules_are_the_packages():
+    times = np.linspace(-20, 400, 211)
+    cases, expected = [], []
+    for interval in INTERVALS:
+        for law in POWER_LAWS:
+            for layers in (1, 2, 7):
+                for mean0, static in ((0.0, True), (-0.5, False), (-0.5, True)):
+                    end = 50 * layers
+                    cases.append({"layers": layers, "interval": interval, "powerLaw": law, "start": 0, "end": end,
+                                  "mean0": mean0, "staticMean": static, "std0": 0.2887})
+                    s = Schedule(layers, interval, law, 0, end, mean0, 0.2887, static)
+                    expected.append([[*zip(*map(np.ndarray.tolist, s(layer, times)))] for layer in range(layers)])
+    body = """return data.cases.map(c => Array.from({length: c.layers}, (_, layer) =>
+        data.times.map(t => { const n = api.noiseAt(c, layer, t); return [n.mean, n.std]; })));"""
+    found = evaluate(body, {"cases": cases, "times": times.tolist()})
+    assert len(found) == 72
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(np.array(one), np.array(other), rtol=1e-12, atol=1e-15)
+
+
+def test_the_figures_laws_regularisations_and_derivatives_are_the_packages():
+    # Positions that are no ends of a support: there the uniform density jumps, and rounding would decide.
+    x = np.linspace(-1.4937, 1.5011, 223)
+    cases = [
+        {"family": family, "quantiser": quantiser, "mean": mean, "std": std}
+        for family in FAMILIES
+        for quantiser in QUANTISERS
+        for mean in (0.0, -0.5, 0.37)
+        for std in (0.0, 0.003, 0.11, 0.2887, 1.0)
+    ]
+    body = """return data.cases.map(c => data.x.map(x => {
+        const q = api.QUANTISERS[c.quantiser];
+        const f = api.density(c.family, c.mean, c.std, x);
+        return [api.expectation(q, c.family, c.mean, c.std, x), api.derivative(q, c.family, c.mean, c.std, x),
+                Number.isFinite(f) ? f : -1];
+    }));"""
+    found = np.array(evaluate(body, {"cases": cases, "x": x.tolist()}))
+    assert found.shape == (120, 223, 3)
+    for case, values in zip(cases, found):
+        noise = Noise(case["family"], case["mean"], case["std"])
+        law = Regularisation(QUANTISERS[case["quantiser"]], noise)
+        np.testing.assert_allclose(values[:, 0], law(x), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(values[:, 1], law.derivative(x), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(values[:, 2], noise.pdf(x), rtol=1e-12, atol=1e-12)
+
+
+def test_the_figures_normal_law_keeps_its_digits_in_the_tails():
+    t = np.concatenate([np.linspace(-12, 12, 481), [-3.0, 3.0, -2.9999999, -30.0]])
+    found = np.array(evaluate("return data.map(t => api.FAMILIES.normal.cdf(t));", t.tolist()))
+    np.testing.assert_allclose(found, Noise("normal").cdf(t), rtol=1e-12)
+
+
+def test_the_figure_starts_with_the_experiments_noise():
+    found = evaluate("return api.INITIAL_STD;", None)
+    assert found == pytest.approx({family: Noise.covering(family, 0.5).std for family in FAMILIES}, rel=1e-12)
+    quantisers = evaluate("return api.QUANTISERS;", None)
+    for name, quantiser in QUANTISERS.items():
+        assert quantisers[name] == {"levels": quantiser.levels.tolist(), "thresholds": quantiser.thresholds.tolist()}
+
+
+def test_the_figure_asks_for_nothing_from_elsewhere():
+    source = SCRIPT.read_text(encoding="utf-8") + SCRIPT.with_suffix(".css").read_text(encoding="utf-8")
+    addresses = {word for word in source.split('"') if "://" in word}
+    assert addresses == {"http://www.w3.org/2000/svg"}
+    assert not any(call in source for call in ("fetch(", "XMLHttpRequest", "import(", "@import", "url("))
