@@ -108,7 +108,7 @@ OVERFLOW = """() => {
 }"""
 
 RUN_AXE = """async () => {
-    const results = await axe.run('article', { resultTypes: ['violations'] });
+    const results = await axe.run('article', { resultTypes: ['violations'], preload: false });
     return results.violations.map(v => `${v.id}: ${v.nodes.length} times, first ${v.nodes[0].html.slice(0, 160)} `
         + `(${v.nodes[0].failureSummary.split('\\n').slice(1).join(' ').trim().slice(0, 160)})`);
 }"""
