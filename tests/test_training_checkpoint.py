@@ -1,10 +1,9 @@
 """Checkpoints: whole or not at all, safe to read, and a run that was killed ends where it would have ended anyway."""
 
 import functools
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,14 +17,6 @@ from anabook.training import checkpoint
 
 TERNARY = Quantiser.ternary()
 SCHEDULE = Schedule(n_layers=2, end=6, mean0=-0.25, static_mean=False)
-
-RUN = """
-import functools, sys, torch
-from test_training_checkpoint import network, train
-net, history = train(sys.argv[1], **eval(sys.argv[2]))
-torch.save(net.state_dict(), sys.argv[3])
-"""
-
 
 def data(n=80, seed=0):
     rng = np.random.default_rng(seed)
@@ -110,33 +101,38 @@ def test_resumption_holds_for_optimisers_schedulers_and_options(tmp_path, option
     assert same(net, expected) and history == whole
 
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+def in_a_process(path, out, slow):
+    torch.set_num_threads(1)
+    net, _ = train(path, batches=True, slow=slow, checkpoint_steps=2)
+    torch.save(net.state_dict(), out)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_process_killed_at_several_moments_ends_with_the_same_weights(tmp_path):
     path, out = tmp_path / "run.pt", tmp_path / "weights.pt"
-    options = {"batches": True, "slow": 0.05, "checkpoint_steps": 2}
-    command = [sys.executable, "-c", RUN, str(path), repr(options), str(out)]
-    killed, seen = 0, []
-    for wait in (0.05, 0.2, 0.33, 0.47):  # counted from the first (or next) checkpoint on
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        process = subprocess.Popen(command, cwd=os.path.dirname(__file__), env=ENVIRONMENT)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
+    expected = uninterrupted(True)[0]  # before the first fork, so that the children find everything compiled
+    fork = multiprocessing.get_context("fork")
+    places = []
+    for wait in (0.0, 0.03, 0.11, 0.17, 0.26):  # seconds after the first write of the process
+        before = path.stat().st_mtime_ns if path.exists() else None
+        process = fork.Process(target=in_a_process, args=(path, out, 0.05))
+        process.start()
+        deadline = time.monotonic() + 120
+        while process.is_alive() and time.monotonic() < deadline:
             if path.exists() and path.stat().st_mtime_ns != before:
                 break
-            time.sleep(0.002)
+            time.sleep(0.001)
         time.sleep(wait)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.wait()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         state = checkpoint.load(path)
-        seen.append((state["epoch"], state["step"]))
-    assert killed == 4 and seen == sorted(set(seen)), "each attempt should get further, and none should finish"
-    subprocess.run(command[:4] + [repr({**options, "slow": 0.0}), str(out)], cwd=os.path.dirname(__file__), env=ENVIRONMENT, check=True)
-    assert same(torch.load(out, weights_only=True), uninterrupted(True)[0])
+        places.append((state["epoch"], state["step"]))
+    assert places == sorted(set(places)) and not out.exists(), "each attempt should get further, and none should finish"
+    process = fork.Process(target=in_a_process, args=(path, out, 0.0))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0 and same(torch.load(out, weights_only=True), expected)
 
 
 def test_interrupted_run_saves_in_the_middle_of_an_epoch_and_goes_on(tmp_path):
