@@ -730,7 +730,7 @@ def _subset(network: Network, chosen: np.ndarray) -> Network:
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a probability (Wilson, 1927): the p with |p̂ − p| ≤ z √(p(1 − p)/n)."""
+    """Wilson's score interval for a probability (Wilson, 1927): the p whose distance from p̂ is at most z √(p(1 − p)/n)."""
     successes, trials = _counts(successes, trials)
     z = float(special.ndtri((1 + _confidence(confidence)) / 2))
     p, spread = successes / trials, z * z / trials

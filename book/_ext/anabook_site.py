@@ -95,10 +95,19 @@ def plain_attribute(docstring: GoogleDocstring) -> list[str]:
     return docstring._dedent(docstring._consume_to_end())
 
 
+def attributes_one_by_one(docstring: GoogleDocstring, section: str) -> list[str]:
+    """The section "Attributes", in which one line may describe several names: napoleon allows that for arguments only."""
+    lines = []
+    for name, _, description in docstring._consume_fields(multiple=True):
+        lines += docstring._format_block(f":ivar {name}: ", description)
+    return [*lines, ""]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the handlers above."""
     drop_extension(app, "sphinx_thebe", ("sphinx-thebe.css",))
     GoogleDocstring._parse_attribute_docstring = plain_attribute
+    GoogleDocstring._parse_attributes_section = attributes_one_by_one
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("config-inited", set_repository, priority=400)
     app.connect("html-page-context", clean_page, priority=900)
