@@ -90,7 +90,7 @@ def leading(expression: sp.Expr) -> sp.Expr:
 def _leading_by_limits(expression: sp.Expr) -> sp.Expr:
     rest, simple = expression, sp.Integer(1)
     for scale in (LAMBDA, LOG, sp.log(LOG)):
-        order = limit(sp.expand_log(sp.log(rest), force=True) / sp.log(scale))
+        order = limit(sp.log(rest) / sp.log(scale))
         if order is None or order.numerical or order.low != order.high or not order.low.is_finite:
             return expression
         rest, simple = rest / scale**order.low, simple * scale**order.low
@@ -108,14 +108,21 @@ def exact(expression: sp.Expr) -> sp.Expr:
 def show(expression: Any) -> str:
     """A formula as text: λ for the symbol, ^ for powers, short decimals for unwieldy numbers."""
     expression = sp.sympify(expression)
-    if expression.is_number and expression.is_finite:
+    if expression.is_number and expression.is_real:
         return str(expression) if expression.is_Rational and expression.q < 1000 else f"{float(expression):.4g}"
     text = sp.sstr(expression.xreplace({sp.log(LAMBDA): -sp.Symbol("LOG"), LOG: sp.Symbol("LOG")}))
     text = re.sub(r"\blambda\b", "λ", text).replace("**", "^").replace("*", "·")
     return text.replace("LOG", "ln(1/λ)").replace("log(", "ln(").replace("oo", "∞")
 
 
+_TRACTABLE = (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.atan, sp.sinh, sp.cosh, sp.tanh, sp.Abs, sp.erf, sp.erfc)
+_MAX_OPERATIONS = 40
+
+
 def _derived(expression: sp.Expr) -> Limit | None:
+    # SymPy has no time limit: special functions and long formulas can keep it busy for ever.
+    if expression.count_ops() > _MAX_OPERATIONS or any(not isinstance(f, _TRACTABLE) for f in expression.atoms(sp.Function)):
+        return None
     try:
         value = sp.limit(expression, LAMBDA, 0, "+")
     except Exception:  # SymPy gives up with many kinds of error; all of them mean "not found"

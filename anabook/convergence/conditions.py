@@ -262,10 +262,17 @@ class _Unit:
         return eventual_sign(self.edge)
 
     @cached_property
+    def toward(self) -> int | None:
+        """The sign of the offset for small λ."""
+        return eventual_sign(self.a)[0]
+
+    @cached_property
     def error(self) -> sp.Expr:
-        """T0(a/β), up to a constant, where it vanishes: the error on the threshold."""
+        """T0(a/β), up to a constant, where it vanishes (else 1): the error on the threshold."""
         if self.bounded and (self.beyond[0] or 0) >= 0:
             return _ZERO
+        if self.toward != 1:
+            return _ONE
         t = self.ratio
         return {
             "uniform": lambda: sp.expand(1 - t / sp.sqrt(3)),
@@ -276,9 +283,9 @@ class _Unit:
 
     def log_gap(self, bound: sp.Expr) -> sp.Expr:
         """ln(bound/error) for unbounded noise, up to a constant."""
-        t, log_bound = self.ratio, sp.expand_log(sp.log(bound), force=True)
+        t, log_bound = self.ratio, sp.log(bound)
         if self.family == "normal":
-            return sp.expand(t**2) / 2 + sp.expand_log(sp.log(t), force=True) + log_bound
+            return sp.expand(t**2) / 2 + sp.log(t) + log_bound
         return sp.expand(_LOGISTIC_RATE * t) + log_bound
 
     def errs_less_on_threshold(self, bound: sp.Expr) -> _Answer:
@@ -290,7 +297,9 @@ class _Unit:
             if sign >= 0:
                 return _Answer(True, numerical)
             return _Answer(False, numerical) if bound == 0 else _tends_to(self.error / bound, 0)
-        return _Answer(False) if bound == 0 else _tends_to(self.log_gap(bound), sp.oo)
+        if bound == 0 or self.toward != 1:
+            return _Answer(None if self.toward is None else False)
+        return _tends_to(self.log_gap(bound), sp.oo)
 
     def errs_less_off_threshold(self, bound: sp.Expr) -> _Answer:
         """Whether the error at every other pre-activation is o(bound), given a, β → 0."""
@@ -299,7 +308,7 @@ class _Unit:
         if bound == 0:
             return _Answer(False)
         power = 2 if self.family == "normal" else 1
-        return _tends_to(self.b**power * -sp.expand_log(sp.log(bound), force=True), 0)
+        return _tends_to(self.b**power * -sp.log(bound), 0)
 
     def margin(self, bound: sp.Expr) -> sp.Expr:
         """−σ⁻¹(1 − ε·bound) up to constants, where the error on the threshold is o(bound)."""
