@@ -4,7 +4,7 @@
   "use strict";
   const boxes = [
     ["div.math", "Formula"],
-    ["mjx-container[display='true']", "Formula"],
+    ["mjx-container[display='true'], article mjx-container.wide-formula", "Formula"],
     [".pst-scrollable-table-container", "Table"],
     [".cell_output .output", "Output"],
     ["div.highlight pre", "Code"],
@@ -24,7 +24,15 @@
     }
   }
 
+  // A formula in a line of text that is wider than the text becomes a box that scrolls.
+  function fold(formula) {
+    const room = formula.closest("p, li, dd, td, th, figcaption, div").clientWidth;
+    formula.classList.remove("wide-formula");
+    if (room && formula.getBoundingClientRect().width > room) formula.classList.add("wide-formula");
+  }
+
   function markAll() {
+    document.querySelectorAll("article mjx-container:not([display])").forEach(fold);
     for (const [selector, name] of boxes) {
       for (const element of document.querySelectorAll(`article ${selector}`)) mark(element, name);
     }

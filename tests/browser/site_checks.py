@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -241,10 +242,11 @@ def inspect(context: BrowserContext, address: str, path: str) -> list[str]:
         problems += raw_tex(page)
         for theme in THEMES:
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            try:
+                page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme, timeout=5_000)
+            except PlaywrightTimeout:
+                problems.append(f"theme: {page.evaluate('() => document.documentElement.dataset.theme')} instead of {theme}")
             page.wait_for_timeout(400)  # the theme's colours fade in
-            shown = page.evaluate("() => document.documentElement.dataset.theme")
-            if shown != theme:
-                problems.append(f"theme: {shown} instead of {theme}")
             problems += [f"{each} [{theme}]" for each in overflow(page) + accessibility(page)]
         return problems
     finally:
