@@ -17,7 +17,7 @@ CONFIGURATION := _config.yml _toc.yml $(wildcard book/_ext/*.py) requirements.tx
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup site test test-unit test-notebooks test-site test-browser notebooks clean
+.PHONY: help setup site test test-unit test-notebooks test-site test-browser notebooks bench clean
 
 help: ## show this list
 	@echo 'anabook: the book and the package. Targets:'
@@ -84,6 +84,9 @@ test-browser: _build/.site
 
 notebooks: .venv/.stamp ## execute every chapter in place
 	@$(BIN)/python tools/notebooks.py
+
+bench: .venv/.stamp ## measure the kernels against fake quantisation, ReLU and Brevitas: benchmarks/RESULTS.md (minutes)
+	@$(BIN)/python benchmarks/run.py
 
 clean: ## remove the built site and caches; .venv and downloaded data stay
 	rm -rf _build build anabook.egg-info .pytest_cache .hypothesis

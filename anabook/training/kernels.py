@@ -22,6 +22,7 @@ import math
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,7 +141,7 @@ def _terms(v: Tensor, c: Tensor, layout: Layout) -> tuple[Tensor, Iterator[tuple
     return value, ((thresholds[first + i], steps[first + i]) for i in range(2 * layout.window))
 
 
-def expected(x: Tensor, c: Tensor, layout: Layout, law: Any) -> Tensor:
+def expected(x: Tensor, c: Tensor, layout: Layout, law: str) -> Tensor:
     """E[σ(x − ν)] = q_0 + Σ_k Δ_k F0((x − θ_k − α)/β), as σ(x − α) plus tails (paper, eq. (3)).
 
     The tails vanish where the noise does not reach a threshold, so the levels come out exactly there.
@@ -152,19 +153,16 @@ def expected(x: Tensor, c: Tensor, layout: Layout, law: Any) -> Tensor:
     for threshold, step in terms:
         t = (v - threshold) / std
         above = v >= threshold
-        if isinstance(law, str):
-            tail = FAMILIES[law].cdf(-torch.abs(t), TORCH_OPS)
-            total = total + step * torch.where(above, -tail, tail)
-        else:
-            total = total + step * torch.where(above, -law.sf(t, TORCH_OPS), law.cdf(t, TORCH_OPS))
+        tail = FAMILIES[law].cdf(-torch.abs(t), TORCH_OPS)
+        total = total + step * torch.where(above, -tail, tail)
     return torch.where(wide != wide, wide, value + total).to(x.dtype)
 
 
-def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Any) -> Tensor:
+def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: str) -> Tensor:
     """`grad` times d/dx E[σ(x − ν)] = Σ_k (Δ_k/β) f0((x − θ_k − α)/β): the backward pass of every strategy."""
     wide = x.to(c.dtype)
     v, std = wide - c[0], c[1]
-    pdf = _family(law).pdf
+    pdf = FAMILIES[law].pdf
     total = torch.zeros_like(v)
     for threshold, step in _terms(v, c, layout)[1]:
         total = total + step * pdf((v - threshold) / std, TORCH_OPS)
@@ -180,7 +178,7 @@ def mode(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law) -> Tensor:
     The four families need no such count, as their mode is itself a quantiser (`Regularisation.mode_quantiser`). NaN
     stays NaN: every comparison with it fails, so the initial value is kept.
     """
-    family = _family(law.family)
+    family = FAMILIES[law.family]
     tie = 8 * torch.finfo(x.dtype).eps
     up, down = torch.ones_like(x), torch.zeros_like(x)  # P(level ≥ k) and P(level < k)
     best, result = torch.full_like(x, -1.0), x
@@ -207,12 +205,6 @@ def mode_is_shifted(law: Law, narrowest: float) -> bool:
     return math.isinf(narrowest) or FAMILIES[law.family].half_width * law.std <= narrowest
 
 
-def counted(x: Tensor, c: Tensor, layout: Loop, law: Any) -> Tensor:
-    """The mode by `mode`, for a law whose mode may be no quantiser."""
-    levels, thresholds = _levels_and_thresholds(c, layout)
-    return mode(x.to(c.dtype), levels, thresholds, Law(law, c[0], c[1])).to(x.dtype)
-
-
 # Random -------------------------------------------------------------------------------------------------------------
 
 
@@ -227,26 +219,15 @@ def _noisy(x: Tensor, law: Law, u: Tensor) -> Tensor:
     return x - (law.mean + law.std * FAMILIES[law.family].icdf(u, TORCH_OPS))
 
 
-def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Any) -> Tensor:
+def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: str) -> Tensor:
     """σ(x − ν) with independent draws, which the keys fix."""
     wide = x.to(c.dtype)
     u = uniforms(x.numel(), keys, c.dtype).view(x.shape)
-    if not isinstance(law, str):
-        levels, thresholds = _levels_and_thresholds(c, layout)
-        return _drawn_by_probability(wide, levels, thresholds, Law(law, c[0], c[1]), u).to(x.dtype)
     law = Law(law, c[0], c[1])
     if isinstance(layout, Grid):
         value = _grid_shifted(_noisy(wide, law, u), _grid(c))
         return torch.where(wide != wide, wide, value).to(x.dtype)
     return random(wide, *_levels_and_thresholds(c, layout), law, u).to(x.dtype)
-
-
-def _drawn_by_probability(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law, u: Tensor) -> Tensor:
-    """The level that u picks when the unit interval is cut by the probabilities: for laws without a quantile."""
-    value, *others = levels.unbind()
-    for level, threshold in zip(others, thresholds.unbind()):
-        value = torch.where(u < _family(law.family).cdf((x - threshold - law.mean) / law.std, TORCH_OPS), level, value)
-    return torch.where(x != x, x, value)
 
 
 def uniforms(n: int, keys: Tensor, dtype: torch.dtype) -> Tensor:
@@ -288,7 +269,7 @@ def _shifted_right(h: Tensor, bits: int) -> Tensor:
 # Constants and layouts ----------------------------------------------------------------------------------------------
 
 
-def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, law: Any = None, std: float = 0.0,
+def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, law: str | None = None, std: float = 0.0,
               mean: float = 0.0) -> tuple[Layout, np.ndarray]:
     """How to find the thresholds of a quantiser in a float type, and the constants for it, all but exact in float64.
 
@@ -302,7 +283,7 @@ def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, la
     n = len(thresholds)
     loop = Loop(n), np.concatenate([[mean, std], levels, thresholds])
     reach = 0.0 if law is None else std * _reach(law, dtype)
-    if n <= 3 or not isinstance(law, str | None):
+    if n <= 3:
         return loop
     grid = _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
     if grid is not None:
@@ -370,12 +351,12 @@ def _evenly_spaced(levels: bytes, thresholds: bytes, dtype: torch.dtype) -> dict
     bits = math.frexp(4 * (max(abs(a), abs(b)) + n + 1))[1]
     if bits > 20:
         return None
-    for quantum in dict.fromkeys((spacing, *_quanta(levels, a))):
-        high, low = quantum, 0.0
-        if kind is np.float32:
-            mantissa, exponent = math.frexp(quantum)
-            high = math.ldexp(round(math.ldexp(mantissa, 24 - bits)), exponent - 24 + bits)
-            low = float(kind(quantum - high))
+    leading = (24 if kind is np.float32 else 53) - bits
+    for exact in dict.fromkeys((*_quanta(levels, a), Fraction(spacing))):
+        quantum = float(exact)
+        mantissa, exponent = math.frexp(quantum)
+        high = math.ldexp(round(math.ldexp(mantissa, leading)), exponent - leading)
+        low = float(kind(float(exact - Fraction(high))))
         if not _gives(levels.astype(kind), np.arange(n + 1) + a, high, low).all():
             continue
         straight = _gives(thresholds.astype(kind), np.arange(1, n + 1) + b, high, low)
@@ -387,11 +368,13 @@ def _evenly_spaced(levels: bytes, thresholds: bytes, dtype: torch.dtype) -> dict
     return None
 
 
-def _quanta(levels: np.ndarray, a: float) -> Iterator[float]:
+def _quanta(levels: np.ndarray, a: float) -> Iterator[Fraction]:
+    """What the quantum may have been: the shortest decimal that gives a level, as `Quantiser.linear` reads it, or its float."""
     z = np.arange(len(levels)) + a
     for k in np.argsort(np.abs(z), kind="stable")[:4]:
         if z[k]:
-            yield float(levels[k] / z[k])
+            quantum = float(levels[k] / z[k])
+            yield from (Fraction(repr(quantum)), Fraction(quantum))
 
 
 def _gives(wanted: np.ndarray, z: np.ndarray, high: float, low: float) -> np.ndarray:
@@ -421,7 +404,7 @@ def _bent_ends(thresholds: np.ndarray, z: np.ndarray, straight: np.ndarray, quan
 # Running ------------------------------------------------------------------------------------------------------------
 
 _KERNELS: dict[str, Callable[..., Tensor]] = {
-    "quantised": quantised, "expected": expected, "counted": counted, "drawn": drawn, "slope": slope,
+    "quantised": quantised, "expected": expected, "drawn": drawn, "slope": slope,
 }
 
 compile_from: int | None = 2**18
@@ -448,7 +431,7 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
     """One kernel on x (and on `others`, those of x's shape first), compiled if that pays.
 
     Args:
-        name: "quantised", "expected", "counted", "drawn" or "slope".
+        name: "quantised", "expected", "drawn" or "slope".
         x: a tensor of any shape; for "slope" the gradient.
         others: tensors.
         static: what the kernel is compiled for.
@@ -461,7 +444,9 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
         return kernel(*(t.reshape(-1) if t.shape == x.shape else t for t in (x, *others)), *static).view(x.shape)
     # Draws are numbered in the order of the elements, not in that of memory.
     order = range(x.dim()) if name == "drawn" else _memory_order(others[0] if name == "slope" else x)
-    flat = _run_compiled(name, [t.permute(*order).reshape(-1) if t.shape == x.shape else t for t in (x, *others)], static)
+    # Detached, because programs are kept apart by whether their inputs are to be differentiated.
+    tensors = [(t.permute(*order).reshape(-1) if t.shape == x.shape else t).detach() for t in (x, *others)]
+    flat = _run_compiled(name, tensors, static)
     inverse = sorted(range(len(order)), key=order.__getitem__)
     return flat.view([x.shape[d] for d in order]).permute(inverse)
 
@@ -478,7 +463,7 @@ def _run_compiled(name: str, tensors: list[Tensor], static: tuple) -> Tensor:
     try:
         # Programs are kept apart by these two settings; none of the kernels depends on them.
         with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
-            return _compiled(name, static)(*tensors)
+            return _compiled(name, type(static[0]), static)(*tensors)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -500,7 +485,8 @@ def _memory_order(x: Tensor) -> Sequence[int]:
 
 
 @functools.lru_cache(maxsize=None)
-def _compiled(name: str, static: tuple) -> Callable[..., Tensor]:
+def _compiled(name: str, layout: type, static: tuple) -> Callable[..., Tensor]:
+    # `layout` is static's, and keeps apart what compares equal: Loop(2) and Grid(2) are the same tuple.
     kernel = _KERNELS[name]
 
     def fused(*tensors: Tensor) -> Tensor:
@@ -510,8 +496,3 @@ def _compiled(name: str, static: tuple) -> Callable[..., Tensor]:
     label = "_".join([name, *(str(part).lower() for part in static)])
     own = types.FunctionType(fused.__code__.replace(co_name=label), globals(), label, None, fused.__closure__)
     return torch.compile(own, dynamic=True, fullgraph=True)
-
-
-def _family(law: Any) -> Any:
-    """A family by name, or a law that brings the same functions."""
-    return FAMILIES[law] if isinstance(law, str) else law

@@ -47,15 +47,16 @@ class _Quantisation(torch.autograd.Function):
         ctx.dirac = backward is None
         if backward is not None:
             ctx.save_for_backward(x, backward)
-            ctx.save_for_forward(x, backward)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradient(ctx, grad), *[None] * 6
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        return _gradient(ctx, tangent)
+        if ctx.dirac:
+            return torch.zeros_like(grad), *[None] * 6
+        x, constants = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # The caller wants to differentiate again, which only the plain function allows.
+            return kernels.slope(grad, x, constants, *ctx.slope), *[None] * 6
+        return kernels.run("slope", grad, x, constants, static=ctx.slope), *[None] * 6
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, x: Tensor, constants: Tensor, backward: Tensor | None, keys: Tensor | None,
@@ -69,16 +70,6 @@ class _Quantisation(torch.autograd.Function):
             if x_dim is None:
                 x, x_dim = x.expand(info.batch_size, *x.shape), 0
         return _Quantisation.apply(x, constants, backward, keys, *static), x_dim
-
-
-def _gradient(ctx: Any, grad: Tensor) -> Tensor:
-    if ctx.dirac:
-        return torch.zeros_like(grad)
-    x, constants = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        # The caller wants to differentiate again, which only the plain function allows.
-        return kernels.slope(grad, x, constants, *ctx.slope)
-    return kernels.run("slope", grad, x, constants, static=ctx.slope)
 
 
 class Quantise(nn.Module):
@@ -213,7 +204,8 @@ class Quantise(nn.Module):
             starts = Regularisation(self.quantiser, Noise(self.noise, 0.0, self._std)).mode_thresholds()
             return _Plan(*quantised(starts, self._mean), static, full)
         kernel = "expected" if self.strategy == "expectation" else "drawn"
-        return _Plan(kernel, static, full, static, full)
+        # Two tensors: a program that is being compiled must not meet one twice in a call.
+        return _Plan(kernel, static, full, static, full.clone())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plans": {}}
