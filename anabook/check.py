@@ -405,40 +405,23 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "ex-schedules-1": Exercise(
-        digests=("d7f9344815e4",),
-        hint="the exponent of layer 2 is n - 2, and the standard deviation has twice the mean's.",
-        decimals=6,
-        slips={
-            "7060d7fc8e59": "that is the mean's law; the standard deviation has twice its exponent.",
-            "eb489d71a4bd": "the exponent is n minus the layer's number, counted from 0.",
-        },
+        digests=("f8162b2b4535", "be1c19696d96"),
+        hint="find λ of each layer first; the standard deviation has twice the mean's exponent.",
+        shape=(2,),
+        decimals=7,
     ),
     "ex-schedules-2": Exercise(
-        digests=("aa3278b822b8",),
-        hint="compare the offset with the half-width of the noise.",
+        digests=("6f9f4d9b3080", "0d9305e4665a"),
+        hint="the offset divided by the standard deviation must be at least the half-width of the standardised law.",
+        shape=(2,),
         decimals=4,
-        slips={
-            "b8f020ff2db1": "the half-width is half the width.",
-        },
     ),
     "ex-schedules-3": Exercise(
-        digests=("fddff2a1a939",),
-        hint="how much of the noise lies within half a quantum of its mean, and how much of the rest on the wrong side?",
-        decimals=4,
+        digests=("1de0132d5d2b",),
+        hint="compare the offset with the half-width of the ramp as λ vanishes.",
         slips={
-            "13dc772366b6": "only one of the two tails lies beyond the threshold.",
-        },
-    ),
-    "ex-schedules-4": Exercise(
-        digests=("b85199247357", "f218433e054f", "cf77375ecc66", "971e28788112"),
-        hint="a layer without noise tolerates no error at all: which families make none on their threshold?",
-        shape=(4,),
-    ),
-    "ex-schedules-5": Exercise(
-        digests=("aaef38692051",),
-        hint="take logarithms, and round up.",
-        slips={
-            "5fe462c508e0": "after 94 steps there is still a little more than a hundredth.",
+            "38907de04a04": "then the offset vanishes faster than the ramp's half-width.",
+            "99a960843e45": "then the mean does not vanish.",
         },
     ),
     "ex-zoo-1": Exercise(
