@@ -1,6 +1,7 @@
 """The interactive figure's JavaScript computes what the package computes."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -107,3 +108,65 @@ def test_the_figure_asks_for_nothing_from_elsewhere():
     addresses = {word for word in source.split('"') if "://" in word}
     assert addresses == {"http://www.w3.org/2000/svg"}
     assert not any(call in source for call in ("fetch(", "XMLHttpRequest", "import(", "@import", "url("))
+
+
+# What a reader's browser makes of it
+
+PAGE = ('<!doctype html><html lang="en" data-theme="{theme}"><head><title>Schedules</title>'
+        '<meta name="viewport" content="width=device-width"><style>{style}</style></head>'
+        '<body style="background: {ground}; color: {ink}; --pst-color-text-base: {ink}; --pst-color-text-muted: {muted};'
+        ' --pst-color-background: {ground}"><main><h1>Schedules</h1><div class="schedule-figure"></div></main></body></html>')
+THEMES = {"light": {"ground": "#ffffff", "ink": "#222832", "muted": "#48566b"},
+          "dark": {"ground": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"}}
+
+
+@pytest.fixture(scope="module")
+def page():
+    browser = os.environ.get("ANABOOK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        reason = "no Chromium or Chrome was found, so the figure was not tried out"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        window = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = window.new_page(viewport={"width": 390, "height": 900})
+        errors = []
+        page.on("pageerror", lambda error: errors.append(error))
+        show(page, "light")
+        yield page
+        assert not errors
+        window.close()
+
+
+def show(page, theme):
+    style = SCRIPT.with_suffix(".css").read_text(encoding="utf-8")
+    page.set_content(PAGE.format(theme=theme, style=style, **THEMES[theme]))
+    page.add_script_tag(path=SCRIPT)
+
+
+def test_the_keyboard_moves_time_and_the_numbers_shown_are_the_schedules(page):
+    page.get_by_label("Decay intervals").select_option("same_end")
+    page.get_by_label("Power law").select_option("progressive")
+    page.get_by_label("Mean", exact=True).select_option("fading")
+    page.get_by_label("Time", exact=True).focus()
+    page.keyboard.press("End")
+    for _ in range(30):
+        page.keyboard.press("ArrowLeft")
+    s = Schedule.periodic(3, 50, "same_end", power_law="progressive", mean0=-0.5, static_mean=False,
+                          std0=Noise.covering("uniform", 0.5).std)
+    shown = page.locator(".sf-values").all_inner_texts()
+    assert len(shown) == 3
+    for layer, text in enumerate(shown):
+        mean, std = s(layer, 120)
+        assert f"mean {mean:.3f}, std {std:.3f}" in text.replace("−", "-")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_figure_fits_a_phone_and_breaks_no_rule_of_accessibility(page, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    show(page, theme)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator(".schedule-figure svg[role=img]").count() >= 9
+    assert [(v["id"], v["nodes"][0]["html"][:80]) for v in Axe().run(page).response["violations"]] == []
