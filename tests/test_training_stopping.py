@@ -137,7 +137,7 @@ def test_weights_are_bit_identical_to_full_backpropagation(name, interval, rule)
 @pytest.mark.parametrize("optimiser", [
     functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-3), torch.optim.SGD,
     functools.partial(torch.optim.Adam, weight_decay=1e-2), torch.optim.AdamW, torch.optim.RMSprop, torch.optim.NAdam,
-    functools.partial(torch.optim.Adam, amsgrad=True, foreach=True),
+    functools.partial(torch.optim.Adam, amsgrad=True, foreach=True), functools.partial(torch.optim.Adam, fused=True),
 ])
 @pytest.mark.parametrize("strategy", ["expectation", "mode", "random"])
 def test_identity_holds_for_every_optimiser_and_strategy(optimiser, strategy):
