@@ -162,6 +162,17 @@ def test_the_keyboard_moves_time_and_the_numbers_shown_are_the_schedules(page):
         assert f"mean {mean:.3f}, std {std:.3f}" in text.replace("−", "-")
 
 
+def test_slopes_are_not_counted_twice_where_two_supports_meet(page):
+    show(page, "light")
+    page.get_by_label("Mean", exact=True).select_option("fading")
+    s = Schedule.periodic(3, 50, mean0=-0.5, static_mean=False, std0=Noise.covering("uniform", 0.5).std)
+    inside = np.linspace(-1.4, 1.4, 1013)
+    for layer, text in enumerate(page.locator(".sf-values").all_inner_texts()):
+        mean, std = s(layer, 25)
+        slope = Regularisation(QUANTISERS["ternary"], Noise("uniform", mean=mean, std=std)).derivative(inside).max()
+        assert text.endswith(f"steepest slope {slope:.3f}")
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_figure_fits_a_phone_and_breaks_no_rule_of_accessibility(page, theme):
     from axe_playwright_python.sync_playwright import Axe

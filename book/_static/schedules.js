@@ -158,11 +158,15 @@
   const toX = (x) => ((x - LOW) / (HIGH - LOW)) * WIDTH;
   const toY = (y, low, high) => HEIGHT - 4 - ((y - low) / (high - low)) * (HEIGHT - 8);
 
+  // At the edge of bounded noise two supports may meet in one point and count twice there: no picture of a function.
+  const BESIDE = 1e-9;
+  const clearOf = (jumps) => (x) => jumps.every((jump) => Math.abs(x - jump) > BESIDE / 2);
+
   function curve(f, jumps, low, high) {
     const xs = Array.from({ length: 301 }, (_, i) => LOW + ((HIGH - LOW) * i) / 300);
-    for (const jump of jumps) if (jump > LOW && jump < HIGH) xs.push(jump - 1e-9, jump + 1e-9);
+    for (const jump of jumps) if (jump > LOW && jump < HIGH) xs.push(jump - BESIDE, jump + BESIDE);
     xs.sort((a, b) => a - b);
-    const points = xs.map((x) => `${toX(x).toFixed(2)},${toY(Math.min(f(x), high + 1), low, high).toFixed(2)}`);
+    const points = xs.filter(clearOf(jumps)).map((x) => `${toX(x).toFixed(2)},${toY(Math.min(f(x), high + 1), low, high).toFixed(2)}`);
     return svg("polyline", { points: points.join(" "), class: "sf-curve" });
   }
 
@@ -213,11 +217,13 @@
     ];
   }
 
-  /* The largest derivative on the drawn range, sought on a fine grid and at the thresholds. */
+  /* The largest derivative on the drawn range, sought on a fine grid and at the jumps' middles. */
   function peak(quantiser, family, mean, std) {
     const xs = quantiser.thresholds.map((t) => t + mean);
     for (let i = 0; i <= 600; i++) xs.push(LOW + ((HIGH - LOW) * i) / 600);
-    return Math.max(...xs.map((x) => derivative(quantiser, family, mean, std, x)));
+    const reach = FAMILIES[family].halfWidth * std;
+    const edges = Number.isFinite(reach) ? quantiser.thresholds.flatMap((t) => [t + mean - reach, t + mean + reach]) : [];
+    return Math.max(...xs.filter(clearOf(edges)).map((x) => derivative(quantiser, family, mean, std, x)));
   }
 
   function timeline(settings, t) {
