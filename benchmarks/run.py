@@ -37,7 +37,7 @@ HERE = Path(__file__).parent
 
 
 class Ratio(NamedTuple):
-    """The median over the rounds, and the ratio of the two fastest runs, which other load on the machine spares."""
+    """The median over the rounds, and the ratio of the two fastest runs."""
 
     median: float
     fastest: float
@@ -240,7 +240,7 @@ def report(path: Path, rows: list[Row], repeats: int, load: tuple[float, float])
         "Written by `make bench`. Forward and backward in training mode on a float32 tensor of "
         f"{'×'.join(map(str, SHAPE))} unless said otherwise, {THREADS} threads. A ratio is the median over {repeats} "
         "rounds (a third as many for training steps) in which the contenders take turns; the bar is for the median. "
-        "Beside it stands the ratio of the two fastest runs, which tells more where other programs were running.",
+        "Beside it stands the ratio of the two fastest runs: far apart, they say that other programs disturbed the row.",
         "",
         f"Machine: {processor()}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}, "
         f"{versions}. Load average {load[0]:.1f} at the beginning and {load[1]:.1f} at the end, of which the benchmark "
