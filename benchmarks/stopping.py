@@ -12,6 +12,7 @@ skipped. The images are made up (`datasets.standins.objects`); times do not depe
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -27,14 +28,15 @@ from anabook import Noise, Quantiser, Schedule, models, training
 from anabook.datasets import standins
 
 LAYERS = 7
+ADAM = functools.partial(torch.optim.Adam, fused=True)  # one pass over the parameters; it goes on while layers rest
 RULES = {"full": None, "stop": training.Stopping(), "still": training.Stopping(still=True), "cache": training.Stopping(cache=True)}
 
 
 def configs(args: argparse.Namespace) -> list[dict]:
     """One config a run, the rules one after the other for each seed."""
     return [{"network": "vgg", "width": args.width, "n_train": args.n_train, "batch_size": args.batch_size, "period": args.period,
-             "interval": "partition", "noise": args.noise, "strategy": args.strategy, "threads": args.threads, "seed": seed,
-             "rule": rule} for seed in args.seeds for rule in args.rules]
+             "interval": "partition", "noise": args.noise, "strategy": args.strategy, "optimiser": "Adam, fused",
+             "threads": args.threads, "seed": seed, "rule": rule} for seed in args.seeds for rule in args.rules]
 
 
 def build(config: dict) -> tuple[torch.nn.Module, Schedule]:
@@ -71,7 +73,7 @@ def train(config: dict) -> dict:
     clock, period = Clock(schedule), config["period"]
     history = training.fit(
         net, data(config), clock, epochs=(LAYERS + 3) * period, batch_size=config["batch_size"], seed=config["seed"],
-        lr=lambda epoch: 1e-3 if epoch < (LAYERS + 1) * period else 1e-4, initialise="near_thresholds",
+        optimiser=ADAM, lr=lambda epoch: 1e-3 if epoch < (LAYERS + 1) * period else 1e-4, initialise="near_thresholds",
         stop=RULES[config["rule"]] or False,
     )
     cpu = np.diff([*clock.times[-len(history):], time.process_time()])
@@ -94,7 +96,7 @@ def memory(config: dict) -> dict:
         net, schedule = build(config)
         net.train()
         training.set_noise(net, schedule, annealed * config["period"])
-        step = torch.optim.Adam(net.parameters())
+        step = ADAM(net.parameters())
         rule = RULES[config["rule"]]
         stopper = training.Stopper(net, rule, x) if rule else None
         for _ in range(2):
@@ -152,7 +154,7 @@ def key(config: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--n-train", type=int, default=2048)
+    parser.add_argument("--n-train", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--period", type=int, default=2, help="epochs in which one layer is annealed")
     parser.add_argument("--noise", default="uniform")
