@@ -216,3 +216,9 @@ def test_other_functions_check_their_arguments_too():
                  lambda: two_layers("normal", [GOOD])):
         with pytest.raises(ValueError):
             call()
+
+
+def test_an_edge_that_oscillates_is_left_undecided():
+    verdict = check("uniform", [(-LAMBDA * (sp.sqrt(3) + LAMBDA * sp.sin(1 / LAMBDA)), LAMBDA)])
+    assert verdict.conditions["(12)"] is True
+    assert verdict.holds is None and verdict.rates is None and "no limit was found" in verdict.explain()

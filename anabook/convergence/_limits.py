@@ -121,7 +121,8 @@ _MAX_OPERATIONS = 40
 
 def _derived(expression: sp.Expr) -> Limit | None:
     # SymPy has no time limit: special functions and long formulas can keep it busy for ever.
-    if expression.count_ops() > _MAX_OPERATIONS or any(not isinstance(f, _TRACTABLE) for f in expression.atoms(sp.Function)):
+    known = all(isinstance(f, _TRACTABLE) for f in expression.atoms(sp.Function))
+    if not known or expression.count_ops() > _MAX_OPERATIONS:
         return None
     try:
         value = sp.limit(expression, LAMBDA, 0, "+")

@@ -39,8 +39,8 @@ from anabook.noise import FAMILIES, Noise
 from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
 __all__ = [
-    "CONDITIONS", "LAMBDA", "Finding", "PaperRow", "Verdict", "as_formulas", "check", "log_margin", "log_margin_converges",
-    "paper_table", "power_law", "two_layers",
+    "CONDITIONS", "LAMBDA", "Finding", "PaperRow", "Verdict", "as_formulas", "check", "log_margin",
+    "log_margin_converges", "paper_table", "power_law", "two_layers",
 ]
 
 CONDITIONS = tuple(f"({number})" for number in range(11, 19))
@@ -159,7 +159,7 @@ class Verdict:
         return "\n".join(lines)
 
     def table(self) -> str:
-        """A plain table: a line a condition, a column a layer; "yes", "NO", "num." (numerical), "?", "–" (not examined)."""
+        """A plain table, a line a condition, a column a layer: "yes", "NO", "num." (numerical), "?", "–" (not examined)."""
         head = ["condition", *(f"layer {i}" for i in range(len(self.families)))]
         rows = [["family", *self.families], ["mean", *(show(m) for m, _ in self.schedules)],
                 ["std", *(show(s) for _, s in self.schedules)]]
@@ -325,7 +325,8 @@ def _vanishing(i: int, unit: _Unit) -> Finding:
     mean, std = _tends_to(unit.a, 0), _tends_to(unit.b, 0)
     answer = _both(mean, std)
     name, culprit = ("mean", mean) if mean.value is not True else ("std", std)
-    where = "" if culprit.limit is None else f" (its limit: {show(-culprit.limit.low if name == 'mean' else culprit.limit.low)})"
+    found = culprit.limit
+    where = "" if found is None else f" (its limit: {show(-found.low if name == 'mean' else found.low)})"
     bad = f"the {name} does not vanish{where}, so the layer does not converge off its threshold."
     return answer.finding("(11)", i, "mean and std vanish.", bad)
 
@@ -334,7 +335,8 @@ def _right_on_threshold(i: int, unit: _Unit) -> Finding:
     if unit.family == DIRAC:
         sign, numerical = unit.beyond
         answer = _Answer(None if sign is None else sign >= 0, numerical)
-        return answer.finding("(12)", i, "there is no noise left, and no positive mean.", "the mean is positive and there is no noise.")
+        good, bad = "there is no noise left, and no positive mean.", "the mean is positive and there is no noise."
+        return answer.finding("(12)", i, good, bad)
     found = limit(unit.ratio)
     half_width = _HALF_WIDTH[unit.family]
     if found is None:
@@ -417,8 +419,8 @@ def _judge_margin(
         good = f"the layer before errs by o({show(before)}), and this one tolerates about {size}."
         if before == 0:
             answer, good = _Answer(True), "the layer before is exact for small λ."
-        findings.append(answer.finding("(18)", i, good, f"this layer tolerates about {size}, and the layer before may err by "
-                                                        f"nearly {show(before)}."))
+        bad = f"this layer tolerates about {size}, and the layer before may err by nearly {show(before)}."
+        findings.append(answer.finding("(18)", i, good, bad))
     if weight is not None:
         answer = _both(weight.errs_less_on_threshold(margin), weight.errs_less_off_threshold(margin))
         good = f"the weights err by less than the margin, {size}."
@@ -453,14 +455,16 @@ def _look_for_rates(
             mine = _both(weights[i].errs_less_on_threshold(margin), weights[i].errs_less_off_threshold(margin))
             if mine.value is not True:
                 bad = f"the weights do not err by less than the layer's margin, {show(margin)}."
-                return [mine.finding("(18)", i, f"the weights err by less than {show(margin)}.", bad, weights=True)], None, tuple(bounds)
+                good = f"the weights err by less than {show(margin)}."
+                return [mine.finding("(18)", i, good, bad, weights=True)], None, tuple(bounds)
             answer = _both(answer, mine)
         if answer.numerical:
             doubts.append(i)
         bound = margin
     rates = _rates(units, weights, bounds)
     findings = _judge_rates(units, rates, weights)
-    return [_doubted(f) if f.layer in doubts and f.condition in ("(17)", "(18)") else f for f in findings], rates, tuple(bounds)
+    judged = [_doubted(f) if f.layer in doubts and f.condition in ("(17)", "(18)") else f for f in findings]
+    return judged, rates, tuple(bounds)
 
 
 def _doubted(finding: Finding) -> Finding:
@@ -475,11 +479,11 @@ def _no_rate(i: int, unit: _Unit, bound: sp.Expr, on: _Answer, off: _Answer) -> 
     tolerated = f"o({show(bound)})" if bound != 0 else "nothing"
     if on.value is not True:
         answer = on
-        mine = f"on its threshold layer {i} errs by about {show(leading(unit.error))}" if unit.error != 0 else f"layer {i}"
+        mine = f"on its threshold layer {i} errs by about {show(leading(unit.error))}"
     else:
         answer = off
-        mine = f"off its threshold layer {i} errs by about exp(−{'s²/2' if unit.family == 'normal' else 'π·s/√3'}/std" \
-               f"{'²' if unit.family == 'normal' else ''}), std = {show(unit.b)}"
+        tail = "exp(−s²/(2·std²))" if unit.family == "normal" else "exp(−π·s/(√3·std))"
+        mine = f"off its threshold layer {i} errs by about {tail}, std = {show(unit.b)}"
     good = f"{mine}, and the layers behind it tolerate {tolerated}."
     bad = f"{mine}, but the layers behind it tolerate {tolerated} only: no rate lies between."
     return answer.finding("(18)", i + 1, good, bad)
@@ -490,7 +494,7 @@ def _rates(
 ) -> tuple[sp.Expr, ...]:
     """Rates that meet (18) with equality up to constants: as large as they may be, but for one factor that vanishes."""
     noisy = [u for u in (*units, *weights) if u is not None and not u.bounded]
-    slow = [u for u in noisy if _tends_to(u.b ** (2 if u.family == "normal" else 1) * sp.log(1 / LAMBDA), 0).value is not True]
+    slow = [u for u in noisy if u.errs_less_off_threshold(LAMBDA).value is not True]
     factor = leading(LAMBDA)
     for unit in slow:
         factor = _larger(factor, leading(unit.b))
@@ -555,8 +559,9 @@ def check(
         schedules = as_formulas(schedules, reading)
     pairs, rates, weights = _read(schedules, rates, weights)
     units = _units(_names(families, len(pairs)), pairs, "layer")
-    noises = _weight_units(families, weights, units)
-    findings = [f for i, unit in enumerate(units) for f in (_vanishing(i, unit), _right_on_threshold(i, unit), _monotone(i, unit))]
+    noises = _weight_units(families, weights)
+    singly = (_vanishing, _right_on_threshold, _monotone)
+    findings = [condition(i, unit) for i, unit in enumerate(units) for condition in singly]
     given = rates is not None
     bounds: tuple[sp.Expr | None, ...] = (None,) * len(units)
     if given:
@@ -601,8 +606,9 @@ def two_layers(families: Any, schedules: Any) -> tuple[Finding, Finding]:
     singles = [f for i, u in enumerate(units) for f in (_vanishing(i, u), _right_on_threshold(i, u))]
     first = _all(f.holds for f in singles)
     worst = next((f for f in singles if f.holds is not True), singles[-1])
-    one = Finding("(i)", worst.layer, first, worst.reason if first is not True else "both layers converge, each by itself.",
-                  evidence=None if first is not None else _all(f.holds if f.holds is not None else f.evidence for f in singles))
+    reason = worst.reason if first is not True else "both layers converge, each by itself."
+    evidence = None if first is not None else _all(f.holds if f.holds is not None else f.evidence for f in singles)
+    one = Finding("(i)", worst.layer, first, reason, evidence=evidence)
     if first is not True:
         return one, Finding("(ii)", 0, None, "not examined, since (i) is not established.")
     offset = units[1].a
@@ -684,17 +690,16 @@ def _units(names: Sequence[str], pairs: Sequence[tuple[sp.Expr, sp.Expr]], whose
         sign, _ = eventual_sign(std)
         if sign != 1:
             what = "is negative" if sign == -1 else "is not seen to be positive"
-            raise ValueError(f"the std of {whose} {i} must be positive for all small λ (or 0 throughout), and {show(std)} {what}.")
+            raise ValueError(f"the std of {whose} {i} must be positive for all small λ (or 0 throughout), and "
+                             f"{show(std)} {what}.")
         units.append(_Unit(name, -mean, std))
     return units
 
 
-def _weight_units(families: Any, weights: list[Any], units: list[_Unit]) -> list[_Unit | None]:
-    names = [families] * len(units) if isinstance(families, str) else list(families)
-    found: list[_Unit | None] = []
-    for i, pair in enumerate(weights):
-        found.append(None if pair is None else _units([""] * i + [names[i]], [(_ZERO, _ZERO)] * i + [pair], "weights of layer")[i])
-    return found
+def _weight_units(families: Any, weights: list[Any]) -> list[_Unit | None]:
+    names = [families] * len(weights) if isinstance(families, str) else list(families)
+    noisy = [(_ZERO, _ZERO) if pair is None else pair for pair in weights]
+    return [None if pair is None else u for pair, u in zip(weights, _units(names, noisy, "the weights of layer"))]
 
 
 # Families of schedules
@@ -823,7 +828,9 @@ class PaperRow(NamedTuple):
     failing: str
 
 
-def paper_table(n_layers: int = 7, period: float = 50, half_width: float = 0.5, reading: str = "time") -> tuple[PaperRow, ...]:
+def paper_table(
+    n_layers: int = 7, period: float = 50, half_width: float = 0.5, reading: str = "time"
+) -> tuple[PaperRow, ...]:
     """The 8 dynamic schedules × 2 settings of the mean × 4 families of the paper's experiments, each decided.
 
     Args:
@@ -841,7 +848,8 @@ def paper_table(n_layers: int = 7, period: float = 50, half_width: float = 0.5, 
             for mean0 in (0.0, -0.5):
                 for family in FAMILIES:
                     std0 = Noise.covering(family, half_width).std
-                    s = Schedule.periodic(n_layers, period, interval, power_law=law, mean0=mean0, std0=std0, static_mean=mean0 == 0)
+                    options = {"power_law": law, "mean0": mean0, "std0": std0, "static_mean": mean0 == 0}
+                    s = Schedule.periodic(n_layers, period, interval, **options)
                     verdict = check(family, s, reading=reading)
                     rows.append(PaperRow(interval, law, mean0, family, verdict.holds, _failing(verdict)))
     return tuple(rows)
