@@ -80,7 +80,7 @@ test-site:
 	@$(MAKE) --no-print-directory site
 
 test-browser: _build/.site
-	@$(PYTEST) -q -rs tests/browser
+	@$(PYTEST) -q -rs -n $(WORKERS) tests/browser
 
 notebooks: .venv/.stamp ## execute every chapter in place
 	@$(BIN)/python tools/notebooks.py

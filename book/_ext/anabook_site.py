@@ -77,7 +77,11 @@ def set_repository(app: Sphinx, config: Config) -> None:
 def clean_page(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Emit every script and style sheet of a page once."""
+    """Emit every script and style sheet of a page once, and no role that has been withdrawn from the standard."""
+    if "body" in context:
+        # docutils marks up citations with ARIA roles that are deprecated, and not allowed where it puts them.
+        context["body"] = re.sub(r' role="(?:doc-biblioentry|doc-backlink)"', "", context["body"])
+        context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     for kind in ("script_files", "css_files"):
         seen: set[str] = set()
         unique = []

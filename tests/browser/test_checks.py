@@ -41,7 +41,7 @@ FAULTS = {
     "a file name as alternative text": (f"<img src='{PIXEL}' alt='_images/plot-noise.png'>", "has a file name"),
     "a drawing without a label": ("<svg width='9' height='9'></svg>", "has no label"),
     "an empty figure": ("<figure><figcaption>Nothing</figcaption></figure>", "a figure without a picture"),
-    "content wider than a phone": ("<div style='width: 1400px'>wide</div>", "overflow: the page is 1400"),
+    "content wider than a phone": ("<div style='width: 1400px'>wide</div>", "overflow: the page is 14"),
     "content that is cut off": ("<div style='overflow: hidden'><div style='width: 1400px'>wide</div></div>", "overflow: div reaches"),
     "text that is too faint": ("<p style='color: #999; background: #fff'>faint</p>", "axe: color-contrast"),
     "text too faint in the dark": ("<p style='color: #595959'>faint</p>", "[dark]"),
