@@ -227,7 +227,8 @@ def _strip(pictures: np.ndarray, n: int) -> np.ndarray:
     """Pictures side by side with a white line between them, padded to `n`."""
     if pictures.ndim == 3:
         pictures = pictures[:, np.newaxis]
-    white = 255 if pictures.dtype == np.uint8 else 1.0
+    # Pictures with one channel count ink: their white is 0.
+    white = 0 if pictures.shape[1] == 1 else 255 if pictures.dtype == np.uint8 else 1.0
     framed = np.pad(pictures, ((0, n - len(pictures)), (0, 0), (0, 0), (0, 2)), constant_values=white)
     strip = framed.transpose(2, 0, 3, 1).reshape(framed.shape[2], -1, framed.shape[1])
     return strip if strip.shape[2] == 3 else strip[..., 0]

@@ -103,6 +103,11 @@ def test_a_sheet_takes_grey_pictures_without_a_channel():
     assert figure.axes[0].images[0].get_array().shape == (8, 40)
 
 
+def test_between_pictures_that_count_ink_the_sheet_is_blank():
+    strip = plots.sheet(np.ones((2, 8, 8), np.float32), np.zeros(2, int), ["0"], per_class=3).axes[0].images[0].get_array()
+    assert (strip[:, 8:10] == 0).all() and (strip[:, 18:] == 0).all() and (strip[:, :8] == 1).all()
+
+
 def test_a_clip_is_drawn_as_waveform_spectrogram_and_features():
     samples, features, mel = np.sin(np.arange(16000)), np.arange(490).reshape(49, 10) % 256, np.zeros((40, 51))
     wave, spectrogram, coefficients = plots.clip(samples, features, mel).axes[:3]
