@@ -207,3 +207,18 @@ def test_bad_input_gets_one_sentence(make, error, says):
     with pytest.raises(error) as caught:
         make(made_up())
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(errno.EROFS, "Read-only file system"), (errno.EACCES, "Permission denied")])
+def test_a_read_only_store_is_found_out_before_the_download(monkeypatch, number, reason):
+    from pathlib import Path
+
+    from anabook.datasets import images, prepare
+
+    def refuse(self, *args, **kwargs):
+        raise OSError(number, reason)
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(images, "cifar10", lambda *args: pytest.fail("the download was started"))
+    with pytest.raises(store.DatasetError, match=f"cannot write to the store .*: {reason}"):
+        prepare.prepare("cifar10")
