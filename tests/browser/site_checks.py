@@ -109,7 +109,8 @@ OVERFLOW = """() => {
 }"""
 
 RUN_AXE = """async () => {
-    const results = await axe.run('article', { resultTypes: ['violations'], preload: false });
+    // The search page has no article: its content is the main part.
+    const results = await axe.run(document.querySelector('article') ? 'article' : 'main', { resultTypes: ['violations'], preload: false });
     return results.violations.map(v => `${v.id}: ${v.nodes.length} times, first ${v.nodes[0].html.slice(0, 160)} `
         + `(${v.nodes[0].failureSummary.split('\\n').slice(1).join(' ').trim().slice(0, 160)})`);
 }"""
@@ -215,7 +216,7 @@ def raw_tex(page: Page) -> list[str]:
 
 def accessibility(page: Page) -> list[str]:
     """What axe-core finds in the article."""
-    if page.query_selector(ARTICLE) is None:
+    if page.query_selector(f"{ARTICLE}, main") is None:
         return ["axe: the page has no article"]
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE)

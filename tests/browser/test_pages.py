@@ -79,11 +79,12 @@ def test_chapter_offers_its_notebook_for_download(browser, site, page):
     with context_of(browser, "desktop", site) as context:
         tab = context.new_page()
         tab.goto(f"{site}/{page}.html", wait_until="domcontentloaded")
-        links = tab.eval_on_selector_all("header a[href$='.ipynb'], .header-article a[href$='.ipynb']", "all => all.map(a => a.href)")
+        links = tab.eval_on_selector_all("a.btn-download-source-button[href$='.ipynb']", "all => all.map(a => a.href)")
         assert len(set(links)) == 1, f"expected one link to a notebook, found {links}"
         answer = context.request.get(links[0])
         assert answer.ok
-    notebook = nbformat.reads(answer.text(), as_version=4)
+        text = answer.text()
+    notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     assert notebook == nbformat.read(ROOT / f"{page}.ipynb", as_version=4)
 
