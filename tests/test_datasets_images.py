@@ -165,7 +165,7 @@ def test_a_file_that_is_no_archive_gets_one_sentence(tmp_path, content):
     ("name", "kind", "says"),
     [
         ("../evil", tarfile.REGTYPE, "points outside the archive"),
-        ("/tmp/evil", tarfile.REGTYPE, "points outside the archive"),
+        ("/evil", tarfile.REGTYPE, "points outside the archive"),
         ("a/../../evil", tarfile.REGTYPE, "points outside the archive"),
         ("cifar-10-batches-py/data_batch_1", tarfile.SYMTYPE, "is a link or a device"),
         ("cifar-10-batches-py/data_batch_1", tarfile.LNKTYPE, "is a link or a device"),
