@@ -93,15 +93,18 @@ def test_mode_takes_the_higher_level_at_ties(family):
 
 
 @every_family
-def test_mode_shortcut_agrees_with_counting_probabilities(family):
-    q, x = QUANTISERS["ternary"], points()
-    law = kernels.Law(family, 0.1, min(1.0, FAMILIES[family].half_width) * 0.25)
-    levels, thresholds = torch.tensor(q.levels), torch.tensor(q.thresholds)
-    counted = kernels.mode(x, levels, thresholds, law)
-    if kernels.mode_is_shifted(law, 1.0):
-        assert torch.equal(counted, kernels.shifted(x, levels, thresholds, law.mean))
+def test_mode_is_a_most_probable_level_and_the_shifted_quantiser_where_the_noise_fits_the_bins(family):
+    q, x = QUANTISERS["ternary"], points().flatten()
+    noise = Noise(family, 0.1, min(1.0, FAMILIES[family].half_width) * 0.25)
+    out = Quantise(q, family, "mode", noise.mean, noise.std)(x)
+    p = Regularisation(q, noise).probabilities(x.numpy())
+    chosen = (out.numpy()[:, np.newaxis] == q.levels)
+    assert (chosen.sum(axis=1) == 1).all()
+    assert (p[chosen] >= p.max(axis=1) - 8 * np.finfo(float).eps).all()
+    if noise.half_width <= 1.0:
+        assert torch.equal(out, q(x - noise.mean))
     else:
-        assert math.isinf(FAMILIES[family].half_width)
+        assert math.isinf(noise.half_width)
 
 
 @every_quantiser

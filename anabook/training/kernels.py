@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from anabook.noise import FAMILIES, NUMPY_OPS
-from anabook.training._ops import TORCH_OPS, compute_dtype
+from anabook.training._ops import TORCH_OPS
 
 STRATEGIES = ("expectation", "mode", "random")
 
@@ -167,42 +167,6 @@ def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: str) -> Tenso
     for threshold, step in _terms(v, c, layout)[1]:
         total = total + step * pdf((v - threshold) / std, TORCH_OPS)
     return (torch.where(wide != wide, wide, total / std) * grad.to(c.dtype)).to(x.dtype)
-
-
-# Mode ---------------------------------------------------------------------------------------------------------------
-
-
-def mode(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law) -> Tensor:
-    """The most probable level of σ(x − ν) by comparing all; the higher one of several (within a few roundings).
-
-    The four families need no such count, as their mode is itself a quantiser (`Regularisation.mode_quantiser`). NaN
-    stays NaN: every comparison with it fails, so the initial value is kept.
-    """
-    family = FAMILIES[law.family]
-    tie = 8 * torch.finfo(x.dtype).eps
-    up, down = torch.ones_like(x), torch.zeros_like(x)  # P(level ≥ k) and P(level < k)
-    best, result = torch.full_like(x, -1.0), x
-    for k, level in enumerate(levels.unbind()):
-        if k < len(thresholds):
-            t = (x - thresholds[k] - law.mean) / law.std
-            next_up, next_down = family.cdf(t, TORCH_OPS), family.sf(t, TORCH_OPS)
-        else:
-            next_up, next_down = torch.zeros_like(x), torch.ones_like(x)
-        # Both differences are the same number; the one between the smaller terms is the accurate one.
-        p = torch.where(up <= 0.5, up - next_up, next_down - down)
-        result = torch.where(p >= best - tie, level, result)
-        best = torch.maximum(best, p)
-        up, down = next_up, next_down
-    return result
-
-
-def mode_is_shifted(law: Law, narrowest: float) -> bool:
-    """Whether the mode is σ(x − α) for every x.
-
-    It is for two levels (`narrowest` = inf), and otherwise iff the noise's support has a half-width of at most the
-    narrowest bounded bin.
-    """
-    return math.isinf(narrowest) or FAMILIES[law.family].half_width * law.std <= narrowest
 
 
 # Random -------------------------------------------------------------------------------------------------------------
