@@ -78,3 +78,14 @@ def test_stand_ins_say_so_in_name_provenance_and_title(name, tmp_path, monkeypat
 def test_bad_input_gets_one_sentence(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_recorded_float_networks_find_the_stand_ins_neither_trivial_nor_hopeless():
+    import json
+    from pathlib import Path
+
+    lines = (Path(__file__).resolve().parents[1] / "data" / "results" / "standins.jsonl").read_text().splitlines()
+    accuracy = {run["data"]: run["accuracy"] for run in map(json.loads, lines)}
+    assert set(accuracy) == {name for name in prepare.RECIPES if "stand-in" in name}
+    assert all(0.70 <= value <= 0.95 for value in accuracy.values())
+    assert all(run["provenance"] == "stand-in" for run in map(json.loads, lines))
