@@ -1,10 +1,11 @@
-"""The command line: `anabook data …`."""
+"""The command line: `anabook data`, `train`, `sweep` and `results`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import anabook
 
@@ -15,11 +16,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"anabook {anabook.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_data(commands)
+    _add_train(commands)
+    _add_sweep(commands)
+    _add_results(commands)
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments)
     except ModuleNotFoundError as error:
-        print(f"anabook: {error}; this command needs pip install 'anabook[training,speech]'.", file=sys.stderr)
+        extras = {"distributed": "cluster"}.get(error.name or "", "training,speech,experiments")
+        print(f"anabook: {error}; this command needs pip install 'anabook[{extras}]'.", file=sys.stderr)
         return 2
     except (ValueError, TypeError) as error:
         print(f"anabook: {error}", file=sys.stderr)
@@ -83,6 +88,163 @@ def _verify(names: Sequence[str]) -> int:
     for name in names:
         store.verify(name)
         print(f"{name}: every array is as it was prepared.")
+    return 0
+
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train one unit on one fold",
+        description="Train the first unit of CONFIG on its first fold, or those that are named, and record the run.",
+    )
+    train.add_argument("config", metavar="CONFIG", help="a TOML file; see the README")
+    train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config, for example period=10")
+    train.add_argument("--unit", help="the unit's name")
+    train.add_argument("--fold", help="the fold's number, or test")
+    train.add_argument("--device", default="cpu", help="where to train (cpu)")
+    train.add_argument("--results", metavar="FOLDER", help="where to record the run (data/results)")
+    train.add_argument("--checkpoint", metavar="FILE", help="go on from this file, and write it after every epoch")
+    train.set_defaults(run=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from anabook.experiments import config, records, results
+    from anabook.experiments import sweep as sweeps
+
+    values = config.read(arguments.config, arguments.overrides)
+    if arguments.unit is not None:
+        values["units"] = [arguments.unit]
+    if arguments.fold is not None:
+        values["folds"] = [int(arguments.fold) if arguments.fold.isdecimal() else arguments.fold]
+    one = config.expand(values)[0]
+    sweeps.check_prepared([one])
+    file = sweeps.results_file(one, Path(arguments.results) if arguments.results else results.folder())
+    if not sweeps.plan([one], file.parent).todo:
+        print(f"{one.label} is recorded already, as {one.key} in {file}.")
+        return 0
+    from anabook.experiments.run import run
+
+    record = run(one, device=arguments.device, checkpoint=arguments.checkpoint, progress=None)
+    records.append(file, record)
+    print(f"{record['provenance']['title']}, {one.unit}, {one.size}: {record['accuracy']:.1%} on {record['measured_on']} data")
+    print(f"{sweeps.duration(record['seconds'])}; recorded as {one.key} in {file}")
+    return 0
+
+
+def _add_sweep(commands: argparse._SubParsersAction) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="train many units on many folds",
+        description="Train all units of CONFIG on all its folds, but for those that are recorded already.",
+    )
+    sweep.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file; see the README")
+    sweep.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config, for example folds=[0,1]")
+    sweep.add_argument("--list", action="store_true", help="list all units, groups and baselines")
+    sweep.add_argument("--dry-run", action="store_true", help="say what would be done and how long it would take")
+    sweep.add_argument("--workers", type=int, metavar="N", help="processes on this machine (one for each core)")
+    sweep.add_argument("--devices", nargs="+", default=["cpu"], metavar="DEVICE", help="cpu, cuda, or cuda:0 cuda:1 …")
+    sweep.add_argument("--cluster", metavar="ADDRESS", help="run on a Dask cluster instead, for example tcp://host:8786")
+    sweep.add_argument("--results", metavar="FOLDER", help="where to record runs (data/results)")
+    sweep.add_argument("--checkpoints", metavar="FOLDER", help="keep checkpoints of unfinished runs there")
+    sweep.set_defaults(run=_sweep)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from anabook.experiments import config, design, results
+    from anabook.experiments import sweep as sweeps
+
+    if arguments.list:
+        return _list_units(design)
+    if arguments.config is None:
+        raise ValueError("sweep needs a CONFIG; --list lists what it can name.")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, not {arguments.workers}.")
+    configs = config.expand(config.read(arguments.config, arguments.overrides))
+    folder = Path(arguments.results) if arguments.results else results.folder()
+    if arguments.dry_run:
+        return _dry_run(sweeps, configs, folder, arguments.workers or sweeps.default_workers(arguments.devices))
+    if arguments.cluster is None:
+        _, failed = sweeps.sweep(configs, folder, workers=arguments.workers, devices=arguments.devices,
+                                 checkpoints=arguments.checkpoints, report=sweeps.print_line)
+    else:
+        with sweeps.cluster(arguments.cluster) as (executor, threads):
+            _, failed = sweeps.sweep(configs, folder, executor=executor, slots=2 * threads,
+                                     checkpoints=arguments.checkpoints, report=sweeps.print_line)
+    return 1 if failed else 0
+
+
+def _list_units(design: Any) -> int:
+    for name in (unit.name for unit in design.units()):
+        print(name)
+    for name, what in design.BASELINES.items():
+        print(f"{name}: {what}")
+    print("groups: " + ", ".join(design.GROUPS))
+    return 0
+
+
+def _dry_run(sweeps: Any, configs: Sequence[Any], folder: Any, workers: int) -> int:
+    found = sweeps.plan(configs, folder)
+    for sentence in found.set_aside:
+        print(sentence)
+    for one in found.todo:
+        seconds = found.seconds.get(one.key)
+        print(f"{one.key}  {one.label}" + ("" if seconds is None else f"  about {sweeps.duration(seconds)}"))
+    estimate = found.estimate(workers)
+    how_long = "no like run is recorded to judge from" if estimate is None else f"about {sweeps.duration(estimate)} with {workers} at a time"
+    print(f"{len(found.todo)} runs to do ({how_long}), {found.done} recorded already.")
+    return 0
+
+
+def _add_results(commands: argparse._SubParsersAction) -> None:
+    results = commands.add_parser(
+        "results",
+        help="tables of recorded runs, and verdicts on the paper's claims",
+        description="Without a data set's name, list what is recorded.",
+    )
+    results.add_argument("data", nargs="?", metavar="NAME", help="the data set")
+    results.add_argument("--size", default="scaled", help="paper, scaled or custom-… (scaled)")
+    results.add_argument("--measure", default="accuracy", help="accuracy, before_drop, best, noisy_accuracy or train_accuracy")
+    results.add_argument("--bootstrap", action="store_true", help="intervals by the bootstrap in place of Student's")
+    results.add_argument("--claims", action="store_true", help="the verdicts on the paper's claims")
+    results.add_argument("--test", action="store_true", help="runs measured on the official test set")
+    results.add_argument("--results", metavar="FOLDER", help="where the runs are recorded (data/results)")
+    results.add_argument("--csv", action="store_true", help="for other programs")
+    results.set_defaults(run=_results)
+
+
+def _results(arguments: argparse.Namespace) -> int:
+    import warnings
+
+    from anabook._validate import choice
+    from anabook.experiments import claims, results
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frame = results.load(arguments.results)
+    for sentence in frame.attrs["set_aside"]:
+        print(f"anabook: {sentence}", file=sys.stderr)
+    if arguments.data is None:
+        for (data, size, part), group in frame.groupby(["data", "size", "measured_on"]):
+            print(f"{data}, {size}, {part}: {group['unit'].nunique()} units, {len(group)} runs")
+        return 0
+    choice(arguments.data, sorted(frame["task"].unique()) if len(frame) else (), "the data set")
+    if arguments.claims:
+        for verdict in claims.judge_all(frame, arguments.data, arguments.size):
+            print(verdict)
+        return 0
+    runs = results.select(frame, arguments.data, arguments.size, "test" if arguments.test else "validation")
+    table = results.summary(runs, measure=arguments.measure, method="bootstrap" if arguments.bootstrap else "t")
+    if arguments.csv:
+        print(table.to_csv(index=False), end="")
+        return 0
+    print(f"{runs['data'].iloc[0]}, {arguments.size}: {arguments.measure} in per cent, 95 % interval over folds")
+    for row in table.itertuples():
+        print(f"{row.unit:58} {results.Interval(row.mean, row.low, row.high, row.std, row.n)}  n = {row.n}")
     return 0
 
 

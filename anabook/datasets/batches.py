@@ -12,7 +12,7 @@ from anabook._validate import choice, integer
 from anabook.datasets.store import Dataset
 
 AUGMENTATIONS: dict[str, tuple[str, ...]] = {"none": (), "crop": ("crop",), "crop and flip": ("crop", "flip")}
-"""What may be done to training images: shift by up to four pixels, and mirror left to right."""
+"""What may be done to training images: shift by up to four pixels (see `Batches`), and mirror left to right."""
 
 
 def default_augmentation(dataset: Dataset) -> str:
@@ -40,6 +40,7 @@ class Batches:
         batch_size: examples in a batch.
         mean, std: of the training inputs, in the unit of `inputs`; see `statistics`.
         augmentation: a key of `AUGMENTATIONS`; only for inputs of shape (n, channels, height, width).
+        reach: by how many pixels images are shifted at most.
         shuffle: a fresh order for each pass.
         drop_last: leave out a last, smaller batch.
         seed: of order and augmentation; the same seed gives the same passes, one after the other.
@@ -58,6 +59,7 @@ class Batches:
         drop_last: bool = False,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        reach: int = 4,
     ) -> None:
         self._steps = AUGMENTATIONS[choice(augmentation, AUGMENTATIONS, "augmentation")]
         if self._steps and inputs.ndim != 4:
@@ -69,6 +71,7 @@ class Batches:
         self.batch_size = integer(batch_size, "batch_size", minimum=1)
         self.mean, self.std = float(mean), float(std)
         self.shuffle, self.drop_last = shuffle, drop_last
+        self.reach = integer(reach, "reach", minimum=0)
         # On the CPU whatever the device, so that a seed means the same everywhere.
         self.generator = torch.Generator().manual_seed(integer(seed, "seed", minimum=0))
 
@@ -85,24 +88,25 @@ class Batches:
 
     def _prepared(self, x: Tensor) -> Tensor:
         if "crop" in self._steps:
-            x = shifted(x, torch.randint(-4, 5, (len(x), 2), generator=self.generator).to(x.device))
+            by = torch.randint(-self.reach, self.reach + 1, (len(x), 2), generator=self.generator)
+            x = shifted(x, by.to(x.device), self.reach)
         if "flip" in self._steps:
             mirror = (torch.rand(len(x), generator=self.generator) < 0.5).to(x.device)
             x = torch.where(mirror[:, None, None, None], x.flip(-1), x)
         return (x.float() - self.mean) / self.std
 
 
-def shifted(x: Tensor, by: Tensor) -> Tensor:
+def shifted(x: Tensor, by: Tensor, reach: int = 4) -> Tensor:
     """Each image moved by its own whole number of rows and columns, zeros moving in.
 
-    The same as padding by four and cropping at random, when `by` is uniform on −4 … 4.
+    The same as padding by `reach` and cropping at random, when `by` is uniform on −reach … reach.
 
     Args:
         x: shape (n, channels, height, width).
-        by: shape (n, 2), integers from −4 to 4: rows down, columns right.
+        by: shape (n, 2), integers from −reach to reach: rows down, columns right.
+        reach: the largest shift.
     """
     n, channels, height, width = x.shape
-    reach = 4
     padded = torch.nn.functional.pad(x, (reach,) * 4)
     rows = torch.arange(height, device=x.device) + (reach - by[:, :1])
     columns = torch.arange(width, device=x.device) + (reach - by[:, 1:])

@@ -1,0 +1,354 @@
+"""Configs: what a run depends on, as one frozen value; and the small TOML files that describe sweeps."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from anabook._validate import choice, integer, real
+from anabook.experiments import design
+from anabook.noise import Noise
+from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
+
+NETWORKS: dict[str, int] = {"vgg": 7, "dscnn": 9}
+"""The networks, with the number of layers that are quantised."""
+
+QUANTA: dict[str, float] = {"vgg": 1.0, "dscnn": 0.07}
+"""The quantum of weights and features: ternary in the VGG, four bits in the DSCNN."""
+
+TASKS: dict[str, str] = {
+    "cifar10": "vgg", "svhn": "vgg", "cifar10-stand-in": "vgg", "svhn-stand-in": "vgg",
+    "gsc": "dscnn", "gsc12": "dscnn", "gsc-stand-in": "dscnn",
+}
+"""The data sets that experiments can be run on, with their network."""
+
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "vgg": {"width": 1.0, "shrink": 1, "n_train": 0, "period": 50, "batch_size": 256, "lr": 1e-3},
+        "dscnn": {"width": 1.0, "shrink": 1, "n_train": 0, "period": 10, "batch_size": 256, "lr": 1e-3},
+    },
+    "scaled": {
+        "vgg": {"width": 0.125, "shrink": 2, "n_train": 5000, "period": 3, "batch_size": 256, "lr": 1e-2},
+        "dscnn": {"width": 0.5, "shrink": 1, "n_train": 0, "period": 4, "batch_size": 64, "lr": 1e-3},
+    },
+}
+"""What each size means for each network; see `Config`. Nothing else differs between them."""
+
+_AUGMENTATION = {"cifar10": "crop and flip", "cifar10-stand-in": "crop and flip", "svhn": "crop", "svhn-stand-in": "crop"}
+_SIZED = ("width", "shrink", "n_train", "period", "batch_size", "lr")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that the numbers of a run depend on, but for versions and machine.
+
+    Attributes:
+        data: the data set's name in the store.
+        unit: the name of a unit of the design, of a baseline, or of a schedule of one's own.
+        fold: which fold is held out to validate on, from 0; None trains on the whole training part and measures the
+            official test set once, at the end.
+        seed: of weights, order and noise, together with the fold. Runs of one fold and seed start alike.
+        width: factor of all numbers of channels.
+        shrink: images are averaged over blocks of so many pixels squared.
+        n_train: how many examples of the training part are used, the held-out fold included; 0 for all.
+        period: epochs in which one layer is annealed; n quantised layers give (n + 3)·period epochs.
+        batch_size, lr: of Adam; the learning rate is divided by ten after (n + 1)·period epochs.
+        augmentation: a key of `datasets.batches.AUGMENTATIONS`.
+        n_folds: into how many folds the training part is split.
+        own: a schedule of one's own for `unit`: see `custom`.
+    """
+
+    data: str
+    unit: str
+    fold: int | None
+    seed: int
+    width: float
+    shrink: int
+    n_train: int
+    period: int
+    batch_size: int
+    lr: float
+    augmentation: str
+    n_folds: int = 5
+    own: tuple[tuple[str, Any], ...] | None = None
+
+    def __post_init__(self) -> None:
+        fix = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        choice(self.data, TASKS, "data")
+        fix("n_folds", integer(self.n_folds, "n_folds", minimum=2))
+        if self.fold is not None:
+            fix("fold", integer(self.fold, "fold", minimum=0, maximum=self.n_folds - 1))
+        for name, minimum in (("seed", 0), ("shrink", 1), ("n_train", 0), ("period", 1), ("batch_size", 1)):
+            fix(name, integer(getattr(self, name), name, minimum=minimum))
+        for name in ("width", "lr"):
+            fix(name, real(getattr(self, name), name, above=0.0))
+        choice(self.augmentation, ("none", "crop", "crop and flip"), "augmentation")
+        if self.network == "vgg" and (32 % self.shrink or (32 // self.shrink) % 8):
+            raise ValueError(f"shrink must be 1, 2 or 4, so that 32 pixels can be halved three times, not {self.shrink}.")
+        if self.network != "vgg" and self.shrink != 1:
+            raise ValueError(f"shrink must be 1 for {self.data!r}: only images can be made smaller, not {self.shrink}.")
+        if self.own is not None:
+            custom(self.unit, dict(self.own), self.n_layers)
+        elif self.unit not in design.BASELINES:
+            design.unit(self.unit)
+
+    @property
+    def network(self) -> str:
+        """"vgg" or "dscnn"."""
+        return TASKS[self.data]
+
+    @property
+    def n_layers(self) -> int:
+        """The number of quantised layers."""
+        return NETWORKS[self.network]
+
+    @property
+    def epochs(self) -> int:
+        """(n + 3)·period."""
+        return (self.n_layers + 3) * self.period
+
+    @property
+    def drop(self) -> int:
+        """The epoch from which on the learning rate is a tenth: (n + 1)·period."""
+        return (self.n_layers + 1) * self.period
+
+    @property
+    def size(self) -> str:
+        """The name of the size; "custom-…" with a hash where a setting differs from every named one."""
+        own = {name: getattr(self, name) for name in _SIZED}
+        if self.augmentation == _AUGMENTATION.get(self.data, "none") and self.n_folds == 5:
+            for name, networks in SIZES.items():
+                if own == networks[self.network]:
+                    return name
+        return "custom-" + _digest({**own, "augmentation": self.augmentation, "n_folds": self.n_folds})[:6]
+
+    @property
+    def start(self) -> int:
+        """The seed that weights, order and noise begin with: the same for all units of a fold."""
+        return self.seed * 1000 + (999 if self.fold is None else self.fold)
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits by which a recorded run is found again."""
+        return _digest(self.as_dict())[:16]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Numbers, text and lists, as written to a record."""
+        values = asdict(self)
+        if self.own is None:
+            del values["own"]
+        else:
+            values["own"] = {name: _lists(value) for name, value in self.own}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The config of a record."""
+        values = dict(values)
+        if values.get("own") is not None:
+            values["own"] = tuple((name, _tuples(value)) for name, value in sorted(values["own"].items()))
+        unknown(values, [f.name for f in fields(cls)], "config")
+        return cls(**values)
+
+    @property
+    def label(self) -> str:
+        """For people: data, unit and fold."""
+        return f"{self.data} {self.unit} " + ("test" if self.fold is None else f"fold {self.fold}")
+
+    def schedule(self) -> Schedule | None:
+        """The noise of each layer in each epoch; None for baselines."""
+        if self.unit in design.BASELINES and self.own is None:
+            return None
+        if self.own is not None:
+            settings = custom(self.unit, dict(self.own), self.n_layers)
+        else:
+            u = design.unit(self.unit)
+            settings = {"noise": u.noise, "mean": u.mean, "std": u.std, "interval": str(u.interval or "partition"),
+                        "power_law": str(u.power_law or "homogeneous")}
+        quantum = QUANTA[self.network]
+        return Schedule.periodic(
+            self.n_layers, self.period, settings["interval"], power_law=settings["power_law"],
+            mean0=0.0 if settings["mean"] == "static" else settings.get("mean0", -0.5) * quantum,
+            std0=Noise.covering(str(settings["noise"]), half_width=settings.get("half_width", 0.5) * quantum).std,
+            static_mean=settings["mean"] == "static", static_std=settings["std"] == "static",
+        )
+
+    def quantisation(self) -> tuple[str, str] | None:
+        """Family and strategy; None for baselines."""
+        if self.own is not None:
+            own = dict(self.own)
+            return own["noise"], own["strategy"]
+        if self.unit in design.BASELINES:
+            return None
+        u = design.unit(self.unit)
+        return str(u.noise), str(u.strategy)
+
+
+def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
+    """Check a schedule of one's own and fill in what it leaves out.
+
+    Its entries: `noise` and `strategy`; `mean` and `std` ("static" or "dynamic"); `interval`, a name or one pair (start,
+    end) in epochs for each quantised layer; `power_law`, a name or one exponent for each; `mean0` and `half_width`, in
+    quanta.
+    """
+    known = {"noise": "uniform", "strategy": "mode", "mean": "static", "std": "dynamic", "interval": "partition",
+             "power_law": "homogeneous", "mean0": -0.5, "half_width": 0.5}
+    unknown(own, known, f"the schedule {name!r}")
+    if name in design.BASELINES or name in design.GROUPS or any(name == u.name for u in design.units()):
+        raise ValueError(f"a schedule of your own cannot be named {name!r}: that name is taken.")
+    settings = {**known, **own}
+    choice(settings["noise"], list(map(str, design.Family)), "noise")
+    choice(settings["strategy"], list(map(str, design.Strategy)), "strategy")
+    choice(settings["mean"], ("static", "dynamic"), "mean")
+    choice(settings["std"], ("static", "dynamic"), "std")
+    for what, names in (("interval", INTERVALS), ("power_law", POWER_LAWS)):
+        if isinstance(settings[what], str):
+            choice(settings[what], names, what)
+        elif len(settings[what]) != n_layers:
+            raise ValueError(f"the {what} of {name!r} has {len(settings[what])} entries, but the network has {n_layers} "
+                             "quantised layers.")
+    real(settings["mean0"], "mean0")
+    real(settings["half_width"], "half_width", above=0.0)
+    return settings
+
+
+def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed: int = 0, **overrides: Any) -> Config:
+    """A config of a named size, with single settings changed.
+
+    Args:
+        data: the data set's name; stand-ins say so in theirs.
+        unit: of the design, or a baseline.
+        fold: as for `Config`.
+        size: "paper" or "scaled".
+        seed: as for `Config`.
+        overrides: `width`, `shrink`, `n_train`, `period`, `batch_size`, `lr`, `augmentation`, `n_folds`, `own`.
+
+    Raises:
+        ValueError, TypeError: an unknown name (with the nearest), or a value out of bounds.
+    """
+    choice(data, TASKS, "data")
+    choice(size, SIZES, "size")
+    unknown(overrides, [*_SIZED, "augmentation", "n_folds", "own"], "overrides")
+    if isinstance(overrides.get("own"), Mapping):
+        overrides["own"] = tuple((name, _tuples(value)) for name, value in sorted(overrides["own"].items()))
+    settings = {**SIZES[size][TASKS[data]], "augmentation": _AUGMENTATION.get(data, "none"), **overrides}
+    return Config(data, unit, fold, seed, **settings)
+
+
+_KEYS = {"data": "cifar10", "size": "scaled", "units": ["figures"], "folds": [0], "seeds": [0], "settings": {}, "schedules": {}}
+
+
+def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a sweep's TOML file and apply `key=value` overrides to it.
+
+    The file's keys: `data`; `size`; `units` (names, patterns, groups); `folds` (numbers, or "test"); `seeds`; a table
+    `settings` of changes to the size; a table `schedules` of schedules of one's own. All have defaults.
+
+    Args:
+        path: of the file.
+        overrides: for example "folds=[0,1,2]" or "settings.period=10"; values are written as in TOML, and plain words
+            are text.
+
+    Returns:
+        The keys with their values.
+
+    Raises:
+        ValueError: no such file, no TOML, an unknown key (with the nearest).
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot read the config {str(path)!r}: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the config {str(path)!r} is not a text file in UTF-8.") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"the config {str(path)!r} is not TOML: {error}.") from None
+    for override in overrides:
+        _override(values, override)
+    unknown(values, _KEYS, f"the config {path.name!r}")
+    for name, default in _KEYS.items():
+        if name in values and not isinstance(values[name], type(default)):
+            raise ValueError(f"{name} must be a {_WORDS[type(default)]} in the config, not {values[name]!r}.")
+    return {**_KEYS, **values}
+
+
+def expand(values: Mapping[str, Any]) -> list[Config]:
+    """The configs of a sweep: each unit on each fold with each seed, the folds outermost.
+
+    So a sweep that is cut short has all units on the first folds.
+    """
+    data, own = values["data"], values["schedules"]
+    choice(data, TASKS, "data")
+    choice(values["size"], SIZES, "size")
+    unknown(values["settings"], [*_SIZED, "augmentation", "n_folds"], "settings")
+    for name, schedule in own.items():
+        if not isinstance(schedule, dict):
+            raise ValueError(f"schedules.{name} must be a table, not {schedule!r}.")
+    named = [name for name in values["units"] if name not in own]
+    chosen = list(design.select(named, data)) if named else []
+    chosen += [name for name in values["units"] if name in own]
+    folds = [_fold(fold) for fold in values["folds"]]
+    return [
+        make(data, name, fold, values["size"], seed, **values["settings"], **({"own": own[name]} if name in own else {}))
+        for seed in values["seeds"] for fold in folds for name in chosen
+    ]
+
+
+def unknown(values: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse a key that is not known, and suggest the nearest."""
+    known = list(known)
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"{what} has the unknown key {name!r}{hint}; allowed are {', '.join(known)}.")
+
+
+_WORDS = {str: "text", list: "list", dict: "table"}
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise ValueError(f"an override must read key=value, not {override!r}.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = name.strip().split(".")
+    if not tables and last in (*_SIZED, "augmentation", "n_folds"):
+        tables = ["settings"]
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"{override!r} cannot be applied: {table!r} is no table.")
+    values[last] = value
+
+
+def _fold(fold: Any) -> int | None:
+    if fold == "test":
+        return None
+    if isinstance(fold, str):
+        raise ValueError(f"folds must be numbers or \"test\", not {fold!r}.")
+    return fold
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _lists(value: Any) -> Any:
+    return list(map(_lists, value)) if isinstance(value, (list, tuple)) else value

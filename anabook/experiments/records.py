@@ -1,0 +1,123 @@
+"""Recorded runs: one JSON line each, in files that are never half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+KIND = "run"
+"""What the entry "record" of a line says; other lines of a results folder are other measurements."""
+
+_NEEDED = {"key": str, "config": dict, "status": str, "size": str, "provenance": dict}
+
+
+class Read(NamedTuple):
+    """What was found in results files.
+
+    Attributes:
+        records: by key; of a failed and a finished run of one key the finished one.
+        set_aside: a sentence for each line that was left out, with its file and number.
+    """
+
+    records: dict[str, dict[str, Any]]
+    set_aside: list[str]
+
+
+def read(paths: Iterable[Path]) -> Read:
+    """Read results files; what is broken or there twice is set aside by name, the rest is read."""
+    records: dict[str, dict[str, Any]] = {}
+    where: dict[str, str] = {}
+    set_aside = []
+    for path in paths:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                name = f"{path.name}, line {number}"
+                try:
+                    record = json.loads(line)
+                except (json.JSONDecodeError, UnicodeDecodeError):
+                    if line.strip():
+                        set_aside.append(f"{name} is not JSON: set aside.")
+                    continue
+                if not isinstance(record, dict) or record.get("record") != KIND:
+                    continue
+                wrong = [what for what, kind in _NEEDED.items() if not isinstance(record.get(what), kind)]
+                if wrong or (record["status"] == "done" and not isinstance(record.get("curves"), dict)):
+                    set_aside.append(f"{name} is no complete run ({', '.join(wrong) or 'curves'} missing): set aside.")
+                    continue
+                key = record["key"]
+                if key in records and records[key]["status"] == "done":
+                    if record["status"] == "done":
+                        set_aside.append(f"{name} repeats the run {key} of {where[key]}: set aside.")
+                    continue
+                records[key], where[key] = record, name
+    return Read(records, set_aside)
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """Add a run to a results file, all or nothing, and safely while other processes do the same.
+
+    The new file is written beside the old one and takes its place. A failed run of the same key is replaced; other lines,
+    broken ones too, stay as they are.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        lines = [line for line in lines if not _failed(line, record["key"])]
+        lines.append(json.dumps(record, sort_keys=True, ensure_ascii=False).encode())
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(b"\n".join(lines) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _failed(line: bytes, key: str) -> bool:
+    if key.encode() not in line or b'"failed"' not in line:
+        return False
+    with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
+        record = json.loads(line)
+        return isinstance(record, dict) and record.get("key") == key and record.get("status") == "failed"
+    return False
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One writer at a time: a lock that goes with the process, where the system has one."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows: a file that exists while someone writes
+        with _lock_file(path.with_name(f".{path.name}.lock")):
+            yield
+        return
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _lock_file(lock: Path, patience: float = 30.0) -> Iterator[None]:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{lock} is there, so another process writes; if none does, delete it.") from None
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

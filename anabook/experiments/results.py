@@ -1,0 +1,298 @@
+"""Recorded runs as tables: one row a run, means with intervals, paired differences on the same folds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from anabook._validate import choice, integer, real
+from anabook.experiments import design, records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES: dict[str, str] = {
+    "accuracy": "after the last epoch, without noise",
+    "before_drop": "mean over the last period before the learning rate drops, without noise",
+    "best": "the best epoch's, without noise",
+    "noisy_accuracy": "after the last epoch, with what noise is left",
+    "train_accuracy": "on the training examples, over the last epoch",
+}
+"""What can be compared, all between 0 and 1; on the held-out fold unless it says otherwise."""
+
+_ONE = ("data", "size", "measured_on")
+_DEGREES = ("noise", "strategy", "mean", "std", "interval", "power_law")
+
+
+def folder() -> Path:
+    """Where recorded results are: the environment variable ANABOOK_RESULTS, or `data/results` of the working folder's project."""
+    named = os.environ.get("ANABOOK_RESULTS")
+    if named:
+        return Path(named)
+    here = Path.cwd().resolve()
+    for candidate in (here, *here.parents):
+        if (candidate / "pyproject.toml").is_file() and (candidate / "data").is_dir():
+            return candidate / "data" / "results"
+    return here / "data" / "results"
+
+
+def load(path: str | os.PathLike | None = None, *, failed: bool = False) -> pd.DataFrame:
+    """All recorded runs under a folder, or of one file, as a table with one row a run.
+
+    Lines that are broken or there twice are set aside: each gives a warning with file and line, and all of them are in
+    `frame.attrs["set_aside"]`.
+
+    Args:
+        path: a folder or a file; None for `folder()`.
+        failed: show runs that failed, too, with their error.
+
+    Returns:
+        Columns: data (with its provenance, as it must be shown), size, measured_on, unit, the six degrees of freedom,
+        schedule, fold, seed, the measures, seconds, epochs, key, curves (a dictionary of lists), and a few more.
+
+    Raises:
+        ValueError: there is no such folder or file.
+    """
+    import pandas as pd
+
+    path = folder() if path is None else Path(path)
+    if not path.exists():
+        raise ValueError(f"there are no results at {str(path)!r}: `anabook sweep CONFIG` makes some.")
+    found = records.read([path] if path.is_file() else sorted(path.glob("*.jsonl")))
+    for sentence in found.set_aside:
+        warnings.warn(sentence, stacklevel=2)
+    kept = [record for record in found.records.values() if failed or record["status"] == "done"]
+    rows = [_row(record) for record in kept]
+    frame = pd.DataFrame(rows, columns=None if rows else [*_ONE, "unit", "fold", *MEASURES])
+    if rows:
+        order = {name: i for i, name in enumerate([*(unit.name for unit in design.units()), *design.BASELINES])}
+        frame["_order"] = [order.get(name, len(order)) for name in frame["unit"]]
+        frame = frame.sort_values(["data", "size", "_order", "unit", "seed", "fold"]).drop(columns="_order")
+    frame = frame.reset_index(drop=True)
+    frame.attrs["set_aside"] = found.set_aside
+    return frame
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    config = record["config"]
+    name = config["unit"]
+    row: dict[str, Any] = {
+        "data": record["provenance"].get("title", config["data"]), "task": config["data"], "size": record["size"],
+        "measured_on": record.get("measured_on", "validation"), "unit": name, **dict.fromkeys(_DEGREES),
+        "schedule": name, "fold": -1 if config["fold"] is None else config["fold"], "seed": config["seed"],
+    }
+    if config.get("own"):
+        row |= {"noise": config["own"].get("noise"), "strategy": config["own"].get("strategy")}
+    elif name not in design.BASELINES:
+        unit = design.unit(name)
+        row |= {**design.as_dict(unit), "schedule": unit.schedule}
+    curves = record.get("curves", {})
+    row |= {
+        "accuracy": record.get("accuracy", math.nan),
+        "before_drop": _before_drop(curves, config),
+        "best": max(curves["accuracy"]) if "accuracy" in curves else math.nan,
+        "noisy_accuracy": curves["noisy_accuracy"][-1] if "noisy_accuracy" in curves else math.nan,
+        "train_accuracy": curves["train_accuracy"][-1] if "train_accuracy" in curves else math.nan,
+        "seconds": record["seconds"], "epochs": len(curves.get("train_loss", ())), "period": config["period"],
+        "kind": record["provenance"].get("kind", ""), "status": record["status"], "error": record.get("error", ""),
+        "key": record["key"], "curves": curves,
+    }
+    return row
+
+
+def _before_drop(curves: dict[str, list[float]], config: dict[str, Any]) -> float:
+    if "accuracy" not in curves:
+        return math.nan
+    period = config["period"]
+    end = len(curves["accuracy"]) - 2 * period  # the learning rate drops two periods before the end
+    return float(np.mean(curves["accuracy"][end - period : end]))
+
+
+def one(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table itself, if all its runs can be compared.
+
+    Raises:
+        ValueError: no runs at all, or runs of several data sets, provenances, sizes, or measured on different parts.
+    """
+    if not len(frame):
+        raise ValueError("there is no run to summarise.")
+    for column in _ONE:
+        values = sorted(frame[column].unique())
+        if len(values) > 1:
+            raise ValueError(f"runs of different {column} are not averaged: {', '.join(map(repr, values))}; select one of them.")
+    return frame
+
+
+class Interval(NamedTuple):
+    """A mean over folds with an interval of confidence.
+
+    Attributes:
+        mean: of the values.
+        low, high: the interval's ends; NaN for a single value.
+        std: with n − 1 in the denominator.
+        n: how many values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    std: float
+    n: int
+
+    def __str__(self) -> str:
+        if self.n < 2:
+            return f"{100 * self.mean:.1f}"
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def interval(values: Sequence[float], method: str = "t", level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """The mean of values from independent folds, with an interval of confidence.
+
+    Args:
+        values: one for each fold.
+        method: "t", Student's interval; or "bootstrap", the percentiles of resampled means (too narrow for few folds).
+        level: of confidence.
+        resamples, seed: of the bootstrap. With up to seven values all resamples are enumerated instead.
+    """
+    choice(method, ("t", "bootstrap"), "method")
+    level = real(level, "level", above=0.0)
+    if level >= 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level!r}.")
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values must be a flat list of numbers, not of shape {values.shape}.")
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, math.nan, 1)
+    std = float(values.std(ddof=1))
+    if method == "t":
+        half = float(stats.t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
+        return Interval(mean, mean - half, mean + half, std, n)
+    if n <= 7:
+        rows = np.stack(np.meshgrid(*[np.arange(n)] * n), axis=-1).reshape(-1, n)
+    else:
+        rows = np.random.default_rng(integer(seed, "seed", minimum=0)).integers(0, n, (resamples, n))
+    low, high = np.quantile(values[rows].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), std, n)
+
+
+def summary(
+    frame: pd.DataFrame, by: str | Sequence[str] = "unit", measure: str = "accuracy", method: str = "t", level: float = 0.95
+) -> pd.DataFrame:
+    """Mean, standard deviation and interval over folds for each group of units.
+
+    Where a group holds several units, each fold's values are averaged first: folds are what is independent.
+
+    Args:
+        frame: of `load`, restricted to one data set and size.
+        by: one or several columns.
+        measure: a key of `MEASURES`.
+        method, level: as for `interval`.
+
+    Returns:
+        A table with the columns of `by`, and n, mean, std, low, high; accuracies between 0 and 1.
+    """
+    import pandas as pd
+
+    choice(measure, MEASURES, "measure")
+    by = [by] if isinstance(by, str) else list(by)
+    rows = []
+    for names, group in one(frame).groupby(by, sort=False, dropna=False):
+        found = interval(group.groupby(["seed", "fold"])[measure].mean().to_numpy(), method, level)
+        rows.append({**dict(zip(by, names)), "n": found.n, "mean": found.mean, "std": found.std, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)
+
+
+def paired(
+    frame: pd.DataFrame, first: Any, second: Any, measure: str = "accuracy", method: str = "t", level: float = 0.95
+) -> Interval:
+    """The mean difference, first minus second, over the folds that both have.
+
+    Args:
+        frame: as for `summary`.
+        first, second: a unit's name, a list of names, or a function that says for a table which rows belong; several units
+            are averaged within each fold, over the units that are there.
+        measure, method, level: as for `summary`.
+
+    Raises:
+        ValueError: one of the two has no run, or they have no fold in common.
+    """
+    choice(measure, MEASURES, "measure")
+    values = []
+    for which in (first, second):
+        rows = one(frame)[_mask(frame, which)]
+        if not len(rows):
+            raise ValueError(f"there is no run of {which!r} among these results.")
+        full = rows["unit"].nunique()
+        folds = rows.groupby(["seed", "fold"])[measure].agg(["mean", "count"])
+        values.append(folds[folds["count"] == full]["mean"])
+    common = values[0].index.intersection(values[1].index)
+    if not len(common):
+        raise ValueError(f"{first!r} and {second!r} have no fold in common with all their units.")
+    return interval((values[0][common] - values[1][common]).to_numpy(), method, level)
+
+
+def _mask(frame: pd.DataFrame, which: Any) -> Any:
+    if callable(which):
+        return which(frame)
+    return frame["unit"].isin([which] if isinstance(which, str) else list(which))
+
+
+def where(**columns: Any) -> Callable[[pd.DataFrame], Any]:
+    """A function for `paired`: the rows whose columns have these values, or one of these in a list."""
+
+    def chosen(frame: pd.DataFrame) -> Any:
+        mask = np.ones(len(frame), bool)
+        for name, value in columns.items():
+            values = value if isinstance(value, (list, tuple, set)) else [value]
+            mask &= frame[name].isin(list(values)).to_numpy()
+        return mask
+
+    return chosen
+
+
+def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> np.ndarray:
+    """The curves of all rows, shape (number of runs, number of epochs)."""
+    rows = [row[quantity] for row in frame["curves"]]
+    if len({len(row) for row in rows}) != 1:
+        raise ValueError(f"the runs have different numbers of epochs: {sorted({len(row) for row in rows})}.")
+    return np.array(rows)
+
+
+def select(frame: pd.DataFrame, task: str, size: str = "scaled", measured_on: str = "validation") -> pd.DataFrame:
+    """The runs on one data set, by its name in the store, at one size, measured on one part."""
+    chosen = frame[(frame["task"] == task) & (frame["size"] == size) & (frame["measured_on"] == measured_on)]
+    if not len(chosen):
+        raise ValueError(f"there is no run on {task!r} of size {size!r} measured on {measured_on!r}.")
+    return chosen.reset_index(drop=True)
+
+
+@cache
+def provenance_line(path: str) -> str:
+    """One sentence about where the runs of a file come from, for captions."""
+    kept = list(records.read([Path(path)]).records.values())
+    done = [record for record in kept if record["status"] == "done"]
+    if not done:
+        raise ValueError(f"there is no finished run in {path!r}.")
+    machines = sorted({f"{r['machine']['cpu'] if r['machine']['device'] == 'cpu' else r['machine']['device']}" for r in done})
+    versions = sorted({r["versions"]["torch"] for r in done})
+    dates = sorted({r["date"] for r in done})
+    revisions = sorted({str(r["revision"]) for r in done})
+    title = " / ".join(sorted({r["provenance"]["title"] for r in done}))
+    hours = sum(r["seconds"] for r in done) / 3600
+    return (f"{title}: {len(done)} runs, {hours:.1f} hours of wall time in all, on {', '.join(machines)}; torch "
+            f"{', '.join(versions)}; {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") + f"; code {', '.join(revisions)}")
+
+
+def plain(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows as JSON lines, for other programs."""
+    return "\n".join(json.dumps(row, sort_keys=True) for row in rows)

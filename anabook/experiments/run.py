@@ -1,0 +1,269 @@
+"""One run: a config in, a record out. Everything else here is about where and how the record was made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from anabook import models, training
+from anabook.datasets import store
+from anabook.datasets.batches import Batches, statistics
+from anabook.experiments import records
+from anabook.experiments.config import QUANTA, Config
+from anabook.quantisers import Quantiser
+from anabook.training.modules import Quantise
+
+_EVALUATION = 1000
+
+
+def run(
+    config: Config,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool | None = False,
+) -> dict[str, Any]:
+    """Train one unit on one fold and measure it.
+
+    Args:
+        config: what to run.
+        device: where.
+        threads: of torch's, for the CPU; None leaves their number as it is.
+        checkpoint: a file to go on from and to write after every epoch; it is deleted at the end.
+        progress: as for `training.fit`.
+
+    Returns:
+        The record, as JSON holds it: config, accuracies and losses of every epoch, times, versions, machine, data
+        provenance.
+
+    Raises:
+        NotPrepared: the data set is not in the store.
+        ValueError: anything else that does not fit; see `training.fit` for what may happen while training.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    start = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.start)
+        net = build(config)
+    net.to(device)
+    train, held_out, provenance, shape = _parts(config, device)
+    history = training.fit(
+        net, train, config.schedule(), epochs=config.epochs, batch_size=config.batch_size, seed=config.start,
+        lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10, device=device,
+        test=None if config.fold is None else held_out,
+        initialise="near_thresholds" if _has_noise(net) else None, checkpoint=checkpoint,
+        config={"run": config.key}, progress=progress,
+    )
+    if len(history) < config.epochs:
+        raise KeyboardInterrupt
+    final = training.evaluate(net, held_out) if config.fold is None else history[-1].test
+    if checkpoint is not None:
+        Path(checkpoint).unlink(missing_ok=True)
+    return {
+        "record": records.KIND,
+        "key": config.key,
+        "status": "done",
+        "config": config.as_dict(),
+        "size": config.size,
+        "measured_on": "test" if config.fold is None else "validation",
+        "accuracy": round(final.accuracy, 6),
+        "loss": round(final.loss, 6),
+        "examples": shape,
+        "curves": curves(history),
+        "seconds": round(time.perf_counter() - start, 2),
+        "training_seconds": round(sum(epoch.seconds for epoch in history), 2),
+        "seed": config.start,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "provenance": provenance,
+        **circumstances(device),
+    }
+
+
+def attempt(values: dict[str, Any], device: str = "cpu", threads: int | None = None, checkpoint: str | None = None) -> dict[str, Any]:
+    """`run`, for other processes and machines: takes a plain config, and returns errors as records."""
+    config = Config.from_dict(values)
+    start = time.perf_counter()
+    try:
+        return run(config, device=device, threads=threads, checkpoint=checkpoint)
+    except Exception as error:
+        return failure(config, f"{type(error).__name__}: {error}", time.perf_counter() - start, device)
+
+
+def failure(config: Config, error: str, seconds: float = 0.0, device: str = "cpu") -> dict[str, Any]:
+    """The record of a run that came to nothing."""
+    return {
+        "record": records.KIND, "key": config.key, "status": "failed", "error": error, "config": config.as_dict(),
+        "size": config.size, "seconds": round(seconds, 2), "provenance": {"title": config.data}, **circumstances(device),
+    }
+
+
+def build(config: Config) -> nn.Module:
+    """The network of a config, quantised unless it is the float baseline, with weights from torch's global generator."""
+    if config.network == "vgg":
+        net = models.vgg(config.width, size=32 // config.shrink)
+        weights = activations = Quantiser.ternary()
+    else:
+        net = models.dscnn(channels=max(1, round(64 * config.width)))
+        quantum = QUANTA["dscnn"]
+        weights = Quantiser.linear(bits=4, signed=True, quantum=quantum, rounding="nearest")
+        activations = Quantiser.linear(bits=4, signed=False, quantum=quantum, rounding="nearest")
+    kind = config.quantisation()
+    if kind is None:
+        return net if config.unit == "float" else straight_through(net, weights, activations, config.unit == "ste")
+    return training.quantise(net, weights, activations, noise=kind[0], strategy=kind[1])
+
+
+def _has_noise(net: nn.Module) -> bool:
+    """Whether latent weights are to be drawn near thresholds."""
+    return any(isinstance(module, Quantise) for module in net.modules())
+
+
+class StraightThrough(nn.Module):
+    """σ forwards; backwards the identity, from half a quantum below the first threshold to half a quantum above the last.
+
+    Written without noise and without the package's kernels, so that the baseline owes them nothing. With `clip=False`
+    the gradient passes everywhere.
+    """
+
+    def __init__(self, quantiser: Quantiser, clip: bool) -> None:
+        super().__init__()
+        thresholds, levels = quantiser.thresholds, quantiser.levels
+        half = (levels[1] - levels[0]) / 2
+        self.low, self.high = (float(thresholds[0] - half), float(thresholds[-1] + half)) if clip else (-np.inf, np.inf)
+        self.register_buffer("levels", torch.tensor(levels, dtype=torch.float32), persistent=False)
+        self.register_buffer("thresholds", torch.tensor(thresholds, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.levels[torch.bucketize(x.detach(), self.thresholds, right=True)]
+        passed = torch.clamp(x, self.low, self.high)
+        return passed + (y - passed).detach() if self.training or x.requires_grad else y
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+def straight_through(net: nn.Module, weights: Quantiser, activations: Quantiser, clip: bool) -> nn.Module:
+    """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; the last layer stays."""
+    net = training.quantise(net, weights, activations)
+    training.initialise_near_thresholds(net, torch.initial_seed())
+    for name, module in list(net.named_modules()):
+        if isinstance(module, Quantise) and ".parametrizations." not in f".{name}":
+            parent, _, last = name.rpartition(".")
+            setattr(net.get_submodule(parent), last, StraightThrough(activations, clip))
+        if parametrize.is_parametrized(module, "weight"):
+            module.parametrizations.weight[0] = StraightThrough(weights, clip)
+    return net
+
+
+def curves(history: list[training.Epoch]) -> dict[str, list[float]]:
+    """One list for each quantity, one number for each epoch."""
+    found = {"train_accuracy": [round(e.train.accuracy, 4) for e in history],
+             "train_loss": [round(e.train.loss, 4) for e in history]}
+    if history[0].test is not None:
+        found["accuracy"] = [round(e.test.accuracy, 4) for e in history]
+        found["loss"] = [round(e.test.loss, 4) for e in history]
+    if history[0].noisy_test is not None:
+        found["noisy_accuracy"] = [round(e.noisy_test.accuracy, 4) for e in history]
+    return found
+
+
+def circumstances(device: str = "cpu") -> dict[str, Any]:
+    """Versions, machine and code revision. The machine's kind, not its name."""
+    return {
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, **_versions()},
+        "machine": {**_machine(), "device": _device_name(device), "threads": torch.get_num_threads()},
+        "revision": revision(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+@cache
+def revision() -> str | None:
+    """The commit that the package's code is at, with "+" where files differ from it; None outside a repository."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10).stdout
+
+    try:
+        if not git("ls-files", "--", "__init__.py").strip():
+            return None
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "--", "..").strip() else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("numpy", "anabook")}
+
+
+@cache
+def _machine() -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system()}
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+@lru_cache(maxsize=2)
+def _arrays(data: str, shrink: int, n_train: int, n_folds: int, fold: int | None, stamp: int) -> tuple:
+    """Inputs and labels to train on and to measure on; `stamp` makes a data set that was prepared anew a new one."""
+    dataset = store.load(data)
+    if n_train:
+        if n_train > int((dataset.split == 0).sum()):
+            raise ValueError(f"n_train is {n_train}, but {data!r} has {int((dataset.split == 0).sum())} training examples.")
+        dataset = store.subset(dataset, n_train)
+    x, y = dataset.train
+    if fold is None:
+        train, held_out = (x, y), dataset.test
+        if not len(held_out[1]):
+            raise ValueError(f"{data!r} has no official test set: its folds are all there is.")
+    else:
+        rows, others = store.folds(dataset, n_folds)[fold]
+        train, held_out = (x[rows], y[rows]), (x[others], y[others])
+    mean, std = statistics(train[0])
+    small = [_shrunk(part[0], shrink) for part in (train, held_out)]
+    if shrink > 1:
+        mean, std = statistics(small[0])
+    provenance = {"title": dataset.title, "kind": dataset.provenance.kind, "source": dataset.provenance.source,
+                  "note": dataset.provenance.note, "sha256": store.describe(data)["sha256"]["inputs"][:16]}
+    return (small[0], train[1]), (small[1], held_out[1]), mean, std, provenance
+
+
+def _shrunk(x: np.ndarray, by: int) -> np.ndarray:
+    """Images averaged over blocks of by × by pixels."""
+    if by == 1:
+        return x
+    n, channels, height, width = x.shape
+    return x.reshape(n, channels, height // by, by, width // by, by).mean((3, 5), dtype=np.float32)
+
+
+def _parts(config: Config, device: str) -> tuple[Batches, Batches, dict[str, Any], dict[str, int]]:
+    path = store.path_of(config.data)
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    train, held_out, mean, std, provenance = _arrays(
+        config.data, config.shrink, config.n_train, config.n_folds, config.fold, stamp)
+    batches = Batches(*train, config.batch_size, mean, std, config.augmentation, shuffle=True, seed=config.start,
+                      device=device, reach=4 // config.shrink)
+    examples = {"training": len(train[1]), "held_out": len(held_out[1])}
+    return batches, Batches(*held_out, _EVALUATION, mean, std, device=device), provenance, examples

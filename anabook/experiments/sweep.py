@@ -1,0 +1,356 @@
+"""Many runs on any executor: local processes, a cluster, graphics cards. What is recorded is not run again."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anabook._validate import integer
+from anabook.experiments import records
+from anabook.experiments.config import Config
+
+_CRASHES = 2  # how often a run may take its process down with it before it counts as failed
+
+
+@dataclass
+class Plan:
+    """What a sweep has to do.
+
+    Attributes:
+        todo: configs without a finished run, in order.
+        done: how many of the sweep's runs are recorded.
+        seconds: estimated seconds of one run by key, where a like one is recorded.
+        set_aside: what was wrong with lines of the results files.
+    """
+
+    todo: list[Config]
+    done: int
+    seconds: dict[str, float]
+    set_aside: list[str] = field(default_factory=list)
+
+    def estimate(self, workers: int) -> float | None:
+        """Seconds for all that is left, None without any like run to judge from."""
+        if not self.todo:
+            return 0.0
+        if not self.seconds:
+            return None
+        mean = statistics.fmean(self.seconds.values())
+        return sum(self.seconds.get(config.key, mean) for config in self.todo) / workers
+
+
+def results_file(config: Config, folder: Path) -> Path:
+    """Where a run's line goes: one file for each data set and size."""
+    return folder / f"{config.data}-{config.size}.jsonl"
+
+
+def plan(configs: Iterable[Config], folder: Path) -> Plan:
+    """Compare a sweep with what is recorded."""
+    configs = list({config.key: config for config in configs}.values())
+    files = sorted({results_file(config, folder) for config in configs})
+    found = records.read([file for file in files if file.is_file()])
+    finished = {key: record for key, record in found.records.items() if record["status"] == "done"}
+    todo = [config for config in configs if config.key not in finished]
+    like: dict[tuple, list[float]] = {}
+    for record in finished.values():
+        like.setdefault(_likeness(record["config"]["data"], record["size"], record["config"]["unit"]), []).append(record["seconds"])
+        like.setdefault((record["config"]["data"], record["size"]), []).append(record["seconds"])
+    seconds = {}
+    for config in todo:
+        for kind in (_likeness(config.data, config.size, config.unit), (config.data, config.size)):
+            if kind in like:
+                seconds[config.key] = statistics.median(like[kind])
+                break
+    return Plan(todo, len(configs) - len(todo), seconds, found.set_aside)
+
+
+def sweep(
+    configs: Iterable[Config],
+    folder: str | os.PathLike,
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    devices: Sequence[str] = ("cpu",),
+    slots: int | None = None,
+    checkpoints: str | os.PathLike | None = None,
+    report: Callable[[str], None] = print,
+) -> tuple[int, int]:
+    """Run what is not recorded yet, and record each run as it ends.
+
+    A run that fails is recorded with its error, and the others go on; the next sweep tries it again. When the sweep is
+    killed, at most the runs in progress are lost (with `checkpoints`, at most an epoch of each).
+
+    Args:
+        configs: of the runs; see `config.expand`.
+        folder: of the results files.
+        executor: any executor of `concurrent.futures`, for example `distributed.Client.get_executor()`; it is not
+            shut down. None makes local processes.
+        workers: local processes; None for as many as there are cores, or devices. Each gets its share of the cores'
+            threads.
+        devices: torch's names; the local processes take turns, so that with two names and four workers
+            two share a card.
+        slots: runs handed to `executor` at a time; None for two for each of its workers, where it tells their number.
+        checkpoints: a folder for checkpoints of unfinished runs, for long ones.
+        report: gets a line now and then.
+
+    Returns:
+        The numbers of runs that were finished and that failed in this sweep.
+
+    Raises:
+        NotPrepared: a data set is not in the store (local processes only; elsewhere the runs fail one by one).
+        ValueError: impossible numbers.
+    """
+    folder = Path(folder)
+    todo = plan(configs, folder)
+    for sentence in todo.set_aside:
+        report(sentence)
+    if not todo.todo:
+        report(f"all {todo.done} runs are recorded already.")
+        return 0, 0
+    if checkpoints is not None:
+        Path(checkpoints).mkdir(parents=True, exist_ok=True)
+    if executor is None:
+        check_prepared(todo.todo)
+        workers = integer(workers or default_workers(devices), "workers", minimum=1)
+        run_on: _Runner = _Local(workers, devices, checkpoints)
+    else:
+        workers = getattr(executor, "_max_workers", None) or 1
+        run_on = _Remote(executor, integer(slots or 2 * workers, "slots", minimum=1), checkpoints)
+    progress = _Progress(todo, workers, report)
+    with contextlib.closing(run_on):
+        for config, record in run_on.results(todo.todo):
+            records.append(results_file(config, folder), record)
+            progress.note(config, record)
+    progress.close()
+    return progress.finished, progress.failed
+
+
+def default_workers(devices: Sequence[str] = ("cpu",)) -> int:
+    """As many as cores that this process may use, or as cards."""
+    if any(device != "cpu" for device in devices):
+        return len(devices)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_prepared(configs: Iterable[Config]) -> None:
+    """Refuse data sets that are not in the store; the message says what to run."""
+    from anabook.datasets import store
+
+    for name in sorted({config.data for config in configs}):
+        store.describe(name)
+
+
+@contextlib.contextmanager
+def cluster(address: str, timeout: float = 10.0) -> Iterator[tuple[Executor, int]]:
+    """An executor of a Dask cluster and the number of its workers' threads.
+
+    Args:
+        address: of the scheduler, for example "tcp://127.0.0.1:8786".
+        timeout: seconds to wait for it.
+
+    Raises:
+        ModuleNotFoundError: distributed is not installed.
+        ValueError: no scheduler answers there, or it has no workers.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=timeout)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ValueError(f"no Dask scheduler answers at {address!r} ({type(error).__name__}): start one with `dask "
+                         "scheduler`, and workers with `dask worker ADDRESS --nthreads 1`.") from None
+    try:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise ValueError(f"the Dask cluster at {address!r} has no workers: start some with `dask worker {address} --nthreads 1`.")
+        yield client.get_executor(pure=False, retries=_CRASHES), threads
+    finally:
+        client.close()
+
+
+class _Runner:
+    """Something that takes configs and gives records back, in any order."""
+
+    def results(self, configs: Sequence[Config]) -> Iterator[tuple[Config, dict[str, Any]]]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class _Remote(_Runner):
+    """On an executor of somebody's."""
+
+    def __init__(self, executor: Executor, slots: int, checkpoints: Any) -> None:
+        self.executor, self.slots, self.checkpoints = executor, slots, checkpoints
+        self.running: dict[Future, Config] = {}
+
+    def results(self, configs: Sequence[Config]) -> Iterator[tuple[Config, dict[str, Any]]]:
+        waiting = list(reversed(configs))
+        while waiting or self.running:
+            while waiting and len(self.running) < self.slots:
+                config = waiting.pop()
+                self.running[self.executor.submit(_work, config.as_dict(), None, 1, _checkpoint(self.checkpoints, config))] = config
+            for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+                config = self.running.pop(future)
+                yield config, _outcome(future, config)
+
+    def close(self) -> None:
+        for future in self.running:
+            future.cancel()
+
+
+class _Local(_Runner):
+    """On processes of this machine, which are replaced when one dies.
+
+    A process takes one run at a time; when one dies the pool is broken and all runs in it have to be begun again. A
+    run that was there each of the times is recorded as failed.
+    """
+
+    def __init__(self, workers: int, devices: Sequence[str], checkpoints: Any) -> None:
+        self.workers, self.devices, self.checkpoints = workers, list(devices), checkpoints
+        self.pool = self._pool()
+
+    def _pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        turns = context.SimpleQueue()
+        for i in range(self.workers):
+            turns.put(self.devices[i % len(self.devices)])
+        cores = default_workers()
+        return ProcessPoolExecutor(self.workers, context, _settle, (turns, max(1, cores // self.workers)))
+
+    def results(self, configs: Sequence[Config]) -> Iterator[tuple[Config, dict[str, Any]]]:
+        waiting, crashes, suspects = list(reversed(configs)), {}, []
+        running: dict[Future, Config] = {}
+        while waiting or running or suspects:
+            # Runs that were there when a process died are tried one by one, so that the guilty one is found.
+            while (suspects or waiting) and len(running) < (1 if suspects else self.workers):
+                config = suspects.pop() if suspects else waiting.pop()
+                running[self._submit(config)] = config
+                if crashes.get(config.key):
+                    break
+            lost = []
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                config = running.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    lost.append(config)
+                else:
+                    yield config, _outcome(future, config)
+            if lost:
+                lost += running.values()
+                running.clear()
+                self.pool.shutdown(wait=False, cancel_futures=True)
+                self.pool = self._pool()
+                alone = len(lost) == 1
+                for config in lost:
+                    crashes[config.key] = crashes.get(config.key, 0) + 1
+                    if alone and crashes[config.key] >= _CRASHES:
+                        yield config, _failure(config, "the process that ran it died, each time it was tried")
+                    else:
+                        suspects.append(config)
+
+    def _submit(self, config: Config) -> Future:
+        arguments = (_work, config.as_dict(), None, None, _checkpoint(self.checkpoints, config))
+        try:
+            return self.pool.submit(*arguments)
+        except BrokenProcessPool:
+            self.pool = self._pool()
+            return self.pool.submit(*arguments)
+
+    def close(self) -> None:
+        processes = list((self.pool._processes or {}).values())
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
+_device = "cpu"
+
+
+def _settle(turns: Any, threads: int) -> None:
+    """In a new process: its device, and no more threads than its share of the cores."""
+    global _device
+    _device = turns.get()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    if _device.startswith("cuda") and ":" in _device:
+        torch.cuda.set_device(_device)
+
+
+def _work(values: dict[str, Any], device: str | None, threads: int | None, checkpoint: str | None) -> dict[str, Any]:
+    from anabook.experiments.run import attempt  # torch, in the process that trains only
+
+    return attempt(values, device or _device, threads, checkpoint)
+
+
+def _outcome(future: Future, config: Config) -> dict[str, Any]:
+    try:
+        return future.result()
+    except (Exception, CancelledError) as error:
+        return _failure(config, f"{type(error).__name__}: {error}")
+
+
+def _failure(config: Config, error: str) -> dict[str, Any]:
+    return {"record": records.KIND, "key": config.key, "status": "failed", "error": error, "config": config.as_dict(),
+            "size": config.size, "seconds": 0.0, "provenance": {"title": config.data}}
+
+
+def _checkpoint(folder: Any, config: Config) -> str | None:
+    return None if folder is None else str(Path(folder) / f"{config.key}.pt")
+
+
+def _likeness(data: str, size: str, unit: str) -> tuple[str, str, str]:
+    """Runs that take about the same time: strategy and interval decide."""
+    return data, size, "-".join(unit.split("-")[1:4])
+
+
+class _Progress:
+    """A line after each run: how many are done, and how long the rest will take."""
+
+    def __init__(self, todo: Plan, workers: int, report: Callable[[str], None]) -> None:
+        self.total, self.workers, self.report = len(todo.todo), workers, report
+        self.plan, self.left = todo, {config.key for config in todo.todo}
+        self.finished = self.failed = 0
+        self.start = time.monotonic()
+        first = todo.estimate(workers)
+        report(f"{self.total} runs to do, {todo.done} recorded already, {workers} at a time"
+               + (f", about {duration(first)}." if first else "."))
+
+    def note(self, config: Config, record: dict[str, Any]) -> None:
+        self.left.discard(config.key)
+        if record["status"] == "done":
+            self.finished += 1
+            text = f"{record['accuracy']:.1%} in {duration(record['seconds'])}"
+        else:
+            self.failed += 1
+            text = f"FAILED: {record['error']}"
+        ended = self.finished + self.failed
+        remaining = (time.monotonic() - self.start) / ended * len(self.left)
+        self.report(f"[{ended}/{self.total}] {config.label}: {text}; {duration(remaining)} left")
+
+    def close(self) -> None:
+        self.report(f"{self.finished} runs finished, {self.failed} failed, in {duration(time.monotonic() - self.start)}.")
+
+
+def duration(seconds: float) -> str:
+    """For people: "48 s", "12 min", "3 h 20 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def print_line(text: str) -> None:
+    """Report on standard error, at once."""
+    print(text, file=sys.stderr, flush=True)
