@@ -95,13 +95,13 @@ class Unit:
     def __post_init__(self) -> None:
         fix = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         for name, kind in (("noise", Family), ("strategy", Strategy), ("mean", Mean), ("std", Std)):
-            fix(name, kind(choice(getattr(self, name), list(kind), name)))
+            fix(name, kind(choice(getattr(self, name), list(map(str, kind)), name)))
         if self.is_static:
             fix("interval", None)
             fix("power_law", None)
         else:
-            fix("interval", Interval(choice(self.interval, list(Interval), "interval")))
-            fix("power_law", PowerLaw(choice(self.power_law, list(PowerLaw), "power_law")))
+            fix("interval", Interval(choice(self.interval, list(map(str, Interval)), "interval")))
+            fix("power_law", PowerLaw(choice(self.power_law, list(map(str, PowerLaw)), "power_law")))
 
     @property
     def is_static(self) -> bool:

@@ -22,9 +22,12 @@ from anabook.datasets.batches import Batches, statistics
 from anabook.experiments import records
 from anabook.experiments.config import QUANTA, Config
 from anabook.quantisers import Quantiser
+from anabook.training import kernels
 from anabook.training.modules import Quantise
 
 _EVALUATION = 1000
+_FUSED_FROM = 2**14
+"""Elements from which on kernels are compiled: less than elsewhere, since a run repeats the same shapes for minutes."""
 
 
 def run(
@@ -60,16 +63,17 @@ def run(
         net = build(config)
     net.to(device)
     train, held_out, provenance, shape = _parts(config, device)
-    history = training.fit(
-        net, train, config.schedule(), epochs=config.epochs, batch_size=config.batch_size, seed=config.start,
-        lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10, device=device,
-        test=None if config.fold is None else held_out,
-        initialise="near_thresholds" if _has_noise(net) else None, checkpoint=checkpoint,
-        config={"run": config.key}, progress=progress,
-    )
-    if len(history) < config.epochs:
-        raise KeyboardInterrupt
-    final = training.evaluate(net, held_out) if config.fold is None else history[-1].test
+    with kernels.compiling(_FUSED_FROM):
+        history = training.fit(
+            net, train, config.schedule(), epochs=config.epochs, batch_size=config.batch_size, seed=config.start,
+            lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10, device=device,
+            test=None if config.fold is None else held_out,
+            initialise="near_thresholds" if _has_noise(net) else None, checkpoint=checkpoint,
+            config={"run": config.key}, progress=progress,
+        )
+        if len(history) < config.epochs:
+            raise KeyboardInterrupt
+        final = training.evaluate(net, held_out) if config.fold is None else history[-1].test
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
     return {

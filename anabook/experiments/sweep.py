@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
@@ -277,9 +278,11 @@ _device = "cpu"
 
 
 def _settle(turns: Any, threads: int) -> None:
-    """In a new process: its device, and no more threads than its share of the cores."""
+    """In a new process: its device, no more threads than its share of the cores, and an end when the sweep ends."""
     global _device
     _device = turns.get()
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 

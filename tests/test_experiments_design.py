@@ -1,0 +1,174 @@
+"""The design: counts of the grid and its pruning, stable names and hashes, selections, configs and their files."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from anabook import Noise, Schedule
+from anabook.experiments import Config, Unit, config, design, make
+
+
+def test_the_grid_has_384_points():
+    assert len(set(design.grid())) == len(design.grid()) == 384
+
+
+def test_pruning_takes_away_84_then_32_then_4_points():
+    points, removed = design.prune(design.grid())
+    assert removed == [84, 32, 4]
+    assert len(points) == 264
+
+
+def test_units_are_66_for_each_noise_and_100_100_64_by_strategy():
+    assert Counter(unit.noise for unit in design.units()) == dict.fromkeys(design.Family, 66)
+    assert Counter(unit.strategy for unit in design.units()) == {"random": 100, "mode": 100, "expectation": 64}
+
+
+def test_no_unit_under_expectation_keeps_its_noise():
+    assert all(unit.std == "dynamic" for unit in design.units() if unit.strategy == "expectation")
+
+
+def test_figures_show_56_units_for_cifar10_and_32_for_the_others():
+    figures = design.figure_units("cifar10")
+    static = [unit for unit in figures if unit.is_static]
+    assert (len(figures), len(static)) == (56, 8)
+    assert Counter(unit.strategy for unit in figures if not unit.is_static) == {"expectation": 32, "random": 8, "mode": 8}
+    assert len(design.figure_units("svhn")) == len(design.figure_units("gsc12")) == 32
+    assert all(unit.mean == "static" for unit in figures)
+
+
+def test_names_and_hashes_are_distinct_and_names_lead_back_to_units():
+    assert len({unit.hash for unit in design.units()}) == 264
+    assert all(design.unit(unit.name) == unit for unit in design.units())
+
+
+def test_hashes_never_change():
+    # They name recorded runs; a change here makes all records unfindable.
+    assert design.unit("uniform-mode-static").hash == "bfb0338e2a4a"
+    assert design.unit("normal-expectation-same-end-progressive-dynamic-mean").hash == "e9b9b9745eac"
+    assert make("cifar10", "uniform-mode-static", 0).key == "56cd7fcee9ddeb42"
+
+
+def test_a_static_unit_has_no_interval_whatever_was_given():
+    assert Unit("normal", "mode", "static", "static", "same_end", "progressive") == design.unit("normal-mode-static")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("gaussian", "mode"), "noise must be one of"),
+    (("normal", "mod"), "Did you mean 'mode'"),
+    (("normal", "mode", "still"), "mean must be one of"),
+    (("normal", "mode", "static", "dynamic", "samestart"), "Did you mean 'same_start'"),
+    (("normal", "mode", "static", "dynamic", None), "interval must be one of"),
+])
+def test_units_refuse_what_is_no_degree_of_freedom(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        Unit(*arguments)
+
+
+def test_selections_take_groups_patterns_and_exceptions():
+    assert len(design.select(["figures"], "cifar10")) == 56
+    assert len(design.select(["figures", "dynamic-mean", "baselines"], "cifar10")) == 56 + 24 + 3
+    assert design.select(["static", "-*-random-*"], "svhn") == tuple(f"{f}-mode-static" for f in design.Family)
+    assert design.select(["float", "uniform-mode-static", "float"], "svhn") == ("uniform-mode-static", "float")
+
+
+@pytest.mark.parametrize("patterns, message", [
+    (["uniform-mode-statc"], "did you mean 'uniform-mode-static'"),
+    (["figure"], "did you mean 'figures'"),
+    (["float", "-float"], "leaves no unit"),
+])
+def test_selections_refuse_what_stands_for_nothing(patterns, message):
+    with pytest.raises(ValueError, match=message):
+        design.select(patterns, "cifar10")
+
+
+@pytest.mark.parametrize("data, epochs, drop", [("cifar10", 500, 400), ("gsc", 120, 100)])
+def test_the_paper_size_has_the_papers_epochs_and_drop(data, epochs, drop):
+    paper = make(data, "uniform-mode-static", size="paper")
+    assert (paper.epochs, paper.drop, paper.size, paper.width, paper.n_train) == (epochs, drop, "paper", 1.0, 0)
+
+
+def test_a_change_to_a_size_gives_it_another_name():
+    scaled = make("cifar10", "float")
+    assert scaled.size == "scaled"
+    changed = make("cifar10", "float", period=scaled.period + 1)
+    assert changed.size.startswith("custom-") and changed.size != make("cifar10", "float", lr=0.5).size
+
+
+def test_schedules_of_configs_are_those_of_the_experiments():
+    c = make("cifar10", "logistic-random-same-end-progressive-dynamic-mean", size="paper")
+    assert c.schedule() == Schedule(7, "same_end", "progressive", start=0, end=350, mean0=-0.5, static_mean=False,
+                                    std0=Noise.covering("logistic", half_width=0.5).std)
+    speech = make("gsc", "uniform-mode-static", size="paper").schedule()
+    assert speech.n_layers == 9 and speech(8, 100) == (0.0, pytest.approx(0.035 / 3**0.5))
+    assert make("cifar10", "float").schedule() is None
+
+
+def test_runs_of_one_fold_start_alike_and_others_do_not():
+    starts = [make("cifar10", unit, fold, seed=seed).start for unit in ("float", "uniform-mode-static")
+              for fold in (0, 4, None) for seed in (0, 1)]
+    assert starts[:6] == starts[6:] and len(set(starts)) == 6
+
+
+def test_keys_tell_all_settings_apart_and_survive_json():
+    configs = [make("cifar10", "float"), make("cifar10", "float", 1), make("cifar10", "ste"), make("cifar10", "float", seed=1),
+               make("cifar10", "float", lr=0.5), make("svhn", "float"), make("cifar10", "float", None)]
+    configs.append(make("cifar10", "mine", own={"interval": [[0, 2]] * 7, "noise": "normal", "strategy": "mode"}))
+    assert len({c.key for c in configs}) == len(configs)
+    assert all(Config.from_dict(c.as_dict()) == c for c in configs)
+
+
+@pytest.mark.parametrize("arguments, options, message", [
+    (("cifar", "float"), {}, "Did you mean 'cifar10'"),
+    (("cifar10", "uniform-mode"), {}, "did you mean 'uniform-mode-static'"),
+    (("cifar10", "float", 5), {}, "fold must be an integer from 0 to 4, not 5"),
+    (("cifar10", "float"), {"size": "small"}, "size must be one of"),
+    (("cifar10", "float"), {"peroid": 3}, "did you mean 'period'"),
+    (("cifar10", "float"), {"shrink": 3}, "shrink must be 1, 2 or 4"),
+    (("gsc12", "float"), {"shrink": 2}, "shrink must be 1"),
+    (("cifar10", "float"), {"width": 0}, "width must be finite and greater than 0"),
+    (("cifar10", "mine"), {"own": {"noise": "normal", "interval": [[0, 1]] * 9}}, "9 entries, but the network has 7 quantised layers"),
+    (("cifar10", "mine"), {"own": {"nois": "normal"}}, "did you mean 'noise'"),
+    (("cifar10", "float"), {"own": {"noise": "normal"}}, "that name is taken"),
+])
+def test_configs_refuse_what_does_not_fit(arguments, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make(*arguments, **options)
+
+
+def write(tmp_path, text):
+    path = tmp_path / "sweep.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_files_are_read_and_overridden(tmp_path):
+    path = write(tmp_path, 'data = "svhn-stand-in"\nunits = ["static", "mine"]\nfolds = [0, "test"]\n[settings]\nperiod = 2\n'
+                           '[schedules.mine]\nnoise = "normal"\nstrategy = "mode"\ninterval = "same_start"\n')
+    configs = config.expand(config.read(path, ["width=0.5", "settings.lr=0.1", "seeds=[0, 1]"]))
+    assert len(configs) == 2 * 2 * 9
+    assert {(c.period, c.width, c.lr) for c in configs} == {(2, 0.5, 0.1)}
+    assert [c.fold for c in configs[::9]] == [0, None, 0, None]
+    assert configs[8].unit == "mine" and configs[8].schedule().interval == "same_start"
+    assert config.expand(config.read(path, ["data=svhn", "units=[\"float\"]"]))[0].data == "svhn"
+
+
+@pytest.mark.parametrize("text, overrides, message", [
+    ("units = 3", [], "units must be a list"),
+    ("dat = 'x'", [], "did you mean 'data'"),
+    ("data = ", [], "is not TOML"),
+    ("data = 'mnist'", [], "data must be one of"),
+    ("folds = ['tests']", [], "folds must be numbers"),
+    ("", ["period"], "key=value"),
+    ("", ["settings.peroid=2"], "did you mean 'period'"),
+    ("[schedules]\nmine = 3", [], "schedules.mine must be a table"),
+])
+def test_files_refuse_what_they_do_not_know(tmp_path, text, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        config.expand(config.read(write(tmp_path, text), overrides))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="cannot read the config .*nowhere.toml"):
+        config.read(tmp_path / "nowhere.toml")

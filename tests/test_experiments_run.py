@@ -1,0 +1,334 @@
+"""Single runs and sweeps: what is recorded, what is repeated bit for bit, and what survives when processes die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anabook import Quantiser, training
+from anabook.cli import main
+from anabook.datasets import standins, store
+from anabook.experiments import make, records, sweep
+from anabook.experiments import run as runs
+from anabook.experiments.run import StraightThrough, attempt, build, run
+
+TINY = {"width": 1 / 32, "shrink": 4, "n_train": 60, "period": 1, "batch_size": 32}
+
+
+@pytest.fixture(scope="session")
+def data_store(tmp_path_factory):
+    """A store with a small stand-in for SVHN and one for speech."""
+    folder = tmp_path_factory.mktemp("store")
+    old, os.environ["ANABOOK_DATA"] = os.environ.get("ANABOOK_DATA"), str(folder)
+    store.save(standins.house_numbers(200, 50))
+    rng = np.random.default_rng(0)
+    words = store.Dataset("gsc-stand-in", rng.integers(0, 256, (120, 1, 49, 10), np.uint8), np.arange(120) % 12,
+                          np.zeros(120, np.uint8), np.arange(120) // 12, tuple(map(str, range(12))),
+                          store.Provenance("stand-in", "random bytes", "-", "-"))
+    store.save(words)
+    if old is None:
+        del os.environ["ANABOOK_DATA"]
+    else:
+        os.environ["ANABOOK_DATA"] = old
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_the_store(data_store, monkeypatch):
+    monkeypatch.setenv("ANABOOK_DATA", str(data_store))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def tiny(unit="uniform-mode-static", fold=0, **changes):
+    return make("svhn-stand-in", unit, fold, **{**TINY, **changes})
+
+
+def test_a_run_is_recorded_with_all_that_it_depends_on():
+    record = run(tiny())
+    assert json.loads(json.dumps(record)) == record
+    assert record["key"] == tiny().key and record["config"] == tiny().as_dict() and record["status"] == "done"
+    assert record["provenance"]["kind"] == "stand-in" and "stand-in" in record["provenance"]["title"]
+    assert {len(curve) for curve in record["curves"].values()} == {10}
+    assert record["accuracy"] == pytest.approx(record["curves"]["accuracy"][-1], abs=1e-4)
+    assert record["examples"] == {"training": 48, "held_out": 12}
+    assert set(record["versions"]) >= {"python", "torch", "numpy", "anabook"} and record["machine"]["threads"] >= 1
+
+
+def test_a_run_is_the_same_each_time_and_differs_between_folds_and_seeds():
+    numbers = [{k: r[k] for k in ("curves", "accuracy", "loss")} for r in
+               (run(tiny()), run(tiny()), run(tiny(fold=1)), run(tiny(seed=1)))]
+    assert numbers[0] == numbers[1] and numbers[0] != numbers[2] and numbers[0] != numbers[3]
+
+
+@pytest.mark.parametrize("unit", ["normal-expectation-partition-progressive", "triangular-mode-overlapped-homogeneous-dynamic-mean-only",
+                                  "logistic-random-same-start-homogeneous-dynamic-mean", "float", "ste", "identity"])
+def test_units_of_all_kinds_run(unit):
+    record = run(tiny(unit))
+    assert record["status"] == "done" and ("noisy_accuracy" in record["curves"]) == (unit.count("-") > 0)
+
+
+def test_annealed_networks_end_without_noise_and_static_ones_keep_it():
+    record = run(tiny("uniform-random-partition-homogeneous"))
+    assert record["curves"]["noisy_accuracy"][-3:] == record["curves"]["accuracy"][-3:]
+    record = run(tiny("uniform-random-static", n_train=200, seed=3))
+    assert record["curves"]["noisy_accuracy"] != record["curves"]["accuracy"]
+
+
+def test_a_schedule_of_ones_own_runs():
+    own = {"noise": "normal", "strategy": "mode", "interval": [[i / 2, i / 2 + 1] for i in range(7)]}
+    assert run(tiny("mine", own=own))["config"]["own"]["interval"][6] == [3.0, 4.0]
+
+
+def test_speech_runs_through_its_network():
+    record = run(make("gsc-stand-in", "uniform-mode-static", 1, width=0.1, period=1))
+    assert record["status"] == "done" and len(record["curves"]["loss"]) == 12
+
+
+def test_the_test_set_is_measured_once_at_the_end_and_only_on_request():
+    record = run(tiny(fold=None))
+    assert record["measured_on"] == "test" and record["examples"] == {"training": 60, "held_out": 50}
+    assert "accuracy" not in record["curves"] and 0 <= record["accuracy"] <= 1
+
+
+def test_without_a_test_set_the_test_run_says_so():
+    record = attempt(make("gsc-stand-in", "float", None, width=0.1).as_dict())
+    assert record["status"] == "failed" and "has no official test set" in record["error"]
+
+
+def test_more_examples_than_there_are_are_refused():
+    with pytest.raises(ValueError, match="n_train is 1000, but 'svhn-stand-in' has 200 training examples"):
+        run(tiny(n_train=1000))
+
+
+def test_runs_share_the_initial_weights_of_their_fold():
+    first, second = (build_of(unit).state_dict() for unit in ("uniform-mode-static", "logistic-random-static"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def build_of(unit):
+    torch.manual_seed(0)
+    return build(tiny(unit))
+
+
+def test_the_straight_through_baseline_has_the_clipped_gradient():
+    x = torch.tensor([-1.2, -1.0, -0.7, -0.5, 0.2, 0.5, 0.99, 1.5], requires_grad=True)
+    y = StraightThrough(Quantiser.ternary(), clip=True)(x)
+    y.backward(torch.arange(1.0, 9.0))
+    assert y.tolist() == pytest.approx([-1, -1, -1, 0, 0, 1, 1, 1])
+    assert x.grad[[0, 7]].tolist() == [0, 0] and x.grad[2:7].tolist() == [3, 4, 5, 6, 7]
+
+
+def test_static_uniform_noise_with_the_mode_trains_like_the_straight_through_estimator():
+    # The same start, order and gradients; only rounding in the backward pass may differ.
+    ours, theirs = run(tiny(n_train=200, period=2)), run(tiny("ste", n_train=200, period=2))
+    np.testing.assert_allclose(ours["curves"]["train_loss"][:5], theirs["curves"]["train_loss"][:5], rtol=1e-3)
+
+
+def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    whole = run(tiny(period=2))
+    path = tmp_path / "run.pt"
+    evaluate, count = training.loop._evaluate, iter(range(100))
+
+    def dying(*arguments):
+        if next(count) == 11:  # two evaluations an epoch
+            raise RuntimeError("the power is gone")
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(training.loop, "_evaluate", dying)
+    with pytest.raises(RuntimeError, match="power"):
+        run(tiny(period=2), checkpoint=path)
+    monkeypatch.setattr(training.loop, "_evaluate", evaluate)
+    assert path.exists()
+    assert run(tiny(period=2), checkpoint=path)["curves"] == whole["curves"]
+    assert not path.exists()
+
+
+def test_a_sweep_records_each_run_once(tmp_path):
+    configs = [tiny(unit, fold) for fold in (0, 1) for unit in ("uniform-mode-static", "float")]
+    lines = []
+    assert sweep.sweep(configs, tmp_path, executor=ThreadPoolExecutor(1), report=lines.append) == (4, 0)
+    assert sweep.sweep([*configs, tiny("ste")], tmp_path, executor=ThreadPoolExecutor(1), report=lines.append) == (1, 0)
+    found = records.read([sweep.results_file(configs[0], tmp_path)]).records
+    assert set(found) == {c.key for c in (*configs, tiny("ste"))}
+    assert lines[0].startswith("4 runs to do, 0 recorded already, 1 at a time") and lines[6].startswith("1 runs to do, 4 recorded")
+    assert sweep.sweep(configs, tmp_path, report=lines.append) == (0, 0) and "recorded already" in lines[-1]
+
+
+def test_a_run_that_fails_is_recorded_and_the_others_go_on(tmp_path):
+    bad, good = tiny("float", n_train=1000, lr=2.0), tiny("float", lr=2.0)
+    assert sweep.sweep([bad, good], tmp_path, executor=ThreadPoolExecutor(1), report=lambda _: None) == (1, 1)
+    failed = records.read([sweep.results_file(bad, tmp_path)]).records[bad.key]
+    assert failed["status"] == "failed" and failed["error"].startswith("ValueError: n_train is 1000")
+    assert [c.key for c in sweep.plan([bad, good], tmp_path).todo] == [bad.key]
+
+
+def test_plans_estimate_from_like_runs(tmp_path):
+    first, second, other = tiny(fold=0), tiny(fold=1), tiny("float")
+    assert sweep.plan([first], tmp_path).estimate(2) is None
+    records.append(sweep.results_file(first, tmp_path), {**run(first), "seconds": 7.0})
+    plan = sweep.plan([first, second, other], tmp_path)
+    assert (plan.done, len(plan.todo), plan.estimate(1), plan.estimate(2)) == (1, 2, 14.0, 7.0)
+
+
+def test_local_processes_survive_the_death_of_one(tmp_path):
+    configs = [tiny(fold=i, period=2) for i in range(4)]
+    killed = []
+
+    def kill_one(text):
+        if text.startswith("[1/") and not killed:
+            workers = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, text=True).stdout.split()
+            killed.append(int(workers[0]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    assert sweep.sweep(configs, tmp_path, workers=2, report=kill_one) == (4, 0)
+    assert killed and len(records.read([sweep.results_file(configs[0], tmp_path)]).records) == 4
+
+
+def test_a_run_that_kills_its_process_each_time_is_recorded_as_failed(tmp_path, monkeypatch):
+    # An optimiser step that ends the process, in the child, where nothing of this test's can be patched: a plugin does it.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nimport sys\nif any('spawn_main' in a for a in sys.argv):\n"
+        "    import anabook.experiments.run as r\n    old = r.build\n"
+        "    def build(config):\n        if config.unit == 'identity':\n            os._exit(1)\n        return old(config)\n    r.build = build\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}")
+    configs = [tiny("identity"), tiny("float"), tiny("ste")]
+    assert sweep.sweep(configs, tmp_path, workers=2, report=lambda _: None) == (2, 1)
+    failed = records.read([sweep.results_file(configs[0], tmp_path)]).records[configs[0].key]
+    assert failed["status"] == "failed" and "died" in failed["error"]
+
+
+def sweep_file(tmp_path, units='["static"]', folds="[0, 1]", **changes):
+    settings = "\n".join(f"{k} = {v}" for k, v in {**TINY, **changes}.items())
+    path = tmp_path / "sweep.toml"
+    path.write_text(f'data = "svhn-stand-in"\nunits = {units}\nfolds = {folds}\n[settings]\n{settings}\n')
+    return path
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
+    command = [sys.executable, "-m", "anabook.cli", "sweep", str(sweep_file(tmp_path)), "--workers", "1", "--results", str(tmp_path)]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    [file] = wait_for(lambda: list(tmp_path.glob("*.jsonl")))
+    wait_for(lambda: len(file.read_text().splitlines()) >= 2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    before = file.read_text().splitlines()
+    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = file.read_text().splitlines()
+    assert after[: len(before)] == before and len(after) == len({json.loads(text)["key"] for text in after}) == 16
+    assert f"{16 - len(before)} runs to do, {len(before)} recorded already" in second.stderr
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+def test_a_dask_cluster_finishes_a_sweep_though_a_worker_is_killed(tmp_path):
+    pytest.importorskip("distributed")
+    scheduler = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+                                  "--no-dashboard", "--scheduler-file", str(tmp_path / "scheduler.json")], stderr=subprocess.DEVNULL)
+    workers = []
+    try:
+        wait_for(lambda: (tmp_path / "scheduler.json").exists() and (tmp_path / "scheduler.json").stat().st_size)
+        address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+        workers = [subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny",
+                                     "--no-dashboard", "--local-directory", str(tmp_path / f"worker{i}")], stderr=subprocess.DEVNULL)
+                   for i in range(2)]
+        configs = [tiny(fold=i, period=2) for i in range(5)]
+
+        def kill_one(text):
+            if text.startswith("[1/"):
+                workers[0].kill()
+
+        with sweep.cluster(address, timeout=60) as (executor, _):
+            executor._client.wait_for_workers(2, timeout=120)
+            assert sweep.sweep(configs, tmp_path, executor=executor, slots=4, report=kill_one) == (5, 0)
+        assert workers[0].wait() != 0
+        assert len(records.read([sweep.results_file(configs[0], tmp_path)]).records) == 5
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+def test_a_cluster_that_cannot_be_reached_is_named():
+    pytest.importorskip("distributed")
+    with pytest.raises(ValueError, match="no Dask scheduler answers at 'tcp://127.0.0.1:9'"), sweep.cluster("tcp://127.0.0.1:9", timeout=1):
+        pass
+
+
+def test_workers_share_the_cores_threads():
+    assert sweep.default_workers(["cuda:0", "cuda:1"]) == 2
+    pool = sweep._Local(sweep.default_workers() * 2, ["cpu"], None)
+    try:
+        assert pool.pool.submit(torch.get_num_threads).result() == 1
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["sweep"], "sweep needs a CONFIG"),
+    (["sweep", "nowhere.toml"], "cannot read the config"),
+    (["sweep", "FILE", "units=[\"uniform-mode-statc\"]"], "did you mean 'uniform-mode-static'"),
+    (["sweep", "FILE", "data=svhn"], "run `anabook data svhn`"),
+    (["sweep", "FILE", "--workers", "0"], "--workers must be at least 1"),
+    (["train", "FILE", "--unit", "flaot"], "did you mean 'float'"),
+    (["train", "FILE", "--fold", "9"], "fold must be an integer from 0 to 4"),
+    (["train", "FILE", "--device", "cuda:99"], "cuda:99 was asked for"),
+    (["results", "--results", "nowhere"], "there are no results at 'nowhere'"),
+])
+def test_mistakes_at_the_command_line_get_one_sentence(tmp_path, capsys, arguments, message):
+    file = str(sweep_file(tmp_path, units='["float"]', folds="[0]"))
+    assert main([file if a == "FILE" else a for a in arguments] + (["--results", str(tmp_path)] if "results" not in arguments[0] else [])) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_the_command_line_trains_sweeps_and_tells(tmp_path, capsys):
+    file, folder = str(sweep_file(tmp_path, units='["float", "ste"]')), ["--results", str(tmp_path)]
+    assert main(["sweep", file, "--dry-run", *folder]) == 0
+    assert "4 runs to do (no like run is recorded to judge from), 0 recorded already." in capsys.readouterr().out
+    assert main(["train", file, "--unit", "float", "--fold", "1", *folder]) == 0
+    assert "on validation data" in capsys.readouterr().out
+    assert main(["train", file, "--unit", "float", "--fold", "1", *folder]) == 0
+    assert "recorded already" in capsys.readouterr().out
+    assert main(["sweep", file, "--workers", "1", *folder]) == 0
+    assert "3 runs finished, 0 failed" in capsys.readouterr().err
+    size = tiny().size
+    assert main(["results", *folder]) == 0
+    assert f"svhn-stand-in, {size}, validation: 2 units, 4 runs" in capsys.readouterr().out
+    assert main(["results", "svhn-stand-in", "--size", size, *folder]) == 0
+    assert capsys.readouterr().out.count("n = 2") == 2
+    assert main(["results", "svhn-stand-in", "--size", size, "--claims", *folder]) == 0
+    assert "mode-above-random: no data" in capsys.readouterr().out
+    assert main(["results", "svhn-stand-in", "--size", size, "--csv", *folder]) == 0
+    assert capsys.readouterr().out.startswith("unit,n,mean,std,low,high\n")
+
+
+def test_threads_of_the_caller_are_left_alone_by_interruptions(tmp_path):
+    # Runs in threads of an executor must not touch signal handlers.
+    done = []
+    thread = threading.Thread(target=lambda: done.append(attempt(tiny().as_dict())))
+    thread.start()
+    thread.join()
+    assert done[0]["status"] == "done"
+
+
+def test_the_revision_is_that_of_the_repository():
+    revision = runs.revision()
+    assert revision is None or revision.rstrip("+").isalnum()
