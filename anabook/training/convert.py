@@ -7,7 +7,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from torch.nn.utils import parametrize
 from anabook._validate import choice, integer
 from anabook.quantisers import Quantiser
 from anabook.training.modules import Quantise
+
+if TYPE_CHECKING:
+    from anabook.symbolic import Density
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
@@ -81,7 +84,7 @@ def quantise(
     weights: Quantiser | None = None,
     activations: Quantiser | None = None,
     *,
-    noise: str = "uniform",
+    noise: str | Density = "uniform",
     strategy: str = "mode",
     keep: Iterable[str] = ("last",),
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,

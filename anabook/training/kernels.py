@@ -3,7 +3,8 @@
 A kernel is a plain function, element by element: it keeps nothing, moves nothing between devices and waits for none.
 `torch.compile` fuses it into one pass over memory; the same function runs as it stands on tensors too small to pay for
 that, on tensors of a transformation (`torch.func`), inside a program that is being compiled already, and where no
-compiler is found. All formulas of the families come from `anabook.noise.FAMILIES`, where they stand once.
+compiler is found. All formulas of the families come from `anabook.noise.FAMILIES`, where they stand once; a density of
+the reader's own brings its functions along (`_densities.DensityLaw`).
 
 What changes while noise is annealed comes in as one tensor of constants, so that annealing never compiles again. What
 is fixed is a `Layout`: which constants there are, and how the thresholds near a number are found.
@@ -23,7 +24,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from torch import Tensor
 
 from anabook.noise import FAMILIES, NUMPY_OPS
 from anabook.training._ops import TORCH_OPS
+
+if TYPE_CHECKING:
+    from anabook.training._densities import DensityLaw
 
 STRATEGIES = ("expectation", "mode", "random")
 
@@ -63,6 +67,8 @@ class Table(NamedTuple):
 
 
 Layout = Loop | Grid | Table
+Kind = "str | DensityLaw"
+"""What a law is of: a family's name, or a density of the reader's own."""
 
 _GRID = ("mean", "std", "a", "b", "high", "low", "per_quantum", "quantum", "shift", "last_start", "last", "bottom", "top",
          "lowest", "highest")
@@ -125,8 +131,7 @@ def _terms(v: Tensor, c: Tensor, layout: Layout) -> tuple[Tensor, Iterator[tuple
     """σ(v), and the pairs (θ_k, Δ_k) that count at v."""
     if isinstance(layout, Grid):
         g = _grid(c)
-        first = torch.floor(v * g["per_quantum"] - g["b"] + g["shift"])
-        first = torch.minimum(torch.clamp(first, min=1.0), g["last_start"])
+        first = _window(v, g)
         thresholds = [_on_grid(first + i, g["b"], g) for i in range(layout.window)]
         # Thresholds before the window lie below v, those after it above.
         k = sum((torch.where(v >= threshold, 1.0, 0.0) for threshold in thresholds), start=first - 1)
@@ -136,12 +141,32 @@ def _terms(v: Tensor, c: Tensor, layout: Layout) -> tuple[Tensor, Iterator[tuple
     value = shifted(v, levels, thresholds, 0.0)
     if isinstance(layout, Loop):
         return value, zip(thresholds.unbind(), steps.unbind())
-    below = torch.searchsorted(thresholds, v, right=True)
-    first = torch.clamp(below - layout.window, 0, layout.n_thresholds - 2 * layout.window)
+    first = _first_of(v, thresholds, layout)
     return value, ((thresholds[first + i], steps[first + i]) for i in range(2 * layout.window))
 
 
-def expected(x: Tensor, c: Tensor, layout: Layout, law: str) -> Tensor:
+def _window(v: Tensor, g: dict[str, Tensor]) -> Tensor:
+    """The number of the first threshold within reach of v on a grid, counting from 1."""
+    first = torch.floor(v * g["per_quantum"] - g["b"] + g["shift"])
+    return torch.minimum(torch.clamp(first, min=1.0), g["last_start"])
+
+
+def _first_of(v: Tensor, thresholds: Tensor, layout: Table) -> Tensor:
+    """The index of the first threshold within reach of v in a table."""
+    below = torch.searchsorted(thresholds, v, right=True)
+    return torch.clamp(below - layout.window, 0, layout.n_thresholds - 2 * layout.window)
+
+
+def _pdf(law: Kind, t: Tensor) -> Tensor:
+    return FAMILIES[law].pdf(t, TORCH_OPS) if isinstance(law, str) else law.pdf(t)
+
+
+def _tail(law: Kind, t: Tensor, above: Tensor) -> Tensor:
+    """The standardised law's mass beyond t, on the side away from the mean; `above` says which side t is on."""
+    return FAMILIES[law].cdf(-torch.abs(t), TORCH_OPS) if isinstance(law, str) else law.tail(t, above)
+
+
+def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
     """E[σ(x − ν)] = q_0 + Σ_k Δ_k F0((x − θ_k − α)/β), as σ(x − α) plus tails (paper, eq. (3)).
 
     The tails vanish where the noise does not reach a threshold, so the levels come out exactly there.
@@ -153,19 +178,18 @@ def expected(x: Tensor, c: Tensor, layout: Layout, law: str) -> Tensor:
     for threshold, step in terms:
         t = (v - threshold) / std
         above = v >= threshold
-        tail = FAMILIES[law].cdf(-torch.abs(t), TORCH_OPS)
+        tail = _tail(law, t, above)
         total = total + step * torch.where(above, -tail, tail)
     return torch.where(wide != wide, wide, value + total).to(x.dtype)
 
 
-def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: str) -> Tensor:
+def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
     """`grad` times d/dx E[σ(x − ν)] = Σ_k (Δ_k/β) f0((x − θ_k − α)/β): the backward pass of every strategy."""
     wide = x.to(c.dtype)
     v, std = wide - c[0], c[1]
-    pdf = FAMILIES[law].pdf
     total = torch.zeros_like(v)
     for threshold, step in _terms(v, c, layout)[1]:
-        total = total + step * pdf((v - threshold) / std, TORCH_OPS)
+        total = total + step * _pdf(law, (v - threshold) / std)
     return (torch.where(wide != wide, wide, total / std) * grad.to(c.dtype)).to(x.dtype)
 
 
@@ -183,15 +207,41 @@ def _noisy(x: Tensor, law: Law, u: Tensor) -> Tensor:
     return x - (law.mean + law.std * FAMILIES[law.family].icdf(u, TORCH_OPS))
 
 
-def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: str) -> Tensor:
+def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Kind) -> Tensor:
     """σ(x − ν) with independent draws, which the keys fix."""
     wide = x.to(c.dtype)
     u = uniforms(x.numel(), keys, c.dtype).view(x.shape)
+    if not isinstance(law, str):
+        return torch.where(wide != wide, wide, _compared(wide - c[0], c, layout, law, u)).to(x.dtype)
     law = Law(law, c[0], c[1])
     if isinstance(layout, Grid):
         value = _grid_shifted(_noisy(wide, law, u), _grid(c))
         return torch.where(wide != wide, wide, value).to(x.dtype)
     return random(wide, *_levels_and_thresholds(c, layout), law, u).to(x.dtype)
+
+
+def _compared(v: Tensor, c: Tensor, layout: Layout, law: DensityLaw, u: Tensor) -> Tensor:
+    """σ(v − ν) without a quantile: the draw ν = β·Q0(u) lies below v − θ where u < F0((v − θ)/β)."""
+
+    def passed(threshold: Tensor) -> Tensor:
+        above = v >= threshold
+        tail = law.tail((v - threshold) / c[1], above)
+        return torch.where(above, 1 - u > tail, u < tail)
+
+    if isinstance(layout, Grid):
+        g = _grid(c)
+        first = _window(v, g)
+        counted = (torch.where(passed(_on_grid(first + i, g["b"], g)), 1.0, 0.0) for i in range(layout.window))
+        return _on_grid(sum(counted, start=first - 1), g["a"], g)
+    levels, thresholds = _levels_and_thresholds(c, layout)
+    if isinstance(layout, Table):
+        first = _first_of(v, thresholds, layout)
+        return levels[sum((passed(thresholds[first + i]).long() for i in range(2 * layout.window)), start=first)]
+    value, *others = levels.unbind()
+    value = value.expand(v.shape)
+    for level, threshold in zip(others, thresholds.unbind()):
+        value = torch.where(passed(threshold), level, value)
+    return value
 
 
 def uniforms(n: int, keys: Tensor, dtype: torch.dtype) -> Tensor:
@@ -233,12 +283,12 @@ def _shifted_right(h: Tensor, bits: int) -> Tensor:
 # Constants and layouts ----------------------------------------------------------------------------------------------
 
 
-def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, law: str | None = None, std: float = 0.0,
+def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, law: Kind | None = None, std: float = 0.0,
               mean: float = 0.0) -> tuple[Layout, np.ndarray]:
     """How to find the thresholds of a quantiser in a float type, and the constants for it, all but exact in float64.
 
     Args:
-        levels: float64, increasing.
+        levels: float64, increasing; without a law in any order.
         thresholds: float64, not decreasing: two are equal where the level between them is skipped.
         dtype: float32 or float64, the type to compute in.
         law: of the noise that makes neighbours count; None if none does.
@@ -246,22 +296,20 @@ def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, la
     """
     n = len(thresholds)
     loop = Loop(n), np.concatenate([[mean, std], levels, thresholds])
-    reach = 0.0 if law is None else std * _reach(law, dtype)
+    low, high = (0.0, 0.0) if law is None else (std * end for end in _ends(law, dtype))
     if n <= 3:
         return loop
     grid = _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
     if grid is not None:
-        unbounded = law is not None and math.isinf(FAMILIES[law].half_width)
         quantum = grid["quantum"]
         # An interval that is closed on the left and m quanta long holds m thresholds.
-        window = _bucket(math.ceil(2 * reach / quantum - 1e-6), 3 if unbounded else 1)
+        window = _bucket(math.ceil((high - low) / quantum - 1e-6), 3 if law in ("normal", "logistic") else 1)
         if window <= min(n, _MOST_TERMS) and (law is None or not grid["skips"]):
-            slack = 0.0 if law is None or unbounded else (-FAMILIES[law].half_width - _first_inside(law, dtype)) * std
-            shift = 1 - window / 2 + slack / quantum
+            shift = 1 - window / 2 - (low + high) / (2 * quantum)
             values = {**grid, "mean": mean, "std": std, "shift": shift, "last_start": n + 1 - window}
             return Grid(window), np.array([values[name] for name in _GRID])
     if n > _MOST_SELECTS:
-        reach *= 1 + 2**-9  # the slack of densities that jump
+        reach = max(-low, high)
         window = _bucket(int((np.arange(1, n + 1) - np.searchsorted(thresholds, thresholds - reach)).max()), 1)
         if 2 * window <= min(n, _MOST_TERMS):
             return Table(n, window), loop[1]
@@ -274,18 +322,21 @@ def _bucket(count: int, first: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _reach(law: str, dtype: torch.dtype) -> float:
-    """How many standard deviations away a threshold still counts in a float type."""
+def _ends(law: Kind, dtype: torch.dtype) -> tuple[float, float]:
+    """[low, high): where a law counts in a float type, in standard deviations from its mean."""
+    if not isinstance(law, str):
+        return law.ends(dtype)
     family = FAMILIES[law]
     if math.isfinite(family.half_width):
-        return family.half_width
+        low = _first_inside(law, dtype)
+        return low, low + 2 * family.half_width
     resolution = torch.finfo(dtype).eps / 8
     t = np.linspace(0.0, 40.0, 4001)
     faded = (family.sf(t) < resolution) & (family.pdf(t, NUMPY_OPS) < resolution * family.pdf(np.zeros(1), NUMPY_OPS))
-    return float(t[np.argmax(faded)])
+    reach = float(t[np.argmax(faded)])
+    return -reach, reach
 
 
-@functools.lru_cache(maxsize=64)
 def _first_inside(law: str, dtype: torch.dtype) -> float:
     """Where the support begins according to the density's formula in a float type, slack included."""
     family = FAMILIES[law]
@@ -307,6 +358,8 @@ def _evenly_spaced(levels: bytes, thresholds: bytes, dtype: torch.dtype) -> dict
     The first and the last thresholds may be out of line, as the mode's are.
     """
     levels, thresholds = np.frombuffer(levels), np.frombuffer(thresholds)
+    if (np.diff(levels) <= 0).any() or not np.isfinite(thresholds).all():
+        return None
     kind = np.float32 if dtype == torch.float32 else np.float64
     n = len(thresholds)
     spacing = (levels[-1] - levels[0]) / n

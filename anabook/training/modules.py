@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from anabook.regularisation import Regularisation
 from anabook.training import kernels
 from anabook.training._ops import compute_dtype
 
-
+if TYPE_CHECKING:
+    from anabook.symbolic import Density
 
 class _Plan(NamedTuple):
     """What one call comes to: a kernel for the forward pass, and the constants of both passes.
@@ -89,17 +91,19 @@ class Quantise(nn.Module):
 
     Args:
         quantiser: a `Quantiser`.
-        noise: "uniform", "triangular", "normal" or "logistic".
+        noise: "uniform", "triangular", "normal", "logistic", or a density of your own: an `anabook.symbolic.Density`
+            with a finite standard deviation. Its shape is what counts; mean and std are set here.
         strategy: what the forward pass gives while training: "expectation" E[σ(x − ν)]; "mode", the most probable
             level (the higher one at a tie); "random", one draw, independent for each element.
         mean: α.
-        std: β ≥ 0. By default the noise spans half the smallest step to either side of its mean, with at least 95 % of
-            its mass, as at the start of the paper's experiments.
+        std: β ≥ 0. By default the noise spans half the smallest step to either side of its mean (the wider side of a
+            lopsided density), with at least 95 % of its mass, as at the start of the paper's experiments.
         generator: a `torch.Generator` for the draws of "random"; by default torch's global one (`torch.manual_seed`).
 
     Raises:
         TypeError: a quantiser that is not a `Quantiser`; in the call, a tensor that is not of floating-point type.
-        ValueError: unknown family or strategy, non-finite mean, negative or non-finite std.
+        ValueError: unknown family or strategy, non-finite mean, negative or non-finite std; a density with parameters
+            left, without a standard deviation, or with functions that torch lacks.
 
     Example:
         >>> m = Quantise(Quantiser.ternary(), noise="uniform", strategy="mode")
@@ -115,7 +119,7 @@ class Quantise(nn.Module):
     def __init__(
         self,
         quantiser: Quantiser,
-        noise: str = "uniform",
+        noise: str | Density = "uniform",
         strategy: str = "mode",
         mean: float = 0.0,
         std: float | None = None,
@@ -125,8 +129,11 @@ class Quantise(nn.Module):
         if not isinstance(quantiser, Quantiser):
             raise TypeError(f"quantiser must be a Quantiser, not {quantiser!r}.")
         self.quantiser = quantiser
-        self.noise = choice(noise, FAMILIES, "noise")
         self.strategy = choice(strategy, kernels.STRATEGIES, "strategy")
+        self.noise = noise
+        law = _law(noise)
+        if law is not noise and self.strategy != "mode":
+            law.prepare_tails()
         self.generator = generator
         self.layer: int | None = None
         self.register_buffer("levels", None, persistent=False)
@@ -134,7 +141,8 @@ class Quantise(nn.Module):
         self._fill(torch.get_default_device())
         self._plans: dict[tuple[bool, torch.dtype, torch.device], _Plan] = {}
         if std is None:
-            std = Noise.covering(noise, half_width=float(quantiser.steps.min()) / 2).std
+            half_width = float(quantiser.steps.min()) / 2
+            std = Noise.covering(law, half_width).std if isinstance(law, str) else law.covering(half_width)
         self.set_noise(mean, std)
 
     @property
@@ -188,21 +196,23 @@ class Quantise(nn.Module):
         def constants(values: np.ndarray) -> Tensor:
             return torch.tensor(values, dtype=wide, device=device)
 
-        def quantised(starts: np.ndarray, mean: float) -> tuple[str, tuple, Tensor]:
+        def quantised(starts: np.ndarray, mean: float, stair: np.ndarray = levels) -> tuple[str, tuple, Tensor]:
             # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
-            rounded = torch.tensor(thresholds).to(dtype).double().numpy()
-            layout, values = kernels.layout_of(levels, np.where(starts == thresholds, rounded, starts), wide, mean=mean)
+            if stair is levels:
+                starts = np.where(starts == thresholds, torch.tensor(thresholds).to(dtype).double().numpy(), starts)
+            layout, values = kernels.layout_of(stair, starts, wide, mean=mean)
             return "quantised", (layout,), constants(values)
 
         if not training:
             return _Plan(*quantised(thresholds, 0.0), (), None)
         if self._std < torch.finfo(wide).tiny:
             return _Plan(*quantised(thresholds, self._mean), (), None)
-        layout, values = kernels.layout_of(levels, thresholds, wide, self.noise, self._std, self._mean)
-        static, full = (layout, self.noise), constants(values)
+        law = _law(self.noise)
+        layout, values = kernels.layout_of(levels, thresholds, wide, law, self._std, self._mean)
+        static, full = (layout, law), constants(values)
         if self.strategy == "mode":
-            starts = Regularisation(self.quantiser, Noise(self.noise, 0.0, self._std)).mode_thresholds()
-            return _Plan(*quantised(starts, self._mean), static, full)
+            stair, starts, offset = _mode(self.quantiser, law, self._std)
+            return _Plan(*quantised(starts, self._mean + offset, stair), static, full)
         kernel = "expected" if self.strategy == "expectation" else "drawn"
         # Two tensors: a program that is being compiled must not meet one twice in a call.
         return _Plan(kernel, static, full, static, full.clone())
@@ -221,3 +231,24 @@ class Quantise(nn.Module):
         self._plans = {}
         self.set_noise(self._mean, self._std)
         return self
+
+
+def _law(noise: str | Density) -> kernels.Kind:
+    """What the kernels take for a noise: a family's name, or the functions of a density."""
+    if isinstance(noise, str):
+        return choice(noise, FAMILIES, "noise")
+    if type(noise).__module__.partition(".")[0] == "anabook":  # sympy is loaded for a density alone
+        from anabook.symbolic import Density
+        from anabook.training._densities import law_of
+
+        if isinstance(noise, Density):
+            return law_of(noise)
+    listing = ", ".join(map(repr, FAMILIES))
+    raise TypeError(f"noise must be one of {listing}, or an anabook.symbolic.Density, not {noise!r}.")
+
+
+def _mode(quantiser: Quantiser, law: kernels.Kind, std: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """The stair that the mode is under noise of mean 0: its levels, where they start, and an offset of these."""
+    if isinstance(law, str):
+        return quantiser.levels, Regularisation(quantiser, Noise(law, 0.0, std)).mode_thresholds(), 0.0
+    return law.mode_stair(quantiser, std)
