@@ -35,7 +35,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "scaled": {
         "vgg": {"width": 0.125, "shrink": 2, "n_train": 5000, "period": 3, "batch_size": 256, "lr": 1e-2},
-        "dscnn": {"width": 0.5, "shrink": 1, "n_train": 0, "period": 4, "batch_size": 64, "lr": 1e-3},
+        "dscnn": {"width": 0.5, "shrink": 1, "n_train": 0, "period": 2, "batch_size": 256, "lr": 1e-2},
     },
 }
 """What each size means for each network; see `Config`. Nothing else differs between them."""
