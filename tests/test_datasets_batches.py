@@ -30,6 +30,15 @@ def test_a_shift_is_torchvisions_padding_and_crop():
     assert torch.equal(batches.shifted(x, torch.tensor([[3, -2]])), crop)
 
 
+def test_shifts_reach_as_far_as_is_said_and_no_farther():
+    spot = np.zeros((2000, 1, 9, 9), np.uint8)
+    spot[:, 0, 4, 4] = 1
+    (x, _), = batches.Batches(spot, np.zeros(2000), 2000, augmentation="crop", reach=2)
+    rows, columns = np.nonzero(x[:, 0].sum(0).numpy())
+    assert set(zip(rows.tolist(), columns.tolist())) == {(i, j) for i in range(2, 7) for j in range(2, 7)}
+    assert torch.equal(x.sum((1, 2, 3)), torch.ones(2000))
+
+
 def test_every_example_comes_once_a_pass():
     loader = batches.Batches(X, Y, 8, shuffle=True)
     for _ in range(2):

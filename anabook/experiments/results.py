@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -276,7 +274,6 @@ def select(frame: pd.DataFrame, task: str, size: str = "scaled", measured_on: st
     return chosen.reset_index(drop=True)
 
 
-@cache
 def provenance_line(path: str) -> str:
     """One sentence about where the runs of a file come from, for captions."""
     kept = list(records.read([Path(path)]).records.values())
@@ -291,8 +288,3 @@ def provenance_line(path: str) -> str:
     hours = sum(r["seconds"] for r in done) / 3600
     return (f"{title}: {len(done)} runs, {hours:.1f} hours of wall time in all, on {', '.join(machines)}; torch "
             f"{', '.join(versions)}; {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") + f"; code {', '.join(revisions)}")
-
-
-def plain(rows: Iterable[dict[str, Any]]) -> str:
-    """Rows as JSON lines, for other programs."""
-    return "\n".join(json.dumps(row, sort_keys=True) for row in rows)

@@ -10,7 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -292,7 +299,9 @@ def _settle(turns: Any, threads: int) -> None:
 
 
 def _work(values: dict[str, Any], device: str | None, threads: int | None, checkpoint: str | None) -> dict[str, Any]:
-    from anabook.experiments.run import attempt  # torch, in the process that trains only
+    from anabook.experiments.run import (
+        attempt,  # torch, in the process that trains only
+    )
 
     return attempt(values, device or _device, threads, checkpoint)
 
