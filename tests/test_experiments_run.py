@@ -207,7 +207,7 @@ def test_local_processes_survive_the_death_of_one(tmp_path):
 def test_a_run_that_kills_its_process_each_time_is_recorded_as_failed(tmp_path, monkeypatch):
     # An optimiser step that ends the process, in the child, where nothing of this test's can be patched: a plugin does it.
     (tmp_path / "sitecustomize.py").write_text(
-        "import os\nimport sys\nif any('spawn_main' in a for a in sys.argv):\n"
+        "import os\nimport sys\nif any('spawn_main' in a for a in sys.orig_argv):\n"
         "    import anabook.experiments.run as r\n    old = r.build\n"
         "    def build(config):\n        if config.unit == 'identity':\n            os._exit(1)\n        return old(config)\n    r.build = build\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}")
@@ -273,6 +273,13 @@ def test_a_dask_cluster_finishes_a_sweep_though_a_worker_is_killed(tmp_path):
         for process in (*workers, scheduler):
             process.kill()
             process.wait()
+
+
+def test_a_cluster_without_workers_says_so():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp") as empty:
+        with pytest.raises(ValueError, match="has no workers"), sweep.cluster(empty.scheduler_address, timeout=1):
+            pass
 
 
 def test_a_cluster_that_cannot_be_reached_is_named():

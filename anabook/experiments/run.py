@@ -23,6 +23,7 @@ from anabook.experiments import records
 from anabook.experiments.config import QUANTA, Config
 from anabook.quantisers import Quantiser
 from anabook.training import kernels
+from anabook.training.loop import find_device
 from anabook.training.modules import Quantise
 
 _EVALUATION = 1000
@@ -57,6 +58,7 @@ def run(
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    find_device(device)
     start = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.start)

@@ -163,7 +163,7 @@ def cluster(address: str, timeout: float = 10.0) -> Iterator[tuple[Executor, int
 
     Args:
         address: of the scheduler, for example "tcp://127.0.0.1:8786".
-        timeout: seconds to wait for it.
+        timeout: seconds to wait for it, and as many for its first worker.
 
     Raises:
         ModuleNotFoundError: distributed is not installed.
@@ -177,9 +177,12 @@ def cluster(address: str, timeout: float = 10.0) -> Iterator[tuple[Executor, int
         raise ValueError(f"no Dask scheduler answers at {address!r} ({type(error).__name__}): start one with `dask "
                          "scheduler`, and workers with `dask worker ADDRESS --nthreads 1`.") from None
     try:
+        try:
+            client.wait_for_workers(1, timeout=timeout)
+        except TimeoutError:
+            raise ValueError(f"the Dask cluster at {address!r} has no workers: start some with `dask worker {address} --nthreads "
+                             "1`.") from None
         threads = sum(client.nthreads().values())
-        if not threads:
-            raise ValueError(f"the Dask cluster at {address!r} has no workers: start some with `dask worker {address} --nthreads 1`.")
         yield client.get_executor(pure=False, retries=_CRASHES), threads
     finally:
         client.close()

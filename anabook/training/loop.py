@@ -159,7 +159,7 @@ def fit(
     if noise_every == "iteration" and not isinstance(data, tuple) and not hasattr(data, "__len__"):
         raise TypeError(f"noise_every='iteration' needs data with a length, and {type(data).__name__} has none.")
     if device is not None:
-        net.to(_device(device))
+        net.to(find_device(device))
     if channels_last:
         net.to(memory_format=torch.channels_last)
     batches = _Source(net, data, batch_size, channels_last)
@@ -600,7 +600,12 @@ def _rule(stop: bool | Stopping, net: nn.Module) -> Stopping | None:
     return Stopping() if flag(stop, "stop") else None
 
 
-def _device(device: str | torch.device) -> torch.device:
+def find_device(device: str | torch.device) -> torch.device:
+    """torch's device of this name, if the machine has it.
+
+    Raises:
+        ValueError: no device's name, or CUDA where there is none.
+    """
     try:
         wanted = torch.device(device)
     except (RuntimeError, TypeError):
