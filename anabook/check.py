@@ -482,5 +482,11 @@ EXERCISES: dict[str, Exercise] = {
         shape=(4,),
         decimals=4,
     ),
+    "ex-algorithm-1": Exercise(
+        digests=("a53eeffb4220", "0c06c500c319"),
+        hint="the ends are the mean plus and minus the half-width; find the minimum of one, and set the other to -1/2.",
+        shape=(2,),
+        decimals=4,
+    ),
 }
 """The book's exercises by label."""
