@@ -137,6 +137,12 @@ def test_configs_refuse_what_does_not_fit(arguments, options, message):
         make(*arguments, **options)
 
 
+def test_a_schedule_of_ones_own_need_say_nothing_but_what_is_new():
+    config = make("cifar10", "mine", own={"interval": [[6 - i, 7 - i] for i in range(7)]})
+    assert config.quantisation() == ("uniform", "mode")
+    assert config.schedule().intervals[0] == (6, 7) and config.schedule().intervals[6] == (0, 1)
+
+
 def write(tmp_path, text):
     path = tmp_path / "sweep.toml"
     path.write_text(text, encoding="utf-8")

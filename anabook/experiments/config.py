@@ -182,12 +182,19 @@ class Config:
     def quantisation(self) -> tuple[str, str] | None:
         """Family and strategy; None for baselines."""
         if self.own is not None:
-            own = dict(self.own)
+            own = {**OWN_DEFAULTS, **dict(self.own)}
             return own["noise"], own["strategy"]
         if self.unit in design.BASELINES:
             return None
         u = design.unit(self.unit)
         return str(u.noise), str(u.strategy)
+
+
+OWN_DEFAULTS: dict[str, Any] = {
+    "noise": "uniform", "strategy": "mode", "mean": "static", "std": "dynamic", "interval": "partition",
+    "power_law": "homogeneous", "mean0": -0.5, "half_width": 0.5,
+}
+"""What a schedule of one's own need not say."""
 
 
 def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
@@ -197,12 +204,10 @@ def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
     end) in epochs for each quantised layer; `power_law`, a name or one exponent for each; `mean0` and `half_width`, in
     quanta.
     """
-    known = {"noise": "uniform", "strategy": "mode", "mean": "static", "std": "dynamic", "interval": "partition",
-             "power_law": "homogeneous", "mean0": -0.5, "half_width": 0.5}
-    unknown(own, known, f"the schedule {name!r}")
+    unknown(own, OWN_DEFAULTS, f"the schedule {name!r}")
     if name in design.BASELINES or name in design.GROUPS or any(name == u.name for u in design.units()):
         raise ValueError(f"a schedule of your own cannot be named {name!r}: that name is taken.")
-    settings = {**known, **own}
+    settings = {**OWN_DEFAULTS, **own}
     choice(settings["noise"], list(map(str, design.Family)), "noise")
     choice(settings["strategy"], list(map(str, design.Strategy)), "strategy")
     choice(settings["mean"], ("static", "dynamic"), "mean")

@@ -14,6 +14,7 @@ from scipy import stats
 
 from anabook._validate import choice, integer, real
 from anabook.experiments import design, records
+from anabook.experiments.config import OWN_DEFAULTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,8 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "schedule": name, "fold": -1 if config["fold"] is None else config["fold"], "seed": config["seed"],
     }
     if config.get("own"):
-        row |= {"noise": config["own"].get("noise"), "strategy": config["own"].get("strategy")}
+        own = {**OWN_DEFAULTS, **config["own"]}
+        row |= {"noise": own["noise"], "strategy": own["strategy"]}
     elif name not in design.BASELINES:
         unit = design.unit(name)
         row |= {**design.as_dict(unit), "schedule": unit.schedule}
