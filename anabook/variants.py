@@ -587,7 +587,7 @@ class Variant:
         names = {symbol: rf"\mathrm{{{name}}}" for name, symbol in self.symbols().items()
                  if len(name) > 1 and name not in _GREEK}
         formula = sp.simplify(self.formula) if self.law == "two-sided Pareto" else self.formula
-        return sp.latex(formula, symbol_names=names)
+        return sp.latex(formula.replace(sp.Piecewise, _with_readable_conditions), symbol_names=names)
 
     def symbols(self) -> dict[str, Any]:
         """The SymPy symbols of `formula`: "x", and each parameter that the formula keeps open."""
@@ -980,6 +980,21 @@ def table(variants: Iterable[Variant]) -> Table:
     if not variants:
         raise ValueError("a table needs at least one variant, not none.")
     return Table(variants)
+
+
+def _with_readable_conditions(*pieces: Any) -> Any:
+    """The same piecewise function, its conditions with x on the left and without common factors: SymPy sorts by name."""
+    import sympy as sp
+
+    def readable(condition: Any) -> Any:
+        if not isinstance(condition, sp.core.relational.Relational):
+            return condition
+        common = sp.gcd(condition.lhs, condition.rhs)
+        if common.is_positive:
+            condition = condition.func(condition.lhs / common, condition.rhs / common)
+        return condition if any(symbol.name == "x" for symbol in condition.lhs.free_symbols) else condition.reversed
+
+    return sp.Piecewise(*((value, readable(condition)) for value, condition in pieces), evaluate=False)
 
 
 _CELL = "text-align: left; padding: 0.3em 0.8em 0.3em 0"

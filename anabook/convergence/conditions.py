@@ -3,7 +3,7 @@
 A layer's noise has mean α(λ) = −a(λ) and standard deviation β(λ), and λ → 0+. Write F0, T0, Q0 and h0 for the
 standardised law's distribution function, upper tail, quantile and half-width of support. A Heaviside layer becomes
 σ(s) = F0((s + a)/β), with the generalised inverse σ⁻¹(u) = inf{s : σ(s) ≥ u} = −a + β·Q0(u). The conditions, for
-rates r_ℓ(λ) and every ε > 0 (numbered as in the paper, (11) and (14) as we read it):
+rates r_ℓ(λ) and every ε > 0 (numbered as in the paper, (11) and (14) as we read it)::
 
     (11) a, β → 0: the layer converges off its threshold.    (12) σ(0) → 1: and on it.
     (13) σ is continuous and non-decreasing.                 (14) r_ℓ > 0 and r_ℓ → 0.
@@ -11,7 +11,7 @@ rates r_ℓ(λ) and every ε > 0 (numbered as in the paper, (11) and (14) as we 
     (18) r_{ℓ−1} = O(−σ⁻¹(1 − ε r_ℓ)) from the second layer on.
 
 Whether *some* rates exist is decided backwards. A layer whose output may err by o(B) tolerates on its threshold an
-input that errs by less than its margin
+input that errs by less than its margin::
 
     uniform (a − √3β)₊ + β·B,  triangular (a − √6β)₊ + β·√B,  normal (β²/a)·ln(B/τ),  logistic β·ln(B/τ),
 

@@ -852,8 +852,8 @@ def chain(
     """A chain of single Heaviside units that passes one unit's error on as harmfully as weights of one size can.
 
     The unit of layer `start` has the constant pre-activation `offset`. Each unit behind it, up to layer `stop`, sits
-    exactly on its threshold and multiplies the error before it by −`weight`. Units before `start` are idle; those after
-    `stop` compare with `readout`. The quantised output is 1, or [offset ≥ 0] if start = stop.
+    exactly on its threshold and multiplies the error before it by −c, with c the `weight`. Units before `start` are
+    idle; those after `stop` compare with `readout`. The quantised output is 1, or [offset ≥ 0] if start = stop.
 
     Args:
         n_layers: length of the chain; the network has one input, which it ignores.
@@ -934,7 +934,7 @@ def worst_case(
 
     Args:
         families, schedules, lam, digits: as for `noises_at`.
-        weight: c.
+        weight: the size c of the weights.
         gap: g > 0.
 
     Returns:

@@ -18,7 +18,7 @@ class Recipe:
     Attributes:
         summary: one line for listings.
         make: (source, note, progress) → Dataset.
-        local: what `--from` takes; empty for generated data.
+        local: what ``--from`` takes; empty for generated data.
     """
 
     summary: str

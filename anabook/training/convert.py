@@ -162,7 +162,7 @@ def calibrate(
     """Quanta for a pretrained float network: the scales s that lose least, for `quantise(net, …, scales=…)`.
 
     For a weight w, s minimises the mean of (w − s·σ(w/s))²; for an activation function f with inputs x, the mean of
-    (f(x) − s·σ(x/s))² over the given inputs. For example, from a pretrained network to one with ternary weights:
+    (f(x) − s·σ(x/s))² over the given inputs. For example, from a pretrained network to one with ternary weights::
 
         scales = calibrate(net, x, weights=ternary, activations=unsigned, per="channel")
         net = quantise(net, weights=ternary, activations=unsigned, scales=scales)

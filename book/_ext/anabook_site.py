@@ -19,6 +19,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ConfigError
+from sphinx.ext.autodoc import DataDocumenter
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y/assistive-mml.js", "ui")
@@ -107,11 +108,28 @@ def attributes_one_by_one(docstring: GoogleDocstring, section: str) -> list[str]
     return [*lines, ""]
 
 
+def hide_long_values(shown: Any) -> Any:
+    """Leave out the value of a module's constant where it would fill a paragraph or show addresses of functions."""
+
+    def hidden(documenter: DataDocumenter) -> bool:
+        value = repr(documenter.object)
+        return len(value) > 200 or "<" in value or shown(documenter)
+
+    return hidden
+
+
+def skip_field_aliases(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """A named tuple's fields are described with its class."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the handlers above."""
     drop_extension(app, "sphinx_thebe", ("sphinx-thebe.css",))
     GoogleDocstring._parse_attribute_docstring = plain_attribute
     GoogleDocstring._parse_attributes_section = attributes_one_by_one
+    DataDocumenter.should_suppress_value_header = hide_long_values(DataDocumenter.should_suppress_value_header)
+    app.connect("autodoc-skip-member", skip_field_aliases)
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("config-inited", set_repository, priority=400)
     app.connect("html-page-context", clean_page, priority=900)

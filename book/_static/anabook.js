@@ -1,4 +1,5 @@
-/* Boxes that scroll sideways (formulas, tables, outputs) can be reached with the keyboard: a tab stop and a name,
+/* Small repairs of the finished page.
+   Boxes that scroll sideways (formulas, tables, outputs) can be reached with the keyboard: a tab stop and a name,
    only while there is something to scroll. */
 (() => {
   "use strict";
@@ -31,7 +32,31 @@
     if (room && formula.getBoundingClientRect().width > room) formula.classList.add("wide-formula");
   }
 
+  // A browser may break a line between a formula and the full stop behind it, or the bracket before it.
+  function glue(formula) {
+    if (formula.parentElement.classList.contains("glued")) return;
+    const before = formula.previousSibling?.nodeType === Node.TEXT_NODE ? /[(\[“‘]+$/.exec(formula.previousSibling.data)?.[0] : "";
+    const after = formula.nextSibling?.nodeType === Node.TEXT_NODE ? /^[.,;:!?)\]”’…]+/.exec(formula.nextSibling.data)?.[0] : "";
+    if (!before && !after) return;
+    const span = document.createElement("span");
+    span.className = "glued";
+    formula.replaceWith(span);
+    span.append(formula);
+    if (before) {
+      span.prepend(before);
+      span.previousSibling.data = span.previousSibling.data.slice(0, -before.length);
+    }
+    if (after) {
+      span.append(after);
+      span.nextSibling.data = span.nextSibling.data.slice(after.length);
+    }
+  }
+
   function markAll() {
+    document.querySelectorAll("article span.math").forEach(glue);
+    for (const code of document.querySelectorAll("article code.literal")) {
+      code.classList.toggle("short-code", code.textContent.length <= 24 && !code.closest("td"));
+    }
     document.querySelectorAll("article mjx-container:not([display])").forEach(fold);
     for (const [selector, name] of boxes) {
       for (const element of document.querySelectorAll(`article ${selector}`)) mark(element, name);
