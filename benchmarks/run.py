@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,8 @@ def main() -> None:
         print(first_use())
         return
     load = os.getloadavg()[0]
-    rows = [*kernels(arguments.repeats), *levels(arguments.repeats), memory(), brevitas(arguments.repeats),
+    rows = [*kernels(arguments.repeats), *floor(arguments.repeats), *own_density(arguments.repeats),
+            *levels(arguments.repeats), *wide(max(5, arguments.repeats // 5)), memory(), brevitas(arguments.repeats),
             step(max(5, arguments.repeats // 3)), *compilation()]
     report(arguments.output, rows, arguments.repeats, (load, os.getloadavg()[0]))
 
@@ -124,6 +125,75 @@ def kernels(repeats: int) -> list[Row]:
             rows.append(Row(what, ratio.median, bars.get((strategy, family), 1.2), fastest=ratio.fastest))
     relu = ratios({"relu": both_passes(torch.relu, x, grad), "fake": both_passes(fake_quantise, x, grad)}, "fake", repeats)
     rows.append(Row("for orientation: ReLU / fake_quantize", relu["relu"].median, math.nan, fastest=relu["relu"].fastest))
+    return rows
+
+
+class _Floor(torch.autograd.Function):
+    """What no quantiser with an input to keep can do without: read x and write; read x and the gradient, and write."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return _one_pass(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _one_pass(grad, ctx.saved_tensors[0].detach())
+
+
+@torch.compile(dynamic=True)
+def _one_pass(x: Tensor, y: Tensor | None = None) -> Tensor:
+    return x * 2 if y is None else x * y
+
+
+def floor(repeats: int) -> list[Row]:
+    """How far the bars can be met at all: against compiled kernels of the same traffic that compute next to nothing."""
+    from brevitas.core.quant import TernaryQuant
+    from brevitas.core.scaling import ConstScaling
+
+    x, grad = tensors()
+    theirs = TernaryQuant(ConstScaling(1.0), threshold=0.5)
+    contenders = {
+        "the floor": both_passes(_Floor.apply, x, grad),
+        "fake_quantize": both_passes(fake_quantise, x, grad),
+        "Brevitas's ternary activation": both_passes(lambda t: theirs(t)[0], x, grad),
+        **{f"{strategy}, {family}, ternary": both_passes(Quantise(TERNARY, family, strategy), x, grad)
+           for strategy in ("expectation", "mode") for family in ("uniform", "triangular")},
+    }
+    found = ratios(contenders, "the floor", repeats)
+    return [Row(f"for orientation: {name} / the floor (same traffic, one multiplication)", ratio.median, math.nan,
+                fastest=ratio.fastest) for name, ratio in found.items() if name != "the floor"]
+
+
+def own_density(repeats: int) -> list[Row]:
+    """A density of the user's own, from its SymPy expression: a raised cosine."""
+    import sympy as sp
+
+    from anabook.symbolic import Density
+
+    t = sp.Symbol("t")
+    density = Density((1 + sp.cos(sp.pi * t)) / 2, t, (-1, 1))
+    x, grad = tensors()
+    rows = []
+    for strategy in ("expectation", "mode", "random"):
+        ours = both_passes(Quantise(TERNARY, density, strategy), x, grad)
+        ratio = ratios({"ours": ours, "fake": both_passes(fake_quantise, x, grad)}, "fake", repeats)["ours"]
+        rows.append(Row(f"{strategy}, raised cosine in SymPy, ternary / fake_quantize", ratio.median, math.nan,
+                        fastest=ratio.fastest))
+    return rows
+
+
+def wide(repeats: int) -> list[Row]:
+    """Noise that reaches many of the 255 thresholds of an 8-bit quantiser."""
+    quantiser = Quantiser.linear(8, quantum=1.0, rounding="nearest")
+    x, grad = (torch.rand(SHAPE) - 0.5) * 260, torch.randn(SHAPE)
+    rows = []
+    for family in ("uniform", "normal"):
+        contenders = {str(std): both_passes(Quantise(quantiser, family, "expectation", std=std), x.requires_grad_(), grad)
+                      for std in (0.2, 10.0)}
+        ratio = ratios(contenders, "0.2", repeats)["10.0"]
+        rows.append(Row(f"256 levels, expectation, {family}: std 10 quanta / 0.2 quanta", ratio.median, math.nan,
+                        fastest=ratio.fastest))
     return rows
 
 

@@ -33,6 +33,7 @@ EXPRESSIONS = {
     "humps": (sp.Rational(15, 4) * t**2 * (1 - t**2), -1, 1),
     "boxes": (sp.Piecewise((HALF, sp.Abs(t) > 1), (0, True)), -2, 2),
     "semicircle": (2 / sp.pi * sp.sqrt(1 - t**2), -1, 1),
+    "torn": (sp.Piecewise((sp.exp(t) / 4, t < 0), (3 * sp.exp(-t) / 4, True)), -sp.oo, sp.oo),
     "exponential": (sp.exp(-t), 0, sp.oo),
     "gumbel": (sp.exp(-t - sp.exp(-t)), -sp.oo, sp.oo),
     "student": (sp.Rational(8, 3) / (sp.pi * sp.sqrt(5) * (1 + t**2 / 5) ** 3), -sp.oo, sp.oo),

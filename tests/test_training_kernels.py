@@ -116,6 +116,35 @@ def test_compiled_windows_compute_the_regularisation(quantiser, family, compiled
     check_against_regularisation(quantiser, family, "expectation", torch.float32)
 
 
+SCATTERED = Quantiser(np.sort(np.random.default_rng(0).uniform(-9, 9, 101)), np.sort(np.random.default_rng(1).uniform(-9, 9, 100)))
+
+
+@pytest.mark.parametrize("quantiser, std, layout", [(EIGHT_BITS, 0.7, kernels.Grid), (EIGHT_BITS, 6.0, kernels.Loop),
+                                                    (SCATTERED, 1.4, kernels.Table), (SCATTERED, 5.0, kernels.Loop)])
+@pytest.mark.parametrize("size", [None, 1])
+def test_noise_that_reaches_many_thresholds_is_summed_along_an_axis(quantiser, std, layout, size, compiled):
+    found = kernels.layout_of(quantiser.levels, quantiser.thresholds, torch.float32, "triangular", std)[0]
+    assert isinstance(found, layout) and getattr(found, "window", found[0]) * (1 + (layout is kernels.Table)) > 32
+    with kernels.compiling(size):
+        check_against_regularisation(quantiser, "triangular", "expectation", torch.float32, std=std)
+        check_against_regularisation(quantiser, "triangular", "random", torch.float32, std=std)
+
+
+def test_long_sums_keep_within_bounded_memory_uncompiled():
+    seen, x = [], inputs(SCATTERED, torch.float32)
+    term = kernels._pdf
+
+    def watched(law, t):
+        seen.append(t.numel())
+        return term(law, t)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_pdf", watched)
+        for part in (x, x[:10]):
+            both(Quantise(SCATTERED, "normal", "mode", std=5.0), part)
+    assert max(seen) <= kernels._PART and seen[-1] == 10 * 100
+
+
 def test_kernels_of_layouts_with_the_same_numbers_are_kept_apart(compiled):
     assert kernels.Loop(2) == kernels.Grid(2)  # as tuples
     for quantiser in (TERNARY, EIGHT_BITS, TERNARY):
@@ -151,12 +180,13 @@ def test_grids_give_every_level_and_threshold_to_the_last_bit(bits, signed, quan
 
 
 @every_family
-@pytest.mark.parametrize("std", [0.01, 0.05, 0.2 * 0.1, 0.25])
+@pytest.mark.parametrize("std", [0.01, 0.05, 0.2 * 0.1, 0.25, 1.0, 4.0])
 def test_windows_of_thresholds_give_what_all_of_them_give(family, std):
     x = torch.cat([inputs(EIGHT_BITS, torch.float64), torch.tensor([-1e3, 1e3], dtype=torch.float64)])
     levels, thresholds = EIGHT_BITS.levels, EIGHT_BITS.thresholds
     layout, values = kernels.layout_of(levels, thresholds, torch.float64, family, std, 0.02)
-    assert isinstance(layout, kernels.Grid) == (std < 0.2 or math.isfinite(FAMILIES[family].half_width))
+    assert isinstance(layout, kernels.Grid) or std >= 1
+    assert isinstance(layout, kernels.Loop) or std <= 1
     few = torch.tensor(values)
     every = torch.tensor(np.concatenate([[0.02, std], levels, thresholds]))
     whole = kernels.Loop(len(thresholds))

@@ -151,7 +151,8 @@ class DensityLaw:
     def _slack(self, dtype: torch.dtype) -> float:
         if not self._jumps:
             return 0.0
-        return _SLACK * torch.finfo(dtype).eps * max(1.0, *(abs(end) for end in self._noise.support if math.isfinite(end)))
+        ends = [1.0, *(abs(end) for end in self._noise.support if math.isfinite(end))]
+        return _SLACK * torch.finfo(dtype).eps * max(ends)
 
     def _compiled(self, name: str) -> dict[torch.dtype, tuple[_Piece, ...]]:
         """The pieces of one function in each float type: of the density, or of a tail on its side of the mean."""
@@ -170,7 +171,8 @@ class DensityLaw:
                     slack = self._slack(dtype) if name == "pdf" else 0.0
                     # The mean itself may come in on either side.
                     high = math.inf if name == "lower" and stop == 0 else stop - slack
-                    found[dtype].append(_Piece(start - slack, high, *_inside(start, stop, dtype), (start + stop) / 2, function))
+                    first, last = _inside(start, stop, dtype)
+                    found[dtype].append(_Piece(start - slack, high, first, last, (start + stop) / 2, function))
         return {dtype: tuple(pieces) for dtype, pieces in found.items()}
 
 

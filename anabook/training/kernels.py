@@ -9,7 +9,7 @@ the reader's own brings its functions along (`_densities.DensityLaw`).
 What changes while noise is annealed comes in as one tensor of constants, so that annealing never compiles again. What
 is fixed is a `Layout`: which constants there are, and how the thresholds near a number are found.
 
-* `Loop`: all thresholds, one after the other, where they are few.
+* `Loop`: all thresholds, where they are few or all count.
 * `Grid`: evenly spaced levels and thresholds, computed instead of looked up. Only the thresholds that the noise can
   reach count, so three levels cost what 256 do.
 * `Table`: many thresholds without such a rule, found by bisection; again only those within reach count.
@@ -74,6 +74,7 @@ _GRID = ("mean", "std", "a", "b", "high", "low", "per_quantum", "quantum", "shif
          "lowest", "highest")
 _MOST_SELECTS = 16  # thresholds from which on bisection beats one comparison each
 _MOST_TERMS = 32  # in an unrolled sum: compiling takes longer the more there are
+_PART = 2**18  # numbers at a time in a longer sum that is not compiled
 
 
 # The quantiser ------------------------------------------------------------------------------------------------------
@@ -127,22 +128,47 @@ def quantised(x: Tensor, c: Tensor, layout: Layout) -> Tensor:
 # Expectation and derivative -----------------------------------------------------------------------------------------
 
 
-def _terms(v: Tensor, c: Tensor, layout: Layout) -> tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]:
-    """σ(v), and the pairs (θ_k, Δ_k) that count at v."""
+def _summed(v: Tensor, c: Tensor, layout: Layout, term: Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """σ(v), and the sum of `term`(v, θ_k, Δ_k) over the thresholds that count at v."""
     if isinstance(layout, Grid):
         g = _grid(c)
         first = _window(v, g)
-        thresholds = [_on_grid(first + i, g["b"], g) for i in range(layout.window)]
         # Thresholds before the window lie below v, those after it above.
-        k = sum((torch.where(v >= threshold, 1.0, 0.0) for threshold in thresholds), start=first - 1)
-        return _on_grid(k, g["a"], g), ((threshold, g["quantum"]) for threshold in thresholds)
+        below, total = first - 1, torch.zeros_like(v)
+        for w, k in _numbered(v, layout.window, first):
+            threshold = _on_grid(k, g["b"], g)
+            below = below + _over(w, v, torch.where(w >= threshold, 1.0, 0.0))
+            total = total + _over(w, v, term(w, threshold, g["quantum"]))
+        return _on_grid(below, g["a"], g), total
     levels, thresholds = _levels_and_thresholds(c, layout)
     steps = torch.diff(levels)
-    value = shifted(v, levels, thresholds, 0.0)
-    if isinstance(layout, Loop):
-        return value, zip(thresholds.unbind(), steps.unbind())
-    first = _first_of(v, thresholds, layout)
-    return value, ((thresholds[first + i], steps[first + i]) for i in range(2 * layout.window))
+    total = torch.zeros_like(v)
+    if isinstance(layout, Loop) and layout.n_thresholds <= _MOST_TERMS:
+        for threshold, step in zip(thresholds.unbind(), steps.unbind()):
+            total = total + term(v, threshold, step)
+    else:
+        first, window = _found(v, thresholds, layout)
+        for w, k in _numbered(v, window, first):
+            total = total + _over(w, v, term(w, thresholds[k], steps[k]))
+    return shifted(v, levels, thresholds, 0.0), total
+
+
+def _numbered(v: Tensor, count: int, first: Tensor | int) -> Iterator[tuple[Tensor, Tensor | int]]:
+    """The numbers first, …, first + count − 1: one after the other where they are few; else along a last axis of v's.
+
+    A compiler turns the axis into an inner loop, whatever its length. Otherwise it comes in parts, which bounds the memory.
+    """
+    if count <= _MOST_TERMS:
+        yield from ((v, first + i) for i in range(count))
+        return
+    size = count if torch.compiler.is_compiling() else max(1, _PART // max(1, v.numel()))
+    first = first.unsqueeze(-1) if isinstance(first, Tensor) else first
+    for start in range(0, count, size):
+        yield v.unsqueeze(-1), first + torch.arange(start, min(start + size, count), device=v.device)
+
+
+def _over(w: Tensor, v: Tensor, values: Tensor) -> Tensor:
+    return values if w is v else values.sum(-1)
 
 
 def _window(v: Tensor, g: dict[str, Tensor]) -> Tensor:
@@ -151,10 +177,12 @@ def _window(v: Tensor, g: dict[str, Tensor]) -> Tensor:
     return torch.minimum(torch.clamp(first, min=1.0), g["last_start"])
 
 
-def _first_of(v: Tensor, thresholds: Tensor, layout: Table) -> Tensor:
-    """The index of the first threshold within reach of v in a table."""
+def _found(v: Tensor, thresholds: Tensor, layout: Loop | Table) -> tuple[Tensor | int, int]:
+    """The index of the first threshold that may be within reach of v, and how many there are from it on."""
+    if isinstance(layout, Loop):
+        return 0, layout.n_thresholds
     below = torch.searchsorted(thresholds, v, right=True)
-    return torch.clamp(below - layout.window, 0, layout.n_thresholds - 2 * layout.window)
+    return torch.clamp(below - layout.window, 0, layout.n_thresholds - 2 * layout.window), 2 * layout.window
 
 
 def _pdf(law: Kind, t: Tensor) -> Tensor:
@@ -172,24 +200,26 @@ def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
     The tails vanish where the noise does not reach a threshold, so the levels come out exactly there.
     """
     wide = x.to(c.dtype)
-    v, std = wide - c[0], c[1]
-    value, terms = _terms(v, c, layout)
-    total = torch.zeros_like(v)
-    for threshold, step in terms:
-        t = (v - threshold) / std
+    std = c[1]
+
+    def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
         above = v >= threshold
-        tail = _tail(law, t, above)
-        total = total + step * torch.where(above, -tail, tail)
+        tail = _tail(law, (v - threshold) / std, above)
+        return step * torch.where(above, -tail, tail)
+
+    value, total = _summed(wide - c[0], c, layout, term)
     return torch.where(wide != wide, wide, value + total).to(x.dtype)
 
 
 def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
     """`grad` times d/dx E[σ(x − ν)] = Σ_k (Δ_k/β) f0((x − θ_k − α)/β): the backward pass of every strategy."""
     wide = x.to(c.dtype)
-    v, std = wide - c[0], c[1]
-    total = torch.zeros_like(v)
-    for threshold, step in _terms(v, c, layout)[1]:
-        total = total + step * _pdf(law, (v - threshold) / std)
+    std = c[1]
+
+    def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
+        return step * _pdf(law, (v - threshold) / std)
+
+    total = _summed(wide - c[0], c, layout, term)[1]
     return (torch.where(wide != wide, wide, total / std) * grad.to(c.dtype)).to(x.dtype)
 
 
@@ -223,25 +253,30 @@ def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Kind) -> Tens
 def _compared(v: Tensor, c: Tensor, layout: Layout, law: DensityLaw, u: Tensor) -> Tensor:
     """σ(v − ν) without a quantile: the draw ν = β·Q0(u) lies below v − θ where u < F0((v − θ)/β)."""
 
-    def passed(threshold: Tensor) -> Tensor:
-        above = v >= threshold
-        tail = law.tail((v - threshold) / c[1], above)
-        return torch.where(above, 1 - u > tail, u < tail)
+    def below(w: Tensor, threshold: Tensor) -> Tensor:
+        above, draw = w >= threshold, u if w is v else u.unsqueeze(-1)
+        tail = law.tail((w - threshold) / c[1], above)
+        return torch.where(above, 1 - draw > tail, draw < tail)
 
     if isinstance(layout, Grid):
         g = _grid(c)
         first = _window(v, g)
-        counted = (torch.where(passed(_on_grid(first + i, g["b"], g)), 1.0, 0.0) for i in range(layout.window))
-        return _on_grid(sum(counted, start=first - 1), g["a"], g)
+        passed = first - 1
+        for w, k in _numbered(v, layout.window, first):
+            passed = passed + _over(w, v, torch.where(below(w, _on_grid(k, g["b"], g)), 1.0, 0.0))
+        return _on_grid(passed, g["a"], g)
     levels, thresholds = _levels_and_thresholds(c, layout)
-    if isinstance(layout, Table):
-        first = _first_of(v, thresholds, layout)
-        return levels[sum((passed(thresholds[first + i]).long() for i in range(2 * layout.window)), start=first)]
-    value, *others = levels.unbind()
-    value = value.expand(v.shape)
-    for level, threshold in zip(others, thresholds.unbind()):
-        value = torch.where(passed(threshold), level, value)
-    return value
+    if isinstance(layout, Loop) and layout.n_thresholds <= _MOST_TERMS:
+        value, *others = levels.unbind()
+        value = value.expand(v.shape)
+        for level, threshold in zip(others, thresholds.unbind()):
+            value = torch.where(below(v, threshold), level, value)
+        return value
+    first, window = _found(v, thresholds, layout)
+    passed = torch.zeros_like(v, dtype=torch.int64) + first
+    for w, k in _numbered(v, window, first):
+        passed = passed + _over(w, v, below(w, thresholds[k]).long())
+    return levels[passed]
 
 
 def uniforms(n: int, keys: Tensor, dtype: torch.dtype) -> Tensor:
@@ -304,14 +339,14 @@ def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, la
         quantum = grid["quantum"]
         # An interval that is closed on the left and m quanta long holds m thresholds.
         window = _bucket(math.ceil((high - low) / quantum - 1e-6), 3 if law in ("normal", "logistic") else 1)
-        if window <= min(n, _MOST_TERMS) and (law is None or not grid["skips"]):
+        if window <= n and (law is None or not grid["skips"]):
             shift = 1 - window / 2 - (low + high) / (2 * quantum)
             values = {**grid, "mean": mean, "std": std, "shift": shift, "last_start": n + 1 - window}
             return Grid(window), np.array([values[name] for name in _GRID])
     if n > _MOST_SELECTS:
         reach = max(-low, high)
         window = _bucket(int((np.arange(1, n + 1) - np.searchsorted(thresholds, thresholds - reach)).max()), 1)
-        if 2 * window <= min(n, _MOST_TERMS):
+        if 2 * window <= n:
             return Table(n, window), loop[1]
     return loop
 
@@ -457,7 +492,7 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
     ordinary = all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, *others))
     if not ordinary or torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return kernel(x, *others, *static)
-    if not _pays(x, static):
+    if not _pays(x):
         return kernel(*(t.reshape(-1) if t.shape == x.shape else t for t in (x, *others)), *static).view(x.shape)
     # Draws are numbered in the order of the elements, not in that of memory.
     order = range(x.dim()) if name == "drawn" else _memory_order(others[0] if name == "slope" else x)
@@ -468,11 +503,11 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
     return flat.view([x.shape[d] for d in order]).permute(inverse)
 
 
-def _pays(x: Tensor, static: tuple) -> bool:
+def _pays(x: Tensor) -> bool:
     """Whether to compile for a tensor."""
-    if compile_from is None or _broken or x.dim() == 0 or x.numel() < compile_from or x.device.type not in ("cpu", "cuda"):
+    if compile_from is None or _broken or x.dim() == 0 or x.numel() < compile_from:
         return False
-    return not (isinstance(static[0], Loop) and static[0].n_thresholds > _MOST_TERMS)
+    return x.device.type in ("cpu", "cuda")
 
 
 def _run_compiled(name: str, tensors: list[Tensor], static: tuple) -> Tensor:
