@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -147,6 +150,18 @@ def write(tmp_path, text):
     path = tmp_path / "sweep.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/10-the-experiment.ipynb"])
+def test_the_sweep_with_a_schedule_of_ones_own_that_a_page_shows_is_one(page, tmp_path):
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    if page.endswith(".ipynb"):
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
+    ours, own = config.expand(config.read(write(tmp_path, block)))
+    assert ours.unit == "uniform-mode-partition-homogeneous" and own.own is not None
+    starts = [start for start, _ in own.schedule().intervals]
+    assert starts == sorted(starts, reverse=True), "output first"
 
 
 def test_files_are_read_and_overridden(tmp_path):
