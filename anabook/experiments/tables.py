@@ -1,0 +1,136 @@
+"""Tables of recorded runs, as pages show them: each cell the same text that `anabook results` prints."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from anabook._validate import choice
+from anabook.experiments import claims, design, results
+from anabook.experiments.results import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOT_RUN = "–"
+"""What stands in a cell without a run."""
+
+_CELL = "text-align: left; padding: 0.2em 0.8em 0.2em 0; vertical-align: top"
+_ORDER: dict[str, list[str]] = {
+    "noise": list(map(str, design.Family)),
+    "strategy": list(map(str, design.Strategy)),
+    "schedule": ["static",
+                 *dict.fromkeys(unit.schedule for unit in design.units() if not unit.is_static)],
+    "unit": [*(unit.name for unit in design.units()), *design.BASELINES],
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns; a notebook shows it as HTML.
+
+    Attributes:
+        caption: what is in it, and of which runs.
+        header: the columns' titles.
+        rows: one tuple of texts each; the first entry names the row.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+        text = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+        return "\n".join([self.caption, *text])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col" style="{_CELL}">{html.escape(cell)}</th>' for cell in self.header)
+        body = "".join(
+            f'<tr><th scope="row" style="{_CELL}; font-weight: normal">{html.escape(first)}</th>'
+            + "".join(f'<td style="{_CELL}">{html.escape(cell)}</td>' for cell in rest) + "</tr>"
+            for first, *rest in self.rows
+        )
+        caption = html.escape(self.caption)
+        return (f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{html.escape(self.caption, quote=True)}">'
+                f'<table><caption style="caption-side: top; text-align: left">{caption}</caption>'
+                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+
+
+def accuracies(
+    frame: pd.DataFrame, rows: str = "schedule", columns: str = "strategy", measure: str = "accuracy", method: str = "t"
+) -> Table:
+    """Mean and 95 % interval over folds, in per cent, one unit in a cell.
+
+    Args:
+        frame: runs on one data set and size, of `results.select`, perhaps fewer.
+        rows, columns: two of "noise", "strategy", "schedule", "unit"; or for the columns "n", which gives one column with the
+            number of folds beside it.
+        measure, method: as for `results.summary`.
+
+    Raises:
+        ValueError: two units would share a cell; runs that cannot be compared.
+    """
+    choice(rows, _ORDER, "rows")
+    choice(columns, [*_ORDER, "n"], "columns")
+    caption = f"{_runs(frame)}: {measure.replace('_', ' ')} in %, mean and 95 % interval"
+    by = ["unit", *dict.fromkeys(name for name in (rows, columns) if name not in ("unit", "n"))]
+    found = results.summary(frame, by, measure, method)
+    if columns == "n":
+        cells = [(row[rows].replace("-", " "), str(_interval(row)), str(row["n"])) for row in _sorted(found, rows)]
+        return Table(caption, (rows, measure.replace("_", " "), "folds"), tuple(cells))
+    found = found.dropna(subset=[rows, columns])
+    if found.duplicated([rows, columns]).any():
+        raise ValueError(f"several units share {rows} and {columns}: take fewer runs, or other columns.")
+    titles = [name for name in _ORDER[columns] if name in set(found[columns])]
+    texts = {(row[rows], row[columns]): str(_interval(row)) for _, row in found.iterrows()}
+    names = [name for name in _ORDER[rows] if name in set(found[rows])]
+    cells = [(name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles)) for name in names]
+    return Table(caption, (rows, *titles), tuple(cells))
+
+
+def verdicts(found: Iterable[claims.Verdict]) -> Table:
+    """The paper's claims with the difference that decides each, its interval, and the verdict.
+
+    Args:
+        found: of `claims.judge_all`.
+    """
+    found = list(found)
+    if not found:
+        raise ValueError("there is no verdict to show.")
+    most = max((finding.effect.n for v in found for finding in v.findings if finding.effect is not None), default=0)
+    caption = f"{found[0].data}, {found[0].size}, up to {most} fold{'s' * (most != 1)}: what is claimed, and what the runs say"
+    rows = tuple((v.claim.statement, _deciding(v), NOT_RUN if v.effect is None else claims.points(v.effect), v.verdict) for v in found)
+    return Table(caption, ("claim", "deciding difference", "effect", "verdict"), rows)
+
+
+def folds(frame: pd.DataFrame) -> tuple[int, int]:
+    """The smallest and the largest number of folds that a unit was run on."""
+    counts = results.one(frame).groupby("unit")["fold"].nunique()
+    return int(counts.min()), int(counts.max())
+
+
+def _deciding(verdict: claims.Verdict) -> str:
+    """The contrast whose effect `Verdict.effect` is."""
+    names = [f.contrast.name for f in verdict.findings if f.effect is verdict.effect and f.effect is not None]
+    return names[0] if names else NOT_RUN
+
+
+def _runs(frame: pd.DataFrame) -> str:
+    low, high = folds(frame)
+    many = f"{high} fold{'s' * (high != 1)}" if low == high else f"{low} to {high} folds"
+    return f"{frame['data'].iloc[0]}, {frame['size'].iloc[0]}, {frame['measured_on'].iloc[0]}, {many}"
+
+
+def _interval(row: Any) -> Interval:
+    return Interval(row["mean"], row["low"], row["high"], row["std"], int(row["n"]))
+
+
+def _sorted(found: pd.DataFrame, by: str) -> Sequence[Any]:
+    order = {name: i for i, name in enumerate(_ORDER[by])}
+    return sorted((row for _, row in found.iterrows()), key=lambda row: order.get(row[by], len(order)))
