@@ -488,5 +488,24 @@ EXERCISES: dict[str, Exercise] = {
         shape=(2,),
         decimals=4,
     ),
+    "ex-experiment-1": Exercise(
+        digests=("aa1f50e1869f", "ea55fea308fc"),
+        hint="count the ways to decay first; the expectation strategy has no unit with a static standard deviation.",
+        shape=(2,),
+    ),
+    "ex-experiment-2": Exercise(
+        digests=("2a03185af3a6", "7b28123d2cb7"),
+        hint="set period times steps times learning rate equal to that of the paper; quanta cancel.",
+        shape=(2,),
+    ),
+    "ex-experiment-3": Exercise(
+        digests=("9124a64b9c16",),
+        hint="one of three intervals must lie entirely below 0, and each does so with half of 5 per cent.",
+        decimals=3,
+        slips={
+            "c405879295ce": "that is for 5 % each; an interval fails on either side with half of that.",
+            "4d1cdc45aa59": "that is the probability that none of them does.",
+        },
+    ),
 }
 """The book's exercises by label."""
