@@ -49,6 +49,7 @@ class Family:
         pdf: t ↦ f0(t), right-continuous where it jumps.
         cdf: t ↦ F0(t). The upper tail is T0(t) = F0(−t), by symmetry and without cancellation.
         icdf_lower: u ↦ Q0(u), accurate for u ≤ 1/2. The upper half is −Q0(1 − u).
+        far: t ↦ T0(|t|), where that is less work than F0(−|t|).
     """
 
     name: str
@@ -56,10 +57,15 @@ class Family:
     pdf: Callable[[Any, Any], Any]
     cdf: Callable[[Any, Any], Any]
     icdf_lower: Callable[[Any, Any], Any]
+    far: Callable[[Any, Any], Any] | None = None
 
     def sf(self, t: Any, ops: Any = NUMPY_OPS) -> Any:
         """T0(t) = 1 − F0(t), accurate in the upper tail."""
         return self.cdf(-t, ops)
+
+    def tail(self, t: Any, ops: Any = NUMPY_OPS) -> Any:
+        """T0(|t|), the mass on the far side of t from the mean."""
+        return self.cdf(-ops.abs(t), ops) if self.far is None else self.far(t, ops)
 
     def icdf(self, u: Any, ops: Any = NUMPY_OPS) -> Any:
         """Q0(u) for u in [0, 1]; ∓∞ at the ends of unbounded laws."""
@@ -92,8 +98,12 @@ def _triangular_pdf(t: Any, ops: Any) -> Any:
     return ops.clip(_SQRT6 - ops.abs(t), 0.0, math.inf) / 6
 
 
+def _triangular_tail(t: Any, ops: Any) -> Any:
+    return ops.clip(_SQRT6 - ops.abs(t), 0.0, math.inf) ** 2 / 12
+
+
 def _triangular_cdf(t: Any, ops: Any) -> Any:
-    tail = ops.clip(_SQRT6 - ops.abs(t), 0.0, math.inf) ** 2 / 12
+    tail = _triangular_tail(t, ops)
     return ops.where(t <= 0, tail, 1 - tail)
 
 
@@ -129,7 +139,7 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("uniform", _SQRT3, _uniform_pdf, _uniform_cdf, _uniform_icdf),
-        Family("triangular", _SQRT6, _triangular_pdf, _triangular_cdf, _triangular_icdf),
+        Family("triangular", _SQRT6, _triangular_pdf, _triangular_cdf, _triangular_icdf, _triangular_tail),
         Family("normal", math.inf, _normal_pdf, _normal_cdf, _normal_icdf),
         Family("logistic", math.inf, _logistic_pdf, _logistic_cdf, _logistic_icdf),
     )

@@ -191,7 +191,7 @@ def _pdf(law: Kind, t: Tensor) -> Tensor:
 
 def _tail(law: Kind, t: Tensor, above: Tensor) -> Tensor:
     """The standardised law's mass beyond t, on the side away from the mean; `above` says which side t is on."""
-    return FAMILIES[law].cdf(-torch.abs(t), TORCH_OPS) if isinstance(law, str) else law.tail(t, above)
+    return FAMILIES[law].tail(t, TORCH_OPS) if isinstance(law, str) else law.tail(t, above)
 
 
 def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
