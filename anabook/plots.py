@@ -324,6 +324,7 @@ def static_curves(frame: Any, axes: Any = None) -> Any:
     Returns:
         The figure.
     """
+    frame = frame[frame["schedule"] == "static"]
     figure, axes = _panels(axes, 2)
     for ax, strategy in zip(axes, ("mode", "random")):
         for family, marker in _FAMILY_MARKERS.items():
@@ -355,7 +356,8 @@ def strategy_curves(frame: Any, noise: str = "uniform", mean: str = "static", ax
         _curve(ax, frame, f"{noise}-{reference}-static", {**_STATIC_LINE, "label": "static noise"})
         _annealed_lines(ax, frame, noise, strategy, mean)
         _finish_panel(ax, frame, strategy)
-    return _finish_figure(figure, axes, frame)
+    annealed = (frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")
+    return _finish_figure(figure, axes, frame[annealed])
 
 
 def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) -> Any:
@@ -369,6 +371,7 @@ def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) ->
     Returns:
         The figure.
     """
+    frame = frame[(frame["strategy"] == strategy) & (frame["mean"] == "static") & (frame["std"] == "dynamic")]
     figure, axes = _panels(axes, 4)
     for ax, family in zip(axes, _FAMILY_MARKERS):
         _annealed_lines(ax, frame, family, strategy, "static")
@@ -393,6 +396,7 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
     ax = plt.subplots(figsize=(7.2, 5.4))[1] if ax is None else ax
     schedules = ["static", *(f"{interval.replace('_', '-')}-{law}" for interval in INTERVAL_LINES for law in POWER_LINES)]
     rows = {name: i for i, name in enumerate([*schedules, *design.BASELINES])}
+    frame = frame[frame["unit"].isin(_drawn_units(noise, schedules))]
     for place, (strategy, line) in enumerate(STRATEGY_LINES.items()):
         shown = [(rows[s] + 0.24 * (place - 1), f"{noise}-{strategy}-{s}") for s in schedules]
         _dots(ax, frame, shown, measure, {**line, "label": strategy})
@@ -401,7 +405,7 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
     names = [name.replace("-homogeneous", ", homogeneous").replace("-progressive", ", progressive").replace("-", " ") for name in rows]
     ax.set_yticks(range(len(rows)), names)
     ax.set(xlabel="accuracy in %", ylim=(len(rows) - 0.4, -0.6))
-    values = 100 * frame.loc[frame["unit"].isin(_drawn_units(noise, schedules)), measure]
+    values = 100 * frame[measure]
     ax.set_xlim(max(0, values.min() - 8), min(100, values.max() + 8))  # two folds may have an interval wider than the axis
     ax.set_title(_data_line(frame), fontsize=10)
     ax.figure.legend(loc="outside lower center", ncols=4, fontsize="small")

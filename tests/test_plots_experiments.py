@@ -1,0 +1,182 @@
+"""Figures and tables of recorded runs show what `results` computes, and say which data it is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from anabook import plots
+from anabook.experiments import claims, design, make, records, results, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+TITLE = "cifar10 (differs from the official archive)"
+
+
+def line(unit, fold, rng):
+    c = make("cifar10", unit, fold)
+    curve = np.round(np.linspace(0.1, 0.3 + 0.2 * rng.random(), c.epochs) + 0.02 * rng.random(c.epochs), 4).tolist()
+    return {"record": "run", "key": c.key, "status": "done", "config": c.as_dict(), "size": c.size, "seconds": 10.0,
+            "provenance": {"title": TITLE, "kind": "differs"}, "measured_on": "validation", "accuracy": curve[-1], "loss": 1.0,
+            "curves": {"accuracy": curve, "train_loss": curve, "train_accuracy": curve, "loss": curve}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path, rng = tmp_path_factory.mktemp("results"), np.random.default_rng(0)
+    for unit in design.select(["figures", "dynamic-mean", "baselines"], "cifar10"):
+        for fold in range(1 if "dynamic-mean" in unit else 3):
+            records.append(path / "cifar10-scaled.jsonl", line(unit, fold, rng))
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(folder):
+    return results.select(results.load(folder), "cifar10")
+
+
+@pytest.fixture(autouse=True)
+def fresh_figures():
+    with plt.rc_context():
+        plots.use_style()
+        yield
+    plt.close("all")
+
+
+def drawn(ax, label):
+    (found,) = [each for each in ax.lines if each.get_label() == label]
+    return found
+
+
+def expected(runs, unit):
+    return 100 * results.curves(runs[runs["unit"] == unit]).mean(0)
+
+
+def test_static_curves_are_means_over_folds_and_bands_go_from_the_worst_to_the_best(runs):
+    mode, random = plots.static_curves(runs).axes
+    for ax, strategy in ((mode, "mode"), (random, "random")):
+        assert ax.get_title() == strategy and len(ax.collections) == 4
+        for noise in design.Family:
+            assert np.allclose(drawn(ax, str(noise)).get_ydata(), expected(runs, f"{noise}-{strategy}-static"))
+    folds = 100 * results.curves(runs[runs["unit"] == "uniform-mode-static"])
+    band = mode.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(folds.min()) and band.max() == pytest.approx(folds.max())
+
+
+@pytest.mark.parametrize("mean", ["static", "dynamic"])
+def test_each_strategy_has_its_panel_with_eight_schedules_and_static_noise_as_reference(runs, mean):
+    figure = plots.strategy_curves(runs, mean=mean)
+    panels = [ax for ax in figure.axes if ax.axison]
+    assert [ax.get_title() for ax in panels] == ["expectation", "random", "mode"]
+    ending = "-dynamic-mean" if mean == "dynamic" else ""
+    for ax, strategy, reference in zip(panels, ("expectation", "random", "mode"), ("mode", "random", "mode")):
+        assert np.allclose(drawn(ax, "static noise").get_ydata(), expected(runs, f"uniform-{reference}-static"))
+        for interval in design.Interval:
+            for law in design.PowerLaw:
+                unit = f"uniform-{strategy}-{interval.replace('_', '-')}-{law}{ending}"
+                assert np.allclose(drawn(ax, f"{interval.replace('_', ' ')}, {law}").get_ydata(), expected(runs, unit))
+
+
+def test_lines_are_told_apart_without_colour(runs):
+    for ax in (ax for name in ("strategies", "noises") for ax in plots.EXPERIMENT_FIGURES[name](runs).axes if ax.axison):
+        looks = [(each.get_marker(), each.get_markerfacecolor() == "white") for each in ax.lines if not each.get_label().startswith("_")]
+        assert len(looks) >= 8 and len(looks) == len(set(looks))
+    looks = [(each.get_marker(), each.get_linestyle()) for each in plots.static_curves(runs).axes[0].lines if not each.get_label().startswith("_")]
+    assert len(looks) == len(set(looks)) == 4
+
+
+@pytest.mark.parametrize("name", ["static", "strategies", "noises", "dynamic-mean"])
+def test_the_drop_of_the_learning_rate_is_marked_in_every_panel(runs, name):
+    for ax in plots.EXPERIMENT_FIGURES[name](runs).axes:
+        if ax.axison:
+            (vertical,) = [each for each in ax.lines if len(set(each.get_xdata())) == 1 and len(each.get_xdata()) == 2]
+            assert vertical.get_xdata()[0] == make("cifar10", "float").drop
+
+
+@pytest.mark.parametrize("name", plots.EXPERIMENT_FIGURES)
+def test_every_figure_names_data_size_and_number_of_folds(runs, name):
+    figure = plots.EXPERIMENT_FIGURES[name](runs)
+    titles = [figure.get_suptitle(), *(ax.get_title() for ax in figure.axes)]
+    folds = {"dynamic-mean": "1 fold", "claims": "up to 3 folds"}.get(name, "3 folds")
+    assert f"{TITLE}, scaled, {folds}" in titles
+
+
+def test_dots_at_the_end_are_the_means_of_the_summary(runs):
+    (ax,) = plots.final_accuracies(runs).axes
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    summary = results.summary(runs).set_index("unit")["mean"]
+    points = {(each.get_color(), round(each.get_ydata()[0], 2)): each.get_xdata()[0] for each in ax.lines if each.get_marker() in "o^sD"}
+    for place, (strategy, look) in enumerate(plots.STRATEGY_LINES.items()):
+        row = rows.index("partition, homogeneous") + 0.24 * (place - 1)
+        assert points[look["color"], round(row, 2)] == pytest.approx(100 * summary[f"uniform-{strategy}-partition-homogeneous"])
+    assert points[plots.COLOURS["quantiser"], rows.index("float")] == pytest.approx(100 * summary["float"])
+
+
+def test_effects_are_those_of_the_verdicts(runs):
+    verdicts = [claims.judge(claim, runs) for claim in claims.CLAIMS]
+    findings = [finding for verdict in verdicts for finding in verdict.findings]
+    (ax,) = plots.effects(verdicts).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [finding.contrast.name for finding in findings]
+    marks = {each.get_ydata()[0]: each for each in ax.lines if len(each.get_xdata()) == 1}
+    for row, finding in enumerate(findings):
+        assert marks[row].get_xdata()[0] == pytest.approx(100 * finding.effect.mean)
+        assert marks[row].get_marker() == plots.VERDICT_MARKERS[finding.verdict]["marker"]
+
+
+def test_a_table_has_the_texts_of_the_summary_and_a_dash_where_nothing_was_run(runs):
+    uniform = runs[(runs["noise"] == "uniform") & (runs["mean"] == "static")]
+    table = tables.accuracies(uniform)
+    assert table.header == ("schedule", "expectation", "mode", "random")
+    found = {row.unit: results.Interval(row.mean, row.low, row.high, row.std, row.n)
+             for row in results.summary(uniform).itertuples(index=False)}
+    for first, *cells in table.rows:
+        for strategy, cell in zip(table.header[1:], cells):
+            unit = f"uniform-{strategy}-{first.replace(' ', '-')}"
+            assert cell == (str(found[unit]) if unit in found else tables.NOT_RUN)
+    assert table.rows[0][:2] == ("static", tables.NOT_RUN) and len(table.rows) == 9
+    assert table.caption.startswith(f"{TITLE}, scaled, validation, 3 folds")
+
+
+def test_units_that_would_share_a_cell_are_refused(runs):
+    with pytest.raises(ValueError, match="several units share schedule and strategy"):
+        tables.accuracies(runs)
+    with pytest.raises(ValueError, match="columns must be one of"):
+        tables.accuracies(runs, columns="interval")
+
+
+def test_the_table_of_claims_has_statement_effect_and_verdict_of_each(runs):
+    verdicts = [claims.judge(claim, runs) for claim in claims.CLAIMS]
+    table = tables.verdicts(verdicts)
+    assert [row[0] for row in table.rows] == [v.claim.statement for v in verdicts]
+    assert [row[2:] for row in table.rows] == [(claims.points(v.effect), v.verdict) for v in verdicts]
+    for row, verdict in zip(table.rows, verdicts):
+        (contrast,) = [f.contrast for f in verdict.findings if f.contrast.name == row[1]]
+        assert claims.points(results.paired(runs, contrast.first, contrast.second, contrast.measure)) == row[2]
+
+
+def test_a_table_as_html_has_caption_and_headers_and_escapes_its_texts():
+    text = tables.Table("a < b", ("x", "y"), (("1", "<2>"),))._repr_html_()
+    assert "<caption" in text and 'scope="col"' in text and 'scope="row"' in text and "&lt;2&gt;" in text and "a &lt; b" in text
+
+
+def figures(*words):
+    return subprocess.run([sys.executable, "tools/figures.py", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_one_command_writes_every_figure_from_the_recorded_lines(folder, tmp_path):
+    done = figures("--results", folder, "--to", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {f"cifar10-{name}.png" for name in plots.EXPERIMENT_FIGURES}
+    assert all(plt.imread(path).std() > 0.05 for path in tmp_path.iterdir())
+    assert len(re.findall(r"\.png", done.stdout)) == len(plots.EXPERIMENT_FIGURES)
+
+
+@pytest.mark.parametrize(("words", "says"), [(["cifar11"], "did you mean 'cifar10'"), (["--size", "paper"], "no runs of size 'paper'")])
+def test_a_wrong_name_gets_one_sentence(folder, words, says):
+    done = figures("--results", folder, *words)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,87 @@
+"""Draw the figures of the recorded experiments from `data/results`.
+
+    python tools/figures.py                                  every figure, to _build/figures
+    python tools/figures.py cifar10 gsc12 --to FOLDER        those of some data sets
+    python tools/figures.py --results FOLDER --size paper    other runs
+
+The files are DATA-NAME.png, with the names of `anabook.plots.EXPERIMENT_FIGURES`; the chapters call the same functions. A figure
+none of whose units has been run is left out, and named.
+
+Exit codes: 0 figures were written, 2 there is nothing to draw, or a name is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+
+from anabook import plots  # noqa: E402
+from anabook._validate import choice  # noqa: E402
+from anabook.experiments import results  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def drawn(name: str, frame) -> bool:
+    """Whether the runs contain what a figure shows."""
+    annealed = frame[(frame["std"] == "dynamic")]
+    return {
+        "static": (frame["schedule"] == "static").any(),
+        "strategies": (annealed["mean"] == "static").any(),
+        "noises": annealed["noise"].nunique() > 1,
+        "dynamic-mean": (annealed["mean"] == "dynamic").any(),
+    }.get(name, True)
+
+
+def draw(frame, task: str, size: str, to: Path) -> list[Path]:
+    """All figures of one data set; returns the files."""
+    runs = results.select(frame, task, size)
+    written = []
+    for name, figure in plots.EXPERIMENT_FIGURES.items():
+        if not drawn(name, runs):
+            print(f"{task}-{name}: not run")
+            continue
+        path = to / f"{task}-{name}.png"
+        figure(runs).savefig(path, dpi=130, metadata={"Software": None})
+        plt.close("all")
+        written.append(path)
+    return written
+
+
+def main(words: list[str] | None = None) -> int:
+    """Parse the command line and draw."""
+    parser = argparse.ArgumentParser(description="Draw the figures of recorded experiments.")
+    parser.add_argument("data", nargs="*", help="data sets (all that are recorded at this size)")
+    parser.add_argument("--to", type=Path, default=ROOT / "_build" / "figures", metavar="FOLDER", help="where to write (_build/figures)")
+    parser.add_argument("--results", type=Path, default=None, metavar="FOLDER", help="recorded runs (data/results)")
+    parser.add_argument("--size", default="scaled", help="of the runs (scaled)")
+    arguments = parser.parse_args(words)
+    try:
+        frame = results.load(arguments.results)
+        known = sorted(frame.loc[(frame["size"] == arguments.size) & (frame["measured_on"] == "validation"), "task"].unique())
+        tasks = arguments.data or known
+        for task in tasks:
+            choice(task, known, "the data set")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not tasks:
+        print(f"there are no runs of size {arguments.size!r} to draw.", file=sys.stderr)
+        return 2
+    arguments.to.mkdir(parents=True, exist_ok=True)
+    plots.use_style()
+    for task in tasks:
+        for path in draw(frame, task, arguments.size, arguments.to):
+            print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
