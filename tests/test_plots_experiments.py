@@ -176,7 +176,7 @@ def test_one_command_writes_every_figure_from_the_recorded_lines(folder, tmp_pat
     assert len(re.findall(r"\.png", done.stdout)) == len(plots.EXPERIMENT_FIGURES)
 
 
-@pytest.mark.parametrize(("words", "says"), [(["cifar11"], "did you mean 'cifar10'"), (["--size", "paper"], "no runs of size 'paper'")])
+@pytest.mark.parametrize(("words", "says"), [(["cifar11"], "Did you mean 'cifar10'"), (["--size", "paper"], "no runs of size 'paper'")])
 def test_a_wrong_name_gets_one_sentence(folder, words, says):
     done = figures("--results", folder, *words)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,190 @@
+"""The chapters of the experiments show, to the digit, what the committed runs say; and they say which data it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from anabook import plots
+from anabook.experiments import claims, results, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "data" / "results"
+PAGES = {name: path for name, path in {
+    "cifar10": ROOT / "book" / "11-cifar10.ipynb",
+    "svhn-stand-in": ROOT / "book" / "12-svhn.ipynb",
+    "gsc12": ROOT / "book" / "13-speech.ipynb",
+}.items()}
+
+pytestmark = pytest.mark.parametrize("task", PAGES)
+
+
+class TableReader(HTMLParser):
+    """Caption and rows of one table."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.caption, self.rows, self._inside = "", [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self._inside = tag
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, text):
+        if self._inside == "caption":
+            self.caption += text
+        elif self._inside in ("td", "th"):
+            self.rows[-1][-1] += text
+
+
+def cells(task):
+    return json.loads(PAGES[task].read_text(encoding="utf-8"))["cells"]
+
+
+def shown(task):
+    """All tables of a page."""
+    found = []
+    for cell in cells(task):
+        for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):
+                found.append(TableReader("".join(output["data"]["text/html"])))
+    return found
+
+
+def printed(task):
+    return "".join("".join(output.get("text", "")) for cell in cells(task) for output in cell.get("outputs", []))
+
+
+def recorded(task):
+    """The validation runs, read without the package: unit → fold → accuracy."""
+    found = {}
+    for path in RESULTS.glob(f"{task}-*.jsonl"):
+        for record in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            if record.get("record") == "run" and record["status"] == "done" and record["config"]["fold"] is not None:
+                key = record["size"], record["config"]["unit"]
+                found.setdefault(key, {})[record["config"]["seed"], record["config"]["fold"]] = record["accuracy"]
+    return found
+
+
+def text_of(values):
+    """Mean and 95 % interval in per cent, by the textbook."""
+    values = 100 * np.array(values)
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return f"{values.mean():.1f} [{values.mean() - half:.1f}, {values.mean() + half:.1f}]"
+
+
+def units_of(table):
+    """The unit of each cell of a table of accuracies, from its headings."""
+    _, *columns = table.rows[0]
+    for first, *texts in table.rows[1:]:
+        name = first.replace(" ", "-")
+        for column, text in zip(columns, texts):
+            head = table.rows[0][0]
+            if head == "unit":
+                yield name, text
+                break
+            if (head, column) in {("noise", "mode"), ("noise", "random")}:
+                yield f"{name}-{column}-static", text
+            elif column in plots.DASHES:
+                yield f"{column}-expectation-{name}", text
+            else:
+                yield f"uniform-{column}-{name}", text
+
+
+def test_accuracies_on_the_page_are_those_of_the_committed_runs_to_the_digit(task):
+    runs, compared = recorded(task), 0
+    for table in shown(task):
+        if "accuracy in %" not in table.caption or ", test," in table.caption:
+            continue
+        (size,) = re.findall(r", (scaled|paper|custom-\w+), ", table.caption)
+        for unit, text in units_of(table):
+            if text == tables.NOT_RUN:
+                assert (size, unit) not in runs
+            else:
+                assert text == text_of(list(runs[size, unit].values())), (unit, table.caption)
+                compared += 1
+    assert compared >= 35
+
+
+def test_accuracies_on_the_page_are_those_that_anabook_results_prints(task, capsys):
+    from anabook import cli
+
+    assert cli.main(["results", task, "--results", str(RESULTS)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = {each.split()[0]: each[58:].split("  n =")[0].strip() for each in lines[1:]}
+    checked = [text == said[unit] for table in shown(task) if "scaled, validation" in table.caption
+               for unit, text in units_of(table) if text != tables.NOT_RUN]
+    assert all(checked) and len(checked) >= 35
+
+
+def test_verdicts_on_the_page_are_those_of_the_committed_runs(task):
+    (table,) = [table for table in shown(task) if "what is claimed" in table.caption]
+    expected = tables.verdicts(claims.judge_all(results.load(RESULTS), task))
+    assert table.caption == expected.caption
+    assert [tuple(row) for row in table.rows] == [expected.header, *expected.rows]
+
+
+def test_the_number_of_folds_and_runs_on_the_page_is_right(task):
+    runs = {unit: folds for (size, unit), folds in recorded(task).items() if size == "scaled"}
+    low, high = (f(len(folds) for folds in runs.values()) for f in (min, max))
+    total = sum(map(len, runs.values()))
+    assert f"{len(runs)} units, {total} runs; folds for each unit: {low} to {high} of 5" in printed(task)
+    for table in shown(task):
+        if "scaled, validation" in table.caption:
+            counts = {len(runs[unit]) for unit, text in units_of(table) if text != tables.NOT_RUN}
+            low, high = min(counts), max(counts)
+            folds = f"{high} fold{'s' * (high > 1)}" if low == high else f"{low} to {high} folds"
+            assert f", {folds}:" in table.caption
+
+
+def test_every_table_and_every_figure_of_runs_names_the_data_as_recorded(task):
+    title = results.select(results.load(RESULTS), task)["data"].iloc[0]
+    assert f"data: {title}" in printed(task)
+    captions = [table.caption for table in shown(task)]
+    assert len(captions) >= 4 and all(caption.startswith(title) for caption in captions)
+    words = {"cifar10": "differs from the official archive", "gsc12": "local files, not verified", "svhn-stand-in": "stand-in"}[task]
+    figures = [cell for cell in cells(task) if re.search(r"^(plots\.\w+_curves|plots\.final|plots\.effects)", "".join(cell["source"]), re.M)]
+    assert len(figures) >= 4
+    for cell in figures:
+        assert words in cell["metadata"]["mystnb"]["figure"]["caption"]
+
+
+def test_the_figures_of_the_page_are_those_of_the_documented_command(task):
+    called = set(re.findall(r"plots\.(\w+_curves|final_accuracies|effects)\(", "".join("".join(c["source"]) for c in cells(task))))
+    assert called == {"static_curves", "strategy_curves", "final_accuracies", "effects"} | ({"noise_curves"} if task == "cifar10" else set())
+    assert f"python tools/figures.py {task}" in "".join("".join(cell["source"]) for cell in cells(task))
+
+
+def test_no_accuracy_on_the_stand_in_is_called_one_on_svhn(task):
+    text = " ".join("".join(cell["source"]) for cell in cells(task))
+    assert not re.search(r"accurac\w+ (?:on|for|of) SVHN(?! stand-in| \*stand-in)(?!.{0,40}nothing)", text.replace("nothing on this page is an accuracy on SVHN", ""))
+
+
+def test_the_test_set_is_used_for_the_two_units_that_validation_picked_and_no_other(task):
+    frame = results.load(RESULTS)
+    tested = frame[(frame["task"] == task) & (frame["measured_on"] == "test") & (frame["size"] == "scaled")]
+    if task == "gsc12":
+        assert not len(tested) and "no official test set" in " ".join("".join(cell["source"]) for cell in cells(task))
+        return
+    if not len(tested):
+        assert "no run on the test part is recorded yet" in printed(task)
+        return
+    (names,) = re.findall(r"^picked: (.*)$", printed(task), flags=re.M)
+    assert set(names.split(", ")) == set(tested["unit"])
+    for unit, group in tested.groupby("unit"):
+        assert re.search(rf"{unit.replace('-', ' ')} +{re.escape(text_of(group['accuracy'].tolist()))}", printed(task))
