@@ -164,6 +164,18 @@ def test_the_sweep_with_a_schedule_of_ones_own_that_a_page_shows_is_one(page, tm
     assert starts == sorted(starts, reverse=True), "output first"
 
 
+@pytest.mark.parametrize("data", ["cifar10", "gsc12"])
+def test_the_sizes_differ_in_nothing_but_what_chapter_10_lists(data):
+    paper, scaled = (make(data, "logistic-mode-same-end-progressive", 1, size) for size in ("paper", "scaled"))
+    differ = {name for name, value in paper.as_dict().items() if scaled.as_dict()[name] != value}
+    assert differ <= {"width", "shrink", "n_train", "period", "lr"}
+    assert paper.epochs * scaled.period == scaled.epochs * paper.period and paper.drop * scaled.period == scaled.drop * paper.period
+    for t in range(12 * scaled.period):
+        for layer in range(paper.n_layers):
+            ours, theirs = scaled.schedule()(layer, t), paper.schedule()(layer, t * paper.period / scaled.period)
+            assert ours == pytest.approx(theirs, abs=1e-12)
+
+
 def test_files_are_read_and_overridden(tmp_path):
     path = write(tmp_path, 'data = "svhn-stand-in"\nunits = ["static", "mine"]\nfolds = [0, "test"]\n[settings]\nperiod = 2\n'
                            '[schedules.mine]\nnoise = "normal"\nstrategy = "mode"\ninterval = "same_start"\n')
