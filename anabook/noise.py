@@ -49,7 +49,7 @@ class Family:
         pdf: t ↦ f0(t), right-continuous where it jumps.
         cdf: t ↦ F0(t). The upper tail is T0(t) = F0(−t), by symmetry and without cancellation.
         icdf_lower: u ↦ Q0(u), accurate for u ≤ 1/2. The upper half is −Q0(1 − u).
-        far: t ↦ T0(|t|), where that is less work than F0(−|t|).
+        far: t ↦ the mass beyond t on its side of the mean, where that is less work than F0(−abs(t)).
     """
 
     name: str
@@ -64,7 +64,7 @@ class Family:
         return self.cdf(-t, ops)
 
     def tail(self, t: Any, ops: Any = NUMPY_OPS) -> Any:
-        """T0(|t|), the mass on the far side of t from the mean."""
+        """The mass beyond t, on its side of the mean: T0(abs(t))."""
         return self.cdf(-ops.abs(t), ops) if self.far is None else self.far(t, ops)
 
     def icdf(self, u: Any, ops: Any = NUMPY_OPS) -> Any:
