@@ -47,7 +47,7 @@ class Claim:
     Attributes:
         name: short, with hyphens.
         statement: in our words.
-        section: where the paper says it.
+        section: where the paper says it, as far as we know.
         tasks: the data sets it is about; a stand-in may be judged in its place, and is named.
         kind: what it says of the differences: see `KINDS`.
         contrasts: the differences. A claim holds if all of them do.
@@ -137,73 +137,73 @@ _NOISES = ("triangular", "normal", "logistic")
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
-        "mode-above-random", "With static noise, the mode gives higher accuracy than random sampling.", "4.2", _ALL, "above",
+        "mode-above-random", "With static noise, the mode gives higher accuracy than random sampling.", "section 4", _ALL, "above",
         tuple(Contrast(f"{noise}: mode − random", _unit("mode", "static", noise=noise), _unit("random", "static", noise=noise))
               for noise in ("uniform", *_NOISES)),
         paper="CIFAR-10: about 86 % against 82 %",
     ),
     Claim(
-        "noise-negligible-mode", "With static noise and the mode, the type of noise hardly matters.", "4.2", _ALL, "level",
+        "noise-negligible-mode", "With static noise and the mode, the type of noise hardly matters.", "section 4", _ALL, "level",
         tuple(Contrast(f"mode: {noise} − uniform", _unit("mode", "static", noise=noise), _unit("mode", "static"))
               for noise in _NOISES),
         margin=0.02,
     ),
     Claim(
         "uniform-behind-when-random", "With static noise and random sampling, uniform noise is slightly worse than the others.",
-        "4.2", _ALL, "above",
+        "section 4", _ALL, "above",
         tuple(Contrast(f"random: {noise} − uniform", _unit("random", "static", noise=noise), _unit("random", "static"))
               for noise in _NOISES),
     ),
     Claim(
-        "noise-negligible-expectation", "Under expectation, too, the type of noise hardly matters, whatever the schedule.", "4.3",
+        "noise-negligible-expectation", "Under expectation, too, the type of noise hardly matters, whatever the schedule.", "section 4",
         ("cifar10",), "level",
         tuple(Contrast(f"expectation: {noise} − uniform", where(strategy="expectation", noise=noise, mean="static", std="dynamic"),
                        where(strategy="expectation", noise="uniform", mean="static", std="dynamic")) for noise in _NOISES),
         margin=0.02,
     ),
     Claim(
-        "expectation-partition-or-same-start", "Under expectation, partition and same start are the best decay intervals.", "4.3", _ALL,
+        "expectation-partition-or-same-start", "Under expectation, partition and same start are the best decay intervals.", "section 4", _ALL,
         "above",
         tuple(Contrast(f"expectation: {_WORDS[good]} − {_WORDS[bad]}", _annealed("expectation", good), _annealed("expectation", bad))
               for good in ("partition", "same_start") for bad in ("same_end", "overlapped")),
         paper="CIFAR-10: about 79 % for both",
     ),
     Claim(
-        "homogeneous-above-progressive", "Under expectation, homogeneous decay is slightly better than progressive decay.", "4.3", _ALL,
+        "homogeneous-above-progressive", "Under expectation, homogeneous decay is slightly better than progressive decay.", "section 4", _ALL,
         "above",
         (Contrast("expectation: homogeneous − progressive", _annealed("expectation", ("partition", "same_start"), "homogeneous"),
                   _annealed("expectation", ("partition", "same_start"), "progressive")),),
     ),
-    Claim("same-end-worst-expectation", "Under expectation, same end is the worst decay interval.", "4.3", _ALL, "above",
+    Claim("same-end-worst-expectation", "Under expectation, same end is the worst decay interval.", "section 4", _ALL, "above",
           _worst("expectation")),
-    Claim("same-end-worst-random", "With random sampling, same end is the worst decay interval.", "4.3", _ALL, "above",
+    Claim("same-end-worst-random", "With random sampling, same end is the worst decay interval.", "section 4", _ALL, "above",
           _worst("random")),
-    Claim("same-end-worst-mode", "With the mode, same end is the worst decay interval.", "4.3", _ALL, "above", _worst("mode")),
+    Claim("same-end-worst-mode", "With the mode, same end is the worst decay interval.", "section 4", _ALL, "above", _worst("mode")),
     Claim(
-        "random-partition-above-expectation", "Partition with random sampling is well above partition with expectation.", "4.3", _ALL,
+        "random-partition-above-expectation", "Partition with random sampling is well above partition with expectation.", "section 4", _ALL,
         "by",
         (Contrast("partition: random − expectation", _annealed("random", "partition"), _annealed("expectation", "partition")),),
         margin=0.02, paper="CIFAR-10: about 4 points",
     ),
     Claim(
         "mode-partition-level-with-static",
-        "Before the learning rate drops, partition with the mode is level with static noise and the mode.", "4.3", _ALL, "level",
+        "Before the learning rate drops, partition with the mode is level with static noise and the mode.", "section 4", _ALL, "level",
         (Contrast("mode, before the drop: partition − static", _unit("mode", "partition"), _unit("mode", "static"), "before_drop"),),
         margin=0.02,
     ),
     Claim(
         "static-ahead-after-drop", "After the learning rate has dropped, static noise with the mode is ahead of every annealed unit.",
-        "4.3", _ALL, "above",
+        "section 4", _ALL, "above",
         tuple(Contrast(f"static mode − {strategy} {_WORDS[interval]}", _unit("mode", "static"), _unit(strategy, interval))
               for strategy in ("expectation", "random", "mode") for interval in ("partition", "same_start")),
         paper="CIFAR-10: about 86 % against 83 % at best",
     ),
     Claim(
-        "ternary-below-float", "The float network of the same size is ahead of the quantised one.", "4.1", _ALL, "above",
+        "ternary-below-float", "The float network of the same size is ahead of the quantised one.", "section 4", _ALL, "above",
         (Contrast("float − static mode", "float", _unit("mode", "static")),),
     ),
     Claim(
-        "static-mode-is-ste", "Static uniform noise with the mode is the straight-through estimator with clipping.", "3.3",
+        "static-mode-is-ste", "Static uniform noise with the mode is the straight-through estimator with clipping.", "abstract",
         ("cifar10", "svhn"), "level",
         (Contrast("static mode − STE by hand", _unit("mode", "static"), "ste"),), margin=0.02,
     ),
