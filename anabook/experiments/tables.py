@@ -18,6 +18,7 @@ NOT_RUN = "–"
 """What stands in a cell without a run."""
 
 _CELL = "text-align: left; padding: 0.2em 0.8em 0.2em 0; vertical-align: top"
+_WHOLE = "; white-space: nowrap"  # an interval is not broken over lines
 _ORDER: dict[str, list[str]] = {
     "noise": list(map(str, design.Family)),
     "strategy": list(map(str, design.Strategy)),
@@ -53,7 +54,7 @@ class Table:
         head = "".join(f'<th scope="col" style="{_CELL}">{html.escape(cell)}</th>' for cell in self.header)
         body = "".join(
             f'<tr><th scope="row" style="{_CELL}; font-weight: normal">{html.escape(first)}</th>'
-            + "".join(f'<td style="{_CELL}">{html.escape(cell)}</td>' for cell in rest) + "</tr>"
+            + "".join(f'<td style="{_CELL}{_WHOLE * ("[" in cell)}">{html.escape(cell)}</td>' for cell in rest) + "</tr>"
             for first, *rest in self.rows
         )
         caption = html.escape(self.caption)
