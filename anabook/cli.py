@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except ModuleNotFoundError as error:
-        extras = {"distributed": "cluster"}.get(error.name or "", "training,speech,experiments")
+        extras = {"distributed": "cluster", "pandas": "experiments"}.get(error.name or "", "training,speech")
         print(f"anabook: {error}; this command needs pip install 'anabook[{extras}]'.", file=sys.stderr)
         return 2
     except (ValueError, TypeError) as error:
