@@ -459,11 +459,11 @@ _KERNELS: dict[str, Callable[..., Tensor]] = {
     "quantised": quantised, "expected": expected, "drawn": drawn, "slope": slope,
 }
 
-compile_from: int | None = 2**15
+compile_from: int | None = 2**18
 """Tensors of at least this many elements go through compiled kernels; None compiles nothing.
 
-There a compiled pass is about ten times as fast as an uncompiled one. From 2¹² elements on it is faster, but the first
-call takes seconds, which short trainings of small networks do not get back.
+A compiled pass is faster from 2¹² elements on, and ten times as fast from 2¹⁵. But the first call takes seconds, which
+short trainings of small networks do not get back: lower it for long ones, as `anabook.experiments` does.
 
 It depends on nothing but the size, so a seed gives the same numbers whatever ran before.
 """
