@@ -536,9 +536,9 @@ def _finish_figure(figure: Any, axes: np.ndarray, frame: Any) -> Any:
 
 def _data_line(frame: Any) -> str:
     """Data set with its provenance, size and number of folds, to stand on every figure."""
-    low, high = (int(f(frame.groupby("unit")["fold"].nunique())) for f in (min, max))
-    folds = f"{low} fold" + ("s" if low > 1 else "") if low == high else f"{low} to {high} folds"
-    return f"{frame['data'].iloc[0]}, {frame['size'].iloc[0]}, {folds}"
+    from anabook.experiments import tables
+
+    return f"{frame['data'].iloc[0]}, {frame['size'].iloc[0]}, {tables.folds_in_words(frame)}"
 
 
 def _dots(ax: Any, frame: Any, shown: list[tuple[float, str]], measure: str, line: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ import argparse
 import functools
 import hashlib
 import json
-import os
 import platform
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from anabook import Noise, Quantiser, Schedule, models, training
 from anabook.datasets import standins
+from anabook.experiments.run import machine
 
 LAYERS = 7
 ADAM = functools.partial(torch.optim.Adam, fused=True)  # one pass over the parameters; it goes on while layers rest
@@ -135,16 +135,6 @@ def one_step(net, x, y, n, step, stopper) -> int:
         stopper.settle()
     step.step()
     return sum(storages.values())
-
-
-def machine() -> dict:
-    """The kind of machine, without its name."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = names[0] if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system()}
 
 
 def key(config: dict) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from anabook.datasets import batches, standins
+from anabook.datasets import batches, standins, store
 
 X = np.random.default_rng(0).integers(0, 256, (50, 3, 32, 32), dtype=np.uint8)
 Y = np.arange(50)
@@ -74,8 +74,8 @@ def test_flips_mirror_about_half_of_the_images_left_to_right():
 
 
 def test_a_digit_is_never_mirrored():
-    assert batches.default_augmentation(standins.house_numbers(10, 1)) == "crop"
-    assert batches.default_augmentation(standins.objects(10, 1)) == "crop and flip"
+    assert store.default_augmentation(standins.house_numbers(10, 1).name) == "crop"
+    assert store.default_augmentation(standins.objects(10, 1).name) == "crop and flip"
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,7 @@ import torch
 from torch import Tensor
 
 from anabook._validate import choice, integer
-from anabook.datasets.store import Dataset
-
-AUGMENTATIONS: dict[str, tuple[str, ...]] = {"none": (), "crop": ("crop",), "crop and flip": ("crop", "flip")}
-"""What may be done to training images: shift by up to four pixels (see `Batches`), and mirror left to right."""
-
-
-def default_augmentation(dataset: Dataset) -> str:
-    """What suits a data set.
-
-    CIFAR-10 is cropped and flipped, as in the experiments. SVHN is cropped only: a mirrored 2 is no 2. The
-    features of speech and the digits are left alone.
-    """
-    if dataset.name.startswith("cifar10"):
-        return "crop and flip"
-    return "crop" if dataset.name.startswith("svhn") else "none"
+from anabook.datasets.store import AUGMENTATIONS
 
 
 class Batches:

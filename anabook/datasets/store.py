@@ -38,6 +38,10 @@ _ARRAYS = ("inputs", "labels", "split", "group")
 _VERSIONED = ("numpy", "scipy", "torchvision", "librosa", "anabook")
 
 
+AUGMENTATIONS: dict[str, tuple[str, ...]] = {"none": (), "crop": ("crop",), "crop and flip": ("crop", "flip")}
+"""What may be done to training images: shift by up to four pixels (see `batches.Batches`), and mirror left to right."""
+
+
 class DatasetError(ValueError):
     """A data set that cannot be prepared or read; the message says why and what to do."""
 
@@ -171,16 +175,32 @@ class Dataset:
         return f"Dataset({self.title!r}: {parts} examples of shape {shape}, {len(self.classes)} classes)"
 
 
+def default_augmentation(name: str) -> str:
+    """What suits a data set, by its name.
+
+    CIFAR-10 is cropped and flipped, as in the experiments. SVHN is cropped only: a mirrored 2 is no 2. The
+    features of speech and the digits are left alone.
+    """
+    if name.startswith("cifar10"):
+        return "crop and flip"
+    return "crop" if name.startswith("svhn") else "none"
+
+
 def directory() -> Path:
     """The store's folder: the environment variable ANABOOK_DATA, or `data/cache` in the working folder's project."""
     named = os.environ.get("ANABOOK_DATA")
     if named:
         return Path(named)
+    return project() / "data" / "cache"
+
+
+def project() -> Path:
+    """The folder of the working folder's project: the nearest one with a pyproject.toml and a folder `data`; else itself."""
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         if (folder / "pyproject.toml").is_file() and (folder / "data").is_dir():
-            return folder / "data" / "cache"
-    return here / "data" / "cache"
+            return folder
+    return here
 
 
 def path_of(name: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from anabook._validate import choice, integer, real
+from anabook.datasets import store
 from anabook.experiments import design
 from anabook.noise import Noise
 from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
@@ -40,7 +41,6 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What each size means for each network; see `Config`. Nothing else differs between them."""
 
-_AUGMENTATION = {"cifar10": "crop and flip", "cifar10-stand-in": "crop and flip", "svhn": "crop", "svhn-stand-in": "crop"}
 _SIZED = ("width", "shrink", "n_train", "period", "batch_size", "lr")
 
 
@@ -59,7 +59,7 @@ class Config:
         n_train: how many examples of the training part are used, the held-out fold included; 0 for all.
         period: epochs in which one layer is annealed; n quantised layers give (n + 3)·period epochs.
         batch_size, lr: of Adam; the learning rate is divided by ten after (n + 1)·period epochs.
-        augmentation: a key of `datasets.batches.AUGMENTATIONS`.
+        augmentation: a key of `datasets.store.AUGMENTATIONS`.
         n_folds: into how many folds the training part is split.
         own: a schedule of one's own for `unit`: see `custom`.
     """
@@ -88,7 +88,7 @@ class Config:
             fix(name, integer(getattr(self, name), name, minimum=minimum))
         for name in ("width", "lr"):
             fix(name, real(getattr(self, name), name, above=0.0))
-        choice(self.augmentation, ("none", "crop", "crop and flip"), "augmentation")
+        choice(self.augmentation, store.AUGMENTATIONS, "augmentation")
         if self.network == "vgg" and (32 % self.shrink or (32 // self.shrink) % 8):
             raise ValueError(f"shrink must be 1, 2 or 4, so that 32 pixels can be halved three times, not {self.shrink}.")
         if self.network != "vgg" and self.shrink != 1:
@@ -122,7 +122,7 @@ class Config:
     def size(self) -> str:
         """The name of the size; "custom-…" with a hash where a setting differs from every named one."""
         own = {name: getattr(self, name) for name in _SIZED}
-        if self.augmentation == _AUGMENTATION.get(self.data, "none") and self.n_folds == 5:
+        if self.augmentation == store.default_augmentation(self.data) and self.n_folds == 5:
             for name, networks in SIZES.items():
                 if own == networks[self.network]:
                     return name
@@ -242,7 +242,7 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
     unknown(overrides, [*_SIZED, "augmentation", "n_folds", "own"], "overrides")
     if isinstance(overrides.get("own"), Mapping):
         overrides["own"] = tuple((name, _tuples(value)) for name, value in sorted(overrides["own"].items()))
-    settings = {**SIZES[size][TASKS[data]], "augmentation": _AUGMENTATION.get(data, "none"), **overrides}
+    settings = {**SIZES[size][TASKS[data]], "augmentation": store.default_augmentation(data), **overrides}
     return Config(data, unit, fold, seed, **settings)
 
 

@@ -9,7 +9,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from anabook.experiments.config import Config
 
 KIND = "run"
 """What the entry "record" of a line says; other lines of a results folder are other measurements."""
@@ -57,6 +60,12 @@ def read(paths: Iterable[Path]) -> Read:
                     continue
                 records[key], where[key] = record, name
     return Read(records, set_aside)
+
+
+def failure(config: Config, error: str, seconds: float = 0.0) -> dict[str, Any]:
+    """The record of a run that came to nothing."""
+    return {"record": KIND, "key": config.key, "status": "failed", "error": error, "config": config.as_dict(),
+            "size": config.size, "seconds": round(seconds, 2), "provenance": {"title": config.data}}
 
 
 def append(path: Path, record: dict[str, Any]) -> None:

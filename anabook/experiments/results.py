@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from anabook._validate import choice, integer, real
+from anabook.datasets import store
 from anabook.experiments import design, records
 from anabook.experiments.config import OWN_DEFAULTS
 
@@ -37,11 +38,7 @@ def folder() -> Path:
     named = os.environ.get("ANABOOK_RESULTS")
     if named:
         return Path(named)
-    here = Path.cwd().resolve()
-    for candidate in (here, *here.parents):
-        if (candidate / "pyproject.toml").is_file() and (candidate / "data").is_dir():
-            return candidate / "data" / "results"
-    return here / "data" / "results"
+    return store.project() / "data" / "results"
 
 
 def load(path: str | os.PathLike | None = None, *, failed: bool = False) -> pd.DataFrame:
@@ -274,19 +271,3 @@ def select(frame: pd.DataFrame, task: str, size: str = "scaled", measured_on: st
     if not len(chosen):
         raise ValueError(f"there is no run on {task!r} of size {size!r} measured on {measured_on!r}.")
     return chosen.reset_index(drop=True)
-
-
-def provenance_line(path: str) -> str:
-    """One sentence about where the runs of a file come from, for captions."""
-    kept = list(records.read([Path(path)]).records.values())
-    done = [record for record in kept if record["status"] == "done"]
-    if not done:
-        raise ValueError(f"there is no finished run in {path!r}.")
-    machines = sorted({f"{r['machine']['cpu'] if r['machine']['device'] == 'cpu' else r['machine']['device']}" for r in done})
-    versions = sorted({r["versions"]["torch"] for r in done})
-    dates = sorted({r["date"] for r in done})
-    revisions = sorted({str(r["revision"]) for r in done})
-    title = " / ".join(sorted({r["provenance"]["title"] for r in done}))
-    hours = sum(r["seconds"] for r in done) / 3600
-    return (f"{title}: {len(done)} runs, {hours:.1f} hours of wall time in all, on {', '.join(machines)}; torch "
-            f"{', '.join(versions)}; {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") + f"; code {', '.join(revisions)}")

@@ -105,15 +105,8 @@ def attempt(values: dict[str, Any], device: str = "cpu", threads: int | None = N
     try:
         return run(config, device=device, threads=threads, checkpoint=checkpoint)
     except Exception as error:
-        return failure(config, f"{type(error).__name__}: {error}", time.perf_counter() - start, device)
-
-
-def failure(config: Config, error: str, seconds: float = 0.0, device: str = "cpu") -> dict[str, Any]:
-    """The record of a run that came to nothing."""
-    return {
-        "record": records.KIND, "key": config.key, "status": "failed", "error": error, "config": config.as_dict(),
-        "size": config.size, "seconds": round(seconds, 2), "provenance": {"title": config.data}, **circumstances(device),
-    }
+        failed = records.failure(config, f"{type(error).__name__}: {error}", time.perf_counter() - start)
+        return failed | circumstances(device)
 
 
 def build(config: Config) -> nn.Module:
@@ -190,7 +183,7 @@ def circumstances(device: str = "cpu") -> dict[str, Any]:
     """Versions, machine and code revision. The machine's kind, not its name."""
     return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, **_versions()},
-        "machine": {**_machine(), "device": _device_name(device), "threads": torch.get_num_threads()},
+        "machine": {**machine(), "device": _device_name(device), "threads": torch.get_num_threads()},
         "revision": revision(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
@@ -218,7 +211,8 @@ def _versions() -> dict[str, str]:
 
 
 @cache
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """The kind of machine, without its name."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -129,7 +129,7 @@ def sweep(
     if executor is None:
         check_prepared(todo.todo)
         workers = integer(workers or default_workers(devices), "workers", minimum=1)
-        run_on: _Runner = _Local(workers, devices, checkpoints)
+        run_on: _Local | _Remote = _Local(workers, devices, checkpoints)
     else:
         workers = getattr(executor, "_max_workers", None) or 1
         run_on = _Remote(executor, integer(slots or 2 * workers, "slots", minimum=1), checkpoints)
@@ -188,17 +188,7 @@ def cluster(address: str, timeout: float = 10.0) -> Iterator[tuple[Executor, int
         client.close()
 
 
-class _Runner:
-    """Something that takes configs and gives records back, in any order."""
-
-    def results(self, configs: Sequence[Config]) -> Iterator[tuple[Config, dict[str, Any]]]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-
-class _Remote(_Runner):
+class _Remote:
     """On an executor of somebody's."""
 
     def __init__(self, executor: Executor, slots: int, checkpoints: Any) -> None:
@@ -220,7 +210,7 @@ class _Remote(_Runner):
             future.cancel()
 
 
-class _Local(_Runner):
+class _Local:
     """On processes of this machine, which are replaced when one dies.
 
     A process takes one run at a time; when one dies the pool is broken and all runs in it have to be begun again. A
@@ -265,7 +255,7 @@ class _Local(_Runner):
                 for config in lost:
                     crashes[config.key] = crashes.get(config.key, 0) + 1
                     if alone and crashes[config.key] >= _CRASHES:
-                        yield config, _failure(config, "the process that ran it died, each time it was tried")
+                        yield config, records.failure(config, "the process that ran it died, each time it was tried")
                     else:
                         suspects.append(config)
 
@@ -313,12 +303,7 @@ def _outcome(future: Future, config: Config) -> dict[str, Any]:
     try:
         return future.result()
     except (Exception, CancelledError) as error:
-        return _failure(config, f"{type(error).__name__}: {error}")
-
-
-def _failure(config: Config, error: str) -> dict[str, Any]:
-    return {"record": records.KIND, "key": config.key, "status": "failed", "error": error, "config": config.as_dict(),
-            "size": config.size, "seconds": 0.0, "provenance": {"title": config.data}}
+        return records.failure(config, f"{type(error).__name__}: {error}")
 
 
 def _checkpoint(folder: Any, config: Config) -> str | None:

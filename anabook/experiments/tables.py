@@ -116,6 +116,12 @@ def folds(frame: pd.DataFrame) -> tuple[int, int]:
     return int(counts.min()), int(counts.max())
 
 
+def folds_in_words(frame: pd.DataFrame) -> str:
+    """For example "3 folds", or "1 to 3 folds"."""
+    low, high = folds(frame)
+    return f"{high} fold{'s' * (high != 1)}" if low == high else f"{low} to {high} folds"
+
+
 def _deciding(verdict: claims.Verdict) -> str:
     """The contrast whose effect `Verdict.effect` is."""
     names = [f.contrast.name for f in verdict.findings if f.effect is verdict.effect and f.effect is not None]
@@ -123,9 +129,7 @@ def _deciding(verdict: claims.Verdict) -> str:
 
 
 def _runs(frame: pd.DataFrame) -> str:
-    low, high = folds(frame)
-    many = f"{high} fold{'s' * (high != 1)}" if low == high else f"{low} to {high} folds"
-    return f"{frame['data'].iloc[0]}, {frame['size'].iloc[0]}, {frame['measured_on'].iloc[0]}, {many}"
+    return f"{frame['data'].iloc[0]}, {frame['size'].iloc[0]}, {frame['measured_on'].iloc[0]}, {folds_in_words(frame)}"
 
 
 def _interval(row: Any) -> Interval:
