@@ -297,6 +297,16 @@ def test_workers_share_the_cores_threads():
         pool.close()
 
 
+def test_the_threads_of_a_process_can_be_set():
+    pool = sweep._Local(1, ["cpu"], None, threads=3)
+    try:
+        assert pool.pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        pool.close()
+    with pytest.raises(ValueError, match="threads must be an integer at least 1, not 0"):
+        sweep.sweep([tiny()], "nowhere", threads=0, report=lambda _: None)
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["sweep"], "sweep needs a CONFIG"),
     (["sweep", "nowhere.toml"], "cannot read the config"),

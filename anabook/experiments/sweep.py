@@ -87,6 +87,7 @@ def sweep(
     *,
     executor: Executor | None = None,
     workers: int | None = None,
+    threads: int | None = None,
     devices: Sequence[str] = ("cpu",),
     slots: int | None = None,
     checkpoints: str | os.PathLike | None = None,
@@ -102,8 +103,8 @@ def sweep(
         folder: of the results files.
         executor: any executor of `concurrent.futures`, for example `distributed.Client.get_executor()`; it is not
             shut down. None makes local processes.
-        workers: local processes; None for as many as there are cores, or devices. Each gets its share of the cores'
-            threads.
+        workers: local processes; None for as many as there are cores, or devices.
+        threads: of each local process; None for its share of the cores.
         devices: torch's names; the local processes take turns, so that with two names and four workers
             two share a card.
         slots: runs handed to `executor` at a time; None for two for each of its workers, where it tells their number.
@@ -129,7 +130,9 @@ def sweep(
     if executor is None:
         check_prepared(todo.todo)
         workers = integer(workers or default_workers(devices), "workers", minimum=1)
-        run_on: _Local | _Remote = _Local(workers, devices, checkpoints)
+        if threads is not None:
+            integer(threads, "threads", minimum=1)
+        run_on: _Local | _Remote = _Local(workers, devices, checkpoints, threads)
     else:
         workers = getattr(executor, "_max_workers", None) or 1
         run_on = _Remote(executor, integer(slots or 2 * workers, "slots", minimum=1), checkpoints)
@@ -217,8 +220,9 @@ class _Local:
     run that was there each of the times is recorded as failed.
     """
 
-    def __init__(self, workers: int, devices: Sequence[str], checkpoints: Any) -> None:
+    def __init__(self, workers: int, devices: Sequence[str], checkpoints: Any, threads: int | None = None) -> None:
         self.workers, self.devices, self.checkpoints = workers, list(devices), checkpoints
+        self.threads = threads or max(1, default_workers() // workers)
         self.pool = self._pool()
 
     def _pool(self) -> ProcessPoolExecutor:
@@ -226,8 +230,7 @@ class _Local:
         turns = context.SimpleQueue()
         for i in range(self.workers):
             turns.put(self.devices[i % len(self.devices)])
-        cores = default_workers()
-        return ProcessPoolExecutor(self.workers, context, _settle, (turns, max(1, cores // self.workers)))
+        return ProcessPoolExecutor(self.workers, context, _settle, (turns, self.threads))
 
     def results(self, configs: Sequence[Config]) -> Iterator[tuple[Config, dict[str, Any]]]:
         waiting, crashes, suspects = list(reversed(configs)), {}, []
