@@ -125,8 +125,16 @@ def test_the_straight_through_baseline_has_the_clipped_gradient():
     x = torch.tensor([-1.2, -1.0, -0.7, -0.5, 0.2, 0.5, 0.99, 1.5], requires_grad=True)
     y = StraightThrough(Quantiser.ternary(), clip=True)(x)
     y.backward(torch.arange(1.0, 9.0))
-    assert y.tolist() == pytest.approx([-1, -1, -1, 0, 0, 1, 1, 1])
+    assert y.tolist() == [-1, -1, -1, 0, 0, 1, 1, 1]
     assert x.grad[[0, 7]].tolist() == [0, 0] and x.grad[2:7].tolist() == [3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_the_straight_through_baseline_returns_levels_to_the_last_bit(clip):
+    quantiser = Quantiser.linear(bits=4, signed=True, quantum=0.07, rounding="nearest")
+    x = torch.empty(4096).uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    levels = set(torch.tensor(quantiser.levels, dtype=torch.float32).tolist())
+    assert set(StraightThrough(quantiser, clip)(x).tolist()) == levels
 
 
 def test_static_uniform_noise_with_the_mode_has_the_gradients_of_the_straight_through_estimator():

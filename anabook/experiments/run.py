@@ -148,7 +148,7 @@ class StraightThrough(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.levels[torch.bucketize(x.detach(), self.thresholds, right=True)]
         passed = torch.clamp(x, self.low, self.high)
-        return passed + (y - passed).detach() if self.training or x.requires_grad else y
+        return y + (passed - passed.detach()) if self.training or x.requires_grad else y
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
