@@ -132,7 +132,7 @@ def test_the_straight_through_baseline_has_the_clipped_gradient():
 @pytest.mark.parametrize("clip", [True, False])
 def test_the_straight_through_baseline_returns_levels_to_the_last_bit(clip):
     quantiser = Quantiser.linear(bits=4, signed=True, quantum=0.07, rounding="nearest")
-    x = torch.empty(4096).uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    x = torch.empty(4096).uniform_(-3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     levels = set(torch.tensor(quantiser.levels, dtype=torch.float32).tolist())
     assert set(StraightThrough(quantiser, clip)(x).tolist()) == levels
 
