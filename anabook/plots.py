@@ -412,6 +412,87 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
     return ax.figure
 
 
+def order(first: Any, second: Any, noise: str = "uniform", measure: str = "accuracy", ax: Any = None) -> Any:
+    """Each unit's accuracy on one data set against its accuracy on another: does the order carry over?
+
+    One marker for each strategy, means over folds; noise that never changes has hollow markers.
+
+    Args:
+        first, second: as for `static_curves`, each of its own data set; units with a static mean that both have are shown.
+        noise: which family.
+        measure: a key of `experiments.results.MEASURES`.
+        ax: an axes; a new figure by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: the two have no such unit in common.
+    """
+    from anabook.experiments import results
+
+    ax = plt.subplots(figsize=(6.4, 4.8))[1] if ax is None else ax
+    chosen = [frame[(frame["noise"] == noise) & (frame["mean"] == "static")] for frame in (first, second)]
+    common = set(chosen[0]["unit"]) & set(chosen[1]["unit"])
+    if not common:
+        raise ValueError(f"the two have no unit with {noise} noise and a static mean in common.")
+    x, y = (100 * results.summary(frame[frame["unit"].isin(common)], measure=measure).set_index("unit")["mean"] for frame in chosen)
+    for strategy, line in STRATEGY_LINES.items():
+        units = sorted(unit for unit in common if unit.startswith(f"{noise}-{strategy}-"))
+        for static, extra in ((False, {"label": strategy}), (True, {"label": f"{strategy}, static noise", "markerfacecolor": "white"})):
+            shown = [unit for unit in units if unit.endswith("-static") == static]
+            if shown:
+                ax.plot(x[shown], y[shown], linestyle="none", markersize=6, **{**line, **extra})
+    ax.set(xlabel=f"{_data_line(first)}:\naccuracy in %", ylabel=f"{_data_line(second)}:\naccuracy in %")
+    ax.figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    return ax.figure
+
+
+def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = None) -> Any:
+    """The same units at different sizes: accuracy over time, a panel for each size.
+
+    Time is counted in periods, so that runs of different lengths can be compared. Lines, bands and the vertical line are those
+    of `static_curves`.
+
+    Args:
+        frame: runs on one data set at several sizes; the units that all sizes have are shown.
+        titles: of the panels, by the size's name, in the order of the panels; the names themselves by default.
+        axes: as many axes as sizes; a new figure by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: fewer than two sizes, or no unit that all have.
+    """
+    from anabook.experiments import results, tables
+
+    titles = titles or {size: size for size in frame["size"].unique()}
+    parts = {size: frame[frame["size"] == size] for size in titles}
+    common = set.intersection(*(set(part["unit"]) for part in parts.values()))
+    if len(parts) < 2 or not common:
+        raise ValueError("there must be runs of the same units at two sizes or more.")
+    if axes is None:
+        figure, axes = plt.subplots(1, len(parts), figsize=(8.4, 4.4), sharey=True)
+    figure = axes[0].figure
+    units = [unit for unit in frame["unit"].unique() if unit in common]
+    for ax, (size, part) in zip(axes, parts.items()):
+        for unit, colour, marker in zip(units, CYCLE, "os^vDP*"):
+            values = 100 * results.curves(part[part["unit"] == unit])
+            epochs = np.arange(1, values.shape[1] + 1) / part["period"].iloc[0]
+            ax.plot(epochs, values.mean(0), color=colour, marker=marker, markersize=4, linewidth=1.4, label=unit.replace("-", " "),
+                    markevery=(len(ax.lines) % 4, max(1, len(epochs) // 7)))
+            if len(values) > 1:
+                ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0)
+        ax.axvline(part["epochs"].iloc[0] / part["period"].iloc[0] - 2, color=COLOURS["grey"], linestyle=":", linewidth=1.2)
+        ax.set_title(f"{titles[size]}\n{tables.folds_in_words(part[part['unit'].isin(units)])}", fontsize=9)
+        ax.set_xlabel("periods")
+    axes[0].set_ylabel("validation accuracy in %")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
+    figure.suptitle(str(frame["data"].iloc[0]), fontsize=10)
+    return figure
+
+
 VERDICT_MARKERS: dict[str, dict[str, Any]] = {
     "supported": {"color": CYCLE[0], "marker": "o"},
     "contradicted": {"color": CYCLE[1], "marker": "X"},

@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TITLE = "cifar10 (differs from the official archive)"
 
 
-def line(unit, fold, rng):
-    c = make("cifar10", unit, fold)
+def line(unit, fold, rng, data="cifar10", title=TITLE, **settings):
+    c = make(data, unit, fold, **settings)
     curve = np.round(np.linspace(0.1, 0.3 + 0.2 * rng.random(), c.epochs) + 0.02 * rng.random(c.epochs), 4).tolist()
     return {"record": "run", "key": c.key, "status": "done", "config": c.as_dict(), "size": c.size, "seconds": 10.0,
-            "provenance": {"title": TITLE, "kind": "differs"}, "measured_on": "validation", "accuracy": curve[-1], "loss": 1.0,
+            "provenance": {"title": title, "kind": "differs"}, "measured_on": "validation", "accuracy": curve[-1], "loss": 1.0,
             "curves": {"accuracy": curve, "train_loss": curve, "train_accuracy": curve, "loss": curve}}
 
 
@@ -115,6 +115,58 @@ def test_dots_at_the_end_are_the_means_of_the_summary(runs):
         row = rows.index("partition, homogeneous") + 0.24 * (place - 1)
         assert points[look["color"], round(row, 2)] == pytest.approx(100 * summary[f"uniform-{strategy}-partition-homogeneous"])
     assert points[plots.COLOURS["quantiser"], rows.index("float")] == pytest.approx(100 * summary["float"])
+
+
+@pytest.fixture(scope="module")
+def more(folder, tmp_path_factory):
+    """The same runs, some with a period twice as long, and some on another data set."""
+    path, rng = tmp_path_factory.mktemp("more"), np.random.default_rng(1)
+    lines = (folder / "cifar10-scaled.jsonl").read_text()
+    (path / "cifar10-scaled.jsonl").write_text(lines)
+    for fold in range(2):
+        for unit in ("uniform-mode-static", "uniform-mode-partition-homogeneous", "uniform-mode-partition-homogeneous-dynamic-mean"):
+            records.append(path / "longer.jsonl", line(unit, fold, rng, period=6))
+        for unit in design.select(["uniform-mode-*", "uniform-random-static"], "cifar10"):
+            records.append(path / "other.jsonl", line(unit, fold, rng, "svhn-stand-in", "svhn (stand-in)"))
+    return path
+
+
+def test_units_are_compared_across_data_sets_by_their_means(runs, more):
+    other = results.select(results.load(more), "svhn-stand-in")
+    (ax,) = plots.order(runs, other).axes
+    assert ax.get_xlabel().startswith(TITLE) and ax.get_ylabel().startswith("svhn (stand-in)")
+    static = [unit for unit in other["unit"].unique() if "dynamic-mean" not in unit]
+    shown = sorted((x, y) for each in ax.lines for x, y in zip(each.get_xdata(), each.get_ydata()))
+    means = [results.summary(frame).set_index("unit")["mean"] for frame in (runs, other)]
+    assert np.allclose(shown, sorted((100 * means[0][unit], 100 * means[1][unit]) for unit in static))
+    (hollow,) = [each for each in ax.lines if each.get_label() == "random, static noise"]
+    assert hollow.get_markerfacecolor() == "white" and len(hollow.get_xdata()) == 1
+    with pytest.raises(ValueError, match="no unit with logistic noise"):
+        plots.order(runs, other, noise="logistic")
+
+
+def test_sizes_are_compared_in_periods(more):
+    frame = results.load(more).query("task == 'cifar10'")
+    sizes = {"scaled": "period 3", make("cifar10", "float", period=6).size: "period 6"}
+    figure = plots.size_curves(frame, sizes)
+    assert [ax.get_title() for ax in figure.axes] == ["period 3\n1 to 3 folds", "period 6\n2 folds"] and TITLE == figure.get_suptitle()
+    for ax, (size, epochs) in zip(figure.axes, zip(sizes, (30, 60))):
+        labels = [each.get_label() for each in ax.lines if not each.get_label().startswith("_")]
+        assert len(labels) == 3 and len({each.get_marker() for each in ax.lines[:3]}) == 3
+        curve = drawn(ax, "uniform mode static")
+        assert np.allclose(curve.get_ydata(), expected(frame[frame["size"] == size], "uniform-mode-static"))
+        assert curve.get_xdata()[-1] == 10 and len(curve.get_xdata()) == epochs
+        assert ax.lines[-1].get_xdata()[0] == 8
+    with pytest.raises(ValueError, match="two sizes or more"):
+        plots.size_curves(frame[frame["size"] == "scaled"])
+
+
+def test_the_command_draws_order_and_sizes_where_there_are_any(more, tmp_path):
+    done = figures("--results", more, "--to", tmp_path)
+    assert done.returncode == 0, done.stderr
+    extra = {"cifar10-sizes.png", "svhn-stand-in-order.png"}
+    assert extra <= {path.name for path in tmp_path.iterdir()}
+    assert not {"cifar10-order.png", "svhn-stand-in-sizes.png"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_effects_are_those_of_the_verdicts(runs):

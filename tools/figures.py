@@ -4,8 +4,8 @@
     python tools/figures.py cifar10 gsc12 --to FOLDER        those of some data sets
     python tools/figures.py --results FOLDER --size paper    other runs
 
-The files are DATA-NAME.png, with the names of `anabook.plots.EXPERIMENT_FIGURES`; the chapters call the same functions. A figure
-none of whose units has been run is left out, and named.
+The files are DATA-NAME.png, with the names of `anabook.plots.EXPERIMENT_FIGURES`, and "order" and "sizes"; the chapters call the
+same functions. A figure none of whose units has been run is left out, and named.
 
 Exit codes: 0 figures were written, 2 there is nothing to draw, or a name is wrong.
 """
@@ -27,6 +27,7 @@ from anabook._validate import choice  # noqa: E402
 from anabook.experiments import results  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = "cifar10"  # with what the order of units on another data set is compared
 
 
 def drawn(name: str, frame) -> bool:
@@ -49,10 +50,20 @@ def draw(frame, task: str, size: str, to: Path) -> list[Path]:
             print(f"{task}-{name}: not run")
             continue
         path = to / f"{task}-{name}.png"
-        figure(runs).savefig(path, dpi=130, metadata={"Software": None})
-        plt.close("all")
-        written.append(path)
+        written.append(save(figure(runs), path))
+    sizes = frame[(frame["task"] == task) & (frame["measured_on"] == "validation")]
+    if sizes["size"].nunique() > 1:
+        written.append(save(plots.size_curves(sizes), to / f"{task}-sizes.png"))
+    if task != REFERENCE and REFERENCE in set(frame.loc[frame["size"] == size, "task"]):
+        written.append(save(plots.order(results.select(frame, REFERENCE, size), runs), to / f"{task}-order.png"))
     return written
+
+
+def save(figure, path: Path) -> Path:
+    """Write a figure and forget it."""
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    plt.close("all")
+    return path
 
 
 def main(words: list[str] | None = None) -> int:
