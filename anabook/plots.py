@@ -455,7 +455,7 @@ def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = No
     of `static_curves`.
 
     Args:
-        frame: runs on one data set at several sizes; the units that all sizes have are shown.
+        frame: runs on one data set at several sizes; the units that all sizes have are shown, measured by cross-validation.
         titles: of the panels, by the size's name, in the order of the panels; the names themselves by default.
         axes: as many axes as sizes; a new figure by default.
 
@@ -467,6 +467,7 @@ def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = No
     """
     from anabook.experiments import results, tables
 
+    frame = frame[frame["measured_on"] == "validation"]
     titles = titles or {size: size for size in frame["size"].unique()}
     parts = {size: frame[frame["size"] == size] for size in titles}
     common = set.intersection(*(set(part["unit"]) for part in parts.values()))

@@ -51,8 +51,8 @@ def draw(frame, task: str, size: str, to: Path) -> list[Path]:
             continue
         path = to / f"{task}-{name}.png"
         written.append(save(figure(runs), path))
-    sizes = frame[(frame["task"] == task) & (frame["measured_on"] == "validation")]
-    if sizes["size"].nunique() > 1:
+    sizes = frame[frame["task"] == task]
+    if sizes.loc[sizes["measured_on"] == "validation", "size"].nunique() > 1:
         written.append(save(plots.size_curves(sizes), to / f"{task}-sizes.png"))
     if task != REFERENCE and REFERENCE in set(frame.loc[frame["size"] == size, "task"]):
         written.append(save(plots.order(results.select(frame, REFERENCE, size), runs), to / f"{task}-order.png"))
