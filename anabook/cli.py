@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,14 +20,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_train(commands)
     _add_sweep(commands)
     _add_results(commands)
-    arguments = parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    if hasattr(arguments, "overrides"):  # argparse knows those before the first option only
+        arguments.overrides += [word for word in rest if "=" in word and not word.startswith("-")]
+        rest = [word for word in rest if "=" not in word or word.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return arguments.run(arguments)
     except ModuleNotFoundError as error:
         extras = {"distributed": "cluster", "pandas": "experiments"}.get(error.name or "", "training,speech")
         print(f"anabook: {error}; this command needs pip install 'anabook[{extras}]'.", file=sys.stderr)
         return 2
-    except (ValueError, TypeError) as error:
+    except OSError as error:
+        print(f"anabook: {error.strerror or error}" + (f": {error.filename!r}." if error.filename else "."), file=sys.stderr)
+        return 2
+    except (ValueError, TypeError, FloatingPointError) as error:
         print(f"anabook: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -118,17 +127,24 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.unit is not None:
         values["units"] = [arguments.unit]
     if arguments.fold is not None:
-        values["folds"] = [int(arguments.fold) if arguments.fold.isdecimal() else arguments.fold]
+        values["folds"] = [arguments.fold]
+        with contextlib.suppress(ValueError):
+            values["folds"] = [int(arguments.fold)]
     one = config.expand(values)[0]
     sweeps.check_prepared([one])
     file = sweeps.results_file(one, Path(arguments.results) if arguments.results else results.folder())
     if not sweeps.plan([one], file.parent).todo:
         print(f"{one.label} is recorded already, as {one.key} in {file}.")
         return 0
+    records.check_writable(file.parent)
+    if arguments.checkpoint is not None:
+        records.check_writable(Path(arguments.checkpoint).parent)
     from anabook.experiments.run import run
 
-    record = run(one, device=arguments.device, checkpoint=arguments.checkpoint, progress=None)
+    record = run(one, device=arguments.device, checkpoint=arguments.checkpoint, keep=True, progress=None)
     records.append(file, record)
+    if arguments.checkpoint is not None:
+        Path(arguments.checkpoint).unlink(missing_ok=True)
     print(f"{record['provenance']['title']}, {one.unit}, {one.size}: {record['accuracy']:.1%} on {record['measured_on']} data")
     print(f"{sweeps.duration(record['seconds'])}; recorded as {one.key} in {file}")
     return 0
@@ -164,6 +180,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
         raise ValueError("sweep needs a CONFIG; --list lists what it can name.")
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers must be at least 1, not {arguments.workers}.")
+    if arguments.cluster is not None and (arguments.workers is not None or arguments.devices != ["cpu"]):
+        raise ValueError("--workers and --devices are of this machine: with --cluster, the cluster's own workers run, "
+                         "on their CPUs.")
     configs = config.expand(config.read(arguments.config, arguments.overrides))
     folder = Path(arguments.results) if arguments.results else results.folder()
     if arguments.dry_run:
@@ -173,7 +192,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
                                  checkpoints=arguments.checkpoints, report=sweeps.print_line)
     else:
         with sweeps.cluster(arguments.cluster) as (executor, threads):
-            _, failed = sweeps.sweep(configs, folder, executor=executor, slots=2 * threads,
+            _, failed = sweeps.sweep(configs, folder, executor=executor, workers=threads,
                                      checkpoints=arguments.checkpoints, report=sweeps.print_line)
     return 1 if failed else 0
 
@@ -223,16 +242,24 @@ def _results(arguments: argparse.Namespace) -> int:
     from anabook._validate import choice
     from anabook.experiments import claims, results
 
+    ignored = [f"--{name}" for name in ("test", "bootstrap", "csv") if getattr(arguments, name)]
+    ignored += ["--measure"] * (arguments.measure != "accuracy")
+    if arguments.claims and ignored:
+        raise ValueError("--claims judges validation data by Student's intervals, each claim by its own measure: "
+                         f"leave out {ignored[0]}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame = results.load(arguments.results)
     for sentence in frame.attrs["set_aside"]:
         print(f"anabook: {sentence}", file=sys.stderr)
+    if not len(frame):
+        raise ValueError(f"no finished run is recorded in {str(arguments.results or results.folder())!r}: "
+                         "`anabook sweep CONFIG` makes some.")
     if arguments.data is None:
         for (data, size, part), group in frame.groupby(["data", "size", "measured_on"]):
             print(f"{data}, {size}, {part}: {group['unit'].nunique()} units, {len(group)} runs")
         return 0
-    choice(arguments.data, sorted(frame["task"].unique()) if len(frame) else (), "the data set")
+    choice(arguments.data, sorted(frame["task"].unique()), "the data set")
     if arguments.claims:
         for verdict in claims.judge_all(frame, arguments.data, arguments.size):
             print(verdict)

@@ -3,8 +3,9 @@
     python benchmarks/workers.py
 
 The same runs (the scaled VGG on the stand-in for SVHN, which is made up on the spot) are swept with one process and with two, in
-turn, three times; each process has one thread. Each sweep's rate is counted after its processes have started and compiled their kernels, that is from the end of each
-process's first run on. Prints the ratio of the medians; nothing is stored.
+turn, three times; each process has one thread. Each sweep's rate is counted after its processes have started and compiled
+their kernels: from the end of the first run on with one process, of the second with two. Prints the ratio of the medians;
+nothing is stored.
 """
 
 from __future__ import annotations

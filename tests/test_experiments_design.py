@@ -193,6 +193,10 @@ def test_files_are_read_and_overridden(tmp_path):
     ("data = ", [], "is not TOML"),
     ("data = 'mnist'", [], "data must be one of"),
     ("folds = ['tests']", [], "folds must be numbers"),
+    ("folds = []", [], "folds must hold at least one entry"),
+    ("units = []", [], "units must hold at least one entry"),
+    ("", ["seeds=[]"], "seeds must hold at least one entry"),
+    ("", ["peroid=2"], "did you mean 'period'"),
     ("", ["period"], "key=value"),
     ("", ["settings.peroid=2"], "did you mean 'period'"),
     ("[schedules]\nmine = 3", [], "schedules.mine must be a table"),
@@ -200,6 +204,24 @@ def test_files_are_read_and_overridden(tmp_path):
 def test_files_refuse_what_they_do_not_know(tmp_path, text, overrides, message):
     with pytest.raises(ValueError, match=message):
         config.expand(config.read(write(tmp_path, text), overrides))
+
+
+@pytest.mark.parametrize("text, message", [
+    ("units = [['float']]", "units must be names, patterns or groups, not ..float"),
+    ("units = ['mine']\n[schedules.mine]\ninterval = 3", "the interval of 'mine' must be one of .*, not 3"),
+    ("units = ['mine']\n[schedules.mine]\npower_law = true", "the power_law of 'mine' must be one of .*, not True"),
+    ("units = ['mine']\n[schedules.mine]\ninterval = [1, 2, 3, 4, 5, 6, 7]", "pairs .start, end., not .1, 2"),
+    ("units = ['mine']\n[schedules.mine]\ninterval = [[0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [3, 1]]", "end of layer 6"),
+])
+def test_entries_of_a_wrong_type_are_named_before_anything_runs(tmp_path, text, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        config.expand(config.read(write(tmp_path, text)))
+
+
+def test_sweeps_have_all_units_of_a_fold_before_the_next_and_of_a_seed_before_the_next(tmp_path):
+    configs = config.expand(config.read(write(tmp_path, "units = ['float', 'ste']\nfolds = [0, 1]\nseeds = [0, 1]")))
+    assert [(c.seed, c.fold, c.unit) for c in configs[:5]] == [
+        (0, 0, "float"), (0, 0, "ste"), (0, 1, "float"), (0, 1, "ste"), (1, 0, "float")]
 
 
 def test_a_missing_file_is_named(tmp_path):

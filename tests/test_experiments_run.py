@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +171,21 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch
     assert not path.exists()
 
 
+def test_a_sweep_deletes_a_checkpoint_only_when_its_run_is_recorded(tmp_path, monkeypatch):
+    config, append = tiny("float", lr=0.5), records.append
+    whole = run(config)["curves"]
+    arguments = {"executor": ThreadPoolExecutor(1), "checkpoints": tmp_path / "checkpoints", "report": lambda _: None}
+    monkeypatch.setattr(records, "append", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        sweep.sweep([config], tmp_path, **arguments)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [f"{config.key}.pt"]
+    monkeypatch.setattr(records, "append", append)
+    monkeypatch.setattr(training.loop._Run, "_train_epoch", lambda *_: pytest.fail("nothing is left to train"))
+    assert sweep.sweep([config], tmp_path, **arguments) == (1, 0)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert records.read([sweep.results_file(config, tmp_path)]).records[config.key]["curves"] == whole
+
+
 def test_a_sweep_records_each_run_once(tmp_path):
     configs = [tiny(unit, fold) for fold in (0, 1) for unit in ("uniform-mode-static", "float")]
     lines = []
@@ -196,6 +211,51 @@ def test_plans_estimate_from_like_runs(tmp_path):
     records.append(sweep.results_file(first, tmp_path), {**run(first), "seconds": 7.0})
     plan = sweep.plan([first, second, other], tmp_path)
     assert (plan.done, len(plan.todo), plan.estimate(1), plan.estimate(2)) == (1, 2, 14.0, 7.0)
+
+
+def test_plans_do_not_share_one_run_among_workers():
+    configs = [tiny(fold=i) for i in range(3)]
+    plan = sweep.Plan(configs, 0, {c.key: s for c, s in zip(configs, (60.0, 10.0, 10.0))})
+    assert (plan.estimate(1), plan.estimate(2), plan.estimate(8)) == (80.0, 60.0, 60.0)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"workers": 0}, "workers must be an integer at least 1, not 0"),
+    ({"slots": 0, "executor": ThreadPoolExecutor(1)}, "slots must be an integer at least 1, not 0"),
+    ({"devices": ["nonexistent"]}, "device must name one of torch's devices, .*, not 'nonexistent'"),
+    ({"devices": ["cpu", "cuda:99"]}, "cuda:99 was asked for"),
+    ({"devices": []}, "devices must name at least one"),
+])
+def test_sweeps_refuse_what_the_machine_has_not_before_anything_runs(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.sweep([tiny()], tmp_path / "results", report=lambda _: None, **options)
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_executor_that_takes_no_more_runs_is_said_and_blamed_on_no_run(tmp_path):
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(ValueError, match="the executor takes no more runs .*shutdown"):
+        sweep.sweep([tiny()], tmp_path, executor=executor, report=lambda _: None)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_an_executors_workers_can_be_told_and_what_it_gives_up_is_recorded(tmp_path):
+    class GivesUp(Executor):
+        def submit(self, function, *arguments):
+            future = Future()
+            future.set_exception(CancelledError())
+            return future
+
+    lines = []
+    assert sweep.sweep([tiny()], tmp_path, executor=GivesUp(), workers=3, report=lines.append) == (0, 1)
+    assert "3 at a time" in lines[0]
+    assert "CancelledError: the executor gave the run up" in lines[1]
+
+
+def test_a_failed_run_says_why_though_its_device_is_not_there():
+    failed = attempt(tiny().as_dict(), device="cuda:99")
+    assert "cuda:99 was asked for" in failed["error"] and failed["machine"]["device"] == "cuda:99"
 
 
 def test_local_processes_survive_the_death_of_one(tmp_path):
@@ -324,13 +384,43 @@ def test_the_threads_of_a_process_can_be_set():
     (["train", "FILE", "--unit", "flaot"], "did you mean 'float'"),
     (["train", "FILE", "--fold", "9"], "fold must be an integer from 0 to 4"),
     (["train", "FILE", "--device", "cuda:99"], "cuda:99 was asked for"),
+    (["train", "FILE", "--fold", "-1"], "fold must be an integer from 0 to 4, not -1"),
+    (["train", "FILE", "folds=[]"], "folds must hold at least one entry"),
+    (["train", "FILE", "lr=1e30"], "the loss became nan"),
+    (["train", "FILE", "--checkpoint", "FILE/x.pt"], "cannot write to the folder"),
+    (["sweep", "FILE", "--checkpoints", "FILE"], "cannot write to the folder"),
+    (["sweep", "FILE", "--devices", "nonexistent"], "not 'nonexistent'"),
+    (["sweep", "FILE", "--cluster", "tcp://127.0.0.1:9", "--workers", "2"], "--workers and --devices are of this machine"),
     (["results", "--results", "nowhere"], "there are no results at 'nowhere'"),
+    (["results", "--results", "EMPTY"], "no finished run is recorded in"),
+    (["results", "cifar10", "--claims", "--results", "EMPTY"], "no finished run is recorded in"),
+    (["results", "cifar10", "--claims", "--test", "--results", "EMPTY"], "leave out --test"),
 ])
 def test_mistakes_at_the_command_line_get_one_sentence(tmp_path, capsys, arguments, message):
     file = str(sweep_file(tmp_path, units='["float"]', folds="[0]"))
-    assert main([file if a == "FILE" else a for a in arguments] + (["--results", str(tmp_path)] if "results" not in arguments[0] else [])) == 2
+    (tmp_path / "empty").mkdir()
+    arguments = [a.replace("FILE", file).replace("EMPTY", str(tmp_path / "empty")) for a in arguments]
+    assert main(arguments + (["--results", str(tmp_path)] if "results" not in arguments[0] else [])) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["sweep", "--workers", "1"]])
+def test_results_that_cannot_be_written_are_refused_before_anything_runs(tmp_path, capsys, arguments, monkeypatch):
+    monkeypatch.setattr(runs, "run", lambda *_, **__: pytest.fail("it ran"))
+    file = str(sweep_file(tmp_path, units='["float"]', folds="[0]"))
+    assert main([arguments[0], file, *arguments[1:], "--results", file]) == 2
+    assert capsys.readouterr().err == f"anabook: cannot write to the folder {file!r}: File exists.\n"
+
+
+def test_overrides_may_stand_before_and_after_options(tmp_path, capsys):
+    file, folder = str(sweep_file(tmp_path)), ["--results", str(tmp_path)]
+    for words in (["folds=[0]", "--dry-run", *folder], ["--dry-run", *folder, "folds=[0]"], ["--dry-run", "folds=[0]", *folder]):
+        assert main(["sweep", file, *words]) == 0
+        assert "2 runs to do" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["sweep", file, "--dry-run", "--flods=[0]"])
+    assert "unrecognized arguments: --flods=[0]" in capsys.readouterr().err
 
 
 def test_the_command_line_trains_sweeps_and_tells(tmp_path, capsys):

@@ -86,11 +86,15 @@ def main(words: list[str] | None = None) -> int:
     if not tasks:
         print(f"there are no runs of size {arguments.size!r} to draw.", file=sys.stderr)
         return 2
-    arguments.to.mkdir(parents=True, exist_ok=True)
     plots.use_style()
-    for task in tasks:
-        for path in draw(frame, task, arguments.size, arguments.to):
-            print(path)
+    try:
+        arguments.to.mkdir(parents=True, exist_ok=True)
+        for task in tasks:
+            for path in draw(frame, task, arguments.size, arguments.to):
+                print(path)
+    except (OSError, ValueError) as error:  # a folder that cannot be written; runs that must not be averaged
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

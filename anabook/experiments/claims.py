@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from anabook._validate import choice
-from anabook.experiments import results
-from anabook.experiments.results import Interval, where
+from anabook.experiments import design, results
+from anabook.experiments.results import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,13 +29,14 @@ class Contrast(NamedTuple):
 
     Attributes:
         name: what the difference is between, in words.
-        first, second: as for `results.paired`; the effect is first minus second.
+        first, second: a unit's name, or the names of several, all of which must have been run: else one side might be the mean
+            of other schedules than the other. The effect is first minus second.
         measure: a key of `results.MEASURES`.
     """
 
     name: str
-    first: Any
-    second: Any
+    first: str | tuple[str, ...]
+    second: str | tuple[str, ...]
     measure: str = "accuracy"
 
 
@@ -109,11 +109,7 @@ class Verdict:
         return f"{self.claim.name}: {self.verdict}{effect}"
 
 
-_UNIFORM = {"noise": "uniform", "mean": "static"}
-_ANNEALED = {**_UNIFORM, "std": "dynamic"}
-_STATIC = {"mean": "static", "std": "static"}
 _ALL = ("cifar10", "svhn", "gsc12", "gsc")
-_LAWS = ("homogeneous", "progressive")
 _OTHERS = ("partition", "same_start", "overlapped")
 _WORDS = {"partition": "partition", "same_start": "same start", "same_end": "same end", "overlapped": "overlapped"}
 
@@ -122,10 +118,12 @@ def _unit(strategy: str, interval: str, law: str = "homogeneous", noise: str = "
     return f"{noise}-{strategy}-" + (interval if interval == "static" else f"{interval.replace('_', '-')}-{law}")
 
 
-def _annealed(strategy: str, interval: str | Sequence[str], law: str | None = None) -> Callable[[pd.DataFrame], Any]:
-    """Uniform noise, static mean; over both power laws unless one is named."""
-    extra = {} if law is None else {"power_law": law}
-    return where(**_ANNEALED, strategy=strategy, interval=interval, **extra)
+def _annealed(strategy: str, *intervals: str, law: str | None = None, noise: str = "uniform") -> tuple[str, ...]:
+    """The annealed units with a static mean, with these intervals; with both power laws unless one is named."""
+    return tuple(
+        unit.name for unit in design.units()
+        if (unit.noise, unit.strategy, unit.mean, unit.std) == (noise, strategy, "static", "dynamic")
+        and unit.interval in intervals and law in (None, unit.power_law))
 
 
 def _worst(strategy: str, worst: str = "same_end") -> tuple[Contrast, ...]:
@@ -157,8 +155,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "noise-negligible-expectation", "Under expectation, too, the type of noise hardly matters, whatever the schedule.", "section 4",
         ("cifar10",), "level",
-        tuple(Contrast(f"expectation: {noise} − uniform", where(strategy="expectation", noise=noise, mean="static", std="dynamic"),
-                       where(strategy="expectation", noise="uniform", mean="static", std="dynamic")) for noise in _NOISES),
+        tuple(Contrast(f"expectation: {noise} − uniform", _annealed("expectation", *_WORDS, noise=noise),
+                       _annealed("expectation", *_WORDS)) for noise in _NOISES),
         margin=0.02,
     ),
     Claim(
@@ -171,8 +169,9 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "homogeneous-above-progressive", "Under expectation, homogeneous decay is slightly better than progressive decay.", "section 4", _ALL,
         "above",
-        (Contrast("expectation: homogeneous − progressive", _annealed("expectation", ("partition", "same_start"), "homogeneous"),
-                  _annealed("expectation", ("partition", "same_start"), "progressive")),),
+        (Contrast("expectation: homogeneous − progressive",
+                  _annealed("expectation", "partition", "same_start", law="homogeneous"),
+                  _annealed("expectation", "partition", "same_start", law="progressive")),),
     ),
     Claim("same-end-worst-expectation", "Under expectation, same end is the worst decay interval.", "section 4", _ALL, "above",
           _worst("expectation")),
@@ -215,7 +214,7 @@ def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
     """Compare what a claim says with recorded runs.
 
     Each contrast gets Student's interval over the folds that both sides have. The claim is supported if all contrasts
-    are, contradicted if one is, undecided otherwise.
+    are, and contradicted if one is. Else there is "no data" if a contrast lacks runs, and it is undecided if none does.
 
     Args:
         claim: one of `CLAIMS`, or your own.

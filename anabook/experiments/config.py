@@ -101,7 +101,7 @@ class Config:
         if self.network != "vgg" and self.shrink != 1:
             raise ValueError(f"shrink must be 1 for {self.data!r}: only images can be made smaller, not {self.shrink}.")
         if self.own is not None:
-            custom(self.unit, dict(self.own), self.n_layers)
+            self.schedule()  # refuses what does not fit the network
         elif self.unit not in design.BASELINES:
             design.unit(self.unit)
 
@@ -222,6 +222,9 @@ def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
     for what, names in (("interval", INTERVALS), ("power_law", POWER_LAWS)):
         if isinstance(settings[what], str):
             choice(settings[what], names, what)
+        elif not isinstance(settings[what], (list, tuple)):
+            raise TypeError(f"the {what} of {name!r} must be one of {', '.join(map(repr, names))}, or a list with an entry for "
+                            f"each quantised layer, not {settings[what]!r}.")
         elif len(settings[what]) != n_layers:
             raise ValueError(f"the {what} of {name!r} has {len(settings[what])} entries, but the network has {n_layers} "
                              "quantised layers.")
@@ -300,9 +303,12 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def expand(values: Mapping[str, Any]) -> list[Config]:
-    """The configs of a sweep: each unit on each fold with each seed, the folds outermost.
+    """The configs of a sweep: each unit on each fold with each seed; seeds outermost, then folds.
 
     So a sweep that is cut short has all units on the first folds.
+
+    Raises:
+        ValueError, TypeError: a name that is not known, a value out of bounds, or nothing to do.
     """
     data, own = values["data"], values["schedules"]
     choice(data, TASKS, "data")
@@ -311,7 +317,10 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
     for name, schedule in own.items():
         if not isinstance(schedule, dict):
             raise ValueError(f"schedules.{name} must be a table, not {schedule!r}.")
-    named = [name for name in values["units"] if name not in own]
+    for name in ("units", "folds", "seeds"):
+        if not values[name]:
+            raise ValueError(f"{name} must hold at least one entry, not {values[name]!r}.")
+    named = [name for name in values["units"] if not isinstance(name, str) or name not in own]
     chosen = list(design.select(named, data)) if named else []
     chosen += [name for name in values["units"] if name in own]
     folds = [_fold(fold) for fold in values["folds"]]
@@ -343,6 +352,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *tables, last = name.strip().split(".")
+    if not tables:
+        unknown([last], [*_KEYS, *_SIZED, "augmentation", "n_folds"], f"the override {override!r}")
     if not tables and last in (*_SIZED, "augmentation", "n_folds"):
         tables = ["settings"]
     for table in tables:

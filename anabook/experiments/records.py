@@ -9,15 +9,16 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from anabook.experiments.config import Config
+from anabook.experiments.config import Config
 
 KIND = "run"
 """What the entry "record" of a line says; other lines of a results folder are other measurements."""
 
-_NEEDED = {"key": str, "config": dict, "status": str, "size": str, "provenance": dict}
+_NEEDED: dict[str, Any] = {
+    "key": str, "config": dict, "status": str, "size": str, "provenance": dict, "seconds": (int, float)}
+_NEEDED_WHEN_DONE: dict[str, Any] = {"accuracy": (int, float), "curves": dict}
 
 
 class Read(NamedTuple):
@@ -49,9 +50,8 @@ def read(paths: Iterable[Path]) -> Read:
                     continue
                 if not isinstance(record, dict) or record.get("record") != KIND:
                     continue
-                wrong = [what for what, kind in _NEEDED.items() if not isinstance(record.get(what), kind)]
-                if wrong or (record["status"] == "done" and not isinstance(record.get("curves"), dict)):
-                    set_aside.append(f"{name} is no complete run ({', '.join(wrong) or 'curves'} missing): set aside.")
+                if wrong := _wrong(record):
+                    set_aside.append(f"{name} is {wrong}: set aside.")
                     continue
                 key = record["key"]
                 if key in records and records[key]["status"] == "done":
@@ -60,6 +60,40 @@ def read(paths: Iterable[Path]) -> Read:
                     continue
                 records[key], where[key] = record, name
     return Read(records, set_aside)
+
+
+def _wrong(record: dict[str, Any]) -> str:
+    """What keeps a line from being a run, in words; empty if nothing does."""
+    needed = _NEEDED | (_NEEDED_WHEN_DONE if record.get("status") == "done" else {})
+    missing = [what for what, kind in needed.items() if not isinstance(record.get(what), kind)]
+    if missing:
+        return f"no complete run ({', '.join(missing)} missing)"
+    if record["status"] not in ("done", "failed"):
+        return f"no run (status {record['status']!r} is neither 'done' nor 'failed')"
+    try:
+        config = Config.from_dict(record["config"])
+    except (ValueError, TypeError, AttributeError) as error:
+        return f"no run that is known here ({str(error).rstrip('.')})"
+    # A line edited by hand, or older than a change to a named size, would be averaged with runs that it is not like.
+    if (config.key, config.size) != (record["key"], record["size"]):
+        return f"no run of its config, which has the key {config.key!r} and the size {config.size!r}"
+    if record["status"] == "done" and not all(_is_curve(curve, config.epochs) for curve in record["curves"].values()):
+        return f"no complete run (a curve is no list of {config.epochs} numbers)"
+    return ""
+
+
+def _is_curve(curve: Any, epochs: int) -> bool:
+    return isinstance(curve, list) and len(curve) == epochs and all(isinstance(value, (int, float)) for value in curve)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, before hours of work end there; it is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write to the folder {str(folder)!r}: {error.strerror or error}.") from None
 
 
 def failure(config: Config, error: str, seconds: float = 0.0) -> dict[str, Any]:

@@ -31,6 +31,8 @@ MEASURES: dict[str, str] = {
 
 _ONE = ("data", "size", "measured_on")
 _DEGREES = ("noise", "strategy", "mean", "std", "interval", "power_law")
+_COLUMNS = ("data", "task", "size", "measured_on", "unit", *_DEGREES, "schedule", "fold", "seed", *MEASURES, "seconds", "epochs",
+            "period", "kind", "sha256", "status", "error", "key", "curves")
 
 
 def folder() -> Path:
@@ -68,7 +70,7 @@ def load(path: str | os.PathLike | None = None, *, failed: bool = False) -> pd.D
         warnings.warn(sentence, stacklevel=2)
     kept = [record for record in found.records.values() if failed or record["status"] == "done"]
     rows = [_row(record) for record in kept]
-    frame = pd.DataFrame(rows, columns=None if rows else [*_ONE, "unit", "fold", *MEASURES])
+    frame = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
     if rows:
         order = {name: i for i, name in enumerate([*(unit.name for unit in design.units()), *design.BASELINES])}
         frame["_order"] = [order.get(name, len(order)) for name in frame["unit"]]
@@ -100,7 +102,8 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "noisy_accuracy": curves["noisy_accuracy"][-1] if "noisy_accuracy" in curves else math.nan,
         "train_accuracy": curves["train_accuracy"][-1] if "train_accuracy" in curves else math.nan,
         "seconds": record["seconds"], "epochs": len(curves.get("train_loss", ())), "period": config["period"],
-        "kind": record["provenance"].get("kind", ""), "status": record["status"], "error": record.get("error", ""),
+        "kind": record["provenance"].get("kind", ""), "sha256": record["provenance"].get("sha256", ""),
+        "status": record["status"], "error": record.get("error", ""),
         "key": record["key"], "curves": curves,
     }
     return row
@@ -118,7 +121,8 @@ def one(frame: pd.DataFrame) -> pd.DataFrame:
     """The table itself, if all its runs can be compared.
 
     Raises:
-        ValueError: no runs at all, or runs of several data sets, provenances, sizes, or measured on different parts.
+        ValueError: no runs at all; runs of several data sets, provenances, sizes, or measured on different parts; or of
+            several schedules under one name.
     """
     if not len(frame):
         raise ValueError("there is no run to summarise.")
@@ -126,6 +130,16 @@ def one(frame: pd.DataFrame) -> pd.DataFrame:
         values = sorted(frame[column].unique())
         if len(values) > 1:
             raise ValueError(f"runs of different {column} are not averaged: {', '.join(map(repr, values))}; select one of them.")
+    prepared = sorted(set(frame["sha256"]) - {""})
+    if len(prepared) > 1:
+        raise ValueError(f"runs on different preparations of {frame['data'].iloc[0]!r} are not averaged (SHA-256 of the inputs: "
+                         f"{', '.join(prepared)}); select one of them by the column sha256.")
+    again = frame[frame.duplicated(["unit", "seed", "fold"])]
+    if len(again):
+        unit, seed, fold = again.iloc[0][["unit", "seed", "fold"]]
+        keys = frame.loc[(frame["unit"] == unit) & (frame["seed"] == seed) & (frame["fold"] == fold), "key"]
+        raise ValueError(f"different runs with the name {unit!r}, fold {fold} and seed {seed} are not averaged (keys "
+                         f"{', '.join(keys)}): give schedules of your own names of their own, or select one.")
     return frame
 
 
@@ -187,7 +201,9 @@ def summary(
 ) -> pd.DataFrame:
     """Mean, standard deviation and interval over folds for each group of units.
 
-    Where a group holds several units, each fold's values are averaged first: folds are what is independent.
+    Where a group holds several units or seeds, each fold's values are averaged first: folds are what is independent. Only folds
+    that all units of the group were run on count, so that units are not mixed in other shares on some folds. The test set has no
+    folds; there, each seed gives one value.
 
     Args:
         frame: of `load`, restricted to one data set and size.
@@ -197,6 +213,9 @@ def summary(
 
     Returns:
         A table with the columns of `by`, and n, mean, std, low, high; accuracies between 0 and 1.
+
+    Raises:
+        ValueError: runs that cannot be compared (see `one`), or a group whose units have no fold in common.
     """
     import pandas as pd
 
@@ -204,7 +223,12 @@ def summary(
     by = [by] if isinstance(by, str) else list(by)
     rows = []
     for names, group in one(frame).groupby(by, sort=False, dropna=False):
-        found = interval(group.groupby(["seed", "fold"])[measure].mean().to_numpy(), method, level)
+        values = _over_folds(_means(group, measure))
+        if not len(values):
+            named = ", ".join(map(str, names))
+            raise ValueError(f"the {group['unit'].nunique()} units of {named!r} have no fold in common: take fewer of them, "
+                             "or other columns.")
+        found = interval(values, method, level)
         rows.append({**dict(zip(by, names)), "n": found.n, "mean": found.mean, "std": found.std, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 
@@ -216,26 +240,38 @@ def paired(
 
     Args:
         frame: as for `summary`.
-        first, second: a unit's name, a list of names, or a function that says for a table which rows belong; several units
-            are averaged within each fold, over the units that are there.
+        first, second: a unit's name, a list of names, or a function that says for a table which rows belong. Several units
+            are averaged within each fold that has them all: all in the list, or all that the function finds anywhere.
         measure, method, level: as for `summary`.
 
     Raises:
-        ValueError: one of the two has no run, or they have no fold in common.
+        ValueError: a unit of the two has no run, or they have no fold in common.
     """
     choice(measure, MEASURES, "measure")
     values = []
     for which in (first, second):
         rows = one(frame)[_mask(frame, which)]
-        if not len(rows):
-            raise ValueError(f"there is no run of {which!r} among these results.")
-        full = rows["unit"].nunique()
-        folds = rows.groupby(["seed", "fold"])[measure].agg(["mean", "count"])
-        values.append(folds[folds["count"] == full]["mean"])
+        named = set() if callable(which) else {which} if isinstance(which, str) else set(which)
+        if missing := sorted(named - set(rows["unit"])) or ([] if len(rows) else [which]):
+            raise ValueError(f"there is no run of {missing[0]!r} among these results.")
+        values.append(_means(rows, measure).dropna())
     common = values[0].index.intersection(values[1].index)
     if not len(common):
         raise ValueError(f"{first!r} and {second!r} have no fold in common with all their units.")
-    return interval((values[0][common] - values[1][common]).to_numpy(), method, level)
+    return interval(_over_folds(values[0][common] - values[1][common]), method, level)
+
+
+def _means(rows: pd.DataFrame, measure: str) -> pd.Series:
+    """The mean over units for each seed and fold that all of them were run on; NaN where a unit lacks the measure."""
+    groups = rows.groupby(["seed", "fold"])
+    means = groups[measure].mean().where(groups[measure].count() == groups.size())
+    return means[groups["unit"].nunique() == rows["unit"].nunique()]
+
+
+def _over_folds(values: pd.Series) -> np.ndarray:
+    """What is independent: one value for each fold, the mean over its seeds; on the test set one for each seed."""
+    tested = (values.index.get_level_values("fold") == -1).all()
+    return values.groupby(level="seed" if tested else "fold").mean().to_numpy()
 
 
 def _mask(frame: pd.DataFrame, which: Any) -> Any:
@@ -259,6 +295,8 @@ def where(**columns: Any) -> Callable[[pd.DataFrame], Any]:
 
 def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> np.ndarray:
     """The curves of all rows, shape (number of runs, number of epochs)."""
+    if not len(frame):
+        raise ValueError("there is no run to take curves from.")
     rows = [row[quantity] for row in frame["curves"]]
     if len({len(row) for row in rows}) != 1:
         raise ValueError(f"the runs have different numbers of epochs: {sorted({len(row) for row in rows})}.")
@@ -269,5 +307,7 @@ def select(frame: pd.DataFrame, task: str, size: str = "scaled", measured_on: st
     """The runs on one data set, by its name in the store, at one size, measured on one part."""
     chosen = frame[(frame["task"] == task) & (frame["size"] == size) & (frame["measured_on"] == measured_on)]
     if not len(chosen):
-        raise ValueError(f"there is no run on {task!r} of size {size!r} measured on {measured_on!r}.")
+        known = frame.loc[frame["task"] == task, ["size", "measured_on"]].drop_duplicates().itertuples(index=False)
+        there = ", ".join(f"{known_size!r} on {part!r}" for known_size, part in known) or "nothing on this data set"
+        raise ValueError(f"there is no run on {task!r} of size {size!r} measured on {measured_on!r}; recorded: {there}.")
     return chosen.reset_index(drop=True)

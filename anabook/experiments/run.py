@@ -37,6 +37,7 @@ def run(
     device: str = "cpu",
     threads: int | None = None,
     checkpoint: str | os.PathLike | None = None,
+    keep: bool = False,
     progress: bool | None = False,
 ) -> dict[str, Any]:
     """Train one unit on one fold and measure it.
@@ -46,6 +47,7 @@ def run(
         device: where.
         threads: of torch's, for the CPU; None leaves their number as it is.
         checkpoint: a file to go on from and to write after every epoch; it is deleted at the end.
+        keep: leave the checkpoint there, for a caller who deletes it when the record is safe.
         progress: as for `training.fit`.
 
     Returns:
@@ -76,7 +78,7 @@ def run(
         if len(history) < config.epochs:
             raise KeyboardInterrupt
         final = training.evaluate(net, held_out) if config.fold is None else history[-1].test
-    if checkpoint is not None:
+    if checkpoint is not None and not keep:
         Path(checkpoint).unlink(missing_ok=True)
     return {
         "record": records.KIND,
@@ -99,11 +101,11 @@ def run(
 
 
 def attempt(values: dict[str, Any], device: str = "cpu", threads: int | None = None, checkpoint: str | None = None) -> dict[str, Any]:
-    """`run`, for other processes and machines: takes a plain config, and returns errors as records."""
+    """`run`, for other processes and machines: takes a plain config, keeps the checkpoint, returns errors as records."""
     config = Config.from_dict(values)
     start = time.perf_counter()
     try:
-        return run(config, device=device, threads=threads, checkpoint=checkpoint)
+        return run(config, device=device, threads=threads, checkpoint=checkpoint, keep=True)
     except Exception as error:
         failed = records.failure(config, f"{type(error).__name__}: {error}", time.perf_counter() - start)
         return failed | circumstances(device)
@@ -222,7 +224,12 @@ def machine() -> dict[str, Any]:
 
 
 def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+    if not device.startswith("cuda"):
+        return "cpu"
+    try:
+        return torch.cuda.get_device_name(device)
+    except (RuntimeError, AssertionError):  # a failed run's record still says why it failed, and on what
+        return device
 
 
 @lru_cache(maxsize=2)

@@ -53,7 +53,8 @@ class Plan:
         if not self.seconds:
             return None
         mean = statistics.fmean(self.seconds.values())
-        return sum(self.seconds.get(config.key, mean) for config in self.todo) / workers
+        each = [self.seconds.get(config.key, mean) for config in self.todo]
+        return max(sum(each) / workers, *each)  # a run is not shared among workers
 
 
 def results_file(config: Config, folder: Path) -> Path:
@@ -103,7 +104,8 @@ def sweep(
         folder: of the results files.
         executor: any executor of `concurrent.futures`, for example `distributed.Client.get_executor()`; it is not
             shut down. None makes local processes.
-        workers: local processes; None for as many as there are cores, or devices.
+        workers: local processes; None for as many as there are cores, or devices. With `executor`: how many runs it
+            makes at a time, where it does not tell.
         threads: of each local process; None for its share of the cores.
         devices: torch's names; the local processes take turns, so that with two names and four workers
             two share a card.
@@ -125,21 +127,29 @@ def sweep(
     if not todo.todo:
         report(f"all {todo.done} runs are recorded already.")
         return 0, 0
-    if checkpoints is not None:
-        Path(checkpoints).mkdir(parents=True, exist_ok=True)
+    if workers is None:
+        workers = default_workers(devices) if executor is None else getattr(executor, "_max_workers", None) or 1
+    workers = integer(workers, "workers", minimum=1)
+    if threads is not None:
+        integer(threads, "threads", minimum=1)
+    if slots is not None:
+        integer(slots, "slots", minimum=1)
     if executor is None:
         check_prepared(todo.todo)
-        workers = integer(workers or default_workers(devices), "workers", minimum=1)
-        if threads is not None:
-            integer(threads, "threads", minimum=1)
+        check_devices(devices)
+    records.check_writable(folder)
+    if checkpoints is not None:
+        records.check_writable(Path(checkpoints))
+    if executor is None:
         run_on: _Local | _Remote = _Local(workers, devices, checkpoints, threads)
     else:
-        workers = getattr(executor, "_max_workers", None) or 1
-        run_on = _Remote(executor, integer(slots or 2 * workers, "slots", minimum=1), checkpoints)
+        run_on = _Remote(executor, slots or 2 * workers, checkpoints)
     progress = _Progress(todo, workers, report)
     with contextlib.closing(run_on):
         for config, record in run_on.results(todo.todo):
             records.append(results_file(config, folder), record)
+            if checkpoints is not None and record["status"] == "done":  # only now: what is recorded cannot be lost
+                Path(_checkpoint(checkpoints, config)).unlink(missing_ok=True)
             progress.note(config, record)
     progress.close()
     return progress.finished, progress.failed
@@ -158,6 +168,17 @@ def check_prepared(configs: Iterable[Config]) -> None:
 
     for name in sorted({config.data for config in configs}):
         store.describe(name)
+
+
+def check_devices(devices: Sequence[str]) -> None:
+    """Refuse devices that this machine does not have."""
+    if not devices:
+        raise ValueError("devices must name at least one, such as 'cpu' or 'cuda:0'.")
+    if any(device != "cpu" for device in devices):
+        from anabook.training.loop import find_device  # torch, only where it is needed here
+
+        for device in devices:
+            find_device(device)
 
 
 @contextlib.contextmanager
@@ -203,10 +224,17 @@ class _Remote:
         while waiting or self.running:
             while waiting and len(self.running) < self.slots:
                 config = waiting.pop()
-                self.running[self.executor.submit(_work, config.as_dict(), None, 1, _checkpoint(self.checkpoints, config))] = config
+                self.running[self._submit(config)] = config
             for future in wait(self.running, return_when=FIRST_COMPLETED).done:
                 config = self.running.pop(future)
                 yield config, _outcome(future, config)
+
+    def _submit(self, config: Config) -> Future:
+        try:
+            return self.executor.submit(_work, config.as_dict(), None, 1, _checkpoint(self.checkpoints, config))
+        except Exception as error:  # shut down, or a cluster that is gone: the runs that are left are not to blame
+            raise ValueError(f"the executor takes no more runs ({type(error).__name__}: {error}): start it again, and the same "
+                             "sweep goes on.") from error
 
     def close(self) -> None:
         for future in self.running:
@@ -252,7 +280,7 @@ class _Local:
             if lost:
                 lost += running.values()
                 running.clear()
-                self.pool.shutdown(wait=False, cancel_futures=True)
+                self.close()  # a run that lives on would be made twice at once
                 self.pool = self._pool()
                 alone = len(lost) == 1
                 for config in lost:
@@ -306,7 +334,7 @@ def _outcome(future: Future, config: Config) -> dict[str, Any]:
     try:
         return future.result()
     except (Exception, CancelledError) as error:
-        return records.failure(config, f"{type(error).__name__}: {error}")
+        return records.failure(config, f"{type(error).__name__}: {str(error) or 'the executor gave the run up'}")
 
 
 def _checkpoint(folder: Any, config: Config) -> str | None:

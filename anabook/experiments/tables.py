@@ -79,19 +79,19 @@ def accuracies(
     """
     choice(rows, _ORDER, "rows")
     choice(columns, [*_ORDER, "n"], "columns")
-    caption = f"{_runs(frame)}: {measure.replace('_', ' ')} in %, mean and 95 % interval"
     by = ["unit", *dict.fromkeys(name for name in (rows, columns) if name not in ("unit", "n"))]
     found = results.summary(frame, by, measure, method)
+    caption = f"{_runs(frame)}: {measure.replace('_', ' ')} in %, mean and 95 % interval"
+    place = [rows] if columns == "n" else [rows, columns]
+    found = found.dropna(subset=place)
+    if found.duplicated(place).any():
+        raise ValueError(f"several units share {' and '.join(place)}: take fewer runs, or other columns.")
     if columns == "n":
         cells = [(row[rows].replace("-", " "), str(_interval(row)), str(row["n"])) for row in _sorted(found, rows)]
         return Table(caption, (rows, measure.replace("_", " "), "folds"), tuple(cells))
-    found = found.dropna(subset=[rows, columns])
-    if found.duplicated([rows, columns]).any():
-        raise ValueError(f"several units share {rows} and {columns}: take fewer runs, or other columns.")
-    titles = [name for name in _ORDER[columns] if name in set(found[columns])]
+    titles = _names(found, columns)
     texts = {(row[rows], row[columns]): str(_interval(row)) for _, row in found.iterrows()}
-    names = [name for name in _ORDER[rows] if name in set(found[rows])]
-    cells = [(name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles)) for name in names]
+    cells = [(name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles)) for name in _names(found, rows)]
     return Table(caption, (rows, *titles), tuple(cells))
 
 
@@ -134,6 +134,12 @@ def _runs(frame: pd.DataFrame) -> str:
 
 def _interval(row: Any) -> Interval:
     return Interval(row["mean"], row["low"], row["high"], row["std"], int(row["n"]))
+
+
+def _names(found: pd.DataFrame, column: str) -> list[str]:
+    """What stands in a column, in the design's order; after that schedules of one's own."""
+    there = list(dict.fromkeys(found[column]))
+    return [name for name in _ORDER[column] if name in there] + [name for name in there if name not in _ORDER[column]]
 
 
 def _sorted(found: pd.DataFrame, by: str) -> Sequence[Any]:
