@@ -507,5 +507,11 @@ EXERCISES: dict[str, Exercise] = {
             "4d1cdc45aa59": "that is the probability that none of them does.",
         },
     ),
+    "ex-svhn-2": Exercise(
+        digests=("68cf7c6416d1", "f68ce994851c"),
+        hint="for the second, divide Student's quantile at 1 - 0.05/34/2 with two degrees of freedom by the usual one.",
+        shape=(2,),
+        decimals=1,
+    ),
 }
 """The book's exercises by label."""
