@@ -9,6 +9,7 @@ a sample.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -38,12 +39,14 @@ def objects(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0) -> Datase
     return _images("cifar10-stand-in", "CIFAR-10", "coloured, textured shapes", SHAPES, _objects, n_train, n_test, seed)
 
 
-def house_numbers(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0) -> Dataset:
+def house_numbers(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0, one_ink: bool = False) -> Dataset:
     """Stand-in for SVHN: a digit drawn with strokes, with neighbours left and right, blur, light and noise.
 
-    Args and returns as for `objects`; the name is "svhn-stand-in".
+    Args and returns as for `objects`; the name is "svhn-stand-in". In each channel the ink may be darker or lighter than the
+    ground; with `one_ink` it is lighter, and all else is the same.
     """
-    return _images("svhn-stand-in", "SVHN", "rendered house numbers", DIGITS, _house_numbers, n_train, n_test, seed)
+    what = "rendered house numbers" + ", the ink always lighter than the ground" * one_ink
+    return _images("svhn-stand-in", "SVHN", what, DIGITS, partial(_house_numbers, one_ink=one_ink), n_train, n_test, seed)
 
 
 def spoken_words(n_speakers: int = 60, seed: int = 0, progress: bool = False) -> Dataset:
@@ -225,7 +228,7 @@ def _stroke_distance(label: int, u: np.ndarray, v: np.ndarray, jitter: np.ndarra
     return np.sqrt(nearest)
 
 
-def _house_numbers(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _house_numbers(labels: np.ndarray, rng: np.random.Generator, one_ink: bool = False) -> np.ndarray:
     n = len(labels)
     unit = _between(rng, 2.0, 4.0, n)  # pixels per unit of the 4 × 6 box
     aspect, slant = _between(rng, 0.6, 1.05, n), _between(rng, -0.25, 0.25, n)
@@ -246,6 +249,8 @@ def _house_numbers(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             distance = _stroke_distance(digit, u[rows], v[rows], jitter[rows])
             cover[rows] = np.maximum(cover[rows], np.clip(0.5 + (thick[rows] - distance) * unit[rows], 0, 1))
     ground, ink = _colours(rng, n, 0.08)
+    if one_ink:
+        ground, ink = np.minimum(ground, ink), np.maximum(ground, ink)
     canvas = _paint(_textured(rng, ground, 0.45), cover, _textured(rng, ink, 0.25))
     for _ in range(2):
         canvas = _blurred(canvas, rng.random(n))
