@@ -443,7 +443,8 @@ def order(first: Any, second: Any, noise: str = "uniform", measure: str = "accur
             shown = [unit for unit in units if unit.endswith("-static") == static]
             if shown:
                 ax.plot(x[shown], y[shown], linestyle="none", markersize=6, **{**line, **extra})
-    ax.set(xlabel=f"{_data_line(first)}:\naccuracy in %", ylabel=f"{_data_line(second)}:\naccuracy in %")
+    x_line, y_line = (_data_line(frame[frame["unit"].isin(common)]) for frame in (first, second))
+    ax.set(xlabel=f"{x_line}:\naccuracy in %", ylabel=f"{y_line}:\naccuracy in %")
     ax.figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return ax.figure
 

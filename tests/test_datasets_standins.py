@@ -89,3 +89,15 @@ def test_recorded_float_networks_find_the_stand_ins_neither_trivial_nor_hopeless
     assert set(accuracy) == {name for name in prepare.RECIPES if "stand-in" in name}
     assert all(0.70 <= value <= 0.95 for value in accuracy.values())
     assert all(run["provenance"] == "stand-in" for run in map(json.loads, lines))
+
+
+def test_with_one_ink_digits_are_lighter_than_their_ground_and_all_else_is_the_same():
+    both, one = (standins.house_numbers(600, 10, one_ink=choice) for choice in (False, True))
+    assert (both.labels == one.labels).all() and (both.split == one.split).all() and both.name == one.name
+    assert "the ink always lighter than the ground" in one.provenance.source and "ink" not in both.provenance.source
+    # A nought has no ink in its middle and some to the left of it.
+    contrast = []
+    for numbers in (both, one):
+        zeros = numbers.inputs[numbers.labels == 0].astype(float)
+        contrast.append(abs(zeros[:, :, 14:18, 14:18].mean() - zeros[:, :, 14:18, 9:13].mean()))
+    assert contrast[1] > 5 and contrast[0] < contrast[1] / 3
