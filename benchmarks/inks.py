@@ -21,7 +21,8 @@ from anabook.experiments import make, records
 from anabook.experiments.run import run
 
 OUTPUT = Path(__file__).resolve().parents[1] / "data" / "results" / "inks.jsonl"
-UNITS = ("float", "uniform-mode-static", "uniform-mode-partition-homogeneous", "uniform-random-static")
+UNITS = ("float", "uniform-mode-static", "uniform-mode-partition-homogeneous", "uniform-mode-same-start-homogeneous",
+         "uniform-mode-same-end-homogeneous", "uniform-random-static")
 
 
 def main() -> None:
