@@ -91,13 +91,18 @@ def test_recorded_float_networks_find_the_stand_ins_neither_trivial_nor_hopeless
     assert all(run["provenance"] == "stand-in" for run in map(json.loads, lines))
 
 
-def test_with_one_ink_digits_are_lighter_than_their_ground_and_all_else_is_the_same():
-    both, one = (standins.house_numbers(600, 10, one_ink=choice) for choice in (False, True))
-    assert (both.labels == one.labels).all() and (both.split == one.split).all() and both.name == one.name
-    assert "the ink always lighter than the ground" in one.provenance.source and "ink" not in both.provenance.source
+def test_the_inks_of_house_numbers_differ_in_the_sign_of_their_contrast_only():
+    sets = {inks: standins.house_numbers(600, 10, inks=inks) for inks in standins.INKS}
+    first = sets["mixed"]
+    assert all((each.labels == first.labels).all() and (each.split == first.split).all() for each in sets.values())
+    assert all(("always lighter" in each.provenance.source) == (inks == "one") for inks, each in sets.items())
     # A nought has no ink in its middle and some to the left of it.
-    contrast = []
-    for numbers in (both, one):
-        zeros = numbers.inputs[numbers.labels == 0].astype(float)
-        contrast.append(abs(zeros[:, :, 14:18, 14:18].mean() - zeros[:, :, 14:18, 9:13].mean()))
-    assert contrast[1] > 5 and contrast[0] < contrast[1] / 3
+    signs, grey = {}, {}
+    for inks, numbers in sets.items():
+        noughts = numbers.inputs[numbers.labels == 0].astype(float)
+        contrast = noughts[:, :, 14:18, 9:13].mean((2, 3)) - noughts[:, :, 14:18, 14:18].mean((2, 3))
+        grey[inks], signs[inks] = contrast.mean(), np.corrcoef(contrast.T)[np.triu_indices(3, 1)].mean()
+    assert grey["one"] > 5 and max(abs(grey["two"]), abs(grey["mixed"])) < grey["one"] / 3
+    assert signs["two"] > 0.3 > abs(signs["mixed"])
+    with pytest.raises(ValueError, match="inks must be one of"):
+        standins.house_numbers(10, 10, inks="three")

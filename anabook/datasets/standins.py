@@ -13,12 +13,18 @@ from functools import partial
 
 import numpy as np
 
-from anabook._validate import integer
+from anabook._validate import choice, integer
 from anabook.datasets import speech
 from anabook.datasets.store import Dataset, Provenance
 
 SHAPES = ("disc", "ring", "square", "triangle", "plus", "ell", "crescent", "bars", "star", "chevron")
 DIGITS = tuple("0123456789")
+INKS: dict[str, str] = {
+    "mixed": "",
+    "two": ", the ink lighter or darker than the ground in all channels alike",
+    "one": ", the ink always lighter than the ground",
+}
+"""What may be darker in a house number, with what is then said of it."""
 
 _NOTE = "made-up data for trying things out; results on it say nothing about {}"
 _TURNS = [(round(math.cos(2 * math.pi * i / 64), 6), round(math.sin(2 * math.pi * i / 64), 6)) for i in range(64)]
@@ -39,14 +45,15 @@ def objects(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0) -> Datase
     return _images("cifar10-stand-in", "CIFAR-10", "coloured, textured shapes", SHAPES, _objects, n_train, n_test, seed)
 
 
-def house_numbers(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0, one_ink: bool = False) -> Dataset:
+def house_numbers(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0, inks: str = "mixed") -> Dataset:
     """Stand-in for SVHN: a digit drawn with strokes, with neighbours left and right, blur, light and noise.
 
-    Args and returns as for `objects`; the name is "svhn-stand-in". In each channel the ink may be darker or lighter than the
-    ground; with `one_ink` it is lighter, and all else is the same.
+    Args and returns as for `objects`; the name is "svhn-stand-in". `inks` says what is darker: "mixed", in each channel of each
+    picture the ink or the ground, as chance will have it; "two", the same of them in all three channels of a picture; "one",
+    always the ground. Nothing else differs.
     """
-    what = "rendered house numbers" + ", the ink always lighter than the ground" * one_ink
-    return _images("svhn-stand-in", "SVHN", what, DIGITS, partial(_house_numbers, one_ink=one_ink), n_train, n_test, seed)
+    what = "rendered house numbers" + INKS[choice(inks, INKS, "inks")]
+    return _images("svhn-stand-in", "SVHN", what, DIGITS, partial(_house_numbers, inks=inks), n_train, n_test, seed)
 
 
 def spoken_words(n_speakers: int = 60, seed: int = 0, progress: bool = False) -> Dataset:
@@ -228,7 +235,7 @@ def _stroke_distance(label: int, u: np.ndarray, v: np.ndarray, jitter: np.ndarra
     return np.sqrt(nearest)
 
 
-def _house_numbers(labels: np.ndarray, rng: np.random.Generator, one_ink: bool = False) -> np.ndarray:
+def _house_numbers(labels: np.ndarray, rng: np.random.Generator, inks: str = "mixed") -> np.ndarray:
     n = len(labels)
     unit = _between(rng, 2.0, 4.0, n)  # pixels per unit of the 4 × 6 box
     aspect, slant = _between(rng, 0.6, 1.05, n), _between(rng, -0.25, 0.25, n)
@@ -249,8 +256,10 @@ def _house_numbers(labels: np.ndarray, rng: np.random.Generator, one_ink: bool =
             distance = _stroke_distance(digit, u[rows], v[rows], jitter[rows])
             cover[rows] = np.maximum(cover[rows], np.clip(0.5 + (thick[rows] - distance) * unit[rows], 0, 1))
     ground, ink = _colours(rng, n, 0.08)
-    if one_ink:
-        ground, ink = np.minimum(ground, ink), np.maximum(ground, ink)
+    if inks != "mixed":
+        swap = (ground > ink)[:, :1] & (inks == "two")  # the first channel speaks for all
+        dark, light = np.minimum(ground, ink), np.maximum(ground, ink)
+        ground, ink = np.where(swap, light, dark), np.where(swap, dark, light)
     canvas = _paint(_textured(rng, ground, 0.45), cover, _textured(rng, ink, 0.25))
     for _ in range(2):
         canvas = _blurred(canvas, rng.random(n))
