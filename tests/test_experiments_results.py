@@ -291,6 +291,13 @@ def test_claims_about_several_units_have_no_data_until_all_are_run(folder):
     assert verdicts["same-end-worst-expectation"].verdict == "supported"
 
 
+def test_tables_of_the_test_part_count_runs_since_it_has_no_folds(folder):
+    frame = results.load(folder(line("float", None, 0.5), line("ste", None, 0.4)))
+    table = tables.accuracies(results.select(frame, "cifar10", measured_on="test"), "unit", "n")
+    assert table.header[-1] == "runs" and ", scaled, test, 1 run:" in table.caption
+    assert [row[1:] for row in table.rows] == [("50.0", "1"), ("40.0", "1")]
+
+
 def test_tables_show_schedules_of_ones_own_after_the_designs(folder):
     frame = results.load(folder(line("uniform-mode-static", 0, 0.5), line("mine", 0, 0.6, own={"noise": "normal"})))
     assert [row[0] for row in tables.accuracies(frame).rows] == ["static", "mine"]

@@ -88,7 +88,7 @@ def accuracies(
         raise ValueError(f"several units share {' and '.join(place)}: take fewer runs, or other columns.")
     if columns == "n":
         cells = [(row[rows].replace("-", " "), str(_interval(row)), str(row["n"])) for row in _sorted(found, rows)]
-        return Table(caption, (rows, measure.replace("_", " "), "folds"), tuple(cells))
+        return Table(caption, (rows, measure.replace("_", " "), "runs" if _tested(frame) else "folds"), tuple(cells))
     titles = _names(found, columns)
     texts = {(row[rows], row[columns]): str(_interval(row)) for _, row in found.iterrows()}
     cells = [(name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles)) for name in _names(found, rows)]
@@ -117,9 +117,15 @@ def folds(frame: pd.DataFrame) -> tuple[int, int]:
 
 
 def folds_in_words(frame: pd.DataFrame) -> str:
-    """For example "3 folds", or "1 to 3 folds"."""
-    low, high = folds(frame)
-    return f"{high} fold{'s' * (high != 1)}" if low == high else f"{low} to {high} folds"
+    """For example "3 folds", or "1 to 3 folds"; "1 run" for the test part, which has no folds."""
+    word, column = ("run", "seed") if _tested(frame) else ("fold", "fold")
+    counts = results.one(frame).groupby("unit")[column].nunique()
+    low, high = int(counts.min()), int(counts.max())
+    return f"{high} {word}{'s' * (high != 1)}" if low == high else f"{low} to {high} {word}s"
+
+
+def _tested(frame: pd.DataFrame) -> bool:
+    return bool((frame["measured_on"] == "test").all())
 
 
 def _deciding(verdict: claims.Verdict) -> str:
