@@ -80,11 +80,11 @@ def recorded(task):
 
 def text_of(values):
     """Mean and 95 % interval in per cent, by the textbook."""
-    values = 100 * np.array(values)
     if len(values) == 1:
-        return f"{values[0]:.1f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{values.mean():.1f} [{values.mean() - half:.1f}, {values.mean() + half:.1f}]"
+        return f"{100 * values[0]:.1f}"
+    # In this order, since a mean of 45.25 exactly must round to the same side.
+    mean, half = np.mean(values), stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{100 * mean:.1f} [{100 * (mean - half):.1f}, {100 * (mean + half):.1f}]"
 
 
 def units_of(table):
