@@ -111,16 +111,14 @@ def verdicts(found: Iterable[claims.Verdict]) -> Table:
 
 
 def folds(frame: pd.DataFrame) -> tuple[int, int]:
-    """The smallest and the largest number of folds that a unit was run on."""
-    counts = results.one(frame).groupby("unit")["fold"].nunique()
+    """The smallest and the largest number of folds that a unit was run on; of seeds on the test part, which has no folds."""
+    counts = results.one(frame).groupby("unit")["seed" if _tested(frame) else "fold"].nunique()
     return int(counts.min()), int(counts.max())
 
 
 def folds_in_words(frame: pd.DataFrame) -> str:
-    """For example "3 folds", or "1 to 3 folds"; "1 run" for the test part, which has no folds."""
-    word, column = ("run", "seed") if _tested(frame) else ("fold", "fold")
-    counts = results.one(frame).groupby("unit")[column].nunique()
-    low, high = int(counts.min()), int(counts.max())
+    """For example "3 folds", or "1 to 3 folds"; "1 run" for the test part."""
+    (low, high), word = folds(frame), "run" if _tested(frame) else "fold"
     return f"{high} {word}{'s' * (high != 1)}" if low == high else f"{low} to {high} {word}s"
 
 
