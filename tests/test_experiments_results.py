@@ -291,6 +291,15 @@ def test_claims_about_several_units_have_no_data_until_all_are_run(folder):
     assert verdicts["same-end-worst-expectation"].verdict == "supported"
 
 
+def test_validation_picks_the_best_static_and_the_best_annealed_unit_by_the_mean_over_folds(folder):
+    accuracies = {"float": (0.9, 0.9), "uniform-mode-static": (0.5, 0.7), "normal-mode-static": (0.65, 0.5),
+                  "uniform-mode-partition-homogeneous": (0.4, 0.4), "uniform-mode-same-end-homogeneous": (0.45, 0.3)}
+    frame = results.load(folder(*[line(unit, i, each[i]) for unit, each in accuracies.items() for i in range(2)]))
+    assert results.picked(frame) == ("uniform-mode-static", "uniform-mode-partition-homogeneous")
+    with pytest.raises(ValueError, match="no run to summarise"):
+        results.picked(frame[frame["schedule"] != "static"])
+
+
 def test_tables_of_the_test_part_count_runs_since_it_has_no_folds(folder):
     frame = results.load(folder(line("float", None, 0.5), line("ste", None, 0.4)))
     table = tables.accuracies(results.select(frame, "cifar10", measured_on="test"), "unit", "n")

@@ -274,6 +274,21 @@ def _over_folds(values: pd.Series) -> np.ndarray:
     return values.groupby(level="seed" if tested else "fold").mean().to_numpy()
 
 
+def picked(frame: pd.DataFrame) -> tuple[str, str]:
+    """What validation picks to be measured on the test part: the best unit with static noise, and the best annealed one.
+
+    Args:
+        frame: as for `summary`; baselines do not compete.
+
+    Raises:
+        ValueError: one of the two kinds has no run.
+    """
+    noisy = frame[frame["noise"].notna()]
+    kinds = (noisy[noisy["schedule"] == "static"], noisy[noisy["schedule"] != "static"])
+    best = [summary(kind).sort_values("mean", ascending=False, kind="stable")["unit"].iloc[0] for kind in kinds]
+    return best[0], best[1]
+
+
 def _mask(frame: pd.DataFrame, which: Any) -> Any:
     if callable(which):
         return which(frame)
