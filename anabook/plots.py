@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from anabook._validate import integer, real
+from anabook._validate import choice, integer, real
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
@@ -307,6 +307,7 @@ STRATEGY_LINES: dict[str, dict[str, Any]] = {
 }
 """A colour and a marker for each strategy."""
 
+_AXES = {"accuracy": "validation accuracy in %", "noisy_accuracy": "validation accuracy\nwith noise, in %"}
 _STATIC_LINE = {"color": COLOURS["quantiser"], "linestyle": (0, (1.2, 1.2))}
 _FAMILY_MARKERS = dict(zip(("uniform", "triangular", "normal", "logistic"), "o^vs"))
 
@@ -334,7 +335,9 @@ def static_curves(frame: Any, axes: Any = None) -> Any:
     return _finish_figure(figure, axes, frame)
 
 
-def strategy_curves(frame: Any, noise: str = "uniform", mean: str = "static", axes: Any = None) -> Any:
+def strategy_curves(
+    frame: Any, noise: str = "uniform", mean: str = "static", axes: Any = None, quantity: str = "accuracy"
+) -> Any:
     """Accuracy over epochs while the noise fades: a panel for each strategy, a line for each schedule.
 
     The interval is told by colour and marker, the power law by dashes and by the marker's filling. The black dotted curve
@@ -346,18 +349,21 @@ def strategy_curves(frame: Any, noise: str = "uniform", mean: str = "static", ax
         noise: which family.
         mean: "static" or "dynamic".
         axes: three axes; a new figure by default.
+        quantity: "accuracy", without noise, or "noisy_accuracy", with the epoch's. To take away noise with a mean moves the
+            thresholds, so what is measured without it is not the network that is being trained.
 
     Returns:
         The figure.
     """
+    choice(quantity, _AXES, "quantity")
     figure, axes = _panels(axes, 3)
     for ax, strategy in zip(axes, STRATEGY_LINES):
         reference = "mode" if strategy == "expectation" else strategy
-        _curve(ax, frame, f"{noise}-{reference}-static", {**_STATIC_LINE, "label": "static noise"})
-        _annealed_lines(ax, frame, noise, strategy, mean)
+        _curve(ax, frame, f"{noise}-{reference}-static", {**_STATIC_LINE, "label": "static noise"}, quantity)
+        _annealed_lines(ax, frame, noise, strategy, mean, quantity)
         _finish_panel(ax, frame, strategy)
     annealed = (frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")
-    return _finish_figure(figure, axes, frame[annealed])
+    return _finish_figure(figure, axes, frame[annealed], quantity)
 
 
 def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) -> Any:
@@ -544,7 +550,7 @@ EXPERIMENT_FIGURES: dict[str, Any] = {
     "static": static_curves,
     "strategies": strategy_curves,
     "noises": noise_curves,
-    "dynamic-mean": lambda frame: strategy_curves(frame, mean="dynamic"),
+    "dynamic-mean": lambda frame: strategy_curves(frame, mean="dynamic", quantity="noisy_accuracy"),
     "final": final_accuracies,
     "claims": _claims,
 }
@@ -568,13 +574,13 @@ def _panels(axes: Any, n: int) -> tuple[Any, np.ndarray]:
     return figure, grid.ravel()[:n]
 
 
-def _curve(ax: Any, frame: Any, unit: str, line: dict[str, Any]) -> None:
+def _curve(ax: Any, frame: Any, unit: str, line: dict[str, Any], quantity: str = "accuracy") -> None:
     from anabook.experiments import results
 
     runs = frame[frame["unit"] == unit]
     if not len(runs):
         return
-    values = 100 * results.curves(runs)
+    values = 100 * results.curves(runs, quantity)
     epochs = np.arange(1, values.shape[1] + 1)
     # Markers of different lines stand at different epochs, or they would hide each other.
     every = (len(ax.lines) % 4, max(1, len(epochs) // 7))
@@ -584,13 +590,13 @@ def _curve(ax: Any, frame: Any, unit: str, line: dict[str, Any]) -> None:
         ax.fill_between(epochs, values.min(0), values.max(0), color=line["color"], alpha=0.12, linewidth=0)
 
 
-def _annealed_lines(ax: Any, frame: Any, noise: str, strategy: str, mean: str) -> None:
+def _annealed_lines(ax: Any, frame: Any, noise: str, strategy: str, mean: str, quantity: str = "accuracy") -> None:
     ending = "" if mean == "static" else "-dynamic-mean"
     for interval, line in INTERVAL_LINES.items():
         for law, dashes in POWER_LINES.items():
             name = f"{interval.replace('_', '-')}-{law}"
             _curve(ax, frame, f"{noise}-{strategy}-{name}{ending}",
-                   {**line, **dashes, "label": f"{interval.replace('_', ' ')}, {law}"})
+                   {**line, **dashes, "label": f"{interval.replace('_', ' ')}, {law}"}, quantity)
 
 
 def _finish_panel(ax: Any, frame: Any, title: str) -> None:
@@ -599,12 +605,12 @@ def _finish_panel(ax: Any, frame: Any, title: str) -> None:
     ax.set_title(title)
 
 
-def _finish_figure(figure: Any, axes: np.ndarray, frame: Any) -> Any:
+def _finish_figure(figure: Any, axes: np.ndarray, frame: Any, quantity: str = "accuracy") -> Any:
     for ax in axes:
         ax.set_xlabel("epoch")
         ax.tick_params(labelbottom=True)
     for ax in axes[::2]:
-        ax.set_ylabel("validation accuracy in %")
+        ax.set_ylabel(_AXES[quantity])
     drop = axes[0].lines[-1].get_xdata()[0]
     axes[0].annotate("learning rate ÷ 10 →", (drop, 0.03), (-2, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
                      ha="right", fontsize=8, color="#444444")

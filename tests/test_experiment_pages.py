@@ -170,7 +170,7 @@ def test_every_table_and_every_figure_of_runs_names_the_data_as_recorded(task):
 
 def test_the_figures_of_the_page_are_those_of_the_documented_command(task):
     called = set(re.findall(r"plots\.(\w+_curves|final_accuracies|effects|order)\(", "".join("".join(c["source"]) for c in cells(task))))
-    own = {"cifar10": {"noise_curves"}, "svhn-stand-in": {"size_curves", "order"}}.get(task, set())
+    own = {"cifar10": {"noise_curves", "size_curves"}, "svhn-stand-in": {"size_curves", "order"}}.get(task, set())
     assert called == {"static_curves", "strategy_curves", "final_accuracies", "effects"} | own
     assert f"python tools/figures.py {task}" in "".join("".join(cell["source"]) for cell in cells(task))
 

@@ -23,7 +23,7 @@ def line(unit, fold, rng, data="cifar10", title=TITLE, **settings):
     curve = np.round(np.linspace(0.1, 0.3 + 0.2 * rng.random(), c.epochs) + 0.02 * rng.random(c.epochs), 4).tolist()
     return {"record": "run", "key": c.key, "status": "done", "config": c.as_dict(), "size": c.size, "seconds": 10.0,
             "provenance": {"title": title, "kind": "differs"}, "measured_on": "validation", "accuracy": curve[-1], "loss": 1.0,
-            "curves": {"accuracy": curve, "train_loss": curve, "train_accuracy": curve, "loss": curve}}
+            "curves": {"accuracy": curve, "noisy_accuracy": [0.9 * each for each in curve], "train_loss": curve, "train_accuracy": curve, "loss": curve}}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def drawn(ax, label):
     return found
 
 
-def expected(runs, unit):
-    return 100 * results.curves(runs[runs["unit"] == unit]).mean(0)
+def expected(runs, unit, quantity="accuracy"):
+    return 100 * results.curves(runs[runs["unit"] == unit], quantity).mean(0)
 
 
 def test_static_curves_are_means_over_folds_and_bands_go_from_the_worst_to_the_best(runs):
@@ -68,18 +68,24 @@ def test_static_curves_are_means_over_folds_and_bands_go_from_the_worst_to_the_b
     assert band.min() == pytest.approx(folds.min()) and band.max() == pytest.approx(folds.max())
 
 
-@pytest.mark.parametrize("mean", ["static", "dynamic"])
-def test_each_strategy_has_its_panel_with_eight_schedules_and_static_noise_as_reference(runs, mean):
-    figure = plots.strategy_curves(runs, mean=mean)
+@pytest.mark.parametrize(("mean", "quantity"), [("static", "accuracy"), ("dynamic", "accuracy"), ("dynamic", "noisy_accuracy")])
+def test_each_strategy_has_its_panel_with_eight_schedules_and_static_noise_as_reference(runs, mean, quantity):
+    figure = plots.strategy_curves(runs, mean=mean, quantity=quantity)
+    assert ("with noise" in figure.axes[0].get_ylabel()) == (quantity == "noisy_accuracy")
     panels = [ax for ax in figure.axes if ax.axison]
     assert [ax.get_title() for ax in panels] == ["expectation", "random", "mode"]
     ending = "-dynamic-mean" if mean == "dynamic" else ""
     for ax, strategy, reference in zip(panels, ("expectation", "random", "mode"), ("mode", "random", "mode")):
-        assert np.allclose(drawn(ax, "static noise").get_ydata(), expected(runs, f"uniform-{reference}-static"))
+        assert np.allclose(drawn(ax, "static noise").get_ydata(), expected(runs, f"uniform-{reference}-static", quantity))
         for interval in design.Interval:
             for law in design.PowerLaw:
                 unit = f"uniform-{strategy}-{interval.replace('_', '-')}-{law}{ending}"
-                assert np.allclose(drawn(ax, f"{interval.replace('_', ' ')}, {law}").get_ydata(), expected(runs, unit))
+                assert np.allclose(drawn(ax, f"{interval.replace('_', ' ')}, {law}").get_ydata(), expected(runs, unit, quantity))
+
+
+def test_curves_of_another_quantity_are_refused(runs):
+    with pytest.raises(ValueError, match="quantity must be one of 'accuracy', 'noisy_accuracy', not 'loss'"):
+        plots.strategy_curves(runs, quantity="loss")
 
 
 def test_lines_are_told_apart_without_colour(runs):
