@@ -341,8 +341,8 @@ def strategy_curves(
     """Accuracy over epochs while the noise fades: a panel for each strategy, a line for each schedule.
 
     The interval is told by colour and marker, the power law by dashes and by the marker's filling. The black dotted curve
-    is the same strategy without annealing; under expectation, which has none, it is the mode's. Bands and the vertical line
-    are those of `static_curves`.
+    is the same strategy without annealing, on the folds of the schedules; under expectation, which has none, it is the mode's.
+    Bands and the vertical line are those of `static_curves`.
 
     Args:
         frame: as for `static_curves`.
@@ -357,13 +357,14 @@ def strategy_curves(
     """
     choice(quantity, _AXES, "quantity")
     figure, axes = _panels(axes, 3)
+    annealed = frame[(frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")]
+    same_folds = frame[frame["fold"].isin(annealed["fold"])]
     for ax, strategy in zip(axes, STRATEGY_LINES):
         reference = "mode" if strategy == "expectation" else strategy
-        _curve(ax, frame, f"{noise}-{reference}-static", {**_STATIC_LINE, "label": "static noise"}, quantity)
+        _curve(ax, same_folds, f"{noise}-{reference}-static", {**_STATIC_LINE, "label": "static noise"}, quantity)
         _annealed_lines(ax, frame, noise, strategy, mean, quantity)
         _finish_panel(ax, frame, strategy)
-    annealed = (frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")
-    return _finish_figure(figure, axes, frame[annealed], quantity)
+    return _finish_figure(figure, axes, annealed, quantity)
 
 
 def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) -> Any:

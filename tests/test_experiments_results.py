@@ -291,6 +291,17 @@ def test_claims_about_several_units_have_no_data_until_all_are_run(folder):
     assert verdicts["same-end-worst-expectation"].verdict == "supported"
 
 
+def test_a_higher_level_turns_narrow_verdicts_into_undecided_ones(folder):
+    units = {f"{noise}-{strategy}-static": 0.5 if strategy == "mode" else 0.4
+             for noise in ("uniform", "triangular", "normal", "logistic") for strategy in ("mode", "random")}
+    runs = [line(unit, i, a + (0.01 * i if "mode" in unit else 0)) for unit, a in units.items() for i in range(3)]
+    frame = results.load(folder(*runs))
+    said = [claims.judge_all(frame, "cifar10", level=level)[0] for level in (0.95, 0.9999)]
+    assert [v.claim.name for v in said] == 2 * ["mode-above-random"] and [v.verdict for v in said] == ["supported", "undecided"]
+    effect = said[1].findings[0].effect
+    assert effect.high - effect.mean == pytest.approx(stats.t.ppf(1 - 0.0001 / 2, 2) * 0.01 / 3**0.5)
+
+
 def test_validation_picks_the_best_static_and_the_best_annealed_unit_by_the_mean_over_folds(folder):
     accuracies = {"float": (0.9, 0.9), "uniform-mode-static": (0.5, 0.7), "normal-mode-static": (0.65, 0.5),
                   "uniform-mode-partition-homogeneous": (0.4, 0.4), "uniform-mode-same-end-homogeneous": (0.45, 0.3)}

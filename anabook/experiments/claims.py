@@ -235,11 +235,14 @@ def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
     return Verdict(claim, verdict, tuple(findings), str(frame["data"].iloc[0]), str(frame["size"].iloc[0]))
 
 
-def judge_all(frame: pd.DataFrame, task: str, size: str = "scaled") -> list[Verdict]:
-    """The verdicts on all claims about a data set; a stand-in is asked what is said of what it stands for."""
+def judge_all(frame: pd.DataFrame, task: str, size: str = "scaled", level: float = 0.95) -> list[Verdict]:
+    """The verdicts on all claims about a data set; a stand-in is asked what is said of what it stands for.
+
+    `level` is that of `judge`: with n differences in all, 1 - 0.05 / n corrects for their number by Bonferroni's rule.
+    """
     runs = results.select(frame, task, size)
     original = task.removesuffix("-stand-in")
-    return [judge(claim, runs) for claim in CLAIMS if original in claim.tasks]
+    return [judge(claim, runs, level) for claim in CLAIMS if original in claim.tasks]
 
 
 def _verdict(claim: Claim, effect: Interval) -> str:

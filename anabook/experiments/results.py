@@ -270,8 +270,12 @@ def _means(rows: pd.DataFrame, measure: str) -> pd.Series:
 
 def _over_folds(values: pd.Series) -> np.ndarray:
     """What is independent: one value for each fold, the mean over its seeds; on the test set one for each seed."""
-    tested = (values.index.get_level_values("fold") == -1).all()
-    return values.groupby(level="seed" if tested else "fold").mean().to_numpy()
+    return values.groupby(level=repeats(values.index.get_level_values("fold"))).mean().to_numpy()
+
+
+def repeats(folds: Any) -> str:
+    """What a unit's runs repeat: "fold"; or "seed" on the test part, which has no folds and therefore -1 for all of them."""
+    return "seed" if (np.asarray(folds) == -1).all() else "fold"
 
 
 def picked(frame: pd.DataFrame) -> tuple[str, str]:

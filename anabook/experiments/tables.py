@@ -88,7 +88,7 @@ def accuracies(
         raise ValueError(f"several units share {' and '.join(place)}: take fewer runs, or other columns.")
     if columns == "n":
         cells = [(row[rows].replace("-", " "), str(_interval(row)), str(row["n"])) for row in _sorted(found, rows)]
-        return Table(caption, (rows, measure.replace("_", " "), "runs" if _tested(frame) else "folds"), tuple(cells))
+        return Table(caption, (rows, measure.replace("_", " "), f"{_word(frame)}s"), tuple(cells))
     titles = _names(found, columns)
     texts = {(row[rows], row[columns]): str(_interval(row)) for _, row in found.iterrows()}
     cells = [(name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles)) for name in _names(found, rows)]
@@ -112,18 +112,18 @@ def verdicts(found: Iterable[claims.Verdict]) -> Table:
 
 def folds(frame: pd.DataFrame) -> tuple[int, int]:
     """The smallest and the largest number of folds that a unit was run on; of seeds on the test part, which has no folds."""
-    counts = results.one(frame).groupby("unit")["seed" if _tested(frame) else "fold"].nunique()
+    counts = results.one(frame).groupby("unit")[results.repeats(frame["fold"])].nunique()
     return int(counts.min()), int(counts.max())
 
 
 def folds_in_words(frame: pd.DataFrame) -> str:
     """For example "3 folds", or "1 to 3 folds"; "1 run" for the test part."""
-    (low, high), word = folds(frame), "run" if _tested(frame) else "fold"
+    (low, high), word = folds(frame), _word(frame)
     return f"{high} {word}{'s' * (high != 1)}" if low == high else f"{low} to {high} {word}s"
 
 
-def _tested(frame: pd.DataFrame) -> bool:
-    return bool((frame["measured_on"] == "test").all())
+def _word(frame: pd.DataFrame) -> str:
+    return {"fold": "fold", "seed": "run"}[results.repeats(frame["fold"])]
 
 
 def _deciding(verdict: claims.Verdict) -> str:
