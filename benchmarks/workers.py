@@ -21,20 +21,24 @@ from anabook.experiments import make
 from anabook.experiments.sweep import sweep
 
 RUNS = 6
+N_TRAIN = 5000
 
 
 def rate(workers: int, folder: Path) -> float:
     """Runs a second, once warm."""
     ends: list[float] = []
-    configs = [make("svhn-stand-in", "uniform-mode-static", 0, seed=seed, period=1) for seed in range(RUNS)]
-    sweep(configs, folder, workers=workers, threads=1, report=lambda text: ends.append(time.perf_counter()) if text.startswith("[") else None)
+    configs = [make("svhn-stand-in", "uniform-mode-static", 0, seed=seed, period=1, n_train=N_TRAIN) for seed in range(RUNS)]
+    _, failed = sweep(configs, folder, workers=workers, threads=1,
+                      report=lambda text: ends.append(time.perf_counter()) if text.startswith("[") else None)
+    if failed:
+        raise RuntimeError(f"{failed} of {RUNS} runs failed, and failures are no measure of speed: see {folder}.")
     return (len(ends) - workers) / (ends[-1] - ends[workers - 1])
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         os.environ["ANABOOK_DATA"] = name
-        store.save(standins.house_numbers(5000, 100))
+        store.save(standins.house_numbers(N_TRAIN, 100))
         rates: dict[int, list[float]] = {1: [], 2: []}
         for turn in range(3):
             for workers, found in rates.items():
