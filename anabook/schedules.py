@@ -103,6 +103,33 @@ class Schedule:
         return cls(n_layers, interval, start=0.0, end=n_layers * period, **options)
 
     @classmethod
+    def for_network(
+        cls, net: Any, period: float, interval: Any = "partition", *, half_width: float = 0.5, mean: float = 0.0, **options: Any
+    ) -> Schedule:
+        """The periodic schedule for a network: its number of layers, and noise in units of its quanta.
+
+        Args:
+            net: a network made by `anabook.training.quantise`.
+            period, interval: as for `periodic`.
+            half_width: of the initial noise, in quanta: it spans so much to either side of its mean, with at least 95 %
+                of its mass. 0.5, as in the paper's experiments, reaches from one threshold to the next.
+            mean: initial mean of the noise, in quanta.
+            options: further settings of a `Schedule`, such as power_law, static_mean or growth.
+
+        Raises:
+            TypeError: not a network.
+            ValueError: a network without quantised layers, or with quantisers that need noise of different strength.
+
+        Example:
+            >>> net = training.quantise(models.mlp(64), weights=Quantiser.ternary(0.1), activations=Quantiser.ternary(0.1))
+            >>> Schedule.for_network(net, period=5).std0
+            0.02886751345948129
+        """
+        half_width, mean = real(half_width, "half_width", above=0.0), real(mean, "mean")
+        n_layers, quantum, std = _noise_of_network(net, half_width)
+        return cls.periodic(n_layers, period, interval, mean0=mean * quantum, std0=std, **options)
+
+    @classmethod
     def static(cls, n_layers: int = 7, mean: float = 0.0, std: float = 0.2887) -> Schedule:
         """Noise that never changes: one regularisation throughout, as in a plain straight-through estimator."""
         return cls(n_layers, mean0=mean, std0=std, static_mean=True, static_std=True)
@@ -283,6 +310,31 @@ class Schedule:
     def _refuse_callable(self, consequence: str) -> None:
         if self.rule is not None:
             raise ValueError(f"a schedule made from a callable {consequence}; ask it for its values instead.")
+
+
+def _noise_of_network(net: Any, half_width: float) -> tuple[int, float, float]:
+    """The number of quantised layers, their quantum, and the std whose noise spans `half_width` quanta.
+
+    A network is known by what its quantisers are asked for, so that nothing here needs torch.
+    """
+    if not callable(getattr(net, "modules", None)):
+        raise TypeError(f"net must be a network made by training.quantise, not {net!r}.")
+    found = [m for m in net.modules() if hasattr(m, "covering_std")]
+    if not found:
+        raise ValueError(f"this {type(net).__name__} has no quantised layer: convert it with training.quantise first.")
+    needs = {}
+    for m in found:
+        quantum = float(m.quantiser.steps.min())
+        needs.setdefault(f"{m.covering_std(half_width * quantum):.9g}", (m, quantum))
+    if len(needs) > 1:
+        (one, a), (other, b) = list(needs.values())[:2]
+        raise ValueError(
+            f"the quantisers of layers {one.layer} and {other.layer} need noise of different strength (quanta of {a:g} and "
+            f"{b:g}, noise {one.noise!r} and {other.noise!r}), and a schedule sets one for both: give all the same quantum and "
+            "noise, and hand the quanta over as training.quantise(..., scales=...)."
+        )
+    module, quantum = next(iter(needs.values()))
+    return len({m.layer for m in found}), quantum, module.covering_std(half_width * quantum)
 
 
 def _times(t: Any) -> np.ndarray:

@@ -12,9 +12,9 @@ except ModuleNotFoundError as error:
 from anabook.training.convert import (
     ACTIVATIONS,
     Layer,
-    Scaled,
     calibrate,
     deploy,
+    float_state_dict,
     initialise_near_thresholds,
     layers,
     quantise,
@@ -24,13 +24,18 @@ from anabook.training.convert import (
 )
 from anabook.training.loop import Epoch, Score, evaluate, fit, recalibrate
 from anabook.training.modules import Quantise
+from anabook.training.places import PerCall, Scaled
+from anabook.training.report import Operation, Report, report
 from anabook.training.stopping import Stopper, Stopping
 
 __all__ = [
     "ACTIVATIONS",
     "Epoch",
     "Layer",
+    "Operation",
+    "PerCall",
     "Quantise",
+    "Report",
     "Scaled",
     "Score",
     "Stopper",
@@ -39,11 +44,13 @@ __all__ = [
     "deploy",
     "evaluate",
     "fit",
+    "float_state_dict",
     "initialise_near_thresholds",
     "layers",
     "quantise",
     "quantised_weights",
     "recalibrate",
+    "report",
     "set_noise",
     "shift_by_mean",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +18,9 @@ from torch.nn.utils import parametrize
 from anabook._validate import choice, integer
 from anabook.quantisers import Quantiser
 from anabook.training.modules import Quantise
+from anabook.training.order import WEIGHTED, calls, run_once
+from anabook.training.places import Beginning, PerCall, Scaled
+from anabook.training.report import report
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
@@ -27,7 +32,9 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 """The activation modules that `quantise` swaps by default. PReLU (it has a weight of its own), Softmax and Identity
 are not among them."""
 
-_WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
+_REMEMBERED = {"activation_relu_or_gelu": 0}
+"""Attributes in which torch's modules note what their activation is, for a shortcut that does not call it, and what
+turns the shortcut off."""
 
 
 class Layer(NamedTuple):
@@ -42,38 +49,9 @@ class Layer(NamedTuple):
     activations: tuple[Quantise, ...]
 
 
-class Scaled(nn.Module):
-    """s·q(x/s): a stochastic quantiser with a quantum of its own, for a layer or for each channel.
-
-    The noise's mean and standard deviation are in units of the quantum, so one schedule serves layers of any scale.
-
-    Args:
-        quantise: a `Quantise` for the quantum 1.
-        scale: s > 0, a number or a tensor that broadcasts with the input; it is saved with the network.
-    """
-
-    scale: Tensor
-
-    def __init__(self, quantise: Quantise, scale: Tensor | float) -> None:
-        super().__init__()
-        scale = torch.as_tensor(scale, dtype=torch.float32).detach().clone()
-        if not (scale.isfinite().all() and (scale > 0).all()):
-            raise ValueError(f"scale must be finite and greater than 0 everywhere, not {scale.tolist()}.")
-        self.quantise = quantise
-        self.register_buffer("scale", scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.scale.to(x.dtype)
-        return self.quantise(x / scale) * scale
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """The latent weight to store when a quantised one is assigned: the value itself."""
-        return weight
-
-
 @dataclass
 class _Group:
-    """Names of a weighted module and of the activations after it."""
+    """Names of a weighted module and of the activations after it, each once."""
 
     weight: str
     activations: list[str] = field(default_factory=list)
@@ -101,8 +79,11 @@ def quantise(
 
     Layers are numbered from 0 at the input: each weighted module opens a layer, the activations up to the next one
     belong to it, and what comes before the first joins layer 0. Layers in which nothing is quantised get no number.
-    The order is that of registration, which is the order of the forward pass in a `Sequential`; for any other network
-    hand over an `example` input.
+    The order is that of the forward pass, read off the network's program (by `torch.fx`) or off one pass on an
+    `example` input; a program that cannot be read needs one. Modules that evaluation does not use stay in float.
+
+    An activation module that is used at several places gets a quantiser for each layer in which it is used (see
+    `PerCall`). What stays in float although it was to be quantised is named in a warning; `report` lists all.
 
     Args:
         net: the float network; it is not changed.
@@ -121,32 +102,45 @@ def quantise(
         The quantised copy, each part in the training or evaluation mode of the original.
 
     Raises:
-        ValueError: nothing to quantise, an unknown name in `keep`, an activation module used at several places, an
-            order of registration that cannot be that of the forward pass, a network quantised already.
+        ValueError: nothing to quantise, an unknown name in `keep`, an order that cannot be read without an example, an
+            activation that the forward pass does not call where it was put, a network quantised already.
         TypeError: arguments of a wrong type.
     """
     _check_arguments(net, weights, activations, swap)
-    net = copy.deepcopy(net)
-    groups = _groups(net, swap, example, need_activations=activations is not None)
+    net = _copied(net)
+    _part_activations(net, swap)
+    order = calls(net, (*WEIGHTED, *swap), example)
+    groups = _groups(net, order, need_activations=activations is not None)
     kept = _kept(net, groups, keep)
     scales = dict(scales or {})
     for name in scales:
         if not any(name in (group.weight, *group.activations) for group in groups):
             raise ValueError(f"scales names {name!r}, but the network has no such weighted module or activation.")
     number = 0
+    places: dict[str, dict[str, nn.Module]] = {}
     for group in groups:
         put = []
         if weights is not None and group.weight not in kept:
             module = Quantise(weights, noise, strategy)
-            put.append(_quantise_weight(net.get_submodule(group.weight), module, scales.get(group.weight)))
-        for name in group.activations:
-            if activations is not None and name not in kept:
-                put.append(_swap(net, name, Quantise(activations, noise, strategy), scales.get(name)))
+            put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight)))
+        for name in group.activations if activations is not None else ():
+            if group is groups[-1] and group.weight in kept:
+                # What shapes the output stays, also where the same module shapes features.
+                places.setdefault(name, {})[group.weight] = net.get_submodule(name)
+            elif name not in kept:
+                put.append(Quantise(activations, noise, strategy))
+                step = put[-1] if name not in scales else Scaled(put[-1], scales[name])
+                places.setdefault(name, {})[group.weight] = step
         for module in put:
             module.layer = number
         number += bool(put)
     if number == 0:
         raise ValueError(f"nothing is left to quantise: keep={tuple(_names(keep))!r} covers the whole network.")
+    places = {name: each for name, each in places.items() if any(map(_quantises, each.values()))}
+    _swap(net, order, groups, places)
+    _check_swapped(net, places, example)
+    net.register_load_state_dict_pre_hook(_take_float_names)
+    _warn_of_floats(net, groups[0].weight, {*kept, *_names(keep)}, weights is not None, activations is not None, example)
     return net
 
 
@@ -185,7 +179,7 @@ def calibrate(
     choice(per, ("layer", "channel"), "per")
     scales = {}
     for name, module in net.named_modules():
-        if weights is not None and isinstance(module, _WEIGHTED):
+        if weights is not None and isinstance(module, WEIGHTED):
             w = module.weight.detach()
             rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
             found = _best_scale(rows.double(), rows.double(), weights)
@@ -264,20 +258,18 @@ def initialise_near_thresholds(net: nn.Module, seed: int) -> None:
     """
     _check_module(net)
     generator = torch.Generator().manual_seed(integer(seed, "seed", minimum=0))
-    found = _weight_quantisers(net)
-    if not found:
-        raise ValueError("no weight of this network is quantised: convert it with training.quantise first.")
-    with torch.no_grad():
-        for _, layer, step, quantiser in found:
-            latent = layer.parametrizations.weight.original
-            spread = 1 / math.sqrt(latent[0].numel())
-            thresholds = torch.tensor(quantiser.quantiser.thresholds)
-            which = torch.randint(len(thresholds), latent.shape, generator=generator)
-            offset = (2 * torch.rand(latent.shape, generator=generator, dtype=torch.float64) - 1) * spread
-            near = thresholds[which] + quantiser.mean
-            if isinstance(step, Scaled):
-                near = near * step.scale.cpu()
-            latent.copy_(near + offset)
+
+    def near(weight: _Weight, latent: Tensor) -> Tensor:
+        spread = 1 / math.sqrt(latent[0].numel())
+        thresholds = torch.tensor(weight.quantise.quantiser.thresholds)
+        which = torch.randint(len(thresholds), latent.shape, generator=generator)
+        offset = (2 * torch.rand(latent.shape, generator=generator, dtype=torch.float64) - 1) * spread
+        places = thresholds[which] + weight.quantise.mean
+        if isinstance(weight.step, Scaled):
+            places = places * weight.step.scale.cpu()
+        return places + offset
+
+    _change_latent(net, near)
 
 
 def shift_by_mean(net: nn.Module) -> None:
@@ -288,43 +280,98 @@ def shift_by_mean(net: nn.Module) -> None:
     `initialise_near_thresholds` has it built in.
     """
     _check_module(net)
-    found = _weight_quantisers(net)
-    if not found:
-        raise ValueError("no weight of this network is quantised: convert it with training.quantise first.")
-    with torch.no_grad():
-        for _, layer, step, quantiser in found:
-            by = quantiser.mean * step.scale if isinstance(step, Scaled) else quantiser.mean
-            layer.parametrizations.weight.original.add_(by)
+
+    def shifted(weight: _Weight, latent: Tensor) -> Tensor:
+        mean = weight.quantise.mean
+        return latent + (mean * weight.step.scale if isinstance(weight.step, Scaled) else mean)
+
+    _change_latent(net, shifted)
 
 
 def quantised_weights(net: nn.Module) -> dict[str, Tensor]:
-    """The weights that the network uses once deployed: σ(latent weight), without noise, by parameter name."""
+    """The weights that the network uses once deployed: σ(latent weight), without noise, by parameter name.
+
+    Other parametrisations of a weight, such as weight normalisation, are applied as well.
+    """
     _check_module(net)
-    result = {}
-    for name, layer, step, _ in _weight_quantisers(net):
-        latent = layer.parametrizations.weight.original.detach()
-        result[f"{name}.weight" if name else "weight"] = _noiseless(step)(latent)
-    return result
+    with torch.no_grad():
+        return {f"{name}.weight" if name else "weight": _noiseless(layer.parametrizations.weight)()
+                for name, layer, _, _ in _weight_quantisers(net)}
+
+
+def float_state_dict(net: nn.Module) -> dict[str, Tensor]:
+    """A quantised network's state dict with the names of the float network that it was made from.
+
+    Weights are the latent ones, before noise and rounding. `load_state_dict` of the float network takes it; the other
+    way round, a quantised network loads the state dict of a float one as it is.
+
+    Args:
+        net: a network made by `quantise`.
+
+    Returns:
+        The tensors by name, those of the network itself, not copies.
+    """
+    layers(net)
+    state = net.state_dict()
+    for name, layer, _, _ in _weight_quantisers(net):
+        start = f"{name}." if name else ""
+        if len(layer.parametrizations.weight) == 1:
+            state[f"{start}weight"] = state.pop(f"{start}parametrizations.weight.original")
+    quanta = [f"{name}.scale" for name, module in net.named_modules() if isinstance(module, Scaled)]
+    return {name: tensor for name, tensor in state.items() if name not in quanta}
 
 
 def deploy(net: nn.Module) -> nn.Module:
     """A noise-free copy in evaluation mode whose weights are plain tensors of quantised values.
 
     The parametrisations are gone; each swapped activation stays a `Quantise` whose noise is removed for good, so the
-    copy computes what `net.eval()` computes, in either mode.
+    copy computes what `net.eval()` computes, in either mode. Weights that share a parameter go on sharing one where
+    they come out equal.
     """
     layers(net)
     net = copy.deepcopy(net).eval()
     for module in list(net.modules()):
         if isinstance(module, Quantise):
             module.set_noise(0.0, 0.0)
-    for _, layer, _, _ in _weight_quantisers(net):
-        # Copies of a parametrised module share its class, and removing a parametrisation changes the class.
-        shared = type(layer)
-        own = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
-        layer.__class__ = type(shared.__name__, shared.__bases__, own)
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    found = _weight_quantisers(net)
+    with torch.no_grad():
+        values = [layer.weight.clone() for _, layer, _, _ in found]
+    shared: dict[int, list[nn.Parameter]] = {}
+    for (_, layer, _, _), value in zip(found, values):
+        originals = next(layer.parametrizations.weight.parameters())
+        known = shared.setdefault(id(originals), [])
+        same = next((p for p in known if torch.equal(p, value)), None)
+        if same is None:
+            same = nn.Parameter(value, requires_grad=originals.requires_grad)
+            known.append(same)
+        _remove_parametrisations(layer)
+        layer.weight = same
+    _join_calls(net)
     return net
+
+
+def _remove_parametrisations(layer: nn.Module) -> None:
+    """Make the weight a parameter again, and leave alone whatever else has the same latent parameter."""
+    parametrisations = layer.parametrizations.weight
+    for name, parameter in list(parametrisations._parameters.items()):
+        setattr(parametrisations, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+    # Copies of a parametrised module share its class, and removing a parametrisation changes the class.
+    shared = type(layer)
+    own = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+    layer.__class__ = type(shared.__name__, shared.__bases__, own)
+    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
+def _join_calls(net: nn.Module) -> None:
+    """One quantiser for all calls of an activation again, where they differ in nothing but their noise."""
+    for owner in list(net.modules()):
+        for key, hook in list(owner._forward_pre_hooks.items()):
+            if not isinstance(hook, Beginning):
+                continue
+            steps = list(getattr(owner, hook.child).quantisers)
+            if all(isinstance(step, Quantise) and step.quantiser == steps[0].quantiser for step in steps):
+                setattr(owner, hook.child, steps[0])
+                del owner._forward_pre_hooks[key]
 
 
 def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
@@ -349,25 +396,34 @@ def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
 
 
 def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:
-    """Inputs and outputs of each activation, in one row; at most 2^18 of them, evenly spaced."""
+    """Inputs and outputs of each activation, of all its calls, in one row; at most 2^18 of a call, evenly spaced."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
 
     def note(name: str, x: Tensor, y: Tensor) -> None:
         x, y = (t.detach().double().reshape(1, -1) for t in (x, y))
         every = -(-x.shape[1] // 2**18)
-        found[name] = x[:, ::every], y[:, ::every]
+        pair = x[:, ::every], y[:, ::every]
+        found[name] = tuple(torch.cat(parts, 1) for parts in zip(found[name], pair)) if name in found else pair
 
     # The copy also keeps an activation that works in place from changing what is seen.
-    net = copy.deepcopy(net).eval()
+    net = _copied(net).eval()
+    _part_activations(net, swap)
     for name, module in net.named_modules():
         if isinstance(module, swap):
             if getattr(module, "inplace", False):
                 module.inplace = False
             module.register_forward_hook(lambda _m, x, y, name=name: note(name, x[0], y))
     parameter = next(net.parameters())
-    with torch.no_grad():
-        net(torch.as_tensor(inputs).to(device=parameter.device, dtype=parameter.dtype))
+    run_once(net, torch.as_tensor(inputs).to(device=parameter.device, dtype=parameter.dtype))
     return found
+
+
+def _copied(net: nn.Module) -> nn.Module:
+    for name, module in net.named_modules():
+        if isinstance(module, WEIGHTED) and isinstance(vars(module).get("weight"), Tensor):
+            raise ValueError(f"the weight of {name!r} is no parameter but is made by a hook, as by torch.nn.utils.weight_norm "
+                             "or pruning: remove the hook, or use torch.nn.utils.parametrizations in its place.")
+    return copy.deepcopy(net)
 
 
 def _noiseless(module: nn.Module) -> nn.Module:
@@ -412,80 +468,93 @@ def _weight_quantisers(net: nn.Module) -> list[_Weight]:
     return found
 
 
-def _groups(net: nn.Module, swap: tuple, example: Any, need_activations: bool) -> list[_Group]:
-    """The layers' modules, in the order of the forward pass."""
-    kinds = (*_WEIGHTED, *swap)
-    names = [name for name, module in net.named_modules() if isinstance(module, kinds)]
-    shared = _shared_activation(net, swap)
-    if shared:
-        raise ValueError(f"{shared[0]!r} and {shared[1]!r} are one activation module: give each layer its own.")
-    if example is not None:
-        names = _order_of_calls(net, names, swap, example)
-    groups: list[_Group] = []
-    early = []
-    for name in names:
-        if isinstance(net.get_submodule(name), _WEIGHTED):
-            groups.append(_Group(name, early))
-            early = []
-        elif groups:
-            groups[-1].activations.append(name)
-        else:
-            early.append(name)
+def _part_activations(net: nn.Module, swap: tuple) -> None:
+    """Give each place its own module where one activation module stands at several places of the network."""
+    seen: set[int] = set()
+    for name, module in list(net.named_modules(remove_duplicate=False)):
+        if isinstance(module, swap) and name:
+            if id(module) in seen:
+                _set_submodule(net, name, copy.deepcopy(module))
+            seen.add(id(module))
+
+
+def _change_latent(net: nn.Module, change: Callable[[_Weight, Tensor], Tensor]) -> None:
+    """Replace what comes into the quantiser of each weight by a function of it: all of them, or none if one cannot be.
+
+    Raises:
+        ValueError: no quantised weight, or one behind a parametrisation that cannot give every value.
+    """
+    found = _weight_quantisers(net)
+    if not found:
+        raise ValueError("no weight of this network is quantised: convert it with training.quantise first.")
+    before = [[p.detach().clone() for p in weight.layer.parametrizations.weight.parameters()] for weight in found]
+    try:
+        with torch.no_grad():
+            for weight in found:
+                _set_latent(weight, change(weight, _latent(weight)))
+    except Exception:
+        with torch.no_grad():
+            for weight, values in zip(found, before):
+                for p, value in zip(weight.layer.parametrizations.weight.parameters(), values):
+                    p.copy_(value)
+        raise
+
+
+def _latent(weight: _Weight) -> Tensor:
+    """What comes into the quantiser of a weight: the parameter, or what other parametrisations make of it."""
+    parametrisations = weight.layer.parametrizations.weight
+    earlier = list(parametrisations).index(weight.step)
+    if earlier == 0:
+        return parametrisations.original
+    own = _noiseless(parametrisations)
+    originals = [own.original] if own.is_tensor else [getattr(own, f"original{i}") for i in range(own.ntensors)]
+    value = own[0](*originals)
+    for step in list(own)[1:earlier]:
+        value = step(value)
+    return value
+
+
+def _set_latent(weight: _Weight, value: Tensor) -> None:
+    parametrisations = weight.layer.parametrizations.weight
+    steps = list(parametrisations)
+    earlier = steps[:steps.index(weight.step)]
+    originals: Any = value.to(_latent(weight))
+    if not earlier:
+        parametrisations.original.copy_(originals)
+        return
+    wanted = originals
+    if all(hasattr(step, "right_inverse") for step in earlier):
+        for step in reversed(earlier):
+            originals = step.right_inverse(originals)
+        originals = [originals] if parametrisations.is_tensor else originals
+        names = ["original"] if parametrisations.is_tensor else [f"original{i}" for i in range(parametrisations.ntensors)]
+        for name, original in zip(names, originals):
+            getattr(parametrisations, name).copy_(original)
+    reached = _latent(weight)
+    if not torch.allclose(reached, wanted, rtol=1e-3, atol=1e-5):
+        kind = type(earlier[-1]).__name__.strip("_")
+        raise ValueError(f"the latent weight of {weight.name!r} cannot be set behind its parametrisation {kind}, which does "
+                         "not give every value: initialise it yourself, or remove the parametrisation.")
+
+
+def _groups(net: nn.Module, order: list[str], need_activations: bool) -> list[_Group]:
+    """The layers' modules, in the order of the forward pass; a weight that is used again goes on with its layer."""
+    groups: dict[str, _Group] = {}
+    current, early = None, _Group("")
+    for name in order:
+        if isinstance(net.get_submodule(name), WEIGHTED):
+            current = groups.setdefault(name, _Group(name, early.activations if not groups else []))
+        elif name not in (current or early).activations:
+            (current or early).activations.append(name)
     if not groups:
-        raise ValueError(f"nothing to quantise: this {type(net).__name__} has no linear or convolution layer.")
-    if need_activations and not any(group.activations for group in groups):
+        raise ValueError(f"nothing to quantise: this {type(net).__name__} has no linear or convolution layer"
+                         f"{' that its forward pass uses' if any(isinstance(m, WEIGHTED) for m in net.modules()) else ''}.")
+    if need_activations and not any(group.activations for group in groups.values()):
         raise ValueError(
             f"this {type(net).__name__} has no activation module to swap (functions such as F.relu cannot be seen): "
             "use modules such as torch.nn.ReLU, or pass activations=None."
         )
-    if need_activations and example is None:
-        _check_registration(groups)
-    return groups
-
-
-def _check_registration(groups: list[_Group]) -> None:
-    """Refuse an order in which one layer has several activations and another, hidden, has none."""
-    several = [g.weight for g in groups if len(g.activations) > 1]
-    none = [g.weight for g in groups[:-1] if not g.activations]
-    if several and none:
-        raise ValueError(
-            f"in the order of registration {several[0]!r} is followed by several activations and {none[0]!r} by none: "
-            "hand over an example input, example=x, so that the order of the forward pass is known."
-        )
-
-
-def _shared_activation(net: nn.Module, swap: tuple) -> tuple[str, str] | None:
-    seen: dict[int, str] = {}
-    for name, module in net.named_modules(remove_duplicate=False):
-        if isinstance(module, swap):
-            if id(module) in seen:
-                return seen[id(module)], name
-            seen[id(module)] = name
-    return None
-
-
-def _order_of_calls(net: nn.Module, names: list[str], swap: tuple, example: Any) -> list[str]:
-    calls: list[str] = []
-    hooks = [net.get_submodule(name).register_forward_pre_hook(lambda _m, _x, name=name: calls.append(name))
-             for name in names]
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        net.eval()
-        with torch.no_grad():
-            net(*(example if isinstance(example, tuple) else (example,)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes:
-            module.training = training
-    for name in names:
-        if name not in calls:
-            raise ValueError(f"the example never reaches {name!r}: remove the module, or name it in keep without an "
-                             "example.")
-        if calls.count(name) > 1 and isinstance(net.get_submodule(name), swap):
-            raise ValueError(f"{name!r} is called {calls.count(name)} times in one forward pass: give each layer its "
-                             "own activation module.")
-    return list(dict.fromkeys(calls))
+    return list(groups.values())
 
 
 def _names(keep: Any) -> list[str]:
@@ -508,8 +577,6 @@ def _kept(net: nn.Module, groups: list[_Group], keep: Any) -> set[str]:
             kept.update(c for c in candidates if c == name or c.startswith(f"{name}."))
         else:
             raise ValueError(_unknown(name, [*ends, *allowed]))
-    if groups[-1].weight in kept:
-        kept.update(groups[-1].activations)
     return kept
 
 
@@ -519,8 +586,9 @@ def _unknown(name: str, allowed: list[str]) -> str:
     return f"keep names {name!r}, but the network has no such module.{hint}"
 
 
-def _quantise_weight(layer: nn.Module, module: Quantise, scale: Tensor | None) -> Quantise:
-    if isinstance(layer.weight, nn.parameter.UninitializedParameter):
+def _quantise_weight(net: nn.Module, name: str, module: Quantise, scale: Tensor | None) -> Quantise:
+    layer = net.get_submodule(name)
+    if isinstance(getattr(layer, "weight", None), nn.parameter.UninitializedParameter):
         raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
     step = (module if scale is None else Scaled(module, scale)).to(layer.weight.device)
     # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
@@ -529,10 +597,87 @@ def _quantise_weight(layer: nn.Module, module: Quantise, scale: Tensor | None) -
     return module
 
 
-def _swap(net: nn.Module, name: str, module: Quantise, scale: Tensor | None) -> Quantise:
-    parent, _, child = name.rpartition(".")
-    old = net.get_submodule(name)
+def _swap(net: nn.Module, order: list[str], groups: list[_Group], places: dict[str, dict[str, nn.Module]]) -> None:
+    """Put the quantisers, of which each activation's name has one for each layer, where the activations were."""
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    step = module if scale is None else Scaled(module, scale)
-    setattr(net.get_submodule(parent), child, step.to(device).train(old.training))
-    return module
+    weights = {group.weight for group in groups}
+    used: dict[str, list[str]] = {}
+    current = groups[0].weight
+    for name in order:
+        current = name if name in weights else current
+        if name in places:
+            used.setdefault(name, []).append(current)
+    for name, by_layer in places.items():
+        old, (parent, _, child) = net.get_submodule(name), name.rpartition(".")
+        owner = net.get_submodule(parent)
+        steps = list(by_layer.values())
+        if len(steps) == 1:
+            step = steps[0]
+        else:
+            step = PerCall(steps, [list(by_layer).index(weight) for weight in used[name]])
+            owner.register_forward_pre_hook(Beginning(child))
+        _set_submodule(net, name, step.to(device).train(old.training))
+        for attribute, off in _REMEMBERED.items():
+            if hasattr(owner, attribute):
+                setattr(owner, attribute, off)
+
+
+def _set_submodule(net: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, module)
+
+
+def _check_swapped(net: nn.Module, places: dict[str, dict[str, nn.Module]], example: Any) -> None:
+    """Refuse a network that goes on using activations which it was to use no longer, or calls them in another order."""
+    found = [name for name in calls(net, (Quantise, Scaled), example) if "parametrizations" not in name.split(".")]
+    for name, by_layer in places.items():
+        steps = list(by_layer.values())
+        expected = [name] if len(steps) == 1 else [f"{name}.quantisers.{i}" for i in net.get_submodule(name).which
+                                                   if _quantises(steps[i])]
+        called = [each for each in found if each in expected]
+        if not called or (len(steps) > 1 and called != expected):
+            what = "called in another order than before" if called else "not called any more"
+            raise ValueError(f"the activation {name!r} is {what} once a quantiser has taken its place: the network keeps it "
+                             "elsewhere, or counts its calls; give each layer its own activation module.")
+
+
+def _quantises(module: nn.Module) -> bool:
+    return isinstance(module, (Quantise, Scaled))
+
+
+def _warn_of_floats(net: nn.Module, first: str, kept: set[str], weights: bool, activations: bool, example: Any) -> None:
+    """Name what stays in float though neither `keep` nor the network's input says so."""
+
+    def asked_for(name: str) -> bool:
+        return any(name == each or name.startswith(f"{each}.") for each in kept)
+
+    floats = [o for o in report(net, example).floats if not asked_for(o.name)]
+    in_weight = [o.name for o in floats if weights and o.weight_is_float]
+    in_input = [o.name for o in floats if activations and o.input_is_float and o.name != first
+                and not (o.takes_the_networks_input or asked_for(o.source))]
+    parts = [f"the {what}{'s' if len(names) > 1 else ''} of {_listing(names)}"
+             for what, names in (("weight", in_weight), ("input", in_input)) if names]
+    if parts:
+        verb = "stays" if len(in_weight) + len(in_input) == 1 else "stay"
+        warnings.warn(f"{' and '.join(parts)} {verb} in float; training.report(net) lists every weighted operation.",
+                      UserWarning, stacklevel=3)
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
+
+
+def _take_float_names(net: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let a quantised network load the state dict of the float one: its weights become the latent weights."""
+    renamed = False
+    for name, layer, _, _ in _weight_quantisers(net):
+        start = f"{prefix}{name}." if name else prefix
+        old, new = f"{start}weight", f"{start}parametrizations.weight.original"
+        if len(layer.parametrizations.weight) == 1 and old in state and new not in state:
+            state[new] = state.pop(old)
+            renamed = True
+    if renamed:  # a quantum that `calibrate` has found is no part of a float network
+        for name, module in net.named_modules():
+            if isinstance(module, Scaled):
+                state.setdefault(f"{prefix}{name}.scale", module.scale)

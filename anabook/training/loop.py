@@ -22,6 +22,7 @@ from anabook._validate import choice, flag, integer, real
 from anabook.training import checkpoint as _checkpoint
 from anabook.training.convert import check_schedule, initialise_near_thresholds, layers, set_noise, shift_by_mean
 from anabook.training.modules import Quantise
+from anabook.training.precautions import warn_of_single_levels, warn_of_wide_noise
 from anabook.training.stopping import Stopper, Stopping
 
 INITIALISATIONS: dict[str, Callable[[nn.Module, int], None]] = {
@@ -154,6 +155,7 @@ def fit(
     n_layers = 0 if schedule is None else len(layers(net))
     if schedule is not None:
         check_schedule(schedule, n_layers)
+        warn_of_wide_noise(net, schedule, epochs)
     if scheduler is not None and callable(lr):
         raise ValueError("lr must be a number where a scheduler is given, not a function of the epoch.")
     if noise_every == "iteration" and not isinstance(data, tuple) and not hasattr(data, "__len__"):
@@ -193,6 +195,8 @@ def fit(
             if schedule is not None:
                 set_noise(net, schedule, 0)
             INITIALISATIONS[initialise](net, seed)
+        if not resumed:
+            warn_of_single_levels(net)
         run.stopper = None if rule is None else Stopper(net, rule, batches.arrays and batches.arrays[0])
         try:
             return run.train(interruption, progress)

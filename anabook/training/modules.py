@@ -154,6 +154,16 @@ class Quantise(nn.Module):
         """β, the noise's standard deviation."""
         return self._std
 
+    def covering_std(self, half_width: float | None = None) -> float:
+        """The standard deviation with which the noise spans a half-width, or has at least 95 % of its mass within it.
+
+        Args:
+            half_width: greater than 0; by default half the smallest step of the quantiser.
+        """
+        half_width = float(self.quantiser.steps.min()) / 2 if half_width is None else real(half_width, "half_width", above=0.0)
+        law = _law(self.noise)
+        return Noise.covering(law, half_width).std if isinstance(law, str) else law.covering(half_width)
+
     def set_noise(self, mean: float, std: float) -> None:
         """Set the noise's mean α and standard deviation β ≥ 0, as plain finite numbers."""
         mean, std = real(mean, "mean"), real(std, "std", minimum=0.0)

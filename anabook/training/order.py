@@ -1,0 +1,392 @@
+"""In which order a network uses its weights and its activations, and what its weights are applied to.
+
+Layers are numbered in the order of the forward pass, so that order must be known, not guessed. It is read off the
+network's program, as `torch.fx` records it, or off one forward pass on an example.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
+
+from anabook.training import kernels
+from anabook.training.modules import Quantise
+from anabook.training.places import Scaled
+
+WEIGHTED: tuple[type[nn.Module], ...] = (nn.Linear, nn.modules.conv._ConvNd)
+"""The modules whose `weight` can be quantised."""
+
+_INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.MultiheadAttention: ("out_proj",),
+    nn.TransformerEncoderLayer: ("self_attn", "linear1", "activation", "linear2"),
+    nn.TransformerDecoderLayer: ("self_attn", "multihead_attn", "linear1", "activation", "linear2"),
+}
+"""torch's modules that use those inside them in another order than that of registration."""
+
+
+INPUT = "the network's input"
+
+
+class Flow(NamedTuple):
+    """What a tensor holds: the levels of quantisers, sums or averages of such, or any numbers.
+
+    Attributes:
+        kind: "levels", "combined", "float", "unknown", or "shape" for what is computed from sizes.
+        sources: names of the quantisers' modules; for "float" and "unknown" one phrase that says where it comes from.
+    """
+
+    kind: str
+    sources: tuple[str, ...] = ()
+
+
+# Operations that change no number, or bring in zeros only, by their names in lower case without underscores.
+_KEEPING = frozenset((
+    "identity", "flatten", "unflatten", "reshape", "view", "viewas", "reshapeas", "permute", "transpose", "t", "movedim",
+    "swapaxes", "contiguous", "squeeze", "unsqueeze", "expand", "expandas", "clone", "detach", "to", "typeas", "float",
+    "cat", "concat", "concatenate", "stack", "chunk", "split", "unbind", "tensorsplit", "getitem", "select", "narrow", "roll",
+    "flip", "gather", "indexselect", "pad", "zeropad1d", "zeropad2d", "zeropad3d", "circularpad2d", "reflectionpad2d",
+    "replicationpad2d", "pixelshuffle", "pixelunshuffle", "channelshuffle", "upsamplingnearest2d", "unfold",
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alphadropout", "featurealphadropout", "featuredropout",
+    "stochasticdepth", "maxpool1d", "maxpool2d", "maxpool3d", "maxpool1dwithindices", "maxpool2dwithindices",
+    "maxpool3dwithindices", "adaptivemaxpool1d", "adaptivemaxpool2d", "adaptivemaxpool3d", "adaptivemaxpool2dwithindices",
+    "amax", "maximum", "minimum", "packpaddedsequence", "list", "tuple", "checkpoint",
+))
+_SHAPES = frozenset(("size", "dim", "numel", "getattr", "shape", "ndim"))
+_COMBINING = frozenset((
+    "add", "iadd", "sub", "isub", "neg", "sum", "mean", "avgpool1d", "avgpool2d", "avgpool3d", "adaptiveavgpool1d",
+    "adaptiveavgpool2d", "adaptiveavgpool3d", "lppool2d",
+))
+# Where `torch` applies a weight without a module: the names of functions, and the place of the weight.
+_APPLYING = {
+    "linear": 1, "bilinear": 2, "conv1d": 1, "conv2d": 1, "conv3d": 1, "convtranspose1d": 1, "convtranspose2d": 1,
+    "convtranspose3d": 1, "matmul": 1, "rmatmul": 1, "mm": 1, "bmm": 1, "embedding": 1,
+}
+
+
+def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = None) -> list[str]:
+    """The names of the modules of these kinds in the order in which the forward pass uses them, as often as it does.
+
+    A weighted module counts as used where it is called, or, if that never happens (inside an attention, for example),
+    where its weight is read. Modules that are not used do not occur.
+
+    Args:
+        net: any network; it is not changed.
+        kinds: the classes to look for.
+        example: an input, or a tuple of inputs, for one forward pass in evaluation mode; without it the program is read.
+
+    Raises:
+        ValueError: no example, and a program that cannot be read.
+    """
+    if example is not None:
+        return _observed_calls(net, kinds, example)
+    return list(_read_calls(net, kinds))
+
+
+def applications(net: nn.Module, example: Any = None) -> list[tuple[str, Flow]]:
+    """What each weight is applied to: (name of the module or parameter, what its input holds), in the order of use.
+
+    Raises:
+        ValueError: no example, and a program that cannot be read.
+    """
+    return _observed_applications(net, example) if example is not None else _read_applications(net)
+
+
+def run_once(net: nn.Module, example: Any) -> Any:
+    """One forward pass on an example in evaluation mode, without gradients, draws or torch's shortcuts."""
+    arguments = example if isinstance(example, tuple) else (example,)
+    modes = [(module, module.training) for module in net.modules()]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        net.eval()
+        torch.backends.mha.set_fastpath_enabled(False)  # it calls no module inside an attention
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return net(*arguments)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module, training in modes:
+            module.training = training
+
+
+# Reading the program ------------------------------------------------------------------------------------------------
+
+
+class _Tracer(torch.fx.Tracer):
+    """Stops at torch's own modules, at quantisers, and at the modules that are looked for."""
+
+    def __init__(self, kinds: tuple[type[nn.Module], ...]) -> None:
+        super().__init__()
+        self.kinds = kinds
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, self.kinds) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _program(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> torch.fx.Graph:
+    """The forward pass in evaluation mode, with optional arguments left out."""
+    try:
+        parameters = inspect.signature(net.forward).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        with _evaluating(net), torch.random.fork_rng(devices=[]):
+            return _Tracer(kinds).trace(net, concrete_args=defaults or None)
+    except Exception as error:  # whatever the network's own program raises when it meets a stand-in for its input
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"the order in which this {type(net).__name__} uses its layers cannot be read off its program ({reason}): hand "
+            "over an example input, example=x, so that one forward pass shows it."
+        ) from error
+
+
+def _read_calls(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[str]:
+    named = {name for name, module in net.named_modules() if isinstance(module, kinds)}
+    nodes = list(_program(net, kinds).nodes)
+    called = {node.target for node in nodes if node.op == "call_module"}
+    for node in nodes:
+        if node.op == "call_module":
+            yield from _inside(net.get_submodule(node.target), node.target, named)
+        elif node.op == "get_attr":
+            owner, _, attribute = node.target.rpartition(".")
+            if attribute == "weight" and owner in named - called:
+                yield owner
+
+
+def _inside(module: nn.Module, name: str, named: set[str]) -> Iterator[str]:
+    """The named modules in one at which the program stops: itself, or those inside in the order of their use."""
+    if name in named:
+        yield name
+        return
+    order = next((names for kind, names in _INSIDE.items() if isinstance(module, kind)), None)
+    for child in order or [child for child, _ in module.named_children()]:
+        inner = getattr(module, child)
+        if isinstance(inner, nn.Module):  # TransformerEncoderLayer's activation may be a function
+            yield from _inside(inner, f"{name}.{child}" if name else child, named)
+
+
+def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
+    modules, found, flows = dict(net.named_modules()), [], {}
+    for node in _program(net, (*WEIGHTED, Quantise, Scaled)).nodes:
+        inputs = [flows[each] for each in node.all_input_nodes]
+        if node.op == "placeholder":
+            flows[node] = Flow("float", (INPUT,))
+        elif node.op == "get_attr":
+            flows[node] = Flow("float", (node.target,))
+        elif node.op == "call_module":
+            module, first = modules[node.target], inputs[0] if inputs else Flow("unknown")
+            found.extend((name, flow) for name, flow in _applied_inside(module, node.target, first))
+            flows[node] = _through_module(module, node.target, inputs)
+        elif node.op == "output":
+            continue
+        else:
+            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+            place, weights = _APPLYING.get(_plain(name)), [n for n in node.all_input_nodes if n.op == "get_attr"]
+            for weight in weights:
+                if place is None and has_weights(modules.get(weight.target.removesuffix(".weight"))):
+                    found.append((weight.target.removesuffix(".weight"), Flow("unknown", (f"inside {name}",))))
+                elif place is not None and len(node.args) > place and node.args[place] is weight:
+                    found.append((weight.target.removesuffix(".weight"), flows[node.args[0]]))
+            flows[node] = _through(name, inputs)
+    return found
+
+
+def _applied_inside(module: nn.Module, name: str, flow: Flow) -> Iterator[tuple[str, Flow]]:
+    """The weights in a module at which the program stops."""
+    if has_weights(module):
+        yield f"{name}.in_proj_weight" if isinstance(module, nn.MultiheadAttention) else name, flow
+    hidden = Flow("unknown", (f"inside {type(module).__name__}",))
+    for inner, each in module.named_modules():
+        if inner and has_weights(each):
+            attention = ".in_proj_weight" if isinstance(each, nn.MultiheadAttention) else ""
+            yield f"{name}.{inner}{attention}", hidden
+
+
+# Watching one pass --------------------------------------------------------------------------------------------------
+
+
+def _observed_calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any) -> list[str]:
+    probe = copy.deepcopy(net)
+    seen: list[tuple[str, bool]] = []
+    for name, module in list(probe.named_modules()):
+        if isinstance(module, kinds):
+            module.register_forward_pre_hook(_noting(seen, (name, True)))
+            if isinstance(module, WEIGHTED) and "weight" in module._parameters:
+                parametrize.register_parametrization(module, "weight", _Noted(seen, (name, False)), unsafe=True)
+    _run_example(probe, example)
+    called = {name for name, by_call in seen if by_call}
+    return [name for name, by_call in seen if by_call or name not in called]
+
+
+class _Noted(nn.Module):
+    """A parametrisation that changes nothing, and notes when it is asked for."""
+
+    def __init__(self, seen: list, what: Any) -> None:
+        super().__init__()
+        self._note = _noting(seen, what)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        self._note()
+        return weight
+
+
+def _noting(seen: list, what: Any) -> Callable[..., None]:
+    return lambda *_: seen.append(what)
+
+
+def _run_example(net: nn.Module, example: Any) -> None:
+    try:
+        with kernels.compiling(None):  # what is watched must not be compiled
+            run_once(net, example)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the network does not run on the example ({type(error).__name__}: {reason}).") from error
+
+
+class _Watching(TorchFunctionMode):
+    """Passes on, from operation to operation, what each tensor holds, and notes what weights are applied to."""
+
+    def __init__(self, parameters: dict[int, str], found: list[tuple[str, Flow]]) -> None:
+        super().__init__()
+        self.parameters, self.found = parameters, found
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", str(func))
+        if name in ("__get__", "__set__") or name.startswith("_is_"):
+            return out
+        tensors = list(_tensors_in((args, kwargs or {})))
+        place = _APPLYING.get(_plain(name))
+        if place is not None and len(args) > place and (owner := self._owner(args[place])) is not None:
+            self.found.append((owner, self._flow_of(args[0])))
+        if name == "multi_head_attention_forward":
+            self._attention(tensors)
+        flow = _through(name, [self._flow_of(t) for t in tensors])
+        for t in _tensors_in(out):
+            if not isinstance(t, nn.Parameter):
+                t._flow = flow
+        return out
+
+    def _owner(self, weight: Any) -> str | None:
+        return getattr(weight, "_owner", None) or self.parameters.get(id(weight), "").removesuffix(".weight") or None
+
+    def _flow_of(self, t: Any) -> Flow:
+        return Flow("float", (self.parameters[id(t)],)) if id(t) in self.parameters else _flow_of(t)
+
+    def _attention(self, tensors: list[Tensor]) -> None:
+        query = self._flow_of(tensors[0])
+        owners = dict.fromkeys(o for t in tensors if t.dim() > 1 and (o := self._owner(t)) is not None)
+        for owner in owners:
+            inner = owner.endswith("out_proj")
+            self.found.append((owner, Flow("float", ("the attention",)) if inner else query))
+
+
+def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow]]:
+    probe, example = copy.deepcopy((net, example))
+    found: list[tuple[str, Flow]] = []
+    for name, module in list(probe.named_modules()):
+        if isinstance(module, parametrize.ParametrizationList):
+            layer, _, attribute = name.partition("parametrizations.")
+            label = layer.rstrip(".") if attribute == "weight" else f"{layer}{attribute}"
+            module.register_forward_hook(lambda _m, _x, out, label=label: setattr(out, "_owner", label))
+        elif "parametrizations" in name.split("."):
+            continue
+        elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+            module.register_forward_pre_hook(
+                lambda _m, x, name=name: found.append((name, _flow_of(next(_tensors_in(x), None)))))
+            module.register_forward_hook(_marking(Flow("float", (name,))))
+        elif isinstance(module, (Quantise, Scaled)):
+            module.register_forward_hook(_marking(Flow("levels", (name,))))
+        elif name and (has_weights(module) or not any(module.children())):
+            module.register_forward_hook(_naming(name))
+    for t in _tensors_in(example):
+        t._flow = Flow("float", (INPUT,))
+    with _Watching({id(p): name for name, p in probe.named_parameters()}, found):
+        _run_example(probe, example)
+    return found
+
+
+def _marking(flow: Flow) -> Callable[..., None]:
+    def mark(_module: nn.Module, _inputs: Any, out: Any) -> None:
+        for t in _tensors_in(out):
+            t._flow = flow
+
+    return mark
+
+
+def _naming(name: str) -> Callable[..., None]:
+    """A module that makes floats is where they come from, rather than the function that it calls."""
+
+    def mark(_module: nn.Module, inputs: Any, out: Any) -> None:
+        before = [_flow_of(t) for t in _tensors_in(inputs)]
+        for t in _tensors_in(out):
+            if _flow_of(t).kind == "float" and _flow_of(t) not in before:
+                t._flow = Flow("float", (name,))
+
+    return mark
+
+
+def _flow_of(t: Any) -> Flow:
+    return getattr(t, "_flow", Flow("float", ("a constant",)))
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors_in(tuple(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors_in(item)
+
+
+# What operations make of levels -------------------------------------------------------------------------------------
+
+
+def has_weights(module: nn.Module | None) -> bool:
+    """Whether a module applies weights of its own to its input: products with a matrix, convolutions, recurrences."""
+    kinds = (*WEIGHTED, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag)
+    return isinstance(module, kinds)
+
+
+def _through_module(module: nn.Module, name: str, inputs: Iterable[Flow]) -> Flow:
+    if isinstance(module, (Quantise, Scaled)):
+        return Flow("levels", (name,))
+    flow = _through(type(module).__name__, inputs)
+    return Flow("float", (name,)) if flow.kind == "float" and flow.sources == (type(module).__name__,) else flow
+
+
+def _through(name: str, inputs: Iterable[Flow]) -> Flow:
+    """What comes out of an operation of this name."""
+    plain, inputs = _plain(name), list(inputs)
+    if plain in _SHAPES or (inputs and all(flow.kind == "shape" for flow in inputs)):
+        return Flow("shape")
+    inputs = [flow for flow in inputs if flow.kind != "shape"]
+    if not inputs:
+        return Flow("unknown", (name,))
+    for flow in inputs:
+        if flow.kind in ("float", "unknown") and plain in _KEEPING | _COMBINING:
+            return flow
+    sources = tuple(dict.fromkeys(source for flow in inputs for source in flow.sources))
+    if plain in _KEEPING:
+        return Flow("combined" if any(f.kind == "combined" for f in inputs) else "levels", sources)
+    return Flow("combined", sources) if plain in _COMBINING else Flow("float", (name.strip("_"),))
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+@contextlib.contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

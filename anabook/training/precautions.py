@@ -1,0 +1,47 @@
+"""What is allowed but seldom meant, said in a warning before a training is spent on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+from torch import nn
+
+from anabook.training.convert import layers, quantised_weights
+
+WIDE = 4.0
+"""From how many times the width of one quantum on a schedule's noise is called wide."""
+
+
+def warn_of_single_levels(net: nn.Module) -> None:
+    """Name the weights of which every single number falls on one level: such a layer passes nothing on.
+
+    It happens to weights that were drawn for a float network, which lie far inside one bin.
+    """
+    dead = {name: weight.flatten()[0].item() for name, weight in quantised_weights(net).items()
+            if weight.numel() > 1 and bool(weight.amin() == weight.amax())}
+    if not dead:
+        return
+    name, level = next(iter(dead.items()))
+    more = f" (and those of {len(dead) - 1} more)" if len(dead) > 1 else ""
+    warnings.warn(
+        f"all weights of {name!r}{more} round to the level {level:g}, so nothing can be learnt behind them: start near the "
+        "thresholds (initialise='near_thresholds'), or fit the quanta to the weights (training.calibrate).",
+        UserWarning, stacklevel=3,
+    )
+
+
+def warn_of_wide_noise(net: nn.Module, schedule: Callable[[int, float], tuple[float, float]], epochs: int) -> None:
+    """Name the layer whose noise is far wider than the quanta that it is to smooth."""
+    widest = (WIDE, "")
+    for number, layer in enumerate(layers(net)):
+        std = max(schedule(number, t)[1] for t in range(epochs))
+        for module in (layer.weight, *layer.activations):
+            if module is not None and std / module.covering_std() > widest[0] * (1 + 1e-9):
+                quantum = float(module.quantiser.steps.min())
+                widest = (std / module.covering_std(),
+                          f"the noise of layer {number} has the standard deviation {std:.4g}, which spans "
+                          f"{std / module.covering_std():.3g} quanta of {quantum:g}")
+    if widest[1]:
+        warnings.warn(f"{widest[1]}: Schedule.for_network(net, period=...) takes it from the network's own quantisers.",
+                      UserWarning, stacklevel=3)
