@@ -256,6 +256,25 @@ def test_transformer_layers_are_numbered_in_the_order_of_their_use(example):
     assert net.encoder.activation.layer == 1
 
 
+@pytest.mark.parametrize("example", [None, torch.zeros(2, 4)], ids=["program", "example"])
+def test_finding_the_order_leaves_no_trace_in_the_network(example):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.norm, self.act, self.last = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)
+            self.passes = 0
+
+        def forward(self, x):
+            self.passes += 1
+            return self.last(self.act(self.norm(self.one(x + torch.rand(1)))))
+
+    net, state = Counting(), torch.random.get_rng_state()
+    converted = training.quantise(net, TERNARY, TERNARY, example=example)
+    assert (net.passes, converted.passes) == (0, 0) and converted.training and converted.norm.num_batches_tracked == 0
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not converted.one._forward_pre_hooks and not hasattr(example, "_flow")
+
+
 def test_optional_arguments_of_a_forward_pass_are_left_out_when_the_order_is_read():
     class Optional(nn.Module):
         def __init__(self):

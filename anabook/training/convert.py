@@ -406,7 +406,7 @@ def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tenso
         found[name] = tuple(torch.cat(parts, 1) for parts in zip(found[name], pair)) if name in found else pair
 
     # The copy also keeps an activation that works in place from changing what is seen.
-    net = _copied(net).eval()
+    net = _copied(net)
     _part_activations(net, swap)
     for name, module in net.named_modules():
         if isinstance(module, swap):

@@ -155,7 +155,6 @@ def fit(
     n_layers = 0 if schedule is None else len(layers(net))
     if schedule is not None:
         check_schedule(schedule, n_layers)
-        warn_of_wide_noise(net, schedule, epochs)
     if scheduler is not None and callable(lr):
         raise ValueError("lr must be a number where a scheduler is given, not a function of the epoch.")
     if noise_every == "iteration" and not isinstance(data, tuple) and not hasattr(data, "__len__"):
@@ -444,6 +443,8 @@ class _Run:
         noise: tuple[tuple[float, float], ...] = ()
         if self.schedule is not None:
             set_noise(self.net, self.schedule, t)
+            if t == 0:
+                warn_of_wide_noise(self.net)
             noise = tuple(next((m.mean, m.std) for m in (layer.weight, *layer.activations) if m)
                           for layer in layers(self.net))
         if self.stopper is not None:

@@ -6,7 +6,6 @@ network's program, as `torch.fx` records it, or off one forward pass on an examp
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -99,20 +98,20 @@ def applications(net: nn.Module, example: Any = None) -> list[tuple[str, Flow]]:
     return _observed_applications(net, example) if example is not None else _read_applications(net)
 
 
-def run_once(net: nn.Module, example: Any) -> Any:
-    """One forward pass on an example in evaluation mode, without gradients, draws or torch's shortcuts."""
-    arguments = example if isinstance(example, tuple) else (example,)
-    modes = [(module, module.training) for module in net.modules()]
+def _probe(net: nn.Module) -> nn.Module:
+    """A copy to look at, so that nothing that a pass leaves behind is left in the network; parameters are not copied."""
+    return copy.deepcopy(net, {id(p): p for p in net.parameters()})
+
+
+def run_once(copied: nn.Module, example: Any) -> Any:
+    """One forward pass of a copy on an example, in evaluation mode, without gradients, draws or torch's shortcuts."""
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
-        net.eval()
         torch.backends.mha.set_fastpath_enabled(False)  # it calls no module inside an attention
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            return net(*arguments)
+            return copied.eval()(*(example if isinstance(example, tuple) else (example,)))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for module, training in modes:
-            module.training = training
 
 
 # Reading the program ------------------------------------------------------------------------------------------------
@@ -131,10 +130,11 @@ class _Tracer(torch.fx.Tracer):
 
 def _program(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> torch.fx.Graph:
     """The forward pass in evaluation mode, with optional arguments left out."""
+    net = _probe(net).eval()
     try:
         parameters = inspect.signature(net.forward).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-        with _evaluating(net), torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):
             return _Tracer(kinds).trace(net, concrete_args=defaults or None)
     except Exception as error:  # whatever the network's own program raises when it meets a stand-in for its input
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -210,7 +210,7 @@ def _applied_inside(module: nn.Module, name: str, flow: Flow) -> Iterator[tuple[
 
 
 def _observed_calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any) -> list[str]:
-    probe = copy.deepcopy(net)
+    probe = _probe(net)
     seen: list[tuple[str, bool]] = []
     for name, module in list(probe.named_modules()):
         if isinstance(module, kinds):
@@ -286,7 +286,7 @@ class _Watching(TorchFunctionMode):
 
 
 def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow]]:
-    probe, example = copy.deepcopy((net, example))
+    probe, example = _probe(net), copy.deepcopy(example)
     found: list[tuple[str, Flow]] = []
     for name, module in list(probe.named_modules()):
         if isinstance(module, parametrize.ParametrizationList):
@@ -379,14 +379,3 @@ def _through(name: str, inputs: Iterable[Flow]) -> Flow:
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", "")
-
-
-@contextlib.contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

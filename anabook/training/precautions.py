@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 from torch import nn
 
@@ -31,17 +30,15 @@ def warn_of_single_levels(net: nn.Module) -> None:
     )
 
 
-def warn_of_wide_noise(net: nn.Module, schedule: Callable[[int, float], tuple[float, float]], epochs: int) -> None:
+def warn_of_wide_noise(net: nn.Module) -> None:
     """Name the layer whose noise is far wider than the quanta that it is to smooth."""
-    widest = (WIDE, "")
+    widest, what = WIDE, ""
     for number, layer in enumerate(layers(net)):
-        std = max(schedule(number, t)[1] for t in range(epochs))
         for module in (layer.weight, *layer.activations):
-            if module is not None and std / module.covering_std() > widest[0] * (1 + 1e-9):
-                quantum = float(module.quantiser.steps.min())
-                widest = (std / module.covering_std(),
-                          f"the noise of layer {number} has the standard deviation {std:.4g}, which spans "
-                          f"{std / module.covering_std():.3g} quanta of {quantum:g}")
-    if widest[1]:
-        warnings.warn(f"{widest[1]}: Schedule.for_network(net, period=...) takes it from the network's own quantisers.",
+            if module is not None and module.std / module.covering_std() > widest * (1 + 1e-9):
+                widest, quantum = module.std / module.covering_std(), float(module.quantiser.steps.min())
+                what = (f"the noise of layer {number} has the standard deviation {module.std:.4g}, which spans {widest:.3g} "
+                        f"quanta of {quantum:g}")
+    if what:
+        warnings.warn(f"{what}: Schedule.for_network(net, period=...) takes it from the network's own quantisers.",
                       UserWarning, stacklevel=3)
