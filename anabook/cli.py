@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"anabook: {error.strerror or error}" + (f": {error.filename!r}." if error.filename else "."), file=sys.stderr)
         return 2
     except (ValueError, TypeError, FloatingPointError) as error:
-        print(f"anabook: {error}", file=sys.stderr)
+        print(f"anabook: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("anabook: interrupted; nothing half-written was left behind.", file=sys.stderr)
@@ -76,10 +76,7 @@ def _list() -> int:
     stored = store.names()
     print(f"Store: {store.directory()}")
     for name in stored:
-        provenance = store.describe(name)["provenance"]
-        size = store.path_of(name).stat().st_size / 1e6
-        note = f"; {provenance['note']}" if provenance["note"] else ""
-        print(f"  {name:18} {size:8.1f} MB  {provenance['kind']}, {provenance['date']}: {provenance['source']}{note}")
+        print(f"  {name:18} {_described(name)}")
     if not stored:
         print("  nothing yet")
     print("To prepare, with `anabook data NAME`:")
@@ -89,16 +86,34 @@ def _list() -> int:
     return 0
 
 
+def _described(name: str) -> str:
+    """A line about a stored data set, or what is wrong with its file: one bad file does not hide the others."""
+    from anabook.datasets import store
+
+    try:
+        provenance = store.describe(name)["provenance"]
+        size = store.path_of(name).stat().st_size / 1e6
+    except store.DatasetError as error:
+        return f"cannot be used: {error}"
+    note = f"; {provenance['note']}" if provenance.get("note") else ""
+    return f"{size:8.1f} MB  {provenance['kind']}, {provenance.get('date', '')}: {provenance['source']}{note}"
+
+
 def _verify(names: Sequence[str]) -> int:
     from anabook.datasets import store
 
     if not names:
         print(f"nothing to verify: the store {store.directory()} is empty.")
+    worst = 0
     for name in names:
-        store.verify(name)
-        print(f"{name}: every array is as it was prepared.")
-    return 0
-
+        try:
+            store.verify(name)
+        except store.DatasetError as error:
+            print(f"anabook: {error}", file=sys.stderr)
+            worst = 2
+        else:
+            print(f"{name}: every array is as it was prepared.")
+    return worst
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -11,7 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from anabook._validate import choice, integer, real
+from anabook._validate import choice, did_you_mean, integer, real
+from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.experiments import design
 from anabook.noise import Noise
@@ -282,9 +282,9 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     Raises:
         ValueError: no such file, no TOML, an unknown key (with the nearest).
     """
-    path = Path(path)
+    path = path_at(path, "the config")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of some systems begin a file with a byte order mark
     except OSError as error:
         raise ValueError(f"cannot read the config {str(path)!r}: {error.strerror or error}.") from None
     except UnicodeDecodeError:
@@ -335,9 +335,7 @@ def unknown(values: Iterable[str], known: Iterable[str], what: str) -> None:
     known = list(known)
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"{what} has the unknown key {name!r}{hint}; allowed are {', '.join(known)}.")
+            raise ValueError(f"{what} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are {', '.join(known)}.")
 
 
 _WORDS = {str: "text", list: "list", dict: "table"}
