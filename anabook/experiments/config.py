@@ -13,7 +13,7 @@ from typing import Any
 from anabook._validate import choice, did_you_mean, integer, real
 from anabook._validate import path as path_at
 from anabook.datasets import store
-from anabook.experiments import design
+from anabook.experiments import design, shipped
 from anabook.noise import Noise
 from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
@@ -272,7 +272,7 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     `settings` of changes to the size; a table `schedules` of schedules of one's own. All have defaults.
 
     Args:
-        path: of the file.
+        path: of the file; those of the book, data/sweeps/NAME.toml, are found from any folder.
         overrides: for example "folds=[0,1,2]" or "settings.period=10"; values are written as in TOML, and plain words
             are text.
 
@@ -282,7 +282,7 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     Raises:
         ValueError: no such file, no TOML, an unknown key (with the nearest).
     """
-    path = path_at(path, "the config")
+    path = shipped.sweep(path_at(path, "the config"))
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors of some systems begin a file with a byte order mark
     except OSError as error:
