@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import anabook
+from anabook._validate import reason
+
+_OF_DEVICES = ("OutOfMemoryError", "AcceleratorError")  # torch's, by name: torch is not loaded to list data sets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"anabook: {error.strerror or error}" + (f": {error.filename!r}." if error.filename else "."), file=sys.stderr)
         return 2
     except (ValueError, TypeError, FloatingPointError) as error:
-        print(f"anabook: {str(error) or type(error).__name__}", file=sys.stderr)
+        print(f"anabook: {str(error) or reason(error)}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if type(error).__name__ not in _OF_DEVICES:
+            raise
+        print(f"anabook: the device gave up ({reason(error).rstrip('.')}).", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("anabook: interrupted; nothing half-written was left behind.", file=sys.stderr)

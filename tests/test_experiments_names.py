@@ -133,6 +133,7 @@ def test_a_wrong_name_is_refused_with_the_right_one(frame, ask, says):
 
 def test_values_that_can_be_but_were_not_run_are_no_mistakes(frame):
     assert not results.where(mean="dynamic", unit=["float", MODE], measured_on="test", fold=9)(frame).any()
+    assert not results.where(sha256="0123", data="another title", kind="unverified", interval="same_end")(frame).any()
     assert results.where(noise="uniform", strategy=("mode", "random"))(frame).sum() > 0
     with pytest.raises(results.NoRuns, match="recorded: 'scaled' on 'validation'"):
         results.select(frame, "cifar10", "paper")
@@ -321,3 +322,13 @@ def test_what_is_no_devices_name_ends_in_one_sentence(home, capsys, device):
 @pytest.mark.parametrize(("device", "name"), [("cpu", "cpu"), ("cpu:0", "cpu"), ("mps", "mps"), ("xpu:1", "xpu")])
 def test_a_record_names_the_device_it_was_made_on(device, name):
     assert runs.circumstances(device)["machine"]["device"] == name
+
+
+def test_a_device_that_gives_up_ends_in_one_sentence_and_mistakes_of_ours_do_not(home, monkeypatch, capsys):
+    (home / "mine.toml").write_text(TINY)
+    monkeypatch.setattr(runs, "run", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried\nmuch")))
+    assert cli.main(["train", "~/mine.toml", "--results=~/runs"]) == 2
+    assert capsys.readouterr().err == "anabook: the device gave up (CUDA out of memory. Tried).\n"
+    monkeypatch.setattr(runs, "run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("shapes do not match")))
+    with pytest.raises(RuntimeError, match="shapes"):
+        cli.main(["train", "~/mine.toml", "--results=~/runs"])

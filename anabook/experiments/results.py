@@ -360,7 +360,7 @@ def where(**columns: Any) -> Callable[[pd.DataFrame], Any]:
     """A function for `paired`: the rows whose columns have these values, or one of these in a list.
 
     Raises:
-        ValueError: (of the function) a column that the table lacks, or text that neither the table nor the design has in it.
+        ValueError: (of the function) a column that the table lacks; or a name that neither the table nor the design knows.
     """
 
     def chosen(frame: pd.DataFrame) -> Any:
@@ -368,10 +368,11 @@ def where(**columns: Any) -> Callable[[pd.DataFrame], Any]:
         for name, value in columns.items():
             choice(name, frame.columns, "the column")
             values = list(value) if isinstance(value, (list, tuple, set)) else [value]
-            known = [each for each in (*_values(name), *frame[name].unique()) if isinstance(each, str)]
-            for each in values:
-                if isinstance(each, str):
-                    choice(each, dict.fromkeys(known), name)
+            if known := _values(name):
+                known += [each for each in frame[name].unique() if isinstance(each, str)]
+                for each in values:
+                    if isinstance(each, str):
+                        choice(each, dict.fromkeys(known), name)
             mask &= frame[name].isin(values).to_numpy()
         return mask
 
@@ -380,11 +381,12 @@ def where(**columns: Any) -> Callable[[pd.DataFrame], Any]:
 
 
 def _values(column: str) -> list[str]:
-    """What may stand in a column of text, whether it has been run or not."""
+    """What may stand in a column of names, whether it has been run or not; nothing for other columns."""
     if column in _DEGREES or column in ("schedule", "unit"):
         found = [unit.name if column == "unit" else getattr(unit, column) for unit in design.units()]
         return [*dict.fromkeys(str(value) for value in found if value is not None), *(design.BASELINES if column != "noise" else ())]
-    return {"task": list(TASKS), "size": list(SIZES), "measured_on": list(PARTS), "status": ["done", "failed"]}.get(column, [])
+    return {"task": list(TASKS), "size": list(SIZES), "measured_on": list(PARTS), "status": ["done", "failed"],
+            "kind": list(store.KINDS)}.get(column, [])
 
 
 def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> np.ndarray:
