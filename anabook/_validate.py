@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable
 from numbers import Real
+from pathlib import Path
 
 import numpy as np
 
 
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "normal": ("gaussian", "gauss", "bell"),
+    "uniform": ("rectangular", "rectangle", "rect", "box", "boxcar", "flat"),
+    "triangular": ("tri", "triangle", "tent", "hat"),
+    "logistic": ("sigmoid", "logit", "sech2"),
+    "expectation": ("expected", "mean", "average", "soft"),
+    "mode": ("ste", "straight through", "straight through estimator", "deterministic", "argmax", "hard"),
+    "random": ("stochastic", "sample", "sampled", "sampling", "bernoulli"),
+    "validation": ("val", "valid", "dev", "held out"),
+    "train": ("training",),
+    "test": ("testing",),
+    "accuracy": ("acc", "top1", "top 1"),
+    "gsc12": ("speech", "speech commands", "google speech commands"),
+    "partition": ("sequential", "layerwise", "layer by layer"),
+    "homogeneous": ("constant", "equal"),
+}
+"""Other words for names of this package: no spelling leads from one to the other, so the nearest one cannot be guessed."""
+
+_MEANT = {word: name for name, words in SYNONYMS.items() for word in words}
+
+
 def choice(value: object, allowed: Iterable[str], what: str) -> str:
-    """Return `value` if it is one of `allowed`; otherwise name the allowed ones and the nearest.
+    """Return `value` if it is one of `allowed`; otherwise name the allowed ones and the one that was likely meant.
 
     Raises:
         TypeError: `value` is not a string.
@@ -23,11 +46,55 @@ def choice(value: object, allowed: Iterable[str], what: str) -> str:
         raise TypeError(f"{what} must be one of {listing}, not {value!r}.")
     if value in allowed:
         return value
-    near = difflib.get_close_matches(value.lower(), [name.lower() for name in allowed], n=1, cutoff=0.5)
-    hint = ""
-    if near:
-        hint = f" Did you mean {next(name for name in allowed if name.lower() == near[0])!r}?"
+    near = nearest(value, allowed)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{what} must be one of {listing}, not {value!r}.{hint}")
+
+
+def nearest(value: str, allowed: Iterable[str], n: int = 1) -> list[str]:
+    """The names, at most `n`, that were likely meant by one that is not allowed: by its meaning, else by its spelling.
+
+    Names are compared without regard to case, and a name with hyphens is also read word by word, so that
+    "gaussian-mode-static" leads to "normal-mode-static".
+    """
+    spelt = {name.lower(): name for name in reversed(tuple(allowed))}
+    plain = " ".join(value.lower().replace("_", " ").replace("-", " ").split())
+    meant = [_MEANT.get(plain), "-".join(_MEANT.get(word, word) for word in value.lower().split("-"))]
+    if found := [spelt[name] for name in meant if name in spelt and name != value]:
+        return found[:1]
+    close = difflib.get_close_matches(value.lower(), spelt, n=n, cutoff=0.5)
+    begun = [name for name in spelt if plain and name.startswith(value.lower())]
+    return [spelt[name] for name in close or begun[::-1][:n]]
+
+
+def did_you_mean(value: str, allowed: Iterable[str], n: int = 1) -> str:
+    """The same for the middle of a sentence: " (did you mean 'normal'?)", or nothing."""
+    near = nearest(value, allowed, n)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+
+
+def path(value: object, what: str) -> Path:
+    """Return `value` as a path, with a leading `~` expanded to the home folder.
+
+    Raises:
+        TypeError: `value` is neither text nor a path.
+        ValueError: it is empty, holds a null character, or names the home of somebody who is not known here.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a path, as text or as a pathlib.Path, not {value!r}.")
+    if not text or "\0" in text:
+        raise ValueError(f"{what} must be a path without null characters and not empty, not {text!r}.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{what} must be a path; the home folder that {text!r} begins with is not known.") from None
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line; its type's name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip() if lines else type(error).__name__
 
 
 def real(value: object, what: str, *, minimum: float | None = None, above: float | None = None) -> float:

@@ -6,9 +6,13 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import anabook
+from anabook._validate import reason
+
+_OF_DEVICES = ("OutOfMemoryError", "AcceleratorError")  # torch's, by name: torch is not loaded to list data sets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"anabook: {error.strerror or error}" + (f": {error.filename!r}." if error.filename else "."), file=sys.stderr)
         return 2
     except (ValueError, TypeError, FloatingPointError) as error:
-        print(f"anabook: {error}", file=sys.stderr)
+        print(f"anabook: {str(error) or reason(error)}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if type(error).__name__ not in _OF_DEVICES:
+            raise
+        print(f"anabook: the device gave up ({reason(error).rstrip('.')}).", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("anabook: interrupted; nothing half-written was left behind.", file=sys.stderr)
@@ -59,11 +68,14 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
 def _data(arguments: argparse.Namespace) -> int:
     from anabook.datasets import prepare, store
 
+    if arguments.verify and (arguments.source or arguments.note):
+        raise ValueError(f"--verify compares what is stored already: leave out {'--from' if arguments.source else '--note'}.")
     if arguments.verify:
         return _verify([arguments.name] if arguments.name else store.names())
     if arguments.name is None:
-        if arguments.source:
-            raise ValueError("--from needs the NAME of a data set: " + ", ".join(prepare.RECIPES) + ".")
+        if arguments.source is not None or arguments.note:
+            option = "--note" if arguments.source is None else "--from"
+            raise ValueError(f"{option} needs the NAME of a data set: " + ", ".join(prepare.RECIPES) + ".")
         return _list()
     dataset = prepare.prepare(arguments.name, arguments.source, arguments.note, progress=True)
     print(f"{dataset}\n{dataset.provenance.source}\n{store.path_of(dataset.name)}")
@@ -76,10 +88,7 @@ def _list() -> int:
     stored = store.names()
     print(f"Store: {store.directory()}")
     for name in stored:
-        provenance = store.describe(name)["provenance"]
-        size = store.path_of(name).stat().st_size / 1e6
-        note = f"; {provenance['note']}" if provenance["note"] else ""
-        print(f"  {name:18} {size:8.1f} MB  {provenance['kind']}, {provenance['date']}: {provenance['source']}{note}")
+        print(f"  {name:18} {_described(name)}")
     if not stored:
         print("  nothing yet")
     print("To prepare, with `anabook data NAME`:")
@@ -89,16 +98,34 @@ def _list() -> int:
     return 0
 
 
+def _described(name: str) -> str:
+    """A line about a stored data set, or what is wrong with its file: one bad file does not hide the others."""
+    from anabook.datasets import store
+
+    try:
+        provenance = store.describe(name)["provenance"]
+        size = store.path_of(name).stat().st_size / 1e6
+    except store.DatasetError as error:
+        return f"cannot be used: {error}"
+    note = f"; {provenance['note']}" if provenance.get("note") else ""
+    return f"{size:8.1f} MB  {provenance['kind']}, {provenance.get('date', '')}: {provenance['source']}{note}"
+
+
 def _verify(names: Sequence[str]) -> int:
     from anabook.datasets import store
 
     if not names:
         print(f"nothing to verify: the store {store.directory()} is empty.")
+    worst = 0
     for name in names:
-        store.verify(name)
-        print(f"{name}: every array is as it was prepared.")
-    return 0
-
+        try:
+            store.verify(name)
+        except store.DatasetError as error:
+            print(f"anabook: {error}", file=sys.stderr)
+            worst = 2
+        else:
+            print(f"{name}: every array is as it was prepared.")
+    return worst
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
@@ -118,9 +145,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from anabook.experiments import config, records, results
+    from anabook._validate import path
+    from anabook.experiments import config, records
     from anabook.experiments import sweep as sweeps
 
     values = config.read(arguments.config, arguments.overrides)
@@ -132,22 +158,36 @@ def _train(arguments: argparse.Namespace) -> int:
             values["folds"] = [int(arguments.fold)]
     one = config.expand(values)[0]
     sweeps.check_prepared([one])
-    file = sweeps.results_file(one, Path(arguments.results) if arguments.results else results.folder())
-    if not sweeps.plan([one], file.parent).todo:
-        print(f"{one.label} is recorded already, as {one.key} in {file}.")
-        return 0
-    records.check_writable(file.parent)
-    if arguments.checkpoint is not None:
-        records.check_writable(Path(arguments.checkpoint).parent)
+    folder, also = _places(arguments.results)
+    for place in (folder, *also):
+        if not sweeps.plan([one], place).todo:
+            print(f"{one.label} is recorded already, as {one.key} in {sweeps.results_file(one, place)}.")
+            return 0
+    checkpoint = None if arguments.checkpoint is None else path(arguments.checkpoint, "--checkpoint")
+    sweeps.check_devices([arguments.device])
+    file = sweeps.results_file(one, folder)
+    records.check_writable(folder)
+    if checkpoint is not None:
+        records.check_writable(checkpoint.parent)
     from anabook.experiments.run import run
 
-    record = run(one, device=arguments.device, checkpoint=arguments.checkpoint, keep=True, progress=None)
+    record = run(one, device=arguments.device, checkpoint=checkpoint, keep=True, progress=None)
     records.append(file, record)
-    if arguments.checkpoint is not None:
-        Path(arguments.checkpoint).unlink(missing_ok=True)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     print(f"{record['provenance']['title']}, {one.unit}, {one.size}: {record['accuracy']:.1%} on {record['measured_on']} data")
     print(f"{sweeps.duration(record['seconds'])}; recorded as {one.key} in {file}")
     return 0
+
+
+def _places(results_option: str | None) -> tuple[Path, list[Path]]:
+    """Where runs go, and where else finished ones may be: nowhere else where --results names a folder."""
+    from anabook._validate import path
+    from anabook.experiments import results
+
+    if results_option is not None:
+        return path(results_option, "--results"), []
+    return results.folder(), results.others()
 
 
 def _add_sweep(commands: argparse._SubParsersAction) -> None:
@@ -169,9 +209,7 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from anabook.experiments import config, design, results
+    from anabook.experiments import config, design
     from anabook.experiments import sweep as sweeps
 
     if arguments.list:
@@ -184,16 +222,16 @@ def _sweep(arguments: argparse.Namespace) -> int:
         raise ValueError("--workers and --devices are of this machine: with --cluster, the cluster's own workers run, "
                          "on their CPUs.")
     configs = config.expand(config.read(arguments.config, arguments.overrides))
-    folder = Path(arguments.results) if arguments.results else results.folder()
+    folder, also = _places(arguments.results)
     if arguments.dry_run:
-        return _dry_run(sweeps, configs, folder, arguments.workers or sweeps.default_workers(arguments.devices))
+        return _dry_run(sweeps, sweeps.plan(configs, folder, also), arguments.workers or sweeps.default_workers(arguments.devices))
     if arguments.cluster is None:
         _, failed = sweeps.sweep(configs, folder, workers=arguments.workers, devices=arguments.devices,
-                                 checkpoints=arguments.checkpoints, report=sweeps.print_line)
+                                 checkpoints=arguments.checkpoints, also=also, report=sweeps.print_line)
     else:
         with sweeps.cluster(arguments.cluster) as (executor, threads):
             _, failed = sweeps.sweep(configs, folder, executor=executor, workers=threads,
-                                     checkpoints=arguments.checkpoints, report=sweeps.print_line)
+                                     checkpoints=arguments.checkpoints, also=also, report=sweeps.print_line)
     return 1 if failed else 0
 
 
@@ -206,8 +244,7 @@ def _list_units(design: Any) -> int:
     return 0
 
 
-def _dry_run(sweeps: Any, configs: Sequence[Any], folder: Any, workers: int) -> int:
-    found = sweeps.plan(configs, folder)
+def _dry_run(sweeps: Any, found: Any, workers: int) -> int:
     for sentence in found.set_aside:
         print(sentence)
     for one in found.todo:
@@ -231,7 +268,7 @@ def _add_results(commands: argparse._SubParsersAction) -> None:
     results.add_argument("--bootstrap", action="store_true", help="intervals by the bootstrap in place of Student's")
     results.add_argument("--claims", action="store_true", help="the verdicts on the paper's claims")
     results.add_argument("--test", action="store_true", help="runs measured on the official test set")
-    results.add_argument("--results", metavar="FOLDER", help="where the runs are recorded (data/results)")
+    results.add_argument("--results", metavar="FOLDER", help="where the runs are recorded (data/results, and those that come with anabook)")
     results.add_argument("--csv", action="store_true", help="for other programs")
     results.set_defaults(run=_results)
 
@@ -247,6 +284,8 @@ def _results(arguments: argparse.Namespace) -> int:
     if arguments.claims and ignored:
         raise ValueError("--claims judges validation data by Student's intervals, each claim by its own measure: "
                          f"leave out {ignored[0]}.")
+    if arguments.data is None and not arguments.claims and (ignored or arguments.size != "scaled"):
+        raise ValueError(f"{(ignored or ['--size'])[0]} needs the NAME of a data set; without options, `anabook results` lists them.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame = results.load(arguments.results)
@@ -255,6 +294,8 @@ def _results(arguments: argparse.Namespace) -> int:
     if not len(frame):
         raise ValueError(f"no finished run is recorded in {str(arguments.results or results.folder())!r}: "
                          "`anabook sweep CONFIG` makes some.")
+    if arguments.data is None and arguments.claims:
+        return _all_claims(frame, arguments.size)
     if arguments.data is None:
         for (data, size, part), group in frame.groupby(["data", "size", "measured_on"]):
             print(f"{data}, {size}, {part}: {group['unit'].nunique()} units, {len(group)} runs")
@@ -272,6 +313,21 @@ def _results(arguments: argparse.Namespace) -> int:
     print(f"{runs['data'].iloc[0]}, {arguments.size}: {arguments.measure} in per cent, 95 % interval over folds")
     for row in table.itertuples():
         print(f"{row.unit:58} {results.Interval(row.mean, row.low, row.high, row.std, row.n)}  n = {row.n}")
+    return 0
+
+
+def _all_claims(frame: Any, size: str) -> int:
+    """The verdicts on every data set that has runs of this size on held-out folds."""
+    from anabook.experiments import claims, results
+
+    tasks = list(dict.fromkeys(frame.loc[(frame["size"] == size) & (frame["measured_on"] == "validation"), "task"]))
+    if not tasks:
+        there = ", ".join(map(repr, sorted(frame["size"].unique())))
+        raise ValueError(f"no run of size {size!r} is recorded; the sizes are {there}.")
+    for number, task in enumerate(tasks):
+        print(f"{chr(10) * (number > 0)}{results.select(frame, task, size)['data'].iloc[0]}, {size}:")
+        for verdict in claims.judge_all(frame, task, size):
+            print(f"  {verdict}")
     return 0
 
 

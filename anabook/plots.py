@@ -325,7 +325,7 @@ def static_curves(frame: Any, axes: Any = None) -> Any:
     Returns:
         The figure.
     """
-    frame = frame[frame["schedule"] == "static"]
+    frame = _some(frame[frame["schedule"] == "static"], "static noise")
     figure, axes = _panels(axes, 2)
     for ax, strategy in zip(axes, ("mode", "random")):
         for family, marker in _FAMILY_MARKERS.items():
@@ -356,8 +356,11 @@ def strategy_curves(
         The figure.
     """
     choice(quantity, _AXES, "quantity")
+    choice(noise, _FAMILY_MARKERS, "noise")
+    choice(mean, ("static", "dynamic"), "mean")
+    annealed = _some(frame[(frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")],
+                     f"annealed {noise} noise and a {mean} mean")
     figure, axes = _panels(axes, 3)
-    annealed = frame[(frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")]
     same_folds = frame[frame["fold"].isin(annealed["fold"])]
     for ax, strategy in zip(axes, STRATEGY_LINES):
         reference = "mode" if strategy == "expectation" else strategy
@@ -378,7 +381,9 @@ def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) ->
     Returns:
         The figure.
     """
-    frame = frame[(frame["strategy"] == strategy) & (frame["mean"] == "static") & (frame["std"] == "dynamic")]
+    choice(strategy, STRATEGY_LINES, "strategy")
+    frame = _some(frame[(frame["strategy"] == strategy) & (frame["mean"] == "static") & (frame["std"] == "dynamic")],
+                  f"annealed noise, the strategy {strategy} and a static mean")
     figure, axes = _panels(axes, 4)
     for ax, family in zip(axes, _FAMILY_MARKERS):
         _annealed_lines(ax, frame, family, strategy, "static")
@@ -398,12 +403,14 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
     Returns:
         The figure.
     """
-    from anabook.experiments import design
+    from anabook.experiments import design, results
 
-    ax = plt.subplots(figsize=(7.2, 5.4))[1] if ax is None else ax
+    choice(noise, _FAMILY_MARKERS, "noise")
+    choice(measure, results.MEASURES, "measure")
     schedules = ["static", *(f"{interval.replace('_', '-')}-{law}" for interval in INTERVAL_LINES for law in POWER_LINES)]
     rows = {name: i for i, name in enumerate([*schedules, *design.BASELINES])}
-    frame = frame[frame["unit"].isin(_drawn_units(noise, schedules))]
+    frame = _some(frame[frame["unit"].isin(_drawn_units(noise, schedules))], f"{noise} noise and a static mean, and no baseline")
+    ax = plt.subplots(figsize=(7.2, 5.4))[1] if ax is None else ax
     for place, (strategy, line) in enumerate(STRATEGY_LINES.items()):
         shown = [(rows[s] + 0.24 * (place - 1), f"{noise}-{strategy}-{s}") for s in schedules]
         _dots(ax, frame, shown, measure, {**line, "label": strategy})
@@ -438,6 +445,8 @@ def order(first: Any, second: Any, noise: str = "uniform", measure: str = "accur
     """
     from anabook.experiments import results
 
+    choice(noise, _FAMILY_MARKERS, "noise")
+    choice(measure, results.MEASURES, "measure")
     ax = plt.subplots(figsize=(6.4, 4.8))[1] if ax is None else ax
     chosen = [frame[(frame["noise"] == noise) & (frame["mean"] == "static")] for frame in (first, second)]
     common = set(chosen[0]["unit"]) & set(chosen[1]["unit"])
@@ -522,6 +531,8 @@ def effects(verdicts: Iterable[Any], ax: Any = None) -> Any:
     """
     verdicts = list(verdicts)
     rows = [(verdict.claim, finding) for verdict in verdicts for finding in verdict.findings if finding.effect is not None]
+    if not rows:
+        raise ValueError("there is no difference to draw: no claim has the runs that it needs.")
     ax = plt.subplots(figsize=(7.6, 0.27 * len(rows) + 1.4))[1] if ax is None else ax
     reach = 1.15 * max(abs(100 * f.effect.mean) for _, f in rows)
     seen: set[str] = set()
@@ -556,6 +567,13 @@ EXPERIMENT_FIGURES: dict[str, Any] = {
     "claims": _claims,
 }
 """The figures of recorded runs by name, each a function of the runs on one data set."""
+
+
+def _some(frame: Any, what: str) -> Any:
+    """The runs, unless there are none."""
+    if not len(frame):
+        raise ValueError(f"there is no run with {what} to draw.")
+    return frame
 
 
 def _drawn_units(noise: str, schedules: Iterable[str]) -> set[str]:

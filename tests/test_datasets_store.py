@@ -79,7 +79,7 @@ def test_killing_the_writer_leaves_no_half_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], env={**os.environ}, cwd=os.getcwd())
     assert done.returncode == -signal.SIGKILL
     assert store.names() == []
-    with pytest.raises(store.NotPrepared, match="run `anabook data x`"):
+    with pytest.raises(store.NotPrepared, match="there is no data set 'x'"):
         store.load("x")
     store.save(made_up())
     assert store.names() == ["toy-stand-in"]
@@ -104,10 +104,10 @@ def test_a_store_that_is_a_file_gets_one_sentence(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("keep", [0, 100, 3000])
 def test_a_truncated_file_is_called_damaged(keep):
-    path = store.save(made_up())
+    path = store.save(made_up(name="svhn-stand-in"))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(store.DatasetError, match="is damaged .* run `anabook data toy-stand-in` again"):
-        store.load("toy-stand-in")
+    with pytest.raises(store.DatasetError, match="is damaged .* run `anabook data svhn-stand-in` again"):
+        store.load("svhn-stand-in")
 
 
 def test_verify_finds_a_changed_byte():

@@ -92,3 +92,18 @@ def test_the_command_writes_elsewhere_and_never_over_a_chapter(tmp_path, capsys)
     assert student.main(["--out", str(chapter.parent), str(chapter)]) == 2
     assert student.main([str(tmp_path / "none.ipynb")]) == 2
     assert "not a notebook" in capsys.readouterr().err
+
+
+def test_hidden_files_beside_the_chapters_are_no_notebooks_and_homes_are_found(tmp_path, monkeypatch, capsys):
+    (tmp_path / "book").mkdir()
+    nbformat.write(notebook(new_markdown_cell("text")), tmp_path / "book" / "a.ipynb")
+    (tmp_path / "book" / "._a.ipynb").write_bytes(b"\x00\x05\x16\x07")
+    monkeypatch.setattr(student, "BOOK", tmp_path / "book")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert student.main(["--out=~/students"]) == 0
+    assert [path.name for path in (tmp_path / "home" / "students").iterdir()] == ["a.ipynb"] and not (tmp_path / "~").exists()
+    with pytest.raises(SystemExit, match="2"):
+        student.main(["--out=~nobody-of-this-name/students"])
+    assert "begins with is not known" in capsys.readouterr().err

@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from anabook import plots  # noqa: E402
 from anabook._validate import choice  # noqa: E402
+from anabook._validate import path as path_at  # noqa: E402
 from anabook.experiments import results  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,11 +71,12 @@ def main(words: list[str] | None = None) -> int:
     """Parse the command line and draw."""
     parser = argparse.ArgumentParser(description="Draw the figures of recorded experiments.")
     parser.add_argument("data", nargs="*", help="data sets (all that are recorded at this size)")
-    parser.add_argument("--to", type=Path, default=ROOT / "_build" / "figures", metavar="FOLDER", help="where to write (_build/figures)")
-    parser.add_argument("--results", type=Path, default=None, metavar="FOLDER", help="recorded runs (data/results)")
+    parser.add_argument("--to", default=ROOT / "_build" / "figures", metavar="FOLDER", help="where to write (_build/figures)")
+    parser.add_argument("--results", metavar="FOLDER", help="recorded runs (data/results, and those that come with anabook)")
     parser.add_argument("--size", default="scaled", help="of the runs (scaled)")
     arguments = parser.parse_args(words)
     try:
+        to = path_at(arguments.to, "--to")
         frame = results.load(arguments.results)
         known = sorted(frame.loc[(frame["size"] == arguments.size) & (frame["measured_on"] == "validation"), "task"].unique())
         tasks = arguments.data or known
@@ -88,9 +90,9 @@ def main(words: list[str] | None = None) -> int:
         return 2
     plots.use_style()
     try:
-        arguments.to.mkdir(parents=True, exist_ok=True)
+        to.mkdir(parents=True, exist_ok=True)
         for task in tasks:
-            for path in draw(frame, task, arguments.size, arguments.to):
+            for path in draw(frame, task, arguments.size, to):
                 print(path)
     except (OSError, ValueError) as error:  # a folder that cannot be written; runs that must not be averaged
         print(error, file=sys.stderr)

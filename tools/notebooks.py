@@ -73,7 +73,7 @@ class ChapterFailed(RuntimeError):
 def resolve(paths: list[str]) -> list[Path]:
     """The notebooks to run: those given, or all of the book in the order of their names."""
     if not paths:
-        found = sorted(BOOK.glob("*.ipynb"))
+        found = sorted(path for path in BOOK.glob("*.ipynb") if not path.name.startswith("."))
         if not found:
             raise BadPath(f"there is no notebook in {BOOK}")
         return found

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import nbformat
 
+from anabook._validate import path
 from anabook.check import EXERCISES
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
@@ -119,31 +120,39 @@ def _names(sources: list[str]) -> tuple[set[str], set[str]]:
     return bound, read
 
 
+def at_home(text: str) -> Path:
+    """A path of the command line; not every shell expands a tilde after an equals sign."""
+    try:
+        return path(text, "a path")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Derive notebooks without solutions.")
-    parser.add_argument("paths", nargs="*", type=Path, metavar="NOTEBOOK", help="default: every book/*.ipynb")
-    parser.add_argument("--out", type=Path, default=Path("_build/student"), metavar="DIR", help="where to write (%(default)s)")
+    parser.add_argument("paths", nargs="*", type=at_home, metavar="NOTEBOOK", help="default: every book/*.ipynb")
+    parser.add_argument("--out", type=at_home, default=Path("_build/student"), metavar="DIR", help="where to write (%(default)s)")
     options = parser.parse_args(arguments)
-    paths = options.paths or sorted(BOOK.glob("*.ipynb"))
-    for path in paths:
-        if path.suffix != ".ipynb" or not path.is_file():
-            print(f"student: {path} is not a notebook", file=sys.stderr)
+    paths = options.paths or sorted(found for found in BOOK.glob("*.ipynb") if not found.name.startswith("."))
+    for notebook in paths:
+        if notebook.suffix != ".ipynb" or not notebook.is_file():
+            print(f"student: {notebook} is not a notebook", file=sys.stderr)
             return 2
     options.out.mkdir(parents=True, exist_ok=True)
     failed = False
-    for path in paths:
-        if (options.out / path.name).resolve() == path.resolve():
-            print(f"student: {path} would be overwritten; choose another --out", file=sys.stderr)
+    for notebook in paths:
+        if (options.out / notebook.name).resolve() == notebook.resolve():
+            print(f"student: {notebook} would be overwritten; choose another --out", file=sys.stderr)
             return 2
         try:
-            derived = derive(nbformat.read(path, as_version=4))
+            derived = derive(nbformat.read(notebook, as_version=4))
         except NotDerivable as error:
-            print(f"student: {path.name}: {error}", file=sys.stderr)
+            print(f"student: {notebook.name}: {error}", file=sys.stderr)
             failed = True
             continue
-        nbformat.write(derived, options.out / path.name)
-        print(f"student: {options.out / path.name}")
+        nbformat.write(derived, options.out / notebook.name)
+        print(f"student: {options.out / notebook.name}")
     return int(failed)
 
 

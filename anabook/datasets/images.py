@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from anabook._validate import path as path_at
+from anabook._validate import reason
 from anabook.datasets import sources
 from anabook.datasets.store import Dataset, DatasetError, Provenance
 
@@ -16,7 +18,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 SVHN_CLASSES = tuple("0123456789")
 
 
-def cifar10(source: Path | None = None, note: str = "") -> Dataset:
+def cifar10(source: str | Path | None = None, note: str = "") -> Dataset:
     """CIFAR-10: 50,000 training and 10,000 test images, 32×32 RGB, ten classes (Krizhevsky, 2009).
 
     Args:
@@ -37,6 +39,7 @@ def cifar10(source: Path | None = None, note: str = "") -> Dataset:
         with tempfile.TemporaryDirectory() as folder, sources.explained("cifar10"):
             CIFAR10(folder, download=True)
             return cifar10(Path(folder), note)
+    source = path_at(source, "source")
     wanted = [name for name, _ in batches]
     found = _named_files(source, wanted, "CIFAR-10")
     parts = [_cifar_batch(name, found[name]) for name in wanted]
@@ -52,7 +55,7 @@ def cifar10(source: Path | None = None, note: str = "") -> Dataset:
     return _images("cifar10", inputs, labels, n_train, CIFAR10_CLASSES, provenance)
 
 
-def svhn(source: Path | None = None, note: str = "") -> Dataset:
+def svhn(source: str | Path | None = None, note: str = "") -> Dataset:
     """SVHN, cropped digits: 73,257 training and 26,032 test images, 32×32 RGB (Netzer et al., 2011).
 
     The label of the digit 0 is 0 (the files say 10). The 531,131 extra images are left out, as in the experiments.
@@ -75,6 +78,7 @@ def svhn(source: Path | None = None, note: str = "") -> Dataset:
             for part in ("train", "test"):
                 SVHN(folder, part, download=True)
             return svhn(Path(folder), note)
+    source = path_at(source, "source")
     found = _named_files(source, list(wanted), "SVHN")
     parts = [_svhn_part(name, found[name]) for name in wanted]
     inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts))
@@ -130,7 +134,7 @@ def _svhn_part(name: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     try:
         contents = loadmat(io.BytesIO(data), variable_names=("X", "y"))
     except Exception as error:  # loadmat raises whatever broken bytes lead it into
-        raise DatasetError(f"{name} is no MATLAB file that can be read ({type(error).__name__}: {error}).") from error
+        raise DatasetError(f"{name} is no MATLAB file that can be read ({reason(error)}).") from error
     pixels, labels = contents.get("X"), contents.get("y")
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 4
             and pixels.shape[:3] == (32, 32, 3)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anabook._validate import choice
+from anabook._validate import path as path_at
 from anabook.datasets import images, speech, standins
 from anabook.datasets.store import Dataset, DatasetError, path_of, save
 
@@ -82,8 +83,10 @@ def prepare(name: str, source: str | Path | None = None, note: str = "", progres
     recipe = RECIPES[choice(name, RECIPES, "the data set")]
     if source is not None and not recipe.local:
         raise DatasetError(f"{name!r} is generated, so it takes no files: leave out --from.")
+    if source is not None:
+        source = path_at(source, "source")
     _check_writable(name)
-    dataset = recipe.make(None if source is None else Path(source), note, progress)
+    dataset = recipe.make(source, note, progress)
     save(dataset)
     return dataset
 

@@ -10,10 +10,23 @@ import pickle
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from anabook._validate import reason
 from anabook.datasets.store import DatasetError
+
+_LITTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"})
+
+
+def is_litter(path: PurePath) -> bool:
+    """Whether a system left this file there, not the makers of the data: hidden files (macOS's `._name` and `.DS_Store` among
+    them), thumbnails of Windows, folders that archivers and network drives add.
+
+    Args:
+        path: relative to what is being read; where that lies does not count.
+    """
+    return any(part.startswith(".") or part.lower() in _LITTER for part in path.parts)
 
 
 def files(source: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -21,6 +34,7 @@ def files(source: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tup
 
     Archives are read as a stream, never extracted. One with a member that points outside (an absolute
     path, "..", a link) or is a device is refused whole, wanted or not: nobody packs data sets like that.
+    What systems leave behind (see `is_litter`) is passed over in both.
 
     Args:
         source: an existing folder or archive.
@@ -42,7 +56,7 @@ def _folder_files(folder: Path, wanted: Callable[[PurePosixPath], bool]) -> Iter
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         for path in paths:
             relative = PurePosixPath(path.relative_to(folder).as_posix())
-            if wanted(relative):
+            if not is_litter(relative) and wanted(relative):
                 yield relative, path.read_bytes()
     except OSError as error:
         raise DatasetError(f"cannot read {error.filename or folder}: {error.strerror or error}.") from error
@@ -59,7 +73,7 @@ def _archive_files(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Itera
                     continue
                 if not member.isreg():
                     raise DatasetError(f"{path.name} is refused: its member {member.name!r} is a link or a device.")
-                if wanted(inside):
+                if not is_litter(inside) and wanted(inside):
                     data = archive.extractfile(member).read()
                     if len(data) != member.size:
                         raise DatasetError(f"{path.name} is truncated: {member.name!r} is not whole.")
@@ -67,8 +81,7 @@ def _archive_files(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Itera
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DatasetError(f"cannot read {path}: {error.strerror}.") from error
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DatasetError(f"{path.name} is truncated or no tar archive ({reason}).") from error
+        raise DatasetError(f"{path.name} is truncated or no tar archive ({reason(error)}).") from error
 
 
 def md5(data: bytes) -> str:
@@ -115,9 +128,9 @@ def unpickle_arrays(data: bytes, name: str) -> Any:
     try:
         return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except pickle.UnpicklingError as error:
-        raise DatasetError(f"{name} is refused: it should hold arrays only, and has {error}.") from error
+        raise DatasetError(f"{name} is refused: it should hold arrays only, and has {reason(error)}.") from error
     except Exception as error:  # whatever broken bytes raise inside the unpickler
-        raise DatasetError(f"{name} is damaged: {type(error).__name__}, {error}.") from error
+        raise DatasetError(f"{name} is damaged ({reason(error)}).") from error
 
 
 @contextlib.contextmanager
@@ -129,6 +142,6 @@ def explained(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # urllib, ssl, socket and torchvision's RuntimeError for a wrong checksum
         raise DatasetError(
-            f"{what} could not be downloaded ({type(error).__name__}: {error}); with a copy at hand, "
+            f"{what} could not be downloaded ({type(error).__name__}: {reason(error)}); with a copy at hand, "
             f"run `anabook data {what} --from PATH`."
         ) from error

@@ -15,13 +15,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
-from anabook._validate import integer
+from anabook._validate import integer, reason
+from anabook._validate import path as path_at
 from anabook.datasets import sources
 from anabook.datasets.store import Dataset, DatasetError, Provenance
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 RATE = 16_000
 """Samples a second, and a clip."""
@@ -162,7 +166,7 @@ def augment(
     return np.clip(out, -1, 1)
 
 
-def gsc12(source: Path | None = None, note: str = "", progress: bool = False) -> Dataset:
+def gsc12(source: str | Path | None = None, note: str = "", progress: bool = False) -> Dataset:
     """The scaled task: the 4,890 clips of the official twelve-class test archive, to be cross-validated by speaker.
 
     All clips are in the training part; `folds` keeps each speaker's together. Clips of silence have no speaker: each
@@ -179,6 +183,7 @@ def gsc12(source: Path | None = None, note: str = "", progress: bool = False) ->
     if source is None:
         with tempfile.TemporaryDirectory() as folder:
             return gsc12(_download(TEST_ARCHIVE, Path(folder), "gsc12"), note, progress)
+    source = path_at(source, "source")
     in_class = lambda path: path.suffix == ".wav" and path.parent.name in CLASSES  # noqa: E731
     found = _featured(
         ((_tail(path), read_clip(data, str(path))) for path, data in sources.files(source, in_class)), progress
@@ -197,7 +202,7 @@ def gsc12(source: Path | None = None, note: str = "", progress: bool = False) ->
     return Dataset("gsc12", inputs, labels, split, _numbers(speakers), CLASSES, provenance)
 
 
-def gsc(source: Path | None = None, note: str = "", progress: bool = False, augmented: int = 0) -> Dataset:
+def gsc(source: str | Path | None = None, note: str = "", progress: bool = False, augmented: int = 0) -> Dataset:
     """The full task: Google Speech Commands v0.02 with the official split by a hash of the speaker.
 
     Silence and unknown words each make up as many clips as a tenth of the ten words' clips in the part, rounded up.
@@ -217,6 +222,7 @@ def gsc(source: Path | None = None, note: str = "", progress: bool = False, augm
     if source is None:
         with tempfile.TemporaryDirectory() as folder:
             return gsc(_download(FULL_ARCHIVE, Path(folder), "gsc"), note, progress, augmented)
+    source = path_at(source, "source")
     chosen, noises = _choose(source)
     silences = {PurePosixPath("_silence_", f"{part} {i}"): part for part, n in enumerate(_tenths(chosen)) for i in range(n)}
 
@@ -314,7 +320,8 @@ def _read_wav(data: bytes, name: str) -> np.ndarray:
             form = (f.getnchannels(), f.getsampwidth(), f.getframerate())
             frames, promised = f.readframes(f.getnframes()), f.getnframes()
     except (wave.Error, EOFError, ValueError, RuntimeError) as error:
-        raise DatasetError(f"{name} is no wav file that can be read ({error or 'it ends too early'}).") from error
+        why = "it ends too early" if isinstance(error, EOFError) else reason(error)
+        raise DatasetError(f"{name} is no wav file that can be read ({why if data else 'it is empty'}).") from error
     if form != (1, 2, RATE):
         raise DatasetError(
             f"{name} should be mono, 16 bits, 16000 samples a second, not {form[0]} channel(s), {8 * form[1]} bits, {form[2]}."
@@ -363,4 +370,6 @@ def _download(archive: _Archive, folder: Path, name: str) -> Path:
 
 
 def _bar(wanted: bool) -> tqdm:
+    from tqdm import tqdm  # of the extra "training": the list of data sets must be there without it
+
     return tqdm(desc="features", unit=" clips", disable=None if wanted else True)

@@ -11,8 +11,9 @@ import struct
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from anabook._validate import choice, integer
+from anabook._validate import choice, did_you_mean, integer, reason
+from anabook._validate import path as path_at
 
 SPLITS = ("train", "validation", "test")
 """The parts of a data set; `Dataset.split` holds positions in this list."""
@@ -190,7 +192,7 @@ def directory() -> Path:
     """The store's folder: the environment variable ANABOOK_DATA, or `data/cache` in the working folder's project."""
     named = os.environ.get("ANABOOK_DATA")
     if named:
-        return Path(named)
+        return path_at(named, "the environment variable ANABOOK_DATA")
     return project() / "data" / "cache"
 
 
@@ -209,8 +211,20 @@ def path_of(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """The data sets in the store."""
-    return sorted(path.stem for path in directory().glob("*.npz"))
+    """The data sets in the store, by their files' names; damaged ones too. Folders and hidden files are none.
+
+    Raises:
+        DatasetError: the store is there, but is no folder that can be read.
+    """
+    folder = directory()
+    try:
+        with os.scandir(folder) as entries:
+            found = [Path(entry.name) for entry in entries if entry.is_file()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DatasetError(f"cannot read the store {folder}: {error.strerror or reason(error)}.") from error
+    return sorted(file.stem for file in found if file.suffix == ".npz" and not file.name.startswith("."))
 
 
 def save(dataset: Dataset) -> Path:
@@ -247,31 +261,37 @@ def load(name: str, mmap: bool = False) -> Dataset:
 
     Raises:
         NotPrepared: it is not there.
-        DatasetError: its file is damaged.
+        DatasetError: its file is damaged, or is not one of the store's.
     """
-    record = describe(name)
     with _opened(name) as archive:
+        record = _record(archive)
         arrays = {what: _member(archive, what, mmap) for what in _ARRAYS}
-    provenance = Provenance(**record["provenance"])
-    return Dataset(record["name"], **arrays, classes=tuple(record["classes"]), provenance=provenance)
+        provenance = Provenance(**record["provenance"])
+        return Dataset(record["name"], **arrays, classes=tuple(record["classes"]), provenance=provenance)
 
 
 def describe(name: str) -> dict[str, Any]:
-    """A stored data set's record: name, classes, provenance and the arrays' hashes. Reads no data."""
+    """A stored data set's record: name, classes, provenance and the arrays' hashes. Reads no data.
+
+    Raises:
+        NotPrepared: it is not there.
+        DatasetError: its file is damaged, or is not one of the store's.
+    """
     with _opened(name) as archive:
-        return json.loads(_member(archive, "record").tobytes())
+        return _record(archive)
 
 
 def verify(name: str) -> None:
     """Compare the stored arrays with their recorded hashes.
 
     Raises:
-        DatasetError: an array has changed.
+        NotPrepared: it is not there.
+        DatasetError: an array has changed, or the file cannot be read.
     """
     record, dataset = describe(name), load(name)
-    for what, expected in record["sha256"].items():
-        if _digest(getattr(dataset, what)) != expected:
-            raise DatasetError(f"{path_of(name)} is damaged: the {what} have changed since it was prepared.")
+    for what in _ARRAYS:
+        if _digest(getattr(dataset, what)) != record["sha256"].get(what):
+            raise DatasetError(f"{path_of(name)} is damaged (the {what} have changed since it was prepared): {_remedy(name)}.")
 
 
 def subset(dataset: Dataset, n_train: int, seed: int = 0) -> Dataset:
@@ -371,31 +391,84 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def _opened(name: str) -> Iterator[zipfile.ZipFile]:
+    """The file of a data set. Whatever its bytes lead the readers into becomes one sentence that says what to do."""
+    if not isinstance(name, str):
+        raise TypeError(f"the data set must be given by its name in the store, not {name!r}.")
     path = path_of(name)
-    if not path.is_file():
-        stored = f" (in the store {directory()}: {', '.join(names()) or 'nothing yet'})"
-        raise NotPrepared(f"{name!r} is not prepared: run `anabook data {name}`{stored}.")
+    if path.is_dir():
+        raise DatasetError(f"{path} is a folder, not the file of a data set: move it elsewhere and run `anabook data {name}`.")
+    if Path(name).name != name or not path.is_file():
+        raise NotPrepared(_not_prepared(name))
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, KeyError, EOFError, struct.error, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path} is damaged ({error}): delete it and run `anabook data {name}` again.") from error
+    except DatasetError:
+        raise
     except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise DatasetError(f"cannot read {path}: {error.strerror or reason(error)}.") from error
+    except _DAMAGE as error:
+        raise DatasetError(f"{path} is damaged ({reason(error).rstrip('.')}): {_remedy(name)}.") from error
+
+
+# What zipfile, NumPy and json raise on bytes that somebody else wrote; RuntimeError stands for encrypted members.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, struct.error, ValueError, TypeError, AttributeError, RuntimeError)
+
+
+def _prepared_by_name() -> tuple[str, ...]:
+    from anabook.datasets.prepare import RECIPES  # it needs this module
+
+    return tuple(RECIPES)
+
+
+def _remedy(name: str) -> str:
+    """What to do about a damaged file; a command only where it helps."""
+    if name in _prepared_by_name():
+        return f"delete it and run `anabook data {name}` again"
+    return "move it out of the store; `anabook data` lists what can be prepared"
+
+
+def _not_prepared(name: str) -> str:
+    known = _prepared_by_name()
+    stored = f" (in the store {directory()}: {', '.join(names()) or 'nothing yet'})"
+    if name in known:
+        return f"{name!r} is not prepared: run `anabook data {name}`{stored}."
+    if name == "digits":
+        return "'digits' needs no preparation: call anabook.datasets.digits()."
+    return (f"there is no data set {name!r}{did_you_mean(name, [*known, *names()])}; `anabook data NAME` prepares "
+            f"{', '.join(known)}{stored}.")
+
+
+def _record(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """What `save` wrote beside the arrays."""
+    if "record.npy" not in archive.namelist():
+        raise DatasetError(f"{archive.filename} is no data set of this store (it has no record of where the data come from): "
+                           "move it elsewhere.")
+    record = json.loads(_member(archive, "record").tobytes())
+    kinds = {"name": str, "classes": list, "provenance": dict, "sha256": dict}
+    if not isinstance(record, dict) or (wrong := [what for what, kind in kinds.items() if not isinstance(record.get(what), kind)]):
+        raise ValueError(f"its record lacks {', '.join(kinds if not isinstance(record, dict) else wrong)}")
+    entries = {entry.name: entry.default is MISSING and entry.default_factory is MISSING for entry in fields(Provenance)}
+    odd = [name for name in record["provenance"] if name not in entries]
+    odd += [name for name, needed in entries.items() if needed and name not in record["provenance"]]
+    if odd:
+        raise ValueError(f"its provenance lacks or should not have {', '.join(odd)}")
+    return record
 
 
 def _member(archive: zipfile.ZipFile, name: str, mmap: bool = False) -> np.ndarray:
-    with archive.open(f"{name}.npy") as stream:
-        if not mmap:
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as stream:
+        if not mmap or info.compress_type != zipfile.ZIP_STORED:
             return np.lib.format.read_array(stream, allow_pickle=False)
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(stream)
         start = stream.tell()
+    if dtype.hasobject:
+        raise ValueError(f"the {name} are Python objects, not numbers")
     if 0 in shape:
         return np.empty(shape, dtype)
     # np.savez stores without compression, so the array lies in the file as it is, after the member's local header.
-    info = archive.getinfo(f"{name}.npy")
     with open(archive.filename, "rb") as f:
         f.seek(info.header_offset + 26)
         name_length, extra_length = struct.unpack("<HH", f.read(4))

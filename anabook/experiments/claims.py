@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from anabook._validate import choice
+from anabook._validate import choice, real
 from anabook.experiments import design, results
+from anabook.experiments.config import TASKS
 from anabook.experiments.results import Interval
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ class Claim:
 
     def __post_init__(self) -> None:
         choice(self.kind, KINDS, "kind")
+        for name, entries in (("tasks", self.tasks), ("contrasts", self.contrasts)):
+            if not isinstance(entries, tuple) or not entries:
+                raise TypeError(f"{name} of the claim {self.name!r} must be a tuple with at least one entry, not {entries!r}.")
+        for task in self.tasks:
+            choice(task, TASKS, f"a data set of the claim {self.name!r}")
+        for contrast in self.contrasts:
+            if not isinstance(contrast, Contrast):
+                raise TypeError(f"each of the contrasts of the claim {self.name!r} must be a Contrast, not {contrast!r}.")
+            choice(contrast.measure, results.MEASURES, f"the measure of {contrast.name!r}")
+        real(self.margin, "margin", minimum=0.0)
 
 
 class Finding(NamedTuple):
@@ -220,13 +231,21 @@ def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
         claim: one of `CLAIMS`, or your own.
         frame: of `results.load`, restricted to one data set and size (`results.select`).
         level: of confidence, for each contrast by itself.
+
+    Raises:
+        ValueError: a contrast names what is no unit of the design, no baseline and no schedule of one's own among these runs
+            (with the nearest); a level that is not between 0 and 1; runs that cannot be compared.
     """
     results.one(frame)
+    results.check_level(level)
+    for contrast in claim.contrasts:
+        for side in (contrast.first, contrast.second):
+            results.named_units(side, frame)
     findings = []
     for contrast in claim.contrasts:
         try:
             effect = results.paired(frame, contrast.first, contrast.second, contrast.measure, level=level)
-        except ValueError:
+        except results.NoRuns:
             findings.append(Finding(contrast, None, "no data"))
             continue
         findings.append(Finding(contrast, effect, _verdict(claim, effect)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -11,9 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from anabook._validate import choice, integer, real
+from anabook._validate import choice, did_you_mean, integer, real
+from anabook._validate import path as path_at
 from anabook.datasets import store
-from anabook.experiments import design
+from anabook.experiments import design, shipped
 from anabook.noise import Noise
 from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
@@ -272,7 +272,7 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     `settings` of changes to the size; a table `schedules` of schedules of one's own. All have defaults.
 
     Args:
-        path: of the file.
+        path: of the file; those of the book, data/sweeps/NAME.toml, are found from any folder.
         overrides: for example "folds=[0,1,2]" or "settings.period=10"; values are written as in TOML, and plain words
             are text.
 
@@ -282,9 +282,9 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     Raises:
         ValueError: no such file, no TOML, an unknown key (with the nearest).
     """
-    path = Path(path)
+    path = shipped.sweep(path_at(path, "the config"))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of some systems begin a file with a byte order mark
     except OSError as error:
         raise ValueError(f"cannot read the config {str(path)!r}: {error.strerror or error}.") from None
     except UnicodeDecodeError:
@@ -335,9 +335,7 @@ def unknown(values: Iterable[str], known: Iterable[str], what: str) -> None:
     known = list(known)
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"{what} has the unknown key {name!r}{hint}; allowed are {', '.join(known)}.")
+            raise ValueError(f"{what} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are {', '.join(known)}.")
 
 
 _WORDS = {str: "text", list: "list", dict: "table"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import hashlib
 import itertools
@@ -13,7 +12,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, NamedTuple
 
-from anabook._validate import choice
+from anabook._validate import choice, did_you_mean
 
 
 class Family(StrEnum):
@@ -233,7 +232,7 @@ def unit(name: str) -> Unit:
     known = _by_name()
     if name in known:
         return known[name]
-    raise ValueError(f"there is no unit {name!r}{_nearest(name, known)}; `anabook sweep --list` lists all.")
+    raise ValueError(f"there is no unit {name!r}{did_you_mean(name, known, 2)}; `anabook sweep --list` lists all.")
 
 
 def select(patterns: Iterable[str], task: str) -> tuple[str, ...]:
@@ -256,16 +255,11 @@ def select(patterns: Iterable[str], task: str) -> tuple[str, ...]:
         bare = pattern.removeprefix("-")
         found = set(GROUPS[bare](task)) if bare in GROUPS else {name for name in order if fnmatch.fnmatchcase(name, bare)}
         if not found:
-            raise ValueError(f"there is no unit {bare!r}{_nearest(bare, [*order, *GROUPS])}; `anabook sweep --list` lists all.")
+            raise ValueError(f"there is no unit {bare!r}{did_you_mean(bare, [*order, *GROUPS], 2)}; `anabook sweep --list` lists all.")
         chosen = chosen - found if pattern.startswith("-") else chosen | found
     if not chosen:
         raise ValueError(f"units = {patterns!r} leaves no unit.")
     return tuple(name for name in order if name in chosen)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
-    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def as_dict(unit: Unit) -> dict[str, Any]:

@@ -33,6 +33,26 @@ class Read(NamedTuple):
     set_aside: list[str]
 
 
+def files(folder: Path) -> list[Path]:
+    """The results files of a folder, without the hidden ones that systems leave."""
+    return sorted(path for path in folder.glob("*.jsonl") if path.is_file() and not path.name.startswith("."))
+
+
+def merged(own: Read, others: Read) -> Read:
+    """Runs of one's own together with others': of a run that both have one's own counts, unless only the other is finished.
+
+    The same line in both is one run. Where the two differ, a sentence in `set_aside` says so.
+    """
+    records, set_aside = dict(own.records), [*own.set_aside, *others.set_aside]
+    for key, record in others.records.items():
+        mine = records.get(key)
+        if mine is None or (mine["status"] != "done" and record["status"] == "done"):
+            records[key] = record
+        elif mine != record and mine["status"] == "done":
+            set_aside.append(f"the run {key} ({Config.from_dict(record['config']).label}) that comes with anabook: set aside for your own.")
+    return Read(records, set_aside)
+
+
 def read(paths: Iterable[Path]) -> Read:
     """Read results files; what is broken or there twice is set aside by name, the rest is read."""
     records: dict[str, dict[str, Any]] = {}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from anabook._validate import choice, integer, real
+from anabook._validate import choice, did_you_mean, integer, real
+from anabook._validate import path as path_at
 from anabook.datasets import store
-from anabook.experiments import design, records
-from anabook.experiments.config import OWN_DEFAULTS
+from anabook.experiments import design, records, shipped
+from anabook.experiments.config import OWN_DEFAULTS, SIZES, TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,14 @@ MEASURES: dict[str, str] = {
 }
 """What can be compared, all between 0 and 1; on the held-out fold unless it says otherwise."""
 
+PARTS = ("validation", "test")
+"""What a run may be measured on: a held-out fold, or the official test set."""
+
+
+class NoRuns(ValueError):
+    """What was asked for is named rightly, but has not been run."""
+
+
 _ONE = ("data", "size", "measured_on")
 _DEGREES = ("noise", "strategy", "mean", "std", "interval", "power_law")
 _COLUMNS = ("data", "task", "size", "measured_on", "unit", *_DEGREES, "schedule", "fold", "seed", *MEASURES, "seconds", "epochs",
@@ -36,21 +45,31 @@ _COLUMNS = ("data", "task", "size", "measured_on", "unit", *_DEGREES, "schedule"
 
 
 def folder() -> Path:
-    """Where recorded results are: the environment variable ANABOOK_RESULTS, or `data/results` of the working folder's project."""
+    """Where new runs go: the environment variable ANABOOK_RESULTS, or `data/results` of the working folder's project."""
     named = os.environ.get("ANABOOK_RESULTS")
     if named:
-        return Path(named)
+        return path_at(named, "the environment variable ANABOOK_RESULTS")
     return store.project() / "data" / "results"
+
+
+def others() -> list[Path]:
+    """Where else finished runs are: the folder of those that come with the package, if it is not `folder()` itself."""
+    try:
+        place = shipped.path("results")
+    except FileNotFoundError:
+        return []
+    return [] if place.resolve() == folder().resolve() else [place]
 
 
 def load(path: str | os.PathLike | None = None, *, failed: bool = False) -> pd.DataFrame:
     """All recorded runs under a folder, or of one file, as a table with one row a run.
 
     Lines that are broken or there twice are set aside: each gives a warning with file and line, and all of them are in
-    `frame.attrs["set_aside"]`.
+    `frame.attrs["set_aside"]`. A run that comes with the package is set aside where there is one of your own in its place.
 
     Args:
-        path: a folder or a file; None for `folder()`.
+        path: a folder or a file, and nothing else is read; None for the runs that come with the package together with
+            those in `folder()`.
         failed: show runs that failed, too, with their error.
 
     Returns:
@@ -62,10 +81,13 @@ def load(path: str | os.PathLike | None = None, *, failed: bool = False) -> pd.D
     """
     import pandas as pd
 
-    path = folder() if path is None else Path(path)
-    if not path.exists():
+    more = others() if path is None else []
+    path = folder() if path is None else path_at(path, "path")
+    if not path.exists() and not more:
         raise ValueError(f"there are no results at {str(path)!r}: `anabook sweep CONFIG` makes some.")
-    found = records.read([path] if path.is_file() else sorted(path.glob("*.jsonl")))
+    found = records.read([path] if path.is_file() else records.files(path))
+    for place in more:
+        found = records.merged(found, records.read(records.files(place)))
     for sentence in found.set_aside:
         warnings.warn(sentence, stacklevel=2)
     kept = [record for record in found.records.values() if failed or record["status"] == "done"]
@@ -175,9 +197,7 @@ def interval(values: Sequence[float], method: str = "t", level: float = 0.95, re
         resamples, seed: of the bootstrap. With up to seven values all resamples are enumerated instead.
     """
     choice(method, ("t", "bootstrap"), "method")
-    level = real(level, "level", above=0.0)
-    if level >= 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level!r}.")
+    level = check_level(level)
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"values must be a flat list of numbers, not of shape {values.shape}.")
@@ -194,6 +214,14 @@ def interval(values: Sequence[float], method: str = "t", level: float = 0.95, re
         rows = np.random.default_rng(integer(seed, "seed", minimum=0)).integers(0, n, (resamples, n))
     low, high = np.quantile(values[rows].mean(1), [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), std, n)
+
+
+def check_level(level: float) -> float:
+    """A level of confidence, if it lies between 0 and 1."""
+    level = real(level, "level", above=0.0)
+    if level >= 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level!r}.")
+    return level
 
 
 def summary(
@@ -220,7 +248,7 @@ def summary(
     import pandas as pd
 
     choice(measure, MEASURES, "measure")
-    by = [by] if isinstance(by, str) else list(by)
+    by = [choice(column, frame.columns, "by") for column in ([by] if isinstance(by, str) else by)]
     rows = []
     for names, group in one(frame).groupby(by, sort=False, dropna=False):
         values = _over_folds(_means(group, measure))
@@ -245,20 +273,49 @@ def paired(
         measure, method, level: as for `summary`.
 
     Raises:
-        ValueError: a unit of the two has no run, or they have no fold in common.
+        NoRuns: a unit of the two has no run, or they have no fold in common.
+        ValueError: a name that is no unit's (with the nearest), or runs that cannot be compared.
     """
     choice(measure, MEASURES, "measure")
     values = []
     for which in (first, second):
+        named = [] if callable(which) else named_units(which, frame)
         rows = one(frame)[_mask(frame, which)]
-        named = set() if callable(which) else {which} if isinstance(which, str) else set(which)
-        if missing := sorted(named - set(rows["unit"])) or ([] if len(rows) else [which]):
-            raise ValueError(f"there is no run of {missing[0]!r} among these results.")
+        if missing := sorted(set(named) - set(rows["unit"])):
+            raise NoRuns(f"there is no run of {missing[0]!r} among these results.")
+        if not len(rows):
+            raise NoRuns(f"there is no run among these results for {_in_words(which)}.")
         values.append(_means(rows, measure).dropna())
     common = values[0].index.intersection(values[1].index)
     if not len(common):
-        raise ValueError(f"{first!r} and {second!r} have no fold in common with all their units.")
+        raise NoRuns(f"{_in_words(first)} and {_in_words(second)} have no fold in common with all their units.")
     return interval(_over_folds(values[0][common] - values[1][common]), method, level)
+
+
+def named_units(which: str | Iterable[str], frame: pd.DataFrame) -> list[str]:
+    """One unit's name or several as a list, each of the design, a baseline's, or of a schedule of one's own among these runs.
+
+    Raises:
+        TypeError: not text, or a list with something else in it.
+        ValueError: no names, or one that is no unit's (with the nearest).
+    """
+    names = [which] if isinstance(which, str) else list(which) if isinstance(which, Iterable) else [which]
+    own = set(frame["unit"])
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"a unit must be given by its name, not {name!r}.")
+        if name not in own and name not in design.BASELINES:
+            known = [*(unit.name for unit in design.units()), *design.BASELINES]
+            if name not in known:
+                raise ValueError(f"there is no unit {name!r}, neither in the design nor among these runs"
+                                 f"{did_you_mean(name, [*known, *sorted(own)])}.")
+    if not names:
+        raise ValueError("there must be at least one unit's name.")
+    return names
+
+
+def _in_words(which: Any) -> str:
+    return (which.__doc__ or "what the function finds") if callable(which) else repr(which)
 
 
 def _means(rows: pd.DataFrame, measure: str) -> pd.Series:
@@ -300,22 +357,48 @@ def _mask(frame: pd.DataFrame, which: Any) -> Any:
 
 
 def where(**columns: Any) -> Callable[[pd.DataFrame], Any]:
-    """A function for `paired`: the rows whose columns have these values, or one of these in a list."""
+    """A function for `paired`: the rows whose columns have these values, or one of these in a list.
+
+    Raises:
+        ValueError: (of the function) a column that the table lacks; or a name that neither the table nor the design knows.
+    """
 
     def chosen(frame: pd.DataFrame) -> Any:
         mask = np.ones(len(frame), bool)
         for name, value in columns.items():
-            values = value if isinstance(value, (list, tuple, set)) else [value]
-            mask &= frame[name].isin(list(values)).to_numpy()
+            choice(name, frame.columns, "the column")
+            values = list(value) if isinstance(value, (list, tuple, set)) else [value]
+            if known := _values(name):
+                known += [each for each in frame[name].unique() if isinstance(each, str)]
+                for each in values:
+                    if isinstance(each, str):
+                        choice(each, dict.fromkeys(known), name)
+            mask &= frame[name].isin(values).to_numpy()
         return mask
 
+    chosen.__doc__ = ", ".join(f"{name}={value!r}" for name, value in columns.items())
     return chosen
 
 
+def _values(column: str) -> list[str]:
+    """What may stand in a column of names, whether it has been run or not; nothing for other columns."""
+    if column in _DEGREES or column in ("schedule", "unit"):
+        found = [unit.name if column == "unit" else getattr(unit, column) for unit in design.units()]
+        return [*dict.fromkeys(str(value) for value in found if value is not None), *(design.BASELINES if column != "noise" else ())]
+    return {"task": list(TASKS), "size": list(SIZES), "measured_on": list(PARTS), "status": ["done", "failed"],
+            "kind": list(store.KINDS)}.get(column, [])
+
+
 def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> np.ndarray:
-    """The curves of all rows, shape (number of runs, number of epochs)."""
+    """The curves of all rows, shape (number of runs, number of epochs).
+
+    Raises:
+        ValueError: no runs, runs of different lengths, or a quantity that a run has no curve of.
+    """
     if not len(frame):
         raise ValueError("there is no run to take curves from.")
+    for row in frame["curves"]:
+        choice(quantity, row, "quantity")
     rows = [row[quantity] for row in frame["curves"]]
     if len({len(row) for row in rows}) != 1:
         raise ValueError(f"the runs have different numbers of epochs: {sorted({len(row) for row in rows})}.")
@@ -323,10 +406,19 @@ def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> np.ndarray:
 
 
 def select(frame: pd.DataFrame, task: str, size: str = "scaled", measured_on: str = "validation") -> pd.DataFrame:
-    """The runs on one data set, by its name in the store, at one size, measured on one part."""
+    """The runs on one data set, by its name in the store, at one size, measured on one part.
+
+    Raises:
+        ValueError: there is none; the message says what is recorded, and what a misspelt name was likely meant to be.
+    """
+    choice(measured_on, PARTS, "measured_on")
+    known_tasks = list(dict.fromkeys([*frame["task"].unique(), *TASKS]))
+    choice(task, known_tasks, "the data set")
     chosen = frame[(frame["task"] == task) & (frame["size"] == size) & (frame["measured_on"] == measured_on)]
     if not len(chosen):
         known = frame.loc[frame["task"] == task, ["size", "measured_on"]].drop_duplicates().itertuples(index=False)
         there = ", ".join(f"{known_size!r} on {part!r}" for known_size, part in known) or "nothing on this data set"
-        raise ValueError(f"there is no run on {task!r} of size {size!r} measured on {measured_on!r}; recorded: {there}.")
+        sizes = [*SIZES, *sorted(frame["size"].unique())]
+        hint = "" if size in sizes else did_you_mean(str(size), sizes)
+        raise NoRuns(f"there is no run on {task!r} of size {size!r}{hint} measured on {measured_on!r}; recorded: {there}.")
     return chosen.reset_index(drop=True)

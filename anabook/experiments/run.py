@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from anabook import models, training
+from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.datasets.batches import Batches, statistics
 from anabook.experiments import records
@@ -61,6 +62,8 @@ def run(
     if threads is not None:
         torch.set_num_threads(threads)
     find_device(device)
+    if checkpoint is not None:
+        checkpoint = path_at(checkpoint, "checkpoint")
     start = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.start)
@@ -79,7 +82,7 @@ def run(
             raise KeyboardInterrupt
         final = training.evaluate(net, held_out) if config.fold is None else history[-1].test
     if checkpoint is not None and not keep:
-        Path(checkpoint).unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
     return {
         "record": records.KIND,
         "key": config.key,
@@ -107,7 +110,7 @@ def attempt(values: dict[str, Any], device: str = "cpu", threads: int | None = N
     try:
         return run(config, device=device, threads=threads, checkpoint=checkpoint, keep=True)
     except Exception as error:
-        failed = records.failure(config, f"{type(error).__name__}: {error}", time.perf_counter() - start)
+        failed = records.failure(config, f"{type(error).__name__}: {str(error) or 'no message'}", time.perf_counter() - start)
         return failed | circumstances(device)
 
 
@@ -224,12 +227,13 @@ def machine() -> dict[str, Any]:
 
 
 def _device_name(device: str) -> str:
-    if not device.startswith("cuda"):
-        return "cpu"
+    kind = str(device).partition(":")[0]
+    if kind != "cuda":
+        return kind  # torch has no one way to ask for the names of other devices
     try:
         return torch.cuda.get_device_name(device)
     except (RuntimeError, AssertionError):  # a failed run's record still says why it failed, and on what
-        return device
+        return str(device)
 
 
 @lru_cache(maxsize=2)

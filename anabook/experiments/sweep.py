@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from anabook._validate import integer
+from anabook._validate import path as path_at
+from anabook._validate import reason
 from anabook.experiments import records
 from anabook.experiments.config import Config
 
@@ -62,11 +64,13 @@ def results_file(config: Config, folder: Path) -> Path:
     return folder / f"{config.data}-{config.size}.jsonl"
 
 
-def plan(configs: Iterable[Config], folder: Path) -> Plan:
-    """Compare a sweep with what is recorded."""
+def plan(configs: Iterable[Config], folder: Path, also: Sequence[Path] = ()) -> Plan:
+    """Compare a sweep with what is recorded, in a folder and in others, such as `results.others()`."""
     configs = list({config.key: config for config in configs}.values())
-    files = sorted({results_file(config, folder) for config in configs})
-    found = records.read([file for file in files if file.is_file()])
+    found = records.Read({}, [])
+    for place in (folder, *also):
+        files = sorted({results_file(config, place) for config in configs})
+        found = records.merged(found, records.read([file for file in files if file.is_file()]))
     finished = {key: record for key, record in found.records.items() if record["status"] == "done"}
     todo = [config for config in configs if config.key not in finished]
     like: dict[tuple, list[float]] = {}
@@ -92,6 +96,7 @@ def sweep(
     devices: Sequence[str] = ("cpu",),
     slots: int | None = None,
     checkpoints: str | os.PathLike | None = None,
+    also: Sequence[Path] = (),
     report: Callable[[str], None] = print,
 ) -> tuple[int, int]:
     """Run what is not recorded yet, and record each run as it ends.
@@ -111,6 +116,7 @@ def sweep(
             two share a card.
         slots: runs handed to `executor` at a time; None for two for each of its workers, where it tells their number.
         checkpoints: a folder for checkpoints of unfinished runs, for long ones.
+        also: further folders whose finished runs are not run again; nothing is written there.
         report: gets a line now and then.
 
     Returns:
@@ -120,8 +126,9 @@ def sweep(
         NotPrepared: a data set is not in the store (local processes only; elsewhere the runs fail one by one).
         ValueError: impossible numbers.
     """
-    folder = Path(folder)
-    todo = plan(configs, folder)
+    folder = path_at(folder, "folder")
+    checkpoints = None if checkpoints is None else path_at(checkpoints, "checkpoints")
+    todo = plan(configs, folder, also)
     for sentence in todo.set_aside:
         report(sentence)
     if not todo.todo:
@@ -139,7 +146,7 @@ def sweep(
         check_devices(devices)
     records.check_writable(folder)
     if checkpoints is not None:
-        records.check_writable(Path(checkpoints))
+        records.check_writable(checkpoints)
     if executor is None:
         run_on: _Local | _Remote = _Local(workers, devices, checkpoints, threads)
     else:
@@ -233,7 +240,7 @@ class _Remote:
         try:
             return self.executor.submit(_work, config.as_dict(), None, 1, _checkpoint(self.checkpoints, config))
         except Exception as error:  # shut down, or a cluster that is gone: the runs that are left are not to blame
-            raise ValueError(f"the executor takes no more runs ({type(error).__name__}: {error}): start it again, and the same "
+            raise ValueError(f"the executor takes no more runs ({type(error).__name__}: {reason(error)}): start it again, and the same "
                              "sweep goes on.") from error
 
     def close(self) -> None:

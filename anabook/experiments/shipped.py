@@ -1,0 +1,53 @@
+"""What comes with the package: recorded runs, the sweeps that made them, and the ledger of claims.
+
+In a checkout of the repository these are the files in its folder `data`, the one place where they are kept. An installed
+package carries a copy of them, so that pages and notebooks find them wherever they are read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anabook._validate import did_you_mean
+
+_INSIDE = Path(__file__).parents[1] / "_data"
+"""Where building puts the copy: see setup.py."""
+
+
+def folder() -> Path:
+    """The folder with `results`, `sweeps` and `ledger.toml`; to read, not to write new runs into.
+
+    Raises:
+        FileNotFoundError: this copy of the package came without them.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    for place, is_there in ((_INSIDE, True), (checkout / "data", (checkout / "pyproject.toml").is_file())):
+        if is_there and (place / "results").is_dir():
+            return place
+    raise FileNotFoundError("the recorded results that come with anabook are missing from this copy of the package: install it again "
+                            "with pip, from the repository or from a wheel.")
+
+
+def path(name: str) -> Path:
+    """The file or folder of this name, for example "results/intervals.jsonl" or "ledger.toml".
+
+    Raises:
+        ValueError: nothing of this name comes with the package (with the nearest name).
+        FileNotFoundError: as for `folder`.
+    """
+    place = folder()
+    known = [found.relative_to(place).as_posix() for pattern in ("results", "results/*.jsonl", "sweeps/*.toml", "*.toml")
+             for found in sorted(place.glob(pattern))]
+    if name not in known:
+        raise ValueError(f"no {name!r} comes with anabook{did_you_mean(str(name), known)}; what does is {', '.join(known)}.")
+    return place / name
+
+
+def sweep(file: Path) -> Path:
+    """The file itself; but where there is none, and it is named as in the book, "data/sweeps/NAME.toml", the one that came along."""
+    if not file.exists() and file.parts[:-1] == ("data", "sweeps"):
+        try:
+            return path(file.as_posix().removeprefix("data/"))
+        except (ValueError, FileNotFoundError):
+            return file
+    return file
