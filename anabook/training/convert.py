@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from anabook._validate import choice, integer
+from anabook._validate import choice, did_you_mean, integer, nearest
 from anabook.quantisers import Quantiser
 from anabook.training.modules import Quantise
 from anabook.training.order import WEIGHTED, calls, run_once
@@ -115,7 +113,9 @@ def quantise(
     scales = dict(scales or {})
     for name in scales:
         if not any(name in (group.weight, *group.activations) for group in groups):
-            raise ValueError(f"scales names {name!r}, but the network has no such weighted module or activation.")
+            names = [each for group in groups for each in (group.weight, *group.activations)]
+            raise ValueError(f"scales names {name!r}, but the network has no such weighted module or activation"
+                             f"{did_you_mean(name, names)}.")
     number = 0
     places: dict[str, dict[str, nn.Module]] = {}
     for group in groups:
@@ -581,9 +581,9 @@ def _kept(net: nn.Module, groups: list[_Group], keep: Any) -> set[str]:
 
 
 def _unknown(name: str, allowed: list[str]) -> str:
-    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(map(repr, allowed))}."
-    return f"keep names {name!r}, but the network has no such module.{hint}"
+    near = nearest(name, allowed)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(map(repr, allowed))}."
+    return f"keep names {name!r}, but the network has no such module. {hint}"
 
 
 def _quantise_weight(net: nn.Module, name: str, module: Quantise, scale: Tensor | None) -> Quantise:
