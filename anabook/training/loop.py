@@ -406,9 +406,9 @@ class _Run:
             else:
                 outputs = self.net(self.data.inputs(rows) if x is None else x)
             loss = cross_entropy(outputs, y)
+        self.step.zero_grad()
         if stopper is not None:
             stopper.watch(loss)
-        self.step.zero_grad()
         if loss.requires_grad or stopper is None:
             self.scaler.scale(loss).backward()
         if stopper is not None:
