@@ -230,7 +230,7 @@ def test_nan_loss_keeps_the_last_good_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("change, name", [
-    ({"lr": 1e-3}, "lr"), ({"seed": 1}, "seed"), ({"epochs": 9}, "epochs"), ({"batches": True}, "data"),
+    ({"lr": 1e-3}, "lr"), ({"seed": 1}, "seed"), ({"batches": True}, "data"),
     ({"optimiser": torch.optim.SGD}, "optimiser"), ({"config": {"fold": 1}}, "config"),
     ({"schedule": Schedule.static(2)}, "schedule"), ({"schedule": lambda layer, t: (0.0, 0.1)}, "schedule"),
 ])

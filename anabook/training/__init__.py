@@ -22,7 +22,7 @@ from anabook.training.convert import (
     set_noise,
     shift_by_mean,
 )
-from anabook.training.loop import Epoch, Score, evaluate, fit, recalibrate
+from anabook.training.loop import Epoch, Score, evaluate, fit, history_table, recalibrate
 from anabook.training.modules import Quantise
 from anabook.training.stopping import Stopper, Stopping
 
@@ -39,6 +39,7 @@ __all__ = [
     "deploy",
     "evaluate",
     "fit",
+    "history_table",
     "initialise_near_thresholds",
     "layers",
     "quantise",
