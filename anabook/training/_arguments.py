@@ -42,7 +42,8 @@ def brief(value: Any) -> str:
     """A value for a message: arrays by type and shape, anything else by a text of at most 80 characters."""
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{_a(type(value).__name__)} of shape {tuple(value.shape)}"
-    if isinstance(value, (tuple, list, dict)) and any(isinstance(v, (Tensor, np.ndarray)) for v in value):
+    parts = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (tuple, list, dict)) and any(isinstance(v, (Tensor, np.ndarray)) for v in parts):
         return f"{_a(type(value).__name__)} of {len(value)} arrays"
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{_a(type(value).__name__)} {text[:60]}…"

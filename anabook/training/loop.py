@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import math
 import os
 import signal
@@ -422,10 +423,14 @@ class _Run:
             self.entry = self._random_states()
         else:
             self._set_random_states(self.entry)
-        for number, (rows, x, y) in enumerate(self.data.shuffled()):
-            if number < self.at:
-                continue
-            self._go_on()
+        batches = self.data.shuffled()
+        for _ in itertools.islice(batches, self.at):  # done before a resumption
+            pass
+        if self.within is not None:
+            # The random states of that moment, before the next batch is drawn from them.
+            self._set_random_states(self.within, data=False)
+            self.within = None
+        for number, (rows, x, y) in enumerate(batches, self.at):
             if self.noise_every == "iteration" and self.schedule is not None and number:
                 self._set_noise(self.epoch + number / len(self.data))
             if self.single and (number == 0 and self.data.last_batch() == 1 or len(x) == 1):
@@ -439,14 +444,7 @@ class _Run:
                 return False
             if self.checkpoint_steps is not None and self.at % self.checkpoint_steps == 0:
                 self.save()
-        self._go_on()  # resumed after the epoch's last step
         return True
-
-    def _go_on(self) -> None:
-        """Behind the batches that were done before a resumption: the random states of that moment."""
-        if self.within is not None:
-            self._set_random_states(self.within, data=False)
-            self.within = None
 
     def _step(self, rows: Tensor | None, x: Tensor | None, y: Tensor) -> None:
         stopper = self.stopper
