@@ -197,6 +197,29 @@ def test_a_history_is_a_table_of_numbers(tmp_path):
     assert training.history_table(train(epochs=1)[1])[0]["test_loss"] is None
 
 
+class Writer:
+    """The part of torch.utils.tensorboard.SummaryWriter that a callback needs."""
+
+    def __init__(self):
+        self.scalars = {}
+
+    def add_scalar(self, tag, value, step):
+        self.scalars[tag, step] = float(value)
+
+
+def test_a_callback_writes_the_history_to_a_board_as_it_grows():
+    writer = Writer()
+
+    def log(epoch, net):
+        for name, value in training.history_table([epoch])[0].items():
+            if value is not None:
+                writer.add_scalar(name, value, epoch.epoch)
+
+    _, history = train(epochs=2, callback=log, test=blobs(seed=1))
+    assert [writer.scalars["noisy_test_accuracy", t] for t in (0, 1)] == [h.noisy_test.accuracy for h in history]
+    assert writer.scalars["noise_std_0", 1] == history[1].noise[0][1]
+
+
 @pytest.mark.parametrize("options, error, message", [
     ({"loss": "mse"}, TypeError, r"loss must be a function \(outputs, targets\) -> one number, .*, not 'mse'\.$"),
     ({"loss": nn.MSELoss}, TypeError, r"so hand over MSELoss\(\), not the class\.$"),

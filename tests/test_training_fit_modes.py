@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, lr_scheduler
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
 from anabook import Quantiser, Schedule, training
-from anabook.training import devices
+from anabook.training import devices, loop, objectives
 from anabook.training.loop import find_device
 
 TERNARY = Quantiser.ternary()
@@ -221,17 +222,32 @@ def test_cpu_in_all_its_spellings_is_there():
     assert {find_device(d).type for d in ("cpu", torch.device("cpu"))} == {"cpu"}
 
 
-def test_sums_need_no_float64_on_a_device_that_has_none(monkeypatch):
-    def single(device, dtype=torch.float32):
-        return dtype != torch.float64
+class Single(TorchDispatchMode):
+    """Refuses float64, as a device does that lacks it."""
 
-    monkeypatch.setattr(devices, "_computes", single)
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            raise TypeError("this device has no float64")
+        return result
+
+
+@pytest.mark.parametrize("loss", [None, nn.CrossEntropyLoss()])
+def test_a_step_needs_no_float64_on_a_device_that_has_none(monkeypatch, loss):
+    monkeypatch.setattr(devices, "_computes", lambda device, dtype=torch.float32: dtype != torch.float64)
     assert devices.widest(torch.device("mps")) == torch.float32 and devices.widest(torch.device("cpu")) == torch.float64
-    expected = fit(test=blobs(seed=1))[1]
-    from anabook.training import objectives
+    expected = fit(loss=loss)[1]
     monkeypatch.setattr(objectives, "widest", lambda device: torch.float32)
-    real = torch.Tensor.double
-    monkeypatch.setattr(torch.Tensor, "double", lambda t: real(t) if t.device.type == "cpu" else pytest.fail("float64"))
-    history = fit(test=blobs(seed=1))[1]
+    step = loop._Run._step
+
+    def in_single_precision(*args):
+        with Single():
+            step(*args)
+
+    monkeypatch.setattr(loop._Run, "_step", in_single_precision)
+    history = fit(loss=loss)[1]
     assert [h.train.loss for h in history] == pytest.approx([h.train.loss for h in expected], rel=1e-6)
-    assert [h.test for h in history] == [h.test for h in expected]
+    assert [h.train.accuracy for h in history] == [h.train.accuracy for h in expected]
+    monkeypatch.setattr(objectives, "widest", lambda device: torch.float64)
+    with pytest.raises(TypeError, match="no float64"):
+        fit(loss=loss)

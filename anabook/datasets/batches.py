@@ -65,6 +65,14 @@ class Batches:
         n = len(self.labels)
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
+    @property
+    def last_batch(self) -> int | None:
+        """How many examples the last batch of a pass has; None if there is no batch."""
+        n = len(self.labels)
+        if self.drop_last:
+            return self.batch_size if n >= self.batch_size else None
+        return n % self.batch_size or min(n, self.batch_size) or None
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self.labels)
         order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)

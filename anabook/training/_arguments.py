@@ -14,10 +14,11 @@ from torch import Tensor
 P, R = ParamSpec("P"), TypeVar("R")
 
 _ELSEWHERE = {
-    "optimizer": "optimiser", "opt": "optimiser", "optim": "optimiser", "initialize": "initialise", "learning_rate": "lr",
-    "criterion": "loss", "loss_fn": "loss", "loss_function": "loss", "callbacks": "callback", "val": "test",
-    "validation": "test", "validation_data": "test", "lr_scheduler": "scheduler", "amp": "precision", "dtype": "precision",
-    "random_state": "seed", "verbose": "progress", "num_epochs": "epochs", "n_epochs": "epochs", "resume": "checkpoint",
+    "optimizer": "optimiser", "opt": "optimiser", "optim": "optimiser", "initialize": "initialise",
+    "learning_rate": "lr", "criterion": "loss", "loss_fn": "loss", "loss_function": "loss", "callbacks": "callback",
+    "val": "test", "validation": "test", "validation_data": "test", "lr_scheduler": "scheduler", "amp": "precision",
+    "dtype": "precision", "random_state": "seed", "verbose": "progress", "num_epochs": "epochs", "n_epochs": "epochs",
+    "resume": "checkpoint",
 }
 """What other libraries call the arguments, American spellings among them."""
 
@@ -30,7 +31,9 @@ def spelt(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs:
             if name not in allowed:
-                near = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in allowed else difflib.get_close_matches(name, allowed, n=1)
+                near = difflib.get_close_matches(name, allowed, n=1)
+                if _ELSEWHERE.get(name) in allowed:
+                    near = [_ELSEWHERE[name]]
                 hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(allowed)}."
                 raise TypeError(f"{function.__name__} has no argument {name!r}.{hint}")
         return function(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Devices and random states: whatever torch names works or is refused in one sentence, and every generator is seeded."""
+"""Devices and random states: what torch names works or is refused in one sentence, and every generator is seeded."""
 
 from __future__ import annotations
 
@@ -48,6 +48,16 @@ def _computes(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
         return (torch.ones(2, dtype=dtype, device=device) + 1).sum().cpu().item() == 4
     except Exception:
         return False
+
+
+@contextlib.contextmanager
+def deterministic(cuda: bool) -> Iterator[None]:
+    """cuDNN's choice of algorithms by repeatability, not by a race, while a network trains on a GPU."""
+    if not cuda:
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
+        yield
 
 
 @contextlib.contextmanager

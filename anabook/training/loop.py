@@ -7,13 +7,11 @@ import inspect
 import itertools
 import math
 import os
-import signal
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,10 @@ from torch.nn.functional import cross_entropy
 from anabook._validate import choice, flag, integer, real
 from anabook.training import checkpoint as _checkpoint
 from anabook.training._arguments import brief, spelt
+from anabook.training._session import Interruption, progress_bar
 from anabook.training.convert import check_schedule, initialise_near_thresholds, layers, set_noise, shift_by_mean
-from anabook.training.devices import find_device, global_states, seeded, set_global_states, untouched
+from anabook.training.devices import deterministic, find_device, global_states, seeded, set_global_states, untouched
+from anabook.training.history import Epoch, from_plain, history_table, plain
 from anabook.training.modules import Quantise
 from anabook.training.objectives import Loss, Objective, Score, mean_score
 from anabook.training.sources import Source, as_inputs, evaluating, length, single_value_norm
@@ -41,33 +41,6 @@ INITIALISATIONS: dict[str, Callable[[nn.Module, int], None]] = {
 """What `fit` can do with the latent weights before the first step, at the noise of epoch 0."""
 
 _PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of training left behind.
-
-    Attributes:
-        epoch: its number, from 0.
-        train: with noise, averaged over the epoch's batches as they were trained on.
-        test: without noise, on the test data after the epoch; None if none was given.
-        noisy_test: the same with the epoch's noise in the quantisers; None for a network trained without a schedule.
-        noise: (mean, std) of each quantised layer during the epoch (at its beginning, if the noise changes with every
-            step); empty for a network trained without a schedule.
-        lr: the learning rate, that of the optimiser's first group of parameters.
-        seconds: wall time of the epoch's training steps, without evaluation. Two epochs that differ here only are equal.
-        stopped: how many of the network's parameters were trained without a backward pass at the end of the epoch; not
-            compared either.
-    """
-
-    epoch: int
-    train: Score
-    test: Score | None
-    noisy_test: Score | None
-    noise: tuple[tuple[float, float], ...]
-    lr: float
-    seconds: float = field(default=math.nan, compare=False)
-    stopped: int = field(default=0, compare=False)
 
 
 @spelt
@@ -105,8 +78,8 @@ def fit(
 
     On one machine the same seed, network, data and number of threads give the same weights bit for bit. The global
     generators of torch, NumPy and Python are seeded, and left as they were. A DataLoader's workers are seeded from them
-    too; what cannot be promised are workers that live on from epoch to epoch (`persistent_workers=True`), data that draws
-    from a NumPy generator of its own, and a loader that was gone through before.
+    too. What cannot be promised: workers that live on from epoch to epoch (`persistent_workers=True`) repeat themselves
+    with a fresh loader only, and not in a run that is resumed; nor does data that draws from a NumPy generator of its own.
 
     A network in evaluation mode is put to training. In one that is in training mode, parts that were put to evaluation
     mode before stay so: `net.norm.eval()` freezes a batch normalisation's statistics, and `eval()` turns off a dropout.
@@ -130,14 +103,14 @@ def fit(
         lr: the learning rate, or a function of the epoch. Groups of parameters keep their ratios to it.
         seed: of the order of the batches, the noise, dropout, and the initialisation.
         test: like `data`; if given, the network is evaluated on it after each epoch, without noise and with it.
-        loss: called with the network's outputs and the batch's targets, gives one number; None is the cross-entropy with
-            class labels. Any targets will do (floats for regression, a label for each pixel, a dictionary of
+        loss: called with the network's outputs and the batch's targets, gives one number; None is the cross-entropy
+            with class labels. Any targets will do (floats for regression, a label for each pixel, a dictionary of
             tensors). The accuracy is NaN where they are no class labels, and an average over batches weighs each by its
             number of labels, or of examples if there are none.
         callback: called with each `Epoch` and the network, after the checkpoint of that epoch is written. If it returns
-            True the training ends, and can be taken up from the checkpoint. An exception ends it as well. It is to look and
-            not to touch: modes and random states are put back, what it changes in weights is lost to a run that is
-            resumed. It is not called again for the epochs before a resumption.
+            True the training ends, and can be taken up from the checkpoint. An exception ends it as well. It is to
+            look and not to touch: modes and random states are put back, and what it changes in weights is lost to a
+            run that is resumed. It is not called again for the epochs before a resumption.
         scheduler: called with the optimiser, gives one of torch's learning-rate schedulers, which then starts from the
             number `lr`. A ReduceLROnPlateau is told the training loss, of the epoch or of the step.
         noise_every: "epoch" sets the noise once per epoch, as in the paper's experiments; "iteration" before every
@@ -221,7 +194,7 @@ def fit(
             "channels_last": bool(channels_last), "config": None if config is None else _checkpoint.digest(dict(config)),
             "loss": _checkpoint.describe_loss(loss), "drop_last": drop_last,
         }
-    with seeded(seed, batches.device), _deterministic(batches.device.type == "cuda"), _Interruption() as interruption:
+    with seeded(seed, batches.device), deterministic(batches.device.type == "cuda"), Interruption() as interruption:
         resumed = run.resume()
         if initialise is not None and not resumed:
             if schedule is not None:
@@ -289,31 +262,6 @@ def recalibrate(net: nn.Module, inputs: Any, batch_size: int = 1024) -> None:
                 norm.momentum = momentum
 
 
-def history_table(history: Iterable[Epoch]) -> list[dict[str, float | int | None]]:
-    """The history as flat rows of numbers, for `csv.DictWriter`, pandas, or a logger.
-
-    Args:
-        history: what `fit` returns; inside a callback, `[epoch]`.
-
-    Returns:
-        One dictionary an epoch with the keys epoch, train_loss, train_accuracy, test_loss, test_accuracy,
-        noisy_test_loss, noisy_test_accuracy (None where nothing was measured), lr, seconds, stopped, and noise_mean_0,
-        noise_std_0, noise_mean_1, … for the layers.
-    """
-    rows = []
-    for epoch in history:
-        row: dict[str, float | int | None] = {"epoch": epoch.epoch}
-        for name in ("train", "test", "noisy_test"):
-            score = getattr(epoch, name)
-            row[f"{name}_loss"] = None if score is None else score.loss
-            row[f"{name}_accuracy"] = None if score is None else score.accuracy
-        row |= {"lr": epoch.lr, "seconds": epoch.seconds, "stopped": epoch.stopped}
-        for layer, (mean, std) in enumerate(epoch.noise):
-            row |= {f"noise_mean_{layer}": mean, f"noise_std_{layer}": std}
-        rows.append(row)
-    return rows
-
-
 @dataclass
 class _Run:
     """A run of `fit` and all that it is in the middle of."""
@@ -352,7 +300,8 @@ class _Run:
         self.noise: tuple[tuple[float, float], ...] = ()
         self.base = [group["lr"] for group in self.step.param_groups]
         # What was put to evaluation mode inside a network in training mode is frozen; quantisers follow the schedule.
-        self.frozen = [m for m in self.net.modules() if not (m.training or isinstance(m, Quantise))] if self.net.training else []
+        self.frozen = [m for m in self.net.modules()
+                       if self.net.training and not m.training and not isinstance(m, Quantise)]
         self.single = self.data.arrays is None  # whether batches of one example are still to be looked at
 
     def lr_of(self, epoch: int, group: int = 0) -> float:
@@ -371,11 +320,11 @@ class _Run:
         if self.data.arrays is not None:
             advice = (f"choose another batch_size than {self.data.batch_size} for {len(self.data.arrays[0])} examples, or "
                       "pass drop_last=True")
-        raise ValueError(f"a batch has one example only, and the batch normalisation {name!r} cannot take a variance of one "
-                         f"value: {advice}.")
+        raise ValueError(f"a batch has one example only, and the batch normalisation {name!r} cannot take a variance of "
+                         f"one value: {advice}.")
 
-    def train(self, interruption: _Interruption, progress: bool | None) -> list[Epoch]:
-        with _bar(progress, self.epochs, self.epoch) as bar:
+    def train(self, interruption: Interruption, progress: bool | None) -> list[Epoch]:
+        with progress_bar(progress, self.epochs, self.epoch) as bar:
             while self.epoch < self.epochs:
                 noise = self.noise = self._set_noise(self.epoch)
                 for number, group in enumerate(self.step.param_groups if self.rates else ()):
@@ -404,16 +353,16 @@ class _Run:
         if self.callback is None:
             return False
         modes = [(module, module.training) for module in self.net.modules()]
-        generators = [g.get_state() for g in self.generators]
+        generators = [(g, g.get_state()) for g in (*self.generators, *self.data.generators)]
         with untouched(self.data.device):
             answer = self.callback(self.history[-1], self.net)
         for module, training in modes:
             module.training = training
-        for generator, state in zip(self.generators, generators):
+        for generator, state in generators:
             generator.set_state(state)
         return answer is True
 
-    def _train_epoch(self, interruption: _Interruption) -> bool:
+    def _train_epoch(self, interruption: Interruption) -> bool:
         """All steps of the epoch, or those that are left; whether it came to its end."""
         self.net.train()
         for module in self.frozen:
@@ -530,7 +479,7 @@ class _Run:
             "sums": torch.stack(self.sums).cpu() if self.sums else None,
             "seconds": self.seconds,
             "noise": self.noise,
-            "history": [_plain(epoch) for epoch in self.history],
+            "history": [plain(epoch) for epoch in self.history],
         })
 
     def resume(self) -> bool:
@@ -545,7 +494,7 @@ class _Run:
             self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.at, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.history = [_epoch(**epoch) for epoch in state["history"]]
+        self.history = [from_plain(**epoch) for epoch in state["history"]]
         self.sums = [] if state["sums"] is None else list(state["sums"].to(self.data.device))
         if self.at:
             self.entry, self.within = state["random_states_at_epoch_start"], state["random_states"]
@@ -591,8 +540,8 @@ class _Run:
         if self.schedule is None or self.noise_every == "iteration" or state["step"] and "noise" not in state:
             return False
         done = [epoch["noise"] for epoch in state["history"]] + ([state["noise"]] if state["step"] else [])
-        return all([tuple(pair) for pair in noise] == [tuple(map(float, self.schedule(layer, t))) for layer in range(self.n_layers)]
-                   for t, noise in enumerate(done))
+        now = [[tuple(map(float, self.schedule(layer, t))) for layer in range(self.n_layers)] for t in range(len(done))]
+        return now == [[tuple(pair) for pair in noise] for noise in done]
 
     def _random_states(self) -> dict[str, Any]:
         return {
@@ -607,37 +556,6 @@ class _Run:
             generator.set_state(state)
         if data and states["data"] is not None:
             self.data.random_state = states["data"]
-
-
-class _Interruption:
-    """While open, the first SIGINT is noted in `came`; the second one interrupts as ever."""
-
-    def __enter__(self) -> _Interruption:
-        self.came, self._old = False, None
-        if threading.current_thread() is threading.main_thread():
-            self._old = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._old is not None:
-            signal.signal(signal.SIGINT, self._old)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.came:
-            raise KeyboardInterrupt
-        self.came = True
-
-
-def _plain(epoch: Epoch) -> dict[str, Any]:
-    """An epoch as a dictionary of numbers and tuples, which any reader of checkpoints knows."""
-    scores = {name: None if (s := getattr(epoch, name)) is None else tuple(s) for name in ("train", "test", "noisy_test")}
-    return {**asdict(epoch), **scores}
-
-
-def _epoch(train: Any, test: Any, noisy_test: Any, noise: Any, **rest: Any) -> Epoch:
-    # The one NaN, so that an epoch that was read equals the one that was written.
-    scores = [None if s is None else Score(*(math.nan if v != v else v for v in s)) for s in (train, test, noisy_test)]
-    return Epoch(train=scores[0], test=scores[1], noisy_test=scores[2], noise=tuple(map(tuple, noise)), **rest)
 
 
 def _evaluate(net: nn.Module, data: Source, noise: bool) -> Score:
@@ -659,39 +577,6 @@ def _evaluate(net: nn.Module, data: Source, noise: bool) -> Score:
             outputs, y = (torch.cat(parts) for parts in zip(*pairs))
             hits, counted = (int(n) for n in objective.counts(outputs, y, len(y)))
             return Score(cross_entropy(outputs, y).item(), hits / counted) if counted else Score(math.nan, math.nan)
-
-
-@contextlib.contextmanager
-def _bar(progress: bool | None, total: int, initial: int) -> Iterator[Callable[[Epoch], None]]:
-    """A function to call after each epoch."""
-    if progress is None:
-        progress = sys.stderr.isatty()
-    try:
-        from tqdm import tqdm  # a nicety; the package does not ask for it
-    except ModuleNotFoundError:
-        progress = False
-    if not progress:
-        yield lambda _: None
-        return
-    with tqdm(total=total, initial=initial, unit="epoch", file=sys.stderr) as bar:
-        def show(epoch: Epoch) -> None:
-            scores = {"loss": f"{epoch.train.loss:.4f}"}
-            if epoch.test is not None:
-                scores["test"] = f"{epoch.test.accuracy:.2%}"
-            bar.set_postfix(scores, refresh=False)
-            bar.update()
-
-        yield show
-
-
-@contextlib.contextmanager
-def _deterministic(cuda: bool) -> Iterator[None]:
-    """cuDNN's choice of algorithms by repeatability, not by a race, while a network trains on a GPU."""
-    if not cuda:
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
-        yield
 
 
 def _rule(stop: bool | Stopping, net: nn.Module) -> Stopping | None:
@@ -723,8 +608,8 @@ def _check_makers(optimiser: Any, scheduler: Any, lr: Any) -> None:
         raise TypeError("optimiser must be a class or a function of the parameters and lr=…, such as torch.optim.SGD or "
                         f"functools.partial(torch.optim.SGD, momentum=0.9), not {_made(optimiser)}.")
     if scheduler is not None and (hasattr(scheduler, "optimizer") or not callable(scheduler)):
-        raise TypeError("scheduler must be a function of the optimiser, such as functools.partial(torch.optim.lr_scheduler."
-                        f"StepLR, step_size=10), not {_made(scheduler)}.")
+        raise TypeError("scheduler must be a function of the optimiser, such as functools.partial(torch.optim."
+                        f"lr_scheduler.StepLR, step_size=10), not {_made(scheduler)}.")
     if scheduler is not None and callable(lr):
         raise ValueError("lr must be a number where a scheduler is given, not a function of the epoch.")
 
@@ -737,7 +622,7 @@ def _made(value: Any) -> str:
 def _optimiser(optimiser: Callable[..., Any], net: nn.Module, lr: float) -> torch.optim.Optimizer:
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:
-        raise ValueError(f"this {type(net).__name__} has no parameter that requires a gradient, so there is nothing to train.")
+        raise ValueError(f"this {type(net).__name__} has no parameter that requires a gradient: there is nothing to train.")
     step = optimiser(parameters, lr=lr)
     if not isinstance(step, torch.optim.Optimizer):
         raise TypeError(f"optimiser must give one of torch's optimisers, not {brief(step)}.")

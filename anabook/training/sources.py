@@ -1,4 +1,4 @@
-"""Where training takes its batches from: arrays, or anything that gives batches; inputs and targets as networks want them."""
+"""Where training takes its batches from: arrays or anything that gives batches, as networks and losses want them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
-from anabook.datasets.batches import Batches
 from anabook.training._arguments import brief
 from anabook.training.devices import untouched
 from anabook.training.objectives import Objective
@@ -35,8 +34,10 @@ class Source:
             not to be checked.
     """
 
-    def __init__(self, net: nn.Module, data: Any, batch_size: int, objective: Objective, channels_last: bool = False,
-                 what: str = "data", drop_last: bool = False) -> None:
+    def __init__(
+        self, net: nn.Module, data: Any, batch_size: int, objective: Objective, channels_last: bool = False,
+        what: str = "data", drop_last: bool = False,
+    ) -> None:
         self.net, self.what, self.batch_size, self.channels_last = net, what, batch_size, channels_last
         self.data, self.arrays, self.objective, self.drop_last = data, None, objective, drop_last
         self.extremes: tuple[int, int] | None = None
@@ -46,8 +47,8 @@ class Source:
             x, y = self._tensors(data, what)
             self.arrays = self._order(x), y
         if drop_last and self.arrays is None:
-            raise ValueError(f"drop_last=True is for data given as arrays: let the {type(data).__name__} itself leave out "
-                             "its last batch.")
+            raise ValueError(f"drop_last=True is for data given as arrays: let the {type(data).__name__} itself leave "
+                             "out its last batch.")
         if drop_last and len(self.arrays[0]) < batch_size:
             raise ValueError(f"drop_last=True leaves nothing of {len(self.arrays[0])} examples with "
                              f"batch_size={batch_size}.")
@@ -85,8 +86,8 @@ class Source:
         """How many examples the last batch of an epoch has, where that can be known before."""
         if self.arrays is not None:
             n, size, drop = len(self.arrays[0]), self.batch_size, self.drop_last
-        elif isinstance(self.data, Batches):
-            n, size, drop = len(self.data.labels), self.data.batch_size, self.data.drop_last
+        elif hasattr(self.data, "last_batch"):
+            return self.data.last_batch
         elif isinstance(self.data, DataLoader) and type(self.data.batch_sampler) is BatchSampler:
             sampler = self.data.batch_sampler
             n, size, drop = length(sampler.sampler), sampler.batch_size, sampler.drop_last
@@ -97,7 +98,7 @@ class Source:
     @property
     def random_state(self) -> Any:
         """What the next pass depends on: the states of the data's generators, or its own `state_dict`."""
-        generators = self._generators()
+        generators = self.generators
         if generators:
             states = [g.get_state() for g in generators]
             return states[0] if len(states) == 1 else states
@@ -105,14 +106,15 @@ class Source:
 
     @random_state.setter
     def random_state(self, state: Any) -> None:
-        generators = self._generators()
+        generators = self.generators
         if generators:
             for generator, old in zip(generators, state if isinstance(state, list) else [state]):
                 generator.set_state(old)
         elif hasattr(self.data, "load_state_dict"):
             self.data.load_state_dict(state)
 
-    def _generators(self) -> list[torch.Generator]:
+    @property
+    def generators(self) -> list[torch.Generator]:
         """The torch generators of the data, and of a loader's sampler and data set."""
         sampler = getattr(self.data, "sampler", None)
         owners = (self.data, sampler, getattr(getattr(self.data, "batch_sampler", None), "sampler", None),
@@ -140,8 +142,8 @@ class Source:
         x = as_inputs(self.net, given, f"the inputs of {what}", self._reading)
         y = self._targets(pair[1], f"the labels of {what}")
         for t in _leaves(y):
-            if len(x) != (len(t) if t.dim() else 0):
-                raise ValueError(f"{what} must hold as many inputs as labels, not {len(x)} and {len(t) if t.dim() else 0}.")
+            if len(x) != (labels := len(t) if t.dim() else 0):
+                raise ValueError(f"{what} must hold as many inputs as labels, not {len(x)} and {labels}.")
         # Looked at where that costs no wait for the device, or once.
         if all(t.device.type == "cpu" for t in _leaves(y)) or self._passes == 0:
             self.extremes = self.objective.extremes(y)
@@ -159,7 +161,7 @@ class Source:
 
         def cast(t: Any) -> Tensor:
             t = tensor(t, what)
-            return t.to(kind) if t.is_floating_point() else t if t.is_complex() or t.dtype == torch.bool else t.to(torch.int64)
+            return t.to(kind) if t.is_floating_point() else t.to(torch.int64) if _whole(t) else t
 
         nested = isinstance(targets, Mapping) or isinstance(targets, (tuple, list)) and any(
             isinstance(t, (Tensor, np.ndarray, Mapping)) and np.ndim(t) for t in targets)
@@ -177,7 +179,7 @@ class Reading(NamedTuple):
 
 
 def as_inputs(net: nn.Module, inputs: Any, what: str = "inputs", reading: Reading | None = None) -> Tensor:
-    """Inputs as the network takes them, on its device: in its float type, or as int64 where an `nn.Embedding` reads them.
+    """Inputs as the network takes them, on its device: in its float type, or as int64 for an `nn.Embedding`.
 
     Args:
         net: the network.
@@ -199,10 +201,12 @@ def as_inputs(net: nn.Module, inputs: Any, what: str = "inputs", reading: Readin
     if reading.indices and _whole(x):
         if reading.table is not None and x.device.type == "cpu":
             _check_indices(x, reading.table, what)
-        x = x.to(torch.int64)
+        kind = torch.int64
     else:
-        x = x.to(torch.get_default_dtype() if parameter is None else parameter.dtype)
-    return x if parameter is None else x.to(parameter.device)
+        kind = torch.get_default_dtype() if parameter is None else parameter.dtype
+    if parameter is None or x.dtype == torch.float64:  # which not every device has
+        x = x.to(kind)
+    return x if parameter is None else x.to(device=parameter.device, dtype=kind)
 
 
 def reading_of(net: nn.Module, x: Tensor) -> Reading:
@@ -348,7 +352,8 @@ def _leaves(tree: Any) -> Iterator[Tensor]:
 
 def _gives_batches(data: Any, what: str) -> bool:
     """Whether data is to be gone through batch by batch; a list of two arrays is a pair, as a tuple is."""
-    if isinstance(data, (Tensor, np.ndarray, str, Mapping)) or not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+    if isinstance(data, (Tensor, np.ndarray, str, Mapping)) or not (
+            isinstance(data, Iterable) or hasattr(data, "__getitem__")):
         return False
     if isinstance(data, Iterator):
         raise TypeError(f"{what} must be a pair of arrays or something that can be gone through again for every epoch, "

@@ -208,7 +208,8 @@ class Stopper:
     def _give_up(self, error: type[Exception], why: str) -> None:
         """Nothing is stopped from here on; the algorithm is then the plain one."""
         if self.rule.still:
-            raise error(f"still=True cannot be kept here: {why}, so it cannot be known which gradients are 0: pass stop=True.")
+            raise error(f"still=True cannot be kept here: {why}, so it cannot be known which gradients are 0: pass "
+                        "stop=True.")
         self._off = True
 
     def _cut(self, module: Quantise, inputs: tuple, output: Tensor) -> Tensor:
