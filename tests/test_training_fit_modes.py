@@ -206,7 +206,7 @@ def test_workers_that_live_on_are_warned_of_where_a_run_may_be_resumed(tmp_path)
 # Devices ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mps", "xpu", "hpu", "meta", "vulkan", "xla", "mtia", "cuda:99", "privateuseone", "ipu", "mkldnn",
+@pytest.mark.parametrize("name", ["mps", "xpu", "hpu", "meta", "vulkan", "xla", "mtia", "cuda:99", "privateuseone", "ipu",
                                   "lazy", "opencl", "xpu:3"])
 def test_a_device_that_is_not_there_is_refused_in_one_sentence(name):
     if name.partition(":")[0] in ("mps", "xpu", "hpu", "mtia") and getattr(torch, name.partition(":")[0], None) is not None \

@@ -89,6 +89,9 @@ CALLS = {
     "not reentrant": at(1, lambda block, x: checkpoint(block, x, use_reentrant=False)),
     "a sequence of checkpoints": at(1, lambda block, x: checkpoint_sequential(block, 2, x, use_reentrant=True)),
     "a graph inside a node, last block": at(2, lambda block, x: Inner.apply(x, block)),
+    "one block twice, hidden and then seen": at(2, lambda block, x: block(reentrant(block, x))),
+    "one block twice, seen and then hidden": lambda net, i, block, x: (
+        net.blocks[2](x) if i == 0 else block(x) if i == 1 else reentrant(block, x)),
     "a branch without a graph": at(1, lambda block, x: block(x) + target(block, x)),
     "functional_call": at(1, lambda block, x: torch.func.functional_call(block, dict(block.named_parameters()), (x,))),
 }

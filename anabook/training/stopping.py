@@ -18,14 +18,15 @@ Autograd's graph does not show everything: a part under reentrant gradient check
 `torch.autograd.Function` that builds a graph of its own in its backward pass, hides the parameters inside, and takes
 part in the backward pass only if its input asks for a gradient, which a cut input does not. So for any network that is
 not a chain of torch's own modules, the first step after a quantiser has become Dirac is computed in full, and proves
-the two facts on which a cut rests: every parameter that got a gradient is in the graph, and the gradients of those that
-end in cuts alone are exactly 0. If one of them does not hold, nothing is stopped from then on. Nothing is stopped
+the two facts on which a cut rests: every gradient that reached a parameter came through the graph, and the gradients of
+those that end in cuts alone are exactly 0. If one of them does not hold, nothing is stopped from then on. Nothing is stopped
 either where backward passes have an effect of their own: for hooks on gradients, and for parts that are distributed or
 compiled.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,8 @@ class Stopper:
         self._known, self._off = known, False
         self._proven: set[Quantise] = set()  # Dirac quantisers of which a full step was seen
         self._proof: tuple[set[nn.Parameter], set[nn.Parameter], list[nn.Parameter]] | None = None
+        self._arrivals: dict[nn.Parameter, int] = {}
+        self._counters: list[Any] = []
         self._proving = False
         self._in_step, self._was_cut = True, False
         self._without_graph: set[Quantise] = set()  # quantisers called where no graph is made, in this step
@@ -157,7 +160,11 @@ class Stopper:
             self._proving = True
         if self._proving:
             everything, seen = _walk(loss.grad_fn)[1], _walk(loss.grad_fn, self._roots)[1]
-            self._proof = everything, everything - seen, [p for p in self.net.parameters() if p.grad is None]
+            without = [p for p in self.net.parameters() if p.requires_grad and p.grad is None]
+            self._proof = everything, everything - seen, without
+            # One backward pass adds to a parameter's gradient once; a pass inside it, of a hidden graph, does it again.
+            self._arrivals = dict.fromkeys(without, 0)
+            self._counters = [p.register_hook(functools.partial(self._count, p)) for p in without]
             return
         if not self._static or not any(dirac for dirac, _ in self._state):
             return
@@ -183,6 +190,7 @@ class Stopper:
         """Leave the network as it was."""
         for hook in self._hooks:
             hook.remove()
+        self._stop_counting()
         self._thaw()
 
     def _begin(self, module: nn.Module, inputs: tuple) -> None:
@@ -194,7 +202,8 @@ class Stopper:
     def _judge(self, everything: set[nn.Parameter], behind: set[nn.Parameter], without: list[nn.Parameter]) -> None:
         """After a full step: whether nothing was hidden, and what a cut would have left out is exactly 0."""
         self._proof, self._proving = None, False
-        hidden = any(p.grad is not None and p not in everything for p in without)
+        self._stop_counting()
+        hidden = any(self._arrivals[p] > (p in everything) or p.grad is not None and p not in everything for p in without)
         if hidden or any(p in behind and p.grad is not None and bool((p.grad != 0).any()) for p in without):
             self._give_up(RuntimeError, "a part hides its graph (is it checkpointed with use_reentrant=True?)")
             return
@@ -204,6 +213,14 @@ class Stopper:
             for p in without:
                 if p in behind:
                     p.grad = None
+
+    def _count(self, p: nn.Parameter, grad: Tensor) -> None:
+        self._arrivals[p] += 1
+
+    def _stop_counting(self) -> None:
+        for hook in self._counters:
+            hook.remove()
+        self._counters = []
 
     def _give_up(self, error: type[Exception], why: str) -> None:
         """Nothing is stopped from here on; the algorithm is then the plain one."""
