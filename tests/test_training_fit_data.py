@@ -45,8 +45,8 @@ def loader(x, y, cls=DataLoader, **options):
 
 @pytest.mark.parametrize("data, batch_size, advice", [
     (blobs(), 16, "choose another batch_size than 16 for 33 examples, or pass drop_last=True"),
-    (blobs(1), 16, "choose another batch_size than 16 for 1 examples"),
-    (blobs(), 1, "choose another batch_size than 1 for 33 examples"),
+    (blobs(1), 16, r"train on two examples at least\.$"),
+    (blobs(), 1, r"choose another batch_size than 1 for 33 examples\.$"),
     (loader(*blobs()), 16, r"let the data leave out such a batch \(drop_last=True\), or choose another batch size"),
     (Batches(*blobs(), batch_size=16), 16, "let the data leave out such a batch"),
     ([blobs(16), blobs(1)], 16, "let the data leave out such a batch"),
@@ -260,6 +260,7 @@ def test_a_batch_in_which_no_label_counts_changes_nothing_and_is_no_failure():
     (lambda: fit(blobs(32), optimiser=lambda ps, lr: None), TypeError, "^optimiser must give one of torch's optimisers, not None"),
     (lambda: fit(blobs(32), optimiser=torch.optim.LBFGS), ValueError, "^LBFGS computes the loss several times in a step"),
     (lambda: fit(blobs(32), scheduler="cosine"), TypeError, "^scheduler must be a function of the optimiser, .*, not 'cosine'"),
+    (lambda: fit(blobs(32), scheduler=lambda step: None), TypeError, "^scheduler must give one of torch's .*, not None"),
     (lambda: fit(blobs(32), scheduler=torch.optim.lr_scheduler.StepLR(torch.optim.SGD(network().parameters()), 1)), TypeError,
      "^scheduler must be a function .*, not a StepLR that is made already"),
     (lambda: training.fit(network(), *(torch.as_tensor(t) for t in blobs(3000)), epochs=1), TypeError,

@@ -173,9 +173,12 @@ def fit(
     # The rate that groups of parameters refer to: 0 would hide their ratios.
     reference = next((r for r in rates if r > 0), 0.0)
     step = _optimiser(optimiser, net, reference)
+    made = None if scheduler is None else scheduler(step)
+    if scheduler is not None and not hasattr(made, "step"):
+        raise TypeError(f"scheduler must give one of torch's learning-rate schedulers, not {brief(made)}.")
     run = _Run(
         net=net, data=batches, test=test, schedule=schedule, epochs=epochs, rates=None if scheduler else rates, step=step,
-        scheduler=None if scheduler is None else scheduler(step), noise_every=noise_every,
+        scheduler=made, noise_every=noise_every,
         scheduler_every=scheduler_every, precision=_precision(precision), path=path,
         checkpoint_steps=checkpoint_steps, objective=objective, callback=callback, reference=reference, rate=rate,
         n_layers=n_layers,
@@ -318,8 +321,12 @@ class _Run:
             return
         advice = "let the data leave out such a batch (drop_last=True), or choose another batch size"
         if self.data.arrays is not None:
-            advice = (f"choose another batch_size than {self.data.batch_size} for {len(self.data.arrays[0])} examples, or "
-                      "pass drop_last=True")
+            n, size = len(self.data.arrays[0]), self.data.batch_size
+            advice = f"choose another batch_size than {size} for {n} examples"
+            if n > size > 1:
+                advice += ", or pass drop_last=True"
+            elif n == 1:
+                advice = "train on two examples at least"
         raise ValueError(f"a batch has one example only, and the batch normalisation {name!r} cannot take a variance of "
                          f"one value: {advice}.")
 
