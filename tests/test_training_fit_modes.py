@@ -251,3 +251,55 @@ def test_a_step_needs_no_float64_on_a_device_that_has_none(monkeypatch, loss):
     monkeypatch.setattr(objectives, "widest", lambda device: torch.float64)
     with pytest.raises(TypeError, match="no float64"):
         fit(loss=loss)
+
+
+class OneDevice:
+    """A backend's module whose generator takes no device, like that of torch.mps."""
+
+    def __init__(self):
+        self.state = torch.tensor([1], dtype=torch.uint8)
+
+    def get_rng_state(self):
+        return self.state.clone()
+
+    def set_rng_state(self, state):
+        self.state = state.clone()
+
+
+class ManyDevices(OneDevice):
+    def get_rng_state(self, device):
+        return self.state.clone()
+
+    def set_rng_state(self, state, device):
+        self.state = state.clone()
+
+
+@pytest.mark.parametrize("backend", [OneDevice, ManyDevices])
+def test_generators_of_other_accelerators_than_cuda_are_kept_and_put_back(monkeypatch, backend):
+    module, device = backend(), torch.device("xpu")
+    monkeypatch.setattr(torch, "get_device_module", lambda kind: module)
+    states = devices.global_states(device)
+    with devices.seeded(3, device):
+        module.state += 5
+    assert module.state.item() == 1
+    module.state += 7
+    devices.set_global_states(states, device)
+    assert module.state.item() == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that CUDA can use")
+def test_a_run_on_a_gpu_goes_on_from_the_middle_of_an_epoch_and_leaves_its_generator(tmp_path):
+    count, state = [0], torch.cuda.get_rng_state()
+
+    def fail(module, args):
+        count[0] += module.training
+        if count[0] == 5:
+            raise KeyError
+
+    net = network()
+    net.register_forward_pre_hook(fail)
+    options = {"device": "cuda", "loss": nn.CrossEntropyLoss(weight=torch.ones(3)), "test": blobs(seed=1)}
+    with pytest.raises(KeyError):
+        fit(net, checkpoint=tmp_path / "run.pt", checkpoint_steps=1, **options)
+    (a, first), (b, second) = fit(checkpoint=tmp_path / "run.pt", **options), fit(**options)
+    assert same(a, b) and first == second and torch.equal(torch.cuda.get_rng_state(), state)
