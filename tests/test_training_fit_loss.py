@@ -225,6 +225,7 @@ def test_a_callback_writes_the_history_to_a_board_as_it_grows():
     ({"loss": nn.MSELoss}, TypeError, r"so hand over MSELoss\(\), not the class\.$"),
     ({"loss": nn.CrossEntropyLoss(reduction="none")}, TypeError, r"loss must give one number, .*, not a Tensor of shape \(16,\): take its mean"),
     ({"loss": lambda o, t: 3.0}, TypeError, r"loss must give one number, .*, not 3\.0"),
+    ({"loss": lambda o, t: F.cross_entropy(o.detach(), t)}, TypeError, r"^loss must be computed from the outputs .* no gradient\.$"),
     ({"callback": 3}, TypeError, "callback must be a function of an Epoch and the network, not 3"),
     ({"data": (blobs()[0], blobs()[0])}, TypeError, r"flat list of integers, not torch\.float32 of shape \(60, 2\); other targets need a loss"),
     ({"data": (blobs()[0], {"a": blobs()[1][:5]}), "loss": lambda o, t: o.sum()}, ValueError, "as many inputs as labels, not 60 and 5"),

@@ -70,6 +70,8 @@ class Objective:
         loss = self.function(outputs, targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise TypeError(f"loss must give one number, a tensor without dimensions, not {brief(loss)}: take its mean.")
+        if self.own and not loss.requires_grad and isinstance(outputs, Tensor) and outputs.requires_grad:
+            raise TypeError("loss must be computed from the outputs by torch's own functions: what it gives has no gradient.")
         return loss.reshape(())
 
     def check(self, outputs: Any, targets: Any, extremes: tuple[int, int] | None) -> None:
