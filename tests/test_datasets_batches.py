@@ -90,3 +90,17 @@ def test_a_digit_is_never_mirrored():
 def test_bad_input_gets_one_sentence(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_targets_that_are_no_whole_numbers_are_kept():
+    x = np.zeros((5, 3), np.float32)
+    for targets in (np.linspace(0, 1, 5), np.linspace(0, 1, 10).reshape(5, 2)):
+        _, y = next(iter(batches.Batches(x, targets, 5)))
+        assert y.dtype == torch.float32 and np.array_equal(y.numpy(), targets.astype(np.float32))
+    assert next(iter(batches.Batches(x, [0, 1, 2, 3, 4], 5)))[1].dtype == torch.int64
+
+
+@pytest.mark.parametrize("n, size, drop, last", [(7, 3, False, 1), (6, 3, False, 3), (2, 3, False, 2), (7, 3, True, 3), (2, 3, True, None)])
+def test_the_last_batch_has_the_size_that_it_is_said_to_have(n, size, drop, last):
+    made = batches.Batches(np.zeros((n, 1)), np.zeros(n, int), size, drop_last=drop)
+    assert made.last_batch == last == ([len(y) for _, y in made] or [None])[-1]

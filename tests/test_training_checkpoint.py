@@ -230,7 +230,7 @@ def test_nan_loss_keeps_the_last_good_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("change, name", [
-    ({"lr": 1e-3}, "lr"), ({"seed": 1}, "seed"), ({"epochs": 9}, "epochs"), ({"batches": True}, "data"),
+    ({"lr": 1e-3}, "lr"), ({"seed": 1}, "seed"), ({"batches": True}, "data"),
     ({"optimiser": torch.optim.SGD}, "optimiser"), ({"config": {"fold": 1}}, "config"),
     ({"schedule": Schedule.static(2)}, "schedule"), ({"schedule": lambda layer, t: (0.0, 0.1)}, "schedule"),
 ])
@@ -259,3 +259,107 @@ def test_checksum_of_data_sees_one_changed_label():
     other = y.clone()
     other[3] += 1
     assert checkpoint.describe_data((x, y)) == checkpoint.describe_data((x.clone(), y)) != checkpoint.describe_data((x, other))
+
+
+# Another number of epochs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"batches": True}, {"schedule": lambda layer, t: (-0.1, max(0.0, 0.3 - 0.05 * t))}, {"lr": lambda epoch: 0.01 * 0.9**epoch},
+    {"optimiser": functools.partial(torch.optim.SGD, momentum=0.9)}, {"noise_every": "iteration"},
+    {"scheduler": functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2)}, {"stop": training.Stopping(cache=True)},
+])
+def test_a_finished_run_that_is_prolonged_is_the_longer_run_bit_for_bit(tmp_path, options):
+    path = tmp_path / "run.pt"
+    train(path, epochs=2, **options)
+    net, history = train(path, epochs=5, **options)
+    expected, whole = train(epochs=5, **options)
+    assert same(net, expected) and history == whole
+    assert train(path, epochs=5, fail=stop_at(1), **options)[1] == whole
+
+
+def test_a_run_that_was_interrupted_can_be_prolonged_and_cut_short(tmp_path):
+    for epochs in (3, 4, 6):
+        path = tmp_path / f"{epochs}.pt"
+        with pytest.raises(Stop):
+            train(path, fail=stop_at(13), checkpoint_steps=2, epochs=5)  # in the third epoch
+        net, history = train(path, epochs=epochs)
+        expected, whole = train(epochs=epochs)
+        assert same(net, expected) and history == whole
+
+
+def test_noise_and_rates_may_change_in_epochs_to_come_and_not_in_those_that_are_done(tmp_path):
+    def noise(end):
+        return lambda layer, t: (0.0, 0.3 if t < end else 0.0)
+
+    path = tmp_path / "run.pt"
+    train(path, epochs=2, schedule=noise(2), lr=lambda e: [0.01, 0.005][e])
+    net, history = train(path, epochs=4, schedule=noise(3), lr=lambda e: [0.01, 0.005, 0.002, 0.001][e])
+    expected, whole = train(epochs=4, schedule=noise(3), lr=lambda e: [0.01, 0.005, 0.002, 0.001][e])
+    assert same(net, expected) and history == whole
+    with pytest.raises(ValueError, match="is from another config: its schedule is"):
+        train(path, epochs=5, schedule=noise(1), lr=lambda e: [0.01, 0.005, 0.002, 0.001, 0.001][e])
+    with pytest.raises(ValueError, match="is from another config: its lr is"):
+        train(path, epochs=5, schedule=noise(3), lr=0.01)
+    with pytest.raises(ValueError, match="is from another config: its seed is 0, not 1"):
+        train(path, epochs=5, schedule=noise(3), lr=lambda e: [0.01, 0.005, 0.002, 0.001, 0.001][e], seed=1)
+
+
+def test_schedules_of_the_package_may_end_later_if_nothing_done_is_different(tmp_path):
+    early, late = (Schedule(n_layers=2, interval="partition", start=2, end=end) for end in (4, 6))
+    train(tmp_path / "run.pt", epochs=2, schedule=early)
+    net, history = train(tmp_path / "run.pt", epochs=5, schedule=late)
+    expected, whole = train(epochs=5, schedule=late)
+    assert same(net, expected) and history == whole
+
+
+def test_fewer_epochs_than_are_done_are_refused_in_one_sentence(tmp_path):
+    train(tmp_path / "run.pt", epochs=3)
+    with pytest.raises(ValueError, match=r"is of a run that has begun 3 epochs, more than the epochs=2 asked for; .*afresh\.$"):
+        train(tmp_path / "run.pt", epochs=2)
+
+
+def as_before(path):
+    """The checkpoint as it was written before there were losses of one's own and states of NumPy and Python."""
+    state = torch.load(path, weights_only=True)
+    state["config"] = {k: v for k, v in state["config"].items() if k not in ("loss", "drop_last")}
+    del state["noise"]
+    for key in ("random_states", "random_states_at_epoch_start"):
+        if state[key] is not None:
+            state[key] = {k: v for k, v in state[key].items() if k in ("torch", "cuda", "quantisers", "data")}
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize("epochs", [8, 10])
+def test_older_checkpoints_are_read_and_prolonged(tmp_path, epochs):
+    path = tmp_path / "run.pt"
+    with pytest.raises(Stop):
+        train(path, fail=stop_at(18), checkpoint_steps=2)
+    as_before(path)
+    net, history = train(path, epochs=epochs)
+    expected, whole = train(epochs=epochs)
+    assert same(net, expected) and history == whole
+
+
+# Paths --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    history = train("~/runs/run.pt", epochs=1)[1]
+    assert (tmp_path / "runs" / "run.pt").is_file() and not (tmp_path / "~").exists()
+    assert train("~/runs/run.pt", epochs=1, fail=stop_at(1))[1] == history
+    assert checkpoint.load("~/runs/run.pt")["epoch"] == 1
+    assert checkpoint.save("~/other.pt", {"format": 1}) == tmp_path / "other.pt"
+
+
+@pytest.mark.parametrize("wrong, error, message", [
+    (True, TypeError, "^checkpoint must be the path of a file, not True"), (3, TypeError, "^checkpoint must be the path of a file, not 3"),
+    (".", ValueError, r"^checkpoint must be the path of a file, and '\.' is a folder"),
+    ("~nobody-of-this-name/x.pt", ValueError, "^there is no home folder for the path"),
+])
+def test_paths_that_cannot_be_checkpoints_are_refused_in_one_sentence(wrong, error, message):
+    with pytest.raises(error, match=message):
+        train(wrong, epochs=1)

@@ -22,7 +22,8 @@ class Batches:
 
     Args:
         inputs: shape (n, …), any real type.
-        labels: shape (n,).
+        labels: shape (n,), or any targets of a loss of one's own, shape (n, …). Whole numbers become int64, other
+            numbers float32.
         batch_size: examples in a batch.
         mean, std: of the training inputs, in the unit of `inputs`; see `statistics`.
         augmentation: a key of `AUGMENTATIONS`; only for inputs of shape (n, channels, height, width).
@@ -53,7 +54,9 @@ class Batches:
         if len(inputs) != len(labels):
             raise ValueError(f"inputs and labels must have one length, not {len(inputs)} and {len(labels)}.")
         self.inputs = torch.from_numpy(np.array(inputs)).to(device)
-        self.labels = torch.from_numpy(np.array(labels, np.int64)).to(device)
+        labels = np.asarray(labels)
+        kind = np.float32 if labels.dtype.kind == "f" else np.int64
+        self.labels = torch.from_numpy(np.array(labels, kind)).to(device)
         self.batch_size = integer(batch_size, "batch_size", minimum=1)
         self.mean, self.std = float(mean), float(std)
         self.shuffle, self.drop_last = shuffle, drop_last
@@ -64,6 +67,14 @@ class Batches:
     def __len__(self) -> int:
         n = len(self.labels)
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    @property
+    def last_batch(self) -> int | None:
+        """How many examples the last batch of a pass has; None if there is no batch."""
+        n = len(self.labels)
+        if self.drop_last:
+            return self.batch_size if n >= self.batch_size else None
+        return n % self.batch_size or min(n, self.batch_size) or None
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self.labels)

@@ -22,7 +22,7 @@ from anabook.training.convert import (
     set_noise,
     shift_by_mean,
 )
-from anabook.training.loop import Epoch, Score, evaluate, fit, recalibrate
+from anabook.training.loop import Epoch, Score, evaluate, fit, history_table, recalibrate
 from anabook.training.modules import Quantise
 from anabook.training.places import PerCall, Scaled
 from anabook.training.report import Operation, Report, report
@@ -45,6 +45,7 @@ __all__ = [
     "evaluate",
     "fit",
     "float_state_dict",
+    "history_table",
     "initialise_near_thresholds",
     "layers",
     "quantise",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -19,6 +20,9 @@ from anabook.training.modules import Quantise
 
 FORMAT = 1
 
+DEFAULTS = {"loss": "cross_entropy", "drop_last": False}
+"""What a config is taken to say where it does not, as in files from before there was a choice."""
+
 
 def save(path: str | os.PathLike, state: Mapping[str, Any]) -> Path:
     """Write a checkpoint so that a crash at any moment leaves the old file or the new one, never a part of one.
@@ -26,13 +30,13 @@ def save(path: str | os.PathLike, state: Mapping[str, Any]) -> Path:
     The bytes go to a temporary file in the same folder and reach the disk before it takes the name.
 
     Args:
-        path: of the file; its folder is made.
+        path: of the file; its folder is made. "~" is the user's home.
         state: dictionaries, lists, tensors, numbers and strings.
 
     Returns:
         The path.
     """
-    path = Path(path)
+    path = resolve(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -60,7 +64,7 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         FileNotFoundError: there is none.
         ValueError: the file is not a checkpoint of `fit`.
     """
-    path = Path(path)
+    path = resolve(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {str(path)!r}.")
     try:
@@ -79,6 +83,15 @@ def check(path: str | os.PathLike, saved: Mapping[str, Any], config: Mapping[str
         if theirs != ours:
             raise ValueError(f"the checkpoint {str(path)!r} is from another config: its {name} is {_short(theirs)}, not "
                              f"{_short(ours)}; choose another file, or delete it to start afresh.")
+
+
+def resolve(path: str | os.PathLike) -> Path:
+    """The path, with the user's home in place of "~"."""
+    path = Path(path)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder for the path {str(path)!r}.") from None
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -112,17 +125,48 @@ def describe_optimiser(step: Any) -> str:
     return f"{type(step).__name__} {digest(_plain(settings))}"
 
 
+def describe_loss(loss: Any) -> str:
+    """A loss's name and settings; for a function of the reader's own, also a digest of what it computes."""
+    if loss is None:
+        return DEFAULTS["loss"]
+    if isinstance(loss, functools.partial):
+        return f"{describe_loss(loss.func)} {digest([_plain(loss.args), _plain(loss.keywords)])}"
+    if isinstance(loss, nn.Module):
+        settings = {k: v for k, v in vars(loss).items() if not k.startswith("_") and k != "training"}
+        tensors = {name: t.tolist() for name, t in loss.state_dict().items()}
+        parts = [f"{name}: {type(module).__name__}" for name, module in loss.named_modules() if name]
+        return f"{type(loss).__qualname__} {digest([_plain(settings), tensors, parts])}"
+    code = getattr(loss, "__code__", None)
+    name = getattr(loss, "__qualname__", type(loss).__qualname__)
+    if code is None:
+        return name
+    free = [cell.cell_contents for cell in loss.__closure__ or ()]
+    return f"{name} {digest([_computes(code), _plain(loss.__defaults__), _plain(loss.__kwdefaults__), _plain(free)])}"
+
+
 def describe_data(data: Any) -> str:
     """A checksum of arrays; for batches, their type and number."""
+    if isinstance(data, Tensor):
+        return f"{tuple(data.shape)} {zlib.crc32(_bytes(data)):08x}"
+    if isinstance(data, Mapping):
+        return ", ".join(f"{name}: {describe_data(part)}" for name, part in data.items())
     if isinstance(data, tuple):
-        return " and ".join(f"{tuple(t.shape)} {zlib.crc32(_bytes(t)):08x}" for t in data)
-    length = f" of {len(data)}" if hasattr(data, "__len__") else ""
-    return f"{type(data).__name__}{length}"
+        return " and ".join(describe_data(part) for part in data)
+    try:
+        return f"{type(data).__name__} of {len(data)}"
+    except (TypeError, NotImplementedError):  # a DataLoader over an IterableDataset has the method, and no length
+        return type(data).__name__
 
 
 def digest(value: Any) -> str:
     """Sixteen hexadecimal digits that stand for a value made of lists, dictionaries, numbers and text."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _computes(code: Any) -> list[Any]:
+    """What a function's code does, without its place in a file."""
+    constants = [_computes(c) if hasattr(c, "co_code") else repr(c) for c in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 def _bytes(t: Tensor) -> memoryview:

@@ -19,6 +19,7 @@ from anabook.training.modules import Quantise
 from anabook.training.order import WEIGHTED, calls, run_once
 from anabook.training.places import Beginning, PerCall, Scaled
 from anabook.training.report import report
+from anabook.training.sources import as_inputs
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
@@ -413,8 +414,7 @@ def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tenso
             if getattr(module, "inplace", False):
                 module.inplace = False
             module.register_forward_hook(lambda _m, x, y, name=name: note(name, x[0], y))
-    parameter = next(net.parameters())
-    run_once(net, torch.as_tensor(inputs).to(device=parameter.device, dtype=parameter.dtype))
+    run_once(net, as_inputs(net, inputs))
     return found
 
 

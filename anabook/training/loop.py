@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import itertools
 import math
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +22,18 @@ from torch.nn.functional import cross_entropy
 
 from anabook._validate import choice, flag, integer, real
 from anabook.training import checkpoint as _checkpoint
+from anabook.training._arguments import brief, spelt
+from anabook.training._session import Interruption, progress_bar
 from anabook.training.convert import check_schedule, initialise_near_thresholds, layers, set_noise, shift_by_mean
+from anabook.training.devices import deterministic, find_device, global_states, seeded, set_global_states, untouched
+from anabook.training.history import Epoch, from_plain, history_table, plain
 from anabook.training.modules import Quantise
+from anabook.training.objectives import Loss, Objective, Score, mean_score
 from anabook.training.precautions import warn_of_single_levels, warn_of_wide_noise
+from anabook.training.sources import Source, as_inputs, evaluating, length, single_value_norm
 from anabook.training.stopping import Stopper, Stopping
+
+__all__ = ["INITIALISATIONS", "Epoch", "Score", "evaluate", "find_device", "fit", "history_table", "recalibrate"]
 
 INITIALISATIONS: dict[str, Callable[[nn.Module, int], None]] = {
     "near_thresholds": initialise_near_thresholds,
@@ -34,40 +44,7 @@ INITIALISATIONS: dict[str, Callable[[nn.Module, int], None]] = {
 _PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Score(NamedTuple):
-    """Mean cross-entropy (in nats) and accuracy (between 0 and 1)."""
-
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of training left behind.
-
-    Attributes:
-        epoch: its number, from 0.
-        train: with noise, averaged over the epoch's batches as they were trained on.
-        test: without noise, on the test data after the epoch; None if none was given.
-        noisy_test: the same with the epoch's noise in the quantisers; None for a network trained without a schedule.
-        noise: (mean, std) of each quantised layer during the epoch (at its beginning, if the noise changes with every
-            step); empty for a network trained without a schedule.
-        lr: the learning rate.
-        seconds: wall time of the epoch's training steps, without evaluation. Two epochs that differ here only are equal.
-        stopped: how many of the network's parameters were trained without a backward pass at the end of the epoch; not
-            compared either.
-    """
-
-    epoch: int
-    train: Score
-    test: Score | None
-    noisy_test: Score | None
-    noise: tuple[tuple[float, float], ...]
-    lr: float
-    seconds: float = field(default=math.nan, compare=False)
-    stopped: int = field(default=0, compare=False)
-
-
+@spelt
 def fit(
     net: nn.Module,
     data: Any,
@@ -79,6 +56,8 @@ def fit(
     lr: float | Callable[[int], float] = 1e-3,
     seed: int = 0,
     test: Any = None,
+    loss: Loss | None = None,
+    callback: Callable[[Epoch, nn.Module], Any] | None = None,
     scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
     noise_every: str = "epoch",
     scheduler_every: str = "epoch",
@@ -87,18 +66,26 @@ def fit(
     device: str | torch.device | None = None,
     precision: str | None = None,
     channels_last: bool = False,
+    drop_last: bool = False,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_steps: int | None = None,
     config: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> list[Epoch]:
-    """Train a network in place on the cross-entropy of its outputs (paper, Algorithm 1).
+    """Train a network in place on the cross-entropy of its outputs, or on another loss (paper, Algorithm 1).
 
     At the start of epoch t every layer's noise is set to the schedule's (layer, t). Then the latent weights take one
     step of the optimiser per batch. After the last epoch the noise is left as it stands.
 
-    On one machine the same seed, network, data and number of threads give the same weights bit for bit. torch's global
-    generator is left as it was.
+    On one machine the same seed, network, data and number of threads give the same weights bit for bit. The global
+    generators of torch, NumPy and Python are seeded, and left as they were. A DataLoader's workers are seeded from them
+    too. What cannot be promised: workers that live on from epoch to epoch (`persistent_workers=True`) repeat themselves
+    with a fresh loader only, and not in a run that is resumed; nor does data that draws from a NumPy generator of its own.
+
+    A network in evaluation mode is put to training. In one that is in training mode, parts that were put to evaluation
+    mode before stay so: `net.norm.eval()` freezes a batch normalisation's statistics, and `eval()` turns off a dropout.
+    Quantisers are the exception: theirs is the schedule's noise wherever they are, since without it nothing below them
+    would learn.
 
     Ctrl-C (SIGINT) ends the training after the present step: a checkpoint is written if one was asked for, and the
     history of the complete epochs is returned. A second one interrupts at once.
@@ -107,16 +94,26 @@ def fit(
         net: a network made by `quantise`; with `schedule=None`, any network.
         data: a tuple of inputs and integer class labels, as arrays or tensors of the same length; or anything that can
             be gone through again and again and gives such pairs, a batch each, like `datasets.batches.Batches` or a
-            DataLoader.
+            DataLoader. Inputs are cast to the network's float type, but whole numbers that an `nn.Embedding` reads.
+            Labels of −100 are left out of loss and accuracy. With `loss`, the targets are whatever it takes.
         schedule: a `Schedule` or any (layer, t) ↦ (mean, std); None leaves the noise alone.
         epochs: how many.
         batch_size: the last batch of an epoch may be smaller; for data in batches only `test` uses it.
-        optimiser: called with the parameters and `lr=…`; `functools.partial` sets the rest.
-        lr: the learning rate, or a function of the epoch.
+        optimiser: called with the parameters and `lr=…`; `functools.partial` sets the rest. It may make groups of the
+            parameters, each with a rate of its own.
+        lr: the learning rate, or a function of the epoch. Groups of parameters keep their ratios to it.
         seed: of the order of the batches, the noise, dropout, and the initialisation.
         test: like `data`; if given, the network is evaluated on it after each epoch, without noise and with it.
+        loss: called with the network's outputs and the batch's targets, gives one number; None is the cross-entropy
+            with class labels. Any targets will do (floats for regression, a label for each pixel, a dictionary of
+            tensors). The accuracy is NaN where they are no class labels, and an average over batches weighs each by its
+            number of labels, or of examples if there are none.
+        callback: called with each `Epoch` and the network, after the checkpoint of that epoch is written. If it returns
+            True the training ends, and can be taken up from the checkpoint. An exception ends it as well. It is to
+            look and not to touch: modes and random states are put back, and what it changes in weights is lost to a
+            run that is resumed. It is not called again for the epochs before a resumption.
         scheduler: called with the optimiser, gives one of torch's learning-rate schedulers, which then starts from the
-            number `lr`.
+            number `lr`. A ReduceLROnPlateau is told the training loss, of the epoch or of the step.
         noise_every: "epoch" sets the noise once per epoch, as in the paper's experiments; "iteration" before every
             step, at t = epoch + step/steps.
         scheduler_every: "epoch" or "iteration": when `scheduler` takes a step.
@@ -128,55 +125,69 @@ def fit(
         device: where to train; None leaves the network where it is.
         precision: "bfloat16" or "float16" for automatic mixed precision (with loss scaling for float16).
         channels_last: keep images and convolutions in the memory order that many convolutions prefer.
+        drop_last: leave out a last, smaller batch of each epoch, for data given as arrays.
         checkpoint: a file. If it is there, training goes on from it, and ends with the same weights as a run that was
-            never stopped; in any case it is written after every epoch. A file from another config is refused.
+            never stopped; in any case it is written after every epoch. A file from another config is refused, but for
+            the number of epochs: a run can be prolonged (or cut short) where noise and learning rates of the epochs
+            that are done are what they were.
         checkpoint_steps: write it after so many steps of an epoch, too.
         config: anything of the caller's own, as JSON allows, that a checkpoint must agree with.
         progress: a progress bar on standard error; None for one on a terminal only.
 
     Returns:
-        One `Epoch` per complete epoch, those from before a resumption included.
+        One `Epoch` per complete epoch, those from before a resumption included. See `history_table`.
 
     Raises:
         FloatingPointError: the loss stopped being finite, or a parameter did (says where; the checkpoint, if one was
             asked for, is the last good one).
-        ValueError, TypeError: data, schedule or settings that do not fit; CUDA where there is none; a checkpoint from
+        ValueError, TypeError: data, schedule or settings that do not fit; a device that is not there; a checkpoint from
             another config.
     """
     epochs, batch_size = integer(epochs, "epochs", minimum=1), integer(batch_size, "batch_size", minimum=1)
-    seed = integer(seed, "seed", minimum=0)
+    seed, drop_last = integer(seed, "seed", minimum=0), flag(drop_last, "drop_last")
     choice(noise_every, ("epoch", "iteration"), "noise_every")
     choice(scheduler_every, ("epoch", "iteration"), "scheduler_every")
     if initialise is not None:
         choice(initialise, INITIALISATIONS, "initialise")
     if checkpoint_steps is not None:
         integer(checkpoint_steps, "checkpoint_steps", minimum=1)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of an Epoch and the network, not {brief(callback)}.")
     rule = _rule(stop, net)
-    n_layers = 0 if schedule is None else len(layers(net))
-    if schedule is not None:
-        check_schedule(schedule, n_layers)
-    if scheduler is not None and callable(lr):
-        raise ValueError("lr must be a number where a scheduler is given, not a function of the epoch.")
-    if noise_every == "iteration" and not isinstance(data, tuple) and not hasattr(data, "__len__"):
-        raise TypeError(f"noise_every='iteration' needs data with a length, and {type(data).__name__} has none.")
+    n_layers = _check_schedule(schedule, net)
+    _check_makers(optimiser, scheduler, lr)
+    path = _file(checkpoint)
+    objective = Objective(loss)
+    if noise_every == "iteration" and not isinstance(data, tuple) and length(data) is None:
+        raise TypeError(f"noise_every='iteration' needs data with a length, and this {type(data).__name__} has none.")
     if device is not None:
         net.to(find_device(device))
     if channels_last:
         net.to(memory_format=torch.channels_last)
-    batches = _Source(net, data, batch_size, channels_last)
+    batches = Source(net, data, batch_size, objective, channels_last, drop_last=drop_last)
     if rule is not None and rule.cache and batches.arrays is None:
         raise ValueError("features can be cached for data given as a tuple of arrays only: pass stop=True.")
-    test = None if test is None else _Source(net, test, 1024, channels_last, "test")
+    test = None if test is None else Source(net, test, 1024, objective, channels_last, "test")
+    objective.to(batches.device)
     rate = lr if callable(lr) else lambda _: lr
     rates = [_rate(rate, epoch) for epoch in range(epochs)]
-    step = optimiser([p for p in net.parameters() if p.requires_grad], lr=rates[0])
+    # The rate that groups of parameters refer to: 0 would hide their ratios.
+    reference = next((r for r in rates if r > 0), 0.0)
+    step = _optimiser(optimiser, net, reference)
+    made = None if scheduler is None else scheduler(step)
+    if scheduler is not None and not hasattr(made, "step"):
+        raise TypeError(f"scheduler must give one of torch's learning-rate schedulers, not {brief(made)}.")
     run = _Run(
         net=net, data=batches, test=test, schedule=schedule, epochs=epochs, rates=None if scheduler else rates, step=step,
-        scheduler=None if scheduler is None else scheduler(step), noise_every=noise_every,
-        scheduler_every=scheduler_every, precision=_precision(precision), path=checkpoint,
-        checkpoint_steps=checkpoint_steps,
+        scheduler=made, noise_every=noise_every,
+        scheduler_every=scheduler_every, precision=_precision(precision), path=path,
+        checkpoint_steps=checkpoint_steps, objective=objective, callback=callback, reference=reference, rate=rate,
+        n_layers=n_layers,
     )
-    if checkpoint is not None:
+    if batches.arrays is not None and batches.last_batch() == 1:
+        run.refuse_single(batches.inputs(torch.zeros(1, dtype=torch.int64, device=batches.device)))
+    if path is not None:
+        _warn_of_workers(data)
         run.config = {
             "network": _checkpoint.describe_network(net), "data": _checkpoint.describe_data(batches.arrays or data),
             "schedule": _checkpoint.describe_schedule(schedule, n_layers, epochs), "epochs": epochs,
@@ -185,10 +196,9 @@ def fit(
             "noise_every": noise_every, "scheduler_every": scheduler_every, "initialise": initialise,
             "still": bool(rule and rule.still), "cache": bool(rule and rule.cache), "precision": precision,
             "channels_last": bool(channels_last), "config": None if config is None else _checkpoint.digest(dict(config)),
+            "loss": _checkpoint.describe_loss(loss), "drop_last": drop_last,
         }
-    cuda = [batches.device] if batches.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), _deterministic(bool(cuda)), _Interruption() as interruption:
-        torch.manual_seed(seed)
+    with seeded(seed, batches.device), deterministic(batches.device.type == "cuda"), Interruption() as interruption:
         resumed = run.resume()
         if initialise is not None and not resumed:
             if schedule is not None:
@@ -204,7 +214,8 @@ def fit(
                 run.stopper.close()
 
 
-def evaluate(net: nn.Module, data: Any, batch_size: int = 1024, *, noise: bool = False) -> Score:
+@spelt
+def evaluate(net: nn.Module, data: Any, batch_size: int = 1024, *, noise: bool = False, loss: Loss | None = None) -> Score:
     """Loss and accuracy in evaluation mode, without noise unless it is asked for. The modes are put back afterwards.
 
     Args:
@@ -213,11 +224,14 @@ def evaluate(net: nn.Module, data: Any, batch_size: int = 1024, *, noise: bool =
         batch_size: bounds the memory; without noise the result does not depend on it but for rounding.
         noise: leave the quantisers with their noise and strategy, as in training; normalisation and dropout are in
             evaluation mode either way.
+        loss: as for `fit`; None is the cross-entropy. One of your own is averaged over the batches, each weighted by its
+            number of labels or examples.
     """
     batch_size, noise = integer(batch_size, "batch_size", minimum=1), flag(noise, "noise")
-    return _evaluate(net, _Source(net, data, batch_size), noise)
+    return _evaluate(net, Source(net, data, batch_size, Objective(loss)), noise)
 
 
+@spelt
 def recalibrate(net: nn.Module, inputs: Any, batch_size: int = 1024) -> None:
     """Measure the running means and variances of the batch normalisations anew, in place and without noise.
 
@@ -230,89 +244,28 @@ def recalibrate(net: nn.Module, inputs: Any, batch_size: int = 1024) -> None:
         batch_size: large batches are more exact.
     """
     batch_size = integer(batch_size, "batch_size", minimum=2)
-    x = _inputs(net, inputs, "inputs")
+    x = as_inputs(net, inputs)
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
         raise ValueError(f"this {type(net).__name__} has no batch normalisation with running statistics.")
-    modes = [(module, module.training) for module in net.modules()]
+    parts = [*x.split(batch_size)]
+    if len(parts[-1]) == 1 and (name := single_value_norm(net, x[:1])) is not None:
+        if len(parts) == 1:
+            raise ValueError(f"inputs must hold two examples at least, as the batch normalisation {name!r} cannot take a "
+                             "variance of one value.")
+        parts[-2:] = [torch.cat(parts[-2:])]
     momenta = [norm.momentum for norm in norms]
-    net.eval()
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum, norm.training = None, True
-        with torch.no_grad():
-            for batch in x.split(batch_size):
-                net(batch)
-    finally:
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
-        for module, training in modes:
-            module.training = training
-
-
-class _Source:
-    """Batches of inputs and labels on the network's device, from arrays or from anything that gives batches.
-
-    Attributes:
-        arrays: all inputs and labels, where they were given as such.
-    """
-
-    def __init__(self, net: nn.Module, data: Any, batch_size: int, channels_last: bool = False, what: str = "data") -> None:
-        self.net, self.what, self.batch_size, self.channels_last = net, what, batch_size, channels_last
-        self.data, self.arrays = data, None
-        if isinstance(data, tuple) or not _gives_batches(data, what):
-            x, y = _tensors(net, data, what)
-            self.arrays = self._order(x), y
-        parameter = next(net.parameters(), None)
-        self.device = torch.device("cpu") if parameter is None else parameter.device
-
-    def __len__(self) -> int:
-        return len(self.data) if self.arrays is None else -(-len(self.arrays[1]) // self.batch_size)
-
-    def shuffled(self) -> Iterator[tuple[Tensor | None, Tensor | None, Tensor]]:
-        """(rows, inputs, labels) of each batch: rows in a fresh order for arrays, inputs for batches."""
-        if self.arrays is None:
-            for x, y in self._batches():
-                yield None, x, y
-            return
-        for rows in torch.randperm(len(self.arrays[1])).to(self.device).split(self.batch_size):
-            yield rows, None, self.arrays[1][rows]
-
-    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.arrays is None:
-            return self._batches()
-        return zip(*(t.split(self.batch_size) for t in self.arrays))
-
-    def inputs(self, rows: Tensor) -> Tensor:
-        return self._order(self.arrays[0][rows])
-
-    @property
-    def random_state(self) -> Any:
-        """What the next pass depends on: the state of the data's `generator`, or its own `state_dict`."""
-        generator = getattr(self.data, "generator", None)
-        if isinstance(generator, torch.Generator):
-            return generator.get_state()
-        return self.data.state_dict() if hasattr(self.data, "state_dict") else None
-
-    @random_state.setter
-    def random_state(self, state: Any) -> None:
-        if isinstance(getattr(self.data, "generator", None), torch.Generator):
-            self.data.generator.set_state(state)
-        elif hasattr(self.data, "load_state_dict"):
-            self.data.load_state_dict(state)
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        empty = True
-        for batch in self.data:
-            x, y = _tensors(self.net, batch, f"each batch of {self.what}")
-            empty = False
-            yield self._order(x), y
-        if empty:
-            raise ValueError(f"{self.what} gave no batch: it must be possible to go through it again for every epoch.")
-
-    def _order(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
+    with evaluating(net):
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum, norm.training = None, True
+            with torch.no_grad():
+                for batch in parts:
+                    net(batch)
+        finally:
+            for norm, momentum in zip(norms, momenta):
+                norm.momentum = momentum
 
 
 @dataclass
@@ -320,8 +273,8 @@ class _Run:
     """A run of `fit` and all that it is in the middle of."""
 
     net: nn.Module
-    data: _Source
-    test: _Source | None
+    data: Source
+    test: Source | None
     schedule: Any
     epochs: int
     rates: list[float] | None
@@ -330,8 +283,13 @@ class _Run:
     noise_every: str
     scheduler_every: str
     precision: torch.dtype | None
-    path: Any
+    path: Path | None
     checkpoint_steps: int | None
+    objective: Objective
+    callback: Callable[[Epoch, nn.Module], Any] | None
+    reference: float
+    rate: Callable[[int], float]
+    n_layers: int
     stopper: Stopper | None = None
     config: dict[str, Any] = field(default_factory=dict)
     history: list[Epoch] = field(default_factory=list)
@@ -345,13 +303,42 @@ class _Run:
         self.generators = [m.generator for m in self.net.modules() if isinstance(m, Quantise) and m.generator is not None]
         self.entry: dict[str, Any] | None = None  # random states at the beginning of the epoch
         self.within: dict[str, Any] | None = None  # those in the middle of it, when resumed there
+        self.noise: tuple[tuple[float, float], ...] = ()
+        self.base = [group["lr"] for group in self.step.param_groups]
+        # What was put to evaluation mode inside a network in training mode is frozen; quantisers follow the schedule.
+        self.frozen = [m for m in self.net.modules()
+                       if self.net.training and not m.training and not isinstance(m, Quantise)]
+        self.single = self.data.arrays is None  # whether batches of one example are still to be looked at
 
-    def train(self, interruption: _Interruption, progress: bool | None) -> list[Epoch]:
-        with _bar(progress, self.epochs, self.epoch) as bar:
+    def lr_of(self, epoch: int, group: int = 0) -> float:
+        """The learning rate of a group of parameters: its own at first, times what the rate has become."""
+        rate, base = self.rates[epoch], self.base[group]
+        if base == self.reference:
+            return rate
+        return base if rate == self.reference else base * (rate / self.reference)
+
+    def refuse_single(self, x: Tensor) -> None:
+        """Refuse a batch of one example, of which x is a sample, if a batch normalisation takes its variance from it."""
+        name = single_value_norm(self.net, x, self.frozen)
+        if name is None:
+            return
+        advice = "let the data leave out such a batch (drop_last=True), or choose another batch size"
+        if self.data.arrays is not None:
+            n, size = len(self.data.arrays[0]), self.data.batch_size
+            advice = f"choose another batch_size than {size} for {n} examples"
+            if n > size > 1:
+                advice += ", or pass drop_last=True"
+            elif n == 1:
+                advice = "train on two examples at least"
+        raise ValueError(f"a batch has one example only, and the batch normalisation {name!r} cannot take a variance of "
+                         f"one value: {advice}.")
+
+    def train(self, interruption: Interruption, progress: bool | None) -> list[Epoch]:
+        with progress_bar(progress, self.epochs, self.epoch) as bar:
             while self.epoch < self.epochs:
-                noise = self._set_noise(self.epoch)
-                for group in self.step.param_groups if self.rates else ():
-                    group["lr"] = self.rates[self.epoch]
+                noise = self.noise = self._set_noise(self.epoch)
+                for number, group in enumerate(self.step.param_groups if self.rates else ()):
+                    group["lr"] = self.lr_of(self.epoch, number)
                 lr = self.step.param_groups[0]["lr"]
                 if not self._train_epoch(interruption):
                     saved = f"; {self.path} is saved" if self.path is not None else ""
@@ -363,27 +350,51 @@ class _Run:
                 stopped = sum(p.numel() for p in self.stopper.resting) if self.stopper else 0
                 self.history.append(Epoch(self.epoch, train, clean, noisy, noise, lr, self.seconds, stopped))
                 if self.scheduler is not None and self.scheduler_every == "epoch":
-                    plateau = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-                    self.scheduler.step(*([train.loss] if plateau else []))
+                    self.scheduler.step(*([train.loss] if self._plateau() else []))
                 self.epoch, self.at, self.sums, self.seconds, self.entry = self.epoch + 1, 0, [], 0.0, None
                 self.save()
                 bar(self.history[-1])
+                if self._called_back():
+                    break
         return self.history
 
-    def _train_epoch(self, interruption: _Interruption) -> bool:
+    def _called_back(self) -> bool:
+        """Whether the callback wants the training to end."""
+        if self.callback is None:
+            return False
+        modes = [(module, module.training) for module in self.net.modules()]
+        generators = [(g, g.get_state()) for g in (*self.generators, *self.data.generators)]
+        with untouched(self.data.device):
+            answer = self.callback(self.history[-1], self.net)
+        for module, training in modes:
+            module.training = training
+        for generator, state in generators:
+            generator.set_state(state)
+        return answer is True
+
+    def _train_epoch(self, interruption: Interruption) -> bool:
         """All steps of the epoch, or those that are left; whether it came to its end."""
         self.net.train()
+        for module in self.frozen:
+            module.training = False
         start, before = time.perf_counter(), self.seconds
         if self.entry is None:
             self.entry = self._random_states()
         else:
             self._set_random_states(self.entry)
-        for number, (rows, x, y) in enumerate(self.data.shuffled()):
-            if number < self.at:
-                continue
-            self._go_on()
+        batches = self.data.shuffled()
+        for _ in itertools.islice(batches, self.at):  # done before a resumption
+            pass
+        if self.within is not None:
+            # The random states of that moment, before the next batch is drawn from them.
+            self._set_random_states(self.within, data=False)
+            self.within = None
+        for number, (rows, x, y) in enumerate(batches, self.at):
             if self.noise_every == "iteration" and self.schedule is not None and number:
                 self._set_noise(self.epoch + number / len(self.data))
+            if self.single and (number == 0 and self.data.last_batch() == 1 or len(x) == 1):
+                self.refuse_single(x[:1])
+                self.single = False
             self._step(rows, x, y)
             self.at = number + 1
             self.seconds = before + time.perf_counter() - start
@@ -392,26 +403,17 @@ class _Run:
                 return False
             if self.checkpoint_steps is not None and self.at % self.checkpoint_steps == 0:
                 self.save()
-        self._go_on()  # resumed after the epoch's last step
         return True
-
-    def _go_on(self) -> None:
-        """Behind the batches that were done before a resumption: the random states of that moment."""
-        if self.within is not None:
-            self._set_random_states(self.within, data=False)
-            self.within = None
 
     def _step(self, rows: Tensor | None, x: Tensor | None, y: Tensor) -> None:
         stopper = self.stopper
-        with torch.autocast(self.data.device.type, self.precision, enabled=self.precision is not None):
-            if rows is not None and stopper is not None and stopper.rule.cache:
-                outputs = stopper.forward(rows)
-            else:
-                outputs = self.net(self.data.inputs(rows) if x is None else x)
-            loss = cross_entropy(outputs, y)
+        x = self.data.inputs(rows) if x is None and not self._cached(rows) else x
+        with self._autocast():
+            outputs = stopper.forward(rows) if x is None else self.net(x)
+            loss = self.objective(outputs, y, self.data.extremes)
+        self.step.zero_grad()
         if stopper is not None:
             stopper.watch(loss)
-        self.step.zero_grad()
         if loss.requires_grad or stopper is None:
             self.scaler.scale(loss).backward()
         if stopper is not None:
@@ -422,18 +424,30 @@ class _Run:
         else:
             self.step.step()
         if self.scheduler is not None and self.scheduler_every == "iteration":
-            self.scheduler.step()
-        hits = (outputs.detach().argmax(1) == y).sum()
-        self.sums.append(torch.stack([loss.detach().double(), hits.double(), hits.new_tensor(len(y)).double()]))
+            self.scheduler.step(*([loss.item()] if self._plateau() else []))
+        self.sums.append(self.objective.row(loss, outputs, y, len(rows) if x is None else len(x)))
+
+    def _cached(self, rows: Tensor | None) -> bool:
+        return rows is not None and self.stopper is not None and self.stopper.rule.cache
+
+    def _autocast(self) -> Any:
+        kind = self.data.device.type
+        if self.precision is None and not torch.amp.is_autocast_available(kind):
+            return contextlib.nullcontext()
+        return torch.autocast(kind, self.precision, enabled=self.precision is not None)
+
+    def _plateau(self) -> bool:
+        return isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
     def _train_score(self) -> Score:
         # One wait for the device per epoch, not one per step.
-        values, hits, sizes = torch.stack(self.sums).cpu().numpy().T
-        if not np.isfinite(values).all():
-            first = int(np.argmax(~np.isfinite(values)))
-            raise FloatingPointError(f"the loss became {values[first]} in epoch {self.epoch}, step {first}: lower the "
+        rows = torch.stack(self.sums).cpu().double().numpy()
+        wrong = ~np.isfinite(rows[:, 0]) & (rows[:, 2] > 0)
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise FloatingPointError(f"the loss became {rows[first, 0]} in epoch {self.epoch}, step {first}: lower the "
                                      f"learning rate, or look for such values in the data{self._last_good()}.")
-        return Score(float(np.average(values, weights=sizes)), float(hits.sum() / sizes.sum()))
+        return mean_score(rows)
 
     def _last_good(self) -> str:
         good = self.path is not None and os.path.exists(self.path)
@@ -476,7 +490,8 @@ class _Run:
             "random_states_at_epoch_start": self.entry,
             "sums": torch.stack(self.sums).cpu() if self.sums else None,
             "seconds": self.seconds,
-            "history": [_plain(epoch) for epoch in self.history],
+            "noise": self.noise,
+            "history": [plain(epoch) for epoch in self.history],
         })
 
     def resume(self) -> bool:
@@ -484,14 +499,14 @@ class _Run:
         if self.path is None or not os.path.exists(self.path):
             return False
         state = _checkpoint.load(self.path)
-        _checkpoint.check(self.path, state["config"], self.config)
+        _checkpoint.check(self.path, self._continued(state), self.config)
         self.net.load_state_dict(state["network"])
         self.step.load_state_dict(state["optimiser"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.at, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.history = [_epoch(**epoch) for epoch in state["history"]]
+        self.history = [from_plain(**epoch) for epoch in state["history"]]
         self.sums = [] if state["sums"] is None else list(state["sums"].to(self.data.device))
         if self.at:
             self.entry, self.within = state["random_states_at_epoch_start"], state["random_states"]
@@ -499,102 +514,81 @@ class _Run:
             self._set_random_states(state["random_states"])
         return True
 
+    def _continued(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The checkpoint's config, with another number of epochs if what is done would have been done the same way.
+
+        Raises:
+            ValueError: more is done than there is to do.
+        """
+        saved = {**_checkpoint.DEFAULTS, **state["config"]}
+        planned, begun = saved["epochs"], state["epoch"] + (state["step"] > 0)
+        if planned == self.epochs:
+            return saved
+        if self.epochs < begun:
+            raise ValueError(f"the checkpoint {str(self.path)!r} is of a run that has begun {begun} epochs, more than the "
+                             f"epochs={self.epochs} asked for; choose another file, or delete it to start afresh.")
+        same = {"epochs"}
+        if self._same_rates(state, planned):
+            same.add("lr")
+        if self._same_noise(state, planned):
+            same.add("schedule")
+        return saved | {name: self.config[name] for name in same}
+
+    def _same_rates(self, state: dict[str, Any], planned: int) -> bool:
+        with contextlib.suppress(Exception):  # a function of the epoch may not know all that were planned
+            if _checkpoint.digest([_rate(self.rate, epoch) for epoch in range(planned)]) == state["config"]["lr"]:
+                return True
+        if self.rates is None:
+            return False
+        done = [epoch["lr"] for epoch in state["history"]]
+        if state["step"]:
+            done.append(state["optimiser"]["param_groups"][0]["lr"])
+        return done == [self.lr_of(epoch) for epoch in range(len(done))]
+
+    def _same_noise(self, state: dict[str, Any], planned: int) -> bool:
+        with contextlib.suppress(Exception):
+            if _checkpoint.describe_schedule(self.schedule, self.n_layers, planned) == state["config"]["schedule"]:
+                return True
+        if self.schedule is None or self.noise_every == "iteration" or state["step"] and "noise" not in state:
+            return False
+        done = [epoch["noise"] for epoch in state["history"]] + ([state["noise"]] if state["step"] else [])
+        now = [[tuple(map(float, self.schedule(layer, t))) for layer in range(self.n_layers)] for t in range(len(done))]
+        return now == [[tuple(pair) for pair in noise] for noise in done]
+
     def _random_states(self) -> dict[str, Any]:
-        cuda = self.data.device.type == "cuda"
         return {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(self.data.device) if cuda else None,
+            **global_states(self.data.device),
             "quantisers": [g.get_state() for g in self.generators],
             "data": self.data.random_state,
         }
 
     def _set_random_states(self, states: dict[str, Any], data: bool = True) -> None:
-        torch.set_rng_state(states["torch"])
-        if states["cuda"] is not None and self.data.device.type == "cuda":
-            torch.cuda.set_rng_state(states["cuda"], self.data.device)
+        set_global_states(states, self.data.device)
         for generator, state in zip(self.generators, states["quantisers"]):
             generator.set_state(state)
         if data and states["data"] is not None:
             self.data.random_state = states["data"]
 
 
-class _Interruption:
-    """While open, the first SIGINT is noted in `came`; the second one interrupts as ever."""
-
-    def __enter__(self) -> _Interruption:
-        self.came, self._old = False, None
-        if threading.current_thread() is threading.main_thread():
-            self._old = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._old is not None:
-            signal.signal(signal.SIGINT, self._old)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.came:
-            raise KeyboardInterrupt
-        self.came = True
-
-
-def _plain(epoch: Epoch) -> dict[str, Any]:
-    """An epoch as a dictionary of numbers and tuples, which any reader of checkpoints knows."""
-    scores = {name: None if (s := getattr(epoch, name)) is None else tuple(s) for name in ("train", "test", "noisy_test")}
-    return {**asdict(epoch), **scores}
-
-
-def _epoch(train: Any, test: Any, noisy_test: Any, noise: Any, **rest: Any) -> Epoch:
-    scores = [None if s is None else Score(*s) for s in (train, test, noisy_test)]
-    return Epoch(train=scores[0], test=scores[1], noisy_test=scores[2], noise=tuple(map(tuple, noise)), **rest)
-
-
-def _evaluate(net: nn.Module, data: _Source, noise: bool) -> Score:
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    for module, _ in modes:
-        if isinstance(module, Quantise):
-            module.training = noise
-    try:
+def _evaluate(net: nn.Module, data: Source, noise: bool) -> Score:
+    objective, pairs, rows = data.objective, [], []
+    with evaluating(net):
+        for module in net.modules():
+            if isinstance(module, Quantise):
+                module.training = noise
         with torch.no_grad():
-            pairs = [(net(x), y) for x, y in data.in_order()]
+            for x, y in data.in_order():
+                outputs = net(x)
+                if objective.own:
+                    rows.append(objective.row(objective(outputs, y, data.extremes), outputs, y, len(x)))
+                else:  # all at once, so that the score does not depend on the batches
+                    objective.check(outputs, y, data.extremes)
+                    pairs.append((outputs, y))
+            if objective.own:
+                return mean_score(torch.stack(rows).cpu().double().numpy())
             outputs, y = (torch.cat(parts) for parts in zip(*pairs))
-            return Score(cross_entropy(outputs, y).item(), (outputs.argmax(1) == y).double().mean().item())
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextlib.contextmanager
-def _bar(progress: bool | None, total: int, initial: int) -> Iterator[Callable[[Epoch], None]]:
-    """A function to call after each epoch."""
-    if progress is None:
-        progress = sys.stderr.isatty()
-    try:
-        from tqdm import tqdm  # a nicety; the package does not ask for it
-    except ModuleNotFoundError:
-        progress = False
-    if not progress:
-        yield lambda _: None
-        return
-    with tqdm(total=total, initial=initial, unit="epoch", file=sys.stderr) as bar:
-        def show(epoch: Epoch) -> None:
-            scores = {"loss": f"{epoch.train.loss:.4f}"}
-            if epoch.test is not None:
-                scores["test"] = f"{epoch.test.accuracy:.2%}"
-            bar.set_postfix(scores, refresh=False)
-            bar.update()
-
-        yield show
-
-
-@contextlib.contextmanager
-def _deterministic(cuda: bool) -> Iterator[None]:
-    """cuDNN's choice of algorithms by repeatability, not by a race, while a network trains on a GPU."""
-    if not cuda:
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
-        yield
+            hits, counted = (int(n) for n in objective.counts(outputs, y, len(y)))
+            return Score(cross_entropy(outputs, y).item(), hits / counted) if counted else Score(math.nan, math.nan)
 
 
 def _rule(stop: bool | Stopping, net: nn.Module) -> Stopping | None:
@@ -605,21 +599,68 @@ def _rule(stop: bool | Stopping, net: nn.Module) -> Stopping | None:
     return Stopping() if flag(stop, "stop") else None
 
 
-def find_device(device: str | torch.device) -> torch.device:
-    """torch's device of this name, if the machine has it.
+def _check_schedule(schedule: Any, net: nn.Module) -> int:
+    """The number of layers that the schedule is for; 0 without one."""
+    if schedule is None:
+        return 0
+    if not callable(schedule):
+        hint = ""
+        if not isinstance(schedule, str) and isinstance(schedule, Iterable):
+            hint = "; inputs and labels go together, as a pair: fit(net, (inputs, labels), schedule, …)"
+        raise TypeError("schedule must be a Schedule, a function (layer, t) -> (mean, std), or None, not "
+                        f"{brief(schedule)}{hint}.")
+    n_layers = len(layers(net))
+    check_schedule(schedule, n_layers)
+    return n_layers
 
-    Raises:
-        ValueError: no device's name, or CUDA where there is none.
-    """
-    try:
-        wanted = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device must name one of torch's devices, such as 'cpu' or 'cuda', not {device!r}.") from None
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!s} was asked for, but torch finds no CUDA device: use device='cpu'.")
-    if wanted.type == "cuda" and wanted.index is not None and wanted.index >= torch.cuda.device_count():
-        raise ValueError(f"device {device!s} was asked for, but there are {torch.cuda.device_count()} CUDA devices.")
-    return wanted
+
+def _check_makers(optimiser: Any, scheduler: Any, lr: Any) -> None:
+    """Refuse optimisers and schedulers that are made already, where something is wanted that makes them."""
+    if isinstance(optimiser, torch.optim.Optimizer) or not callable(optimiser):
+        raise TypeError("optimiser must be a class or a function of the parameters and lr=…, such as torch.optim.SGD or "
+                        f"functools.partial(torch.optim.SGD, momentum=0.9), not {_made(optimiser)}.")
+    if scheduler is not None and (hasattr(scheduler, "optimizer") or not callable(scheduler)):
+        raise TypeError("scheduler must be a function of the optimiser, such as functools.partial(torch.optim."
+                        f"lr_scheduler.StepLR, step_size=10), not {_made(scheduler)}.")
+    if scheduler is not None and callable(lr):
+        raise ValueError("lr must be a number where a scheduler is given, not a function of the epoch.")
+
+
+def _made(value: Any) -> str:
+    of_torch = isinstance(value, torch.optim.Optimizer) or hasattr(value, "optimizer")
+    return f"a {type(value).__name__} that is made already" if of_torch else brief(value)
+
+
+def _optimiser(optimiser: Callable[..., Any], net: nn.Module, lr: float) -> torch.optim.Optimizer:
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(f"this {type(net).__name__} has no parameter that requires a gradient: there is nothing to train.")
+    step = optimiser(parameters, lr=lr)
+    if not isinstance(step, torch.optim.Optimizer):
+        raise TypeError(f"optimiser must give one of torch's optimisers, not {brief(step)}.")
+    closure = inspect.signature(step.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(f"{type(step).__name__} computes the loss several times in a step, which fit does not do: "
+                         "choose another optimiser.")
+    return step
+
+
+def _file(checkpoint: Any) -> Path | None:
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(f"checkpoint must be the path of a file, not {brief(checkpoint)}.")
+    path = _checkpoint.resolve(checkpoint)
+    if path.is_dir():
+        raise ValueError(f"checkpoint must be the path of a file, and {str(path)!r} is a folder.")
+    return path
+
+
+def _warn_of_workers(data: Any) -> None:
+    if getattr(data, "persistent_workers", False) and getattr(data, "num_workers", 0):
+        warnings.warn("workers that live on from epoch to epoch (persistent_workers=True) keep their random states to "
+                      "themselves: a run that is resumed may see other random numbers than one that was never stopped.",
+                      stacklevel=4)
 
 
 def _precision(precision: str | None) -> torch.dtype | None:
@@ -628,38 +669,3 @@ def _precision(precision: str | None) -> torch.dtype | None:
 
 def _rate(rate: Callable[[int], float], epoch: int) -> float:
     return real(rate(epoch), "lr", minimum=0.0)
-
-
-def _gives_batches(data: Any, what: str) -> bool:
-    """Whether data is to be gone through batch by batch; a list of two arrays is a pair, as a tuple is."""
-    if isinstance(data, (Tensor, np.ndarray, str, Mapping)) or not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
-        return False
-    if isinstance(data, Iterator):
-        raise TypeError(f"{what} must be a pair of arrays or something that can be gone through again for every epoch, "
-                        f"not a {type(data).__name__}, which can be used once.")
-    return not (isinstance(data, list) and not all(isinstance(item, (tuple, list)) for item in data))
-
-
-def _tensors(net: nn.Module, data: Any, what: str) -> tuple[Tensor, Tensor]:
-    """Inputs in the network's float type and labels as int64, both on its device."""
-    if not isinstance(data, Iterable) or len(pair := tuple(data)) != 2:
-        raise TypeError(f"{what} must be a pair (inputs, labels) of arrays or tensors, not {type(data).__name__}.")
-    x, y = _inputs(net, pair[0], f"the inputs of {what}"), torch.as_tensor(pair[1])
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool or y.dim() != 1:
-        raise TypeError(f"the labels of {what} must be a flat list of integers, not {y.dtype} of shape {tuple(y.shape)}.")
-    if len(x) != len(y):
-        raise ValueError(f"{what} must hold as many inputs as labels, not {len(x)} and {len(y)}.")
-    return x, y.to(device=x.device, dtype=torch.int64)
-
-
-def _inputs(net: nn.Module, inputs: Any, what: str) -> Tensor:
-    """Inputs in the network's float type and on its device."""
-    x = torch.as_tensor(inputs)
-    if x.is_complex():
-        raise TypeError(f"{what} must be real numbers, not {x.dtype}.")
-    if x.dim() == 0 or len(x) == 0:
-        raise ValueError(f"{what} must hold at least one example, not a tensor of shape {tuple(x.shape)}.")
-    parameter = next((p for p in net.parameters() if p.is_floating_point()), None)
-    if parameter is None:
-        return x.to(torch.get_default_dtype())
-    return x.to(device=parameter.device, dtype=parameter.dtype)

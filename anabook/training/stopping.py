@@ -13,16 +13,27 @@ with a `Stopper`,
    torch's own modules; for any other network its author can say so (`Stopping(same_path=True)`).
 
 Normal and logistic noise has no exact zeros before its standard deviation is 0, so nothing is stopped earlier.
+
+Autograd's graph does not show everything: a part under reentrant gradient checkpointing (`use_reentrant=True`), or any
+`torch.autograd.Function` that builds a graph of its own in its backward pass, hides the parameters inside, and takes
+part in the backward pass only if its input asks for a gradient, which a cut input does not. So for any network that is
+not a chain of torch's own modules, the first step after a quantiser has become Dirac is computed in full, and proves
+the two facts on which a cut rests: every gradient that reached a parameter came through the graph, and the gradients of
+those that end in cuts alone are exactly 0. If one of them does not hold, nothing is stopped from then on. Nothing is stopped
+either where backward passes have an effect of their own: for hooks on gradients, and for parts that are distributed or
+compiled.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as _modules
 
 from anabook._validate import flag
 from anabook.training.modules import Quantise
@@ -44,6 +55,9 @@ class Stopping:
             networks that are a `Sequential`; a part counts as finished when all its quantisers are Dirac.
         same_path: the promise that every batch takes the same path through the network, so that finished layers can
             be run without a graph. It needs no saying for a `Sequential` of torch's own modules.
+
+    The weights are the same whatever the network does. Where that cannot be proven, nothing is stopped: with reentrant
+    gradient checkpointing, hooks on gradients (those of a logger, too), and parts that are distributed or compiled.
     """
 
     still: bool = False
@@ -71,13 +85,15 @@ class Stopper:
         resting: the parameters whose gradient was not computed in the last step, because it is 0.
 
     Raises:
-        ValueError: features are to be cached, but the network is no chain of modules.
+        ValueError: features are to be cached, but the network is no chain of modules; parameters are to be kept still
+            where gradients have hooks.
     """
 
     def __init__(self, net: nn.Module, rule: Stopping = Stopping(), inputs: Tensor | None = None) -> None:
         self.net, self.rule, self.inputs = net, rule, inputs
         self.resting: list[nn.Parameter] = []
-        self._static = rule.same_path or _same_path(net)
+        known = _same_path(net)
+        self._static = rule.same_path or known
         self._frozen: list[nn.Parameter] = []
         self._quantisers = [m for m in net.modules() if isinstance(m, Quantise)]
         self._chain = _chain(net) if rule.cache else []
@@ -87,7 +103,20 @@ class Stopper:
         self._zeros: dict[nn.Parameter, Tensor] = {}
         self._depth, self._codes = 0, None
         self._candidates: list[nn.Parameter] = []
+        # What is not known to be a chain of torch's own modules has to prove itself; see the module's text.
+        self._known, self._off = known, False
+        self._proven: set[Quantise] = set()  # Dirac quantisers of which a full step was seen
+        self._proof: tuple[set[nn.Parameter], set[nn.Parameter], list[nn.Parameter]] | None = None
+        self._arrivals: dict[nn.Parameter, int] = {}
+        self._counters: list[Any] = []
+        self._proving = False
+        self._in_step, self._was_cut = True, False
+        self._without_graph: set[Quantise] = set()  # quantisers called where no graph is made, in this step
+        self._exempt: set[Quantise] = set()  # those of a full step that passed: they are never cut
+        self._roots: list[Any] = []  # where a full step's graph would be cut
         self._hooks = [m.register_forward_hook(self._cut) for m in self._quantisers]
+        if not known:
+            self._hooks.append(net.register_forward_pre_hook(self._begin))
 
     def renew(self) -> None:
         """Look at the noise: forget what was stopped if other quantisers than before are Dirac."""
@@ -96,8 +125,13 @@ class Stopper:
             return
         self._thaw()
         self._state, self._graph = state, None
+        if not self._off and _backward_has_effects(self.net):
+            self._give_up(ValueError, "gradients have hooks, or a part is distributed or compiled")
+        dirac = {m for m, (at_rest, _) in zip(self._quantisers, state) if at_rest}
+        self._proving = not (self._known or self._off or dirac <= self._proven)
         if self.rule.cache:
             self._cache()
+            self._without_graph = set()
 
     def forward(self, rows: Tensor) -> Tensor:
         """The network's outputs for these rows of the training inputs, from cached features where there are any."""
@@ -111,10 +145,27 @@ class Stopper:
     def watch(self, loss: Tensor) -> None:
         """Find what cannot have a gradient, on the first step; check that it stays so on the others.
 
+        The gradients are to be None, as after `zero_grad`.
+
         Raises:
-            RuntimeError: the graph has changed although the path was to be the same.
+            RuntimeError: the graph has changed although the path was to be the same; a part began to hide its graph.
         """
         self._candidates, self._below = [*self._frozen, *self._below], set()
+        if self._off:
+            return
+        if self._without_graph - self._exempt and not self._proving:
+            if self._was_cut or self._frozen:
+                raise RuntimeError("a part of the network began to run without a graph (is it checkpointed with "
+                                   "use_reentrant=True?), so it cannot be known which gradients are 0: pass stop=False.")
+            self._proving = True
+        if self._proving:
+            everything, seen = _walk(loss.grad_fn)[1], _walk(loss.grad_fn, self._roots)[1]
+            without = [p for p in self.net.parameters() if p.requires_grad and p.grad is None]
+            self._proof = everything, everything - seen, without
+            # One backward pass adds to a parameter's gradient once; a pass inside it, of a hidden graph, does it again.
+            self._arrivals = dict.fromkeys(without, 0)
+            self._counters = [p.register_hook(functools.partial(self._count, p)) for p in without]
+            return
         if not self._static or not any(dirac for dirac, _ in self._state):
             return
         graph, reached = _walk(loss.grad_fn)
@@ -127,6 +178,10 @@ class Stopper:
 
     def settle(self) -> None:
         """Give the optimiser the gradients that were not computed: exact zeros, or none for a rule that is `still`."""
+        if self._proof is not None:
+            self._judge(*self._proof)
+        # Parts that the backward pass computed anew were cut anew, too.
+        self._below, self._roots, self._without_graph = set(), [], set()
         self.resting = [p for p in self._candidates if p.grad is None]
         for p in () if self.rule.still else self.resting:
             p.grad = self._zero(p)
@@ -135,11 +190,58 @@ class Stopper:
         """Leave the network as it was."""
         for hook in self._hooks:
             hook.remove()
+        self._stop_counting()
         self._thaw()
 
+    def _begin(self, module: nn.Module, inputs: tuple) -> None:
+        """A forward pass of the whole network; between the steps of training there may be some without a graph."""
+        self._in_step, self._was_cut = torch.is_grad_enabled(), False
+        if self._in_step:
+            self._below, self._roots, self._without_graph = set(), [], set()
+
+    def _judge(self, everything: set[nn.Parameter], behind: set[nn.Parameter], without: list[nn.Parameter]) -> None:
+        """After a full step: whether nothing was hidden, and what a cut would have left out is exactly 0."""
+        self._proof, self._proving = None, False
+        self._stop_counting()
+        hidden = any(self._arrivals[p] > (p in everything) or p.grad is not None and p not in everything for p in without)
+        if hidden or any(p in behind and p.grad is not None and bool((p.grad != 0).any()) for p in without):
+            self._give_up(RuntimeError, "a part hides its graph (is it checkpointed with use_reentrant=True?)")
+            return
+        self._proven |= {m for m, (dirac, _) in zip(self._quantisers, self._state) if dirac}
+        self._exempt |= self._without_graph
+        if self.rule.still:
+            for p in without:
+                if p in behind:
+                    p.grad = None
+
+    def _count(self, p: nn.Parameter, grad: Tensor) -> None:
+        self._arrivals[p] += 1
+
+    def _stop_counting(self) -> None:
+        for hook in self._counters:
+            hook.remove()
+        self._counters = []
+
+    def _give_up(self, error: type[Exception], why: str) -> None:
+        """Nothing is stopped from here on; the algorithm is then the plain one."""
+        if self.rule.still:
+            raise error(f"still=True cannot be kept here: {why}, so it cannot be known which gradients are 0: pass "
+                        "stop=True.")
+        self._off = True
+
     def _cut(self, module: Quantise, inputs: tuple, output: Tensor) -> Tensor:
-        if not (module.training and module.std == 0.0 and output.requires_grad):
+        if self._off or not module.training:
             return output
+        if not output.requires_grad:
+            if self._in_step and not (self._known or torch.is_grad_enabled()):
+                self._without_graph.add(module)
+            return output
+        if module.std != 0.0 or module in self._exempt:
+            return output
+        if self._proving:
+            self._roots.append(output.grad_fn)
+            return output
+        self._was_cut = True
         # Walked now and not kept: what was saved for the backward pass below the cut is free from here on.
         self._below |= _walk(inputs[0] if inputs[0].grad_fn is None else inputs[0].grad_fn)[1]
         return output.detach()
@@ -176,7 +278,7 @@ class Stopper:
         if depth == 0 or any(p in later for p in earlier):
             return
         quantiser = [m for m in self._chain[depth - 1].modules() if isinstance(m, Quantise)][-1]
-        levels = _levels(self._chain[depth - 1], quantiser, self.inputs)
+        levels = _levels(self.net, self._chain[depth - 1], quantiser, self.inputs)
         self._values, self._codes = levels, _codes(self._chain[:depth], self.inputs, levels)
         self._depth = depth
         self._freeze(earlier)
@@ -192,13 +294,26 @@ def _same_path(net: nn.Module) -> bool:
     return isinstance(net, nn.Sequential) and all(map(known, net.modules()))
 
 
-def _walk(root: Any) -> tuple[tuple, set[nn.Parameter]]:
-    """The shape of the autograd graph from this node on, and the leaves that it ends in."""
+def _backward_has_effects(net: nn.Module) -> bool:
+    """Whether a backward pass does more than to compute gradients, or how it does it cannot be seen."""
+    def hooked(module: nn.Module) -> bool:
+        return bool(module._backward_hooks or module._backward_pre_hooks) or hasattr(module, "_orig_mod") or isinstance(
+            module, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+
+    return (bool(_modules._global_backward_hooks or _modules._global_backward_pre_hooks) or any(map(hooked, net.modules()))
+            or any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in net.parameters()))
+
+
+def _walk(root: Any, ends: Iterable[Any] = ()) -> tuple[tuple, set[nn.Parameter]]:
+    """The shape of the autograd graph from this node on, and the leaves that it ends in; nothing behind `ends`."""
+    ends = set(ends)
     number: dict[Any, int] = {}
     shape, leaves = [], set()
     stack = [] if root is None else [root]
     while stack:
         node = stack.pop()
+        if node in ends:
+            continue
         if node in number:
             shape.append(number[node])
             continue
@@ -230,8 +345,11 @@ def _ends_in_quantiser(module: nn.Module) -> bool:
     return isinstance(module, Quantise) or isinstance(getattr(module, "quantise", None), Quantise)
 
 
-def _levels(module: nn.Module, quantiser: Quantise, inputs: Tensor) -> Tensor:
-    levels = quantiser.levels.to(device=inputs.device, dtype=inputs.dtype)
+def _levels(net: nn.Module, module: nn.Module, quantiser: Quantise, inputs: Tensor) -> Tensor:
+    # The inputs may be whole numbers, those of tokens; features have the network's float type.
+    dtype = inputs.dtype if inputs.is_floating_point() else next(
+        (p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    levels = torch.tensor(quantiser.quantiser.levels, dtype=dtype, device=inputs.device)
     scale = None if module is quantiser else module.scale
     if scale is not None and scale.numel() != 1:
         raise ValueError("features with a scale for each channel cannot be cached: pass stop=True.")
