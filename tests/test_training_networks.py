@@ -535,3 +535,8 @@ def test_networks_without_one_schedule_are_refused(make, message):
         Schedule.for_network(make(), period=5)
     with pytest.raises(TypeError, match="net must be a network made by training.quantise, not 7"):
         Schedule.for_network(7, period=5)
+
+
+def test_network_that_begins_with_an_embedding_is_calibrated_on_token_ids():
+    scales = training.calibrate(Everything(), torch.randint(0, 20, (40, 5)), TERNARY, UNSIGNED)
+    assert {"encoder.activation", "act", "narrow"} <= set(scales) and all(s.isfinite().all() for s in scales.values())
