@@ -18,8 +18,9 @@ from torch.utils import checkpoint
 
 from anabook.training._modes import transforming
 
-_AGAIN = ("unpack_hook", "backward")
-"""The functions of `torch.utils.checkpoint` that run a part a second time, without and with reentrant autograd."""
+_ENGINE = {(checkpoint.__file__, "unpack_hook"), (checkpoint.__file__, "unpack_hook_with_error_cb"),
+           (torch.autograd.__file__, "backward")}
+"""What the backward pass of a checkpointed part calls before and after it runs the part, by file and name."""
 
 
 class _Record:
@@ -59,18 +60,23 @@ def as_at_first(draw: Callable[[], Tensor]) -> Tensor:
 def _records() -> list[tuple[_Record, Any]]:
     """Of the checkpointed parts around the call, from the inside out: what runs each again, None in the first run."""
     found: dict[_Record, Any] = {}
-    frame = sys._getframe(2)
+    frame, called, again = sys._getframe(2), None, False
     while frame is not None:
         if frame.f_code.co_filename == checkpoint.__file__:
-            part = _part(frame.f_locals.values())
+            name = frame.f_code.co_name
+            # Without reentrant autograd unpack_hook calls recompute_fn; before, it may ask another part for its inputs.
+            # With it, backward calls the part itself; before and after, it calls only torch.
+            again = again or name == "recompute_fn"
+            asks = name == "unpack_hook" and not again or name == "backward" and called in _ENGINE
+            part = None if asks or name == "recompute_fn" else _part(frame.f_locals.values())
             if part is not None:
+                run = None
+                if name in ("unpack_hook", "backward"):
+                    run, again = frame.f_locals.get("gid", torch._C._current_graph_task_id()), False
                 if not hasattr(part, "anabook_record"):
                     part.anabook_record = _Record()  # lives as long as the part's graph
-                again = frame.f_code.co_name in _AGAIN
-                run = frame.f_locals.get("gid", torch._C._current_graph_task_id()) if again else None
-                if found.get(part.anabook_record) is None:
-                    found[part.anabook_record] = run
-        frame = frame.f_back
+                found.setdefault(part.anabook_record, run)
+        called, frame = (frame.f_code.co_filename, frame.f_code.co_name), frame.f_back
     return list(found.items())
 
 

@@ -84,7 +84,7 @@ _PART = 2**18  # numbers at a time in a longer sum that is not compiled
 def shifted(x: Tensor, levels: Tensor, thresholds: Tensor, mean: float | Tensor) -> Tensor:
     """σ(x − α): the quantiser under the Dirac noise at α. NaN stays NaN."""
     v = x - mean
-    if len(thresholds) > _MOST_SELECTS:
+    if thresholds.shape[0] > _MOST_SELECTS:
         value = levels[torch.searchsorted(thresholds, v, right=True)]
     else:
         value, *others = levels.unbind()
@@ -331,11 +331,8 @@ def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, la
         std, mean: the noise's β and α.
     """
     n = len(thresholds)
-    loop = Loop(n), np.concatenate([[mean, std], levels, thresholds])
     low, high = (0.0, 0.0) if law is None else (std * end for end in _ends(law, dtype))
-    if n <= 3:
-        return loop
-    grid = _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
+    grid = None if n <= 3 else _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
     if grid is not None:
         quantum = grid["quantum"]
         # An interval that is closed on the left and m quanta long holds m thresholds.
@@ -344,12 +341,13 @@ def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, la
             shift = 1 - window / 2 - (low + high) / (2 * quantum)
             values = {**grid, "mean": mean, "std": std, "shift": shift, "last_start": n + 1 - window}
             return Grid(window), np.array([values[name] for name in _GRID])
+    layout: Layout = Loop(n)
     if n > _MOST_SELECTS:
         reach = max(-low, high)
         window = _bucket(int((np.arange(1, n + 1) - np.searchsorted(thresholds, thresholds - reach)).max()), 1)
         if 2 * window <= n:
-            return Table(n, window), loop[1]
-    return loop
+            layout = Table(n, window)
+    return layout, np.concatenate([[mean, std], levels, thresholds])
 
 
 def _bucket(count: int, first: int) -> int:

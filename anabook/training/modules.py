@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ from anabook.noise import FAMILIES, Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
 from anabook.training import kernels
-from anabook.training._modes import forward_mode, undisturbed
+from anabook.training._modes import forward_mode, transforming, undisturbed
 from anabook.training._ops import as_type, compute_dtype
 from anabook.training._recomputation import as_at_first
 
@@ -174,6 +173,7 @@ class Quantise(nn.Module):
             half_width = float(quantiser.steps.min()) / 2
             std = Noise.covering(law, half_width).std if isinstance(law, str) else law.covering(half_width)
         self._mean, self._std = real(mean, "mean"), real(std, "std", minimum=0.0)
+        self._rounded = undisturbed(lambda: _roundings(quantiser))
         self._plans: dict[tuple[bool, torch.dtype, torch.device], _Plan] = {}
         self._move(_default_device())
 
@@ -202,9 +202,8 @@ class Quantise(nn.Module):
         mean, std = real(mean, "mean"), real(std, "std", minimum=0.0)
         if (mean, std) == (self._mean, self._std):
             return
-        recipes = {True: undisturbed(lambda: _recipes(self.quantiser, self._law, self.strategy, mean, std))}
         devices = {device for *_, device in self._plans}
-        self._plans.update(undisturbed(lambda: _placed(recipes, devices)))
+        self._plans.update(undisturbed(lambda: _placed({True: self._recipes(mean, std)}, devices)))
         self._mean, self._std = mean, std
 
     def forward(self, x: Tensor) -> Tensor:
@@ -213,6 +212,9 @@ class Quantise(nn.Module):
         plan = self._plans.get((self.training, x.dtype, x.device))
         if plan is None or isinstance(x, FakeTensor):
             plan = self._other_plan(x)
+        if plan.backward is None and not torch.compiler.is_compiling() and transforming():
+            # The function itself, whose derivative is 0 anyway: a tracer can save it, and every transformation takes it.
+            return kernels.run(plan.kernel, x, plan.constants, static=plan.static)
         keys = self._keys(x.device) if plan.kernel == "drawn" else None
         function = _DualQuantisation if forward_mode() else _Quantisation
         return function.apply(x, plan.constants, plan.backward, keys, plan.kernel, plan.static, plan.slope)
@@ -257,6 +259,9 @@ class Quantise(nn.Module):
             self._plan_for(x.device)
         return self._plans[*kind, x.device]
 
+    def _recipes(self, mean: float, std: float) -> dict[torch.dtype, _Plan]:
+        return _recipes(self.quantiser, self._rounded, self._law, self.strategy, mean, std)
+
     def _plan_for(self, device: torch.device) -> None:
         """Make all constants for a device, for evaluation and for training in every float type.
 
@@ -264,8 +269,7 @@ class Quantise(nn.Module):
         them; and a program compiled around the module finds constants, not the search for them.
         """
         def make() -> dict:
-            recipes = {False: _recipes(self.quantiser),
-                       True: _recipes(self.quantiser, self._law, self.strategy, self._mean, self._std)}
+            recipes = {False: _recipes(self.quantiser, self._rounded), True: self._recipes(self._mean, self._std)}
             return _placed(recipes, [device])
 
         self._plans.update(undisturbed(make))
@@ -290,11 +294,12 @@ class Quantise(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_plans", "_law")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_plans", "_law", "_rounded")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._law = _law_of(self.noise, self.strategy)
+        self._rounded = undisturbed(lambda: _roundings(self.quantiser))
         self._move(self.__dict__.get("_device", _CPU))
 
 
@@ -307,10 +312,14 @@ def _default_device() -> torch.device:
 
 def _moved(function: Callable[[Tensor], Tensor], device: torch.device) -> torch.device:
     """Where a function of `Module._apply` puts a tensor of this device."""
-    try:
+    def probe(device: torch.device) -> torch.device:
         return function(torch.empty(1, dtype=torch.uint8, device=device)).device
-    except NotImplementedError:  # nothing can be copied from the meta device; but there is nothing to copy
-        return function(torch.empty(1, dtype=torch.uint8, device=_CPU)).device
+
+    try:
+        return undisturbed(lambda: probe(device))
+    except (RuntimeError, AssertionError):
+        # Nothing can be copied from the meta device, but there is nothing to copy; and fake tensors go to any device.
+        return probe(_CPU)
 
 
 def _on_device(values: np.ndarray, device: torch.device) -> Tensor:
@@ -345,47 +354,51 @@ def _law_of(noise: str | Density, strategy: str) -> kernels.Kind:
 # Constants ----------------------------------------------------------------------------------------------------------
 
 
-def _recipes(quantiser: Quantiser, law: kernels.Kind | None = None, strategy: str = "mode", mean: float = 0.0,
-             std: float = 0.0) -> dict[torch.dtype, _Plan]:
-    """A plan for each float type, its constants still arrays. The same object where types have the same constants."""
-    return {dtype: _recipe(quantiser, law, strategy, mean, std, compute_dtype(dtype), _rounded(quantiser, dtype))
-            for dtype in FLOATS}
+def _roundings(quantiser: Quantiser) -> dict[torch.dtype, np.ndarray]:
+    """The thresholds as each float type holds them, in float64; the same array for types that are computed alike."""
+    exact = torch.tensor(quantiser.thresholds, device=_CPU)
+    held: dict[torch.dtype, np.ndarray] = {}
+    for dtype in reversed(FLOATS):
+        values = exact.to(dtype).double().numpy()
+        alike = held.get(compute_dtype(dtype), values)
+        held[dtype] = alike if np.array_equal(alike, values) else values
+    return held
 
 
-@functools.lru_cache(maxsize=64)
-def _recipe(quantiser: Quantiser, law: kernels.Kind | None, strategy: str, mean: float, std: float, wide: torch.dtype,
-            rounded: bytes) -> _Plan:
+def _recipes(quantiser: Quantiser, rounded: dict[torch.dtype, np.ndarray], law: kernels.Kind | None = None,
+             strategy: str = "mode", mean: float = 0.0, std: float = 0.0) -> dict[torch.dtype, _Plan]:
+    """A plan for each float type, its constants still arrays; the same object for types with the same constants.
+
+    Args:
+        quantiser, rounded: the quantiser, and its thresholds as each type holds them.
+        law, strategy, mean, std: of the noise; there is none by default.
+    """
     levels, thresholds = quantiser.levels, quantiser.thresholds
+    noise: dict[torch.dtype, tuple] = {}
+    for wide in (torch.float32, torch.float64):
+        if std >= torch.finfo(wide).tiny:
+            layout, values = kernels.layout_of(levels, thresholds, wide, law, std, mean)
+            noise[wide] = (layout, law), values
+    stairs: dict[bool, tuple] = {False: (levels, thresholds, 0.0)}
+    if noise and strategy == "mode":
+        stairs[True] = _mode(quantiser, law, std)
 
-    def quantised(starts: np.ndarray, mean: float, stair: np.ndarray = levels) -> tuple[str, tuple, np.ndarray]:
-        # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
-        if np.array_equal(stair, levels):
-            starts = np.where(starts == thresholds, np.frombuffer(rounded), starts)
-        layout, values = kernels.layout_of(stair, starts, wide, mean=mean)
-        return "quantised", (layout,), values
+    def recipe(wide: torch.dtype, held: np.ndarray) -> _Plan:
+        static, values = noise.get(wide, ((), None))
+        if static and strategy != "mode":
+            return _Plan("expected" if strategy == "expectation" else "drawn", static, values, static, values)
+        stair, starts, offset = stairs[wide in noise]
+        if stair is levels or np.array_equal(stair, levels):
+            # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
+            starts = np.where(starts == thresholds, held, starts)
+        layout, constants = kernels.layout_of(stair, starts, wide, mean=mean + offset)
+        return _Plan("quantised", (layout,), constants, static, values)
 
-    if std < torch.finfo(wide).tiny:
-        return _Plan(*quantised(thresholds, mean), (), None)
-    layout, values = kernels.layout_of(levels, thresholds, wide, law, std, mean)
-    static = (layout, law)
-    if strategy == "mode":
-        stair, starts, offset = _mode(quantiser, law, std)
-        return _Plan(*quantised(starts, mean + offset, stair), static, values)
-    return _Plan("expected" if strategy == "expectation" else "drawn", static, values, static, values)
-
-
-@functools.lru_cache(maxsize=64)
-def _rounded(quantiser: Quantiser, dtype: torch.dtype) -> bytes:
-    """The thresholds as a float type holds them, in float64."""
-    return torch.tensor(quantiser.thresholds, device=_CPU).to(dtype).double().numpy().tobytes()
-
-
-@functools.lru_cache(maxsize=16)
-def _mode(quantiser: Quantiser, law: kernels.Kind, std: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """The stair that the mode is under noise of mean 0: its levels, where they start, and an offset of these."""
-    if isinstance(law, str):
-        return quantiser.levels, Regularisation(quantiser, Noise(law, 0.0, std)).mode_thresholds(), 0.0
-    return law.mode_stair(quantiser, std)
+    made: dict[tuple, _Plan] = {}
+    for dtype, held in rounded.items():
+        alike = compute_dtype(dtype), id(held)
+        made[dtype] = made[alike] = made.get(alike) or recipe(alike[0], held)
+    return {dtype: made[dtype] for dtype in rounded}
 
 
 def _placed(recipes: dict[bool, dict[torch.dtype, _Plan]], devices: Iterable[torch.device]) -> dict:
@@ -399,14 +412,21 @@ def _placed(recipes: dict[bool, dict[torch.dtype, _Plan]], devices: Iterable[tor
         for training, kinds in recipes.items():
             made: dict[int, _Plan] = {}
             for dtype, recipe in kinds.items():
-                wide = compute_dtype(dtype)
+                double = dtype == torch.float64
+                kind = np.float64 if double else np.float32
                 try:
                     if id(recipe) not in made:
-                        made[id(recipe)] = recipe.with_constants(
-                            lambda c: torch.tensor(c, dtype=wide, device=_CPU).to(device))
+                        made[id(recipe)] = recipe.with_constants(lambda c: torch.from_numpy(c.astype(kind)).to(device))
                 except (TypeError, RuntimeError):
-                    if wide != torch.float64:
+                    if not double:
                         raise
                     continue  # a device without float64
                 placed[training, dtype, device] = made[id(recipe)]
     return placed
+
+
+def _mode(quantiser: Quantiser, law: kernels.Kind, std: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """The stair that the mode is under noise of mean 0: its levels, where they start, and an offset of these."""
+    if isinstance(law, str):
+        return quantiser.levels, Regularisation(quantiser, Noise(law, 0.0, std)).mode_thresholds(), 0.0
+    return law.mode_stair(quantiser, std)
