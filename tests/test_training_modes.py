@@ -144,7 +144,6 @@ TRANSFORMED = {
     "vmap": lambda m, x: vmap(m, randomness="different")(x),
     "jvp": lambda m, x: jvp(m, (x,), (x,)),
     "trace": lambda m, x: make_fx(m)(x),
-    "compilation": lambda m, x: step(torch.compile(m, backend="aot_eager", fullgraph=True), x),
 }
 
 
@@ -152,9 +151,18 @@ TRANSFORMED = {
 @every_strategy
 @every_dtype
 def test_a_first_call_within_a_transformation_works_and_leaves_later_steps_as_they_are(name, strategy, dtype):
-    torch._dynamo.reset()
     module = Quantise(FINE, "logistic", strategy)
     TRANSFORMED[name](module, X.to(dtype))
+    assert trains_like(module, Quantise(FINE, "logistic", strategy))
+
+
+@pytest.mark.parametrize("dtype, strategy", [(torch.float16, "random"), (torch.bfloat16, "mode"), (torch.float64, "expectation")])
+def test_a_first_call_within_a_users_own_compilation_works_in_every_float_type(dtype, strategy):
+    torch._dynamo.reset()
+    module = Quantise(FINE, "logistic", strategy)
+    out, slope = step(torch.compile(module, backend="eager", fullgraph=True), X.to(dtype))
+    expected, expected_slope = step(Quantise(FINE, "logistic", strategy), X.to(dtype))
+    assert torch.equal(out, expected) and torch.equal(slope, expected_slope) and slope.any()
     assert trains_like(module, Quantise(FINE, "logistic", strategy))
 
 
@@ -179,7 +187,7 @@ def test_fake_tensors_pass_through_and_leave_later_steps_as_they_are(strategy, d
 def test_noise_set_within_a_transformation_reaches_a_program_compiled_before():
     torch._dynamo.reset()
     module = nn.Sequential(Quantise(FINE, "normal"))
-    program = torch.compile(module, backend="aot_eager", fullgraph=True)
+    program = torch.compile(module, backend="eager", fullgraph=True)
     dtypes = torch.float32, torch.bfloat16
     for dtype in dtypes:  # each compiled before the module itself saw the type
         torch.testing.assert_close(step(program, X.to(dtype)), step(module, X.to(dtype)))
@@ -192,21 +200,23 @@ def test_noise_set_within_a_transformation_reaches_a_program_compiled_before():
 # Exports ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize("quantiser, strategy", [(TERNARY, "mode"), (FINE, "random")], ids=["ternary", "fine"])
-def test_a_fresh_network_is_exported_as_it_computes(strict, quantiser, strategy):
+@pytest.mark.parametrize("strict, deployed, quantiser, strategy", [
+    (True, True, TERNARY, "mode"), (True, False, TERNARY, "mode"), (False, True, FINE, "random"), (False, False, FINE, "expectation")])
+def test_a_fresh_network_is_exported_as_it_computes(strict, deployed, quantiser, strategy):
     expected = training.deploy(network(strategy, quantiser))(X)
-    for net in (training.deploy(network(strategy, quantiser)), network(strategy, quantiser).eval()):
-        program = torch.export.export(net, (X,), strict=strict)
-        assert torch.equal(program.module()(X), expected)
-        tensors = [*program.state_dict.values(), *program.constants.values()]
-        assert {(t.dtype, t.device) for t in tensors} == {(torch.float32, CPU)}
-        assert all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
-        file = io.BytesIO()
-        torch.export.save(program, file)
-        file.seek(0)
-        assert torch.equal(torch.export.load(file).module()(X), expected)
-        assert trains_like(net[1], Quantise(quantiser, strategy=strategy, std=net[1].std))
+    net = network(strategy, quantiser).eval()
+    if deployed:
+        net = training.deploy(net)
+    program = torch.export.export(net, (X,), strict=strict)
+    assert torch.equal(program.module()(X), expected)
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    assert {(t.dtype, t.device) for t in tensors} == {(torch.float32, CPU)}
+    assert all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    assert torch.equal(torch.export.load(file).module()(X), expected)
+    assert trains_like(net[1], Quantise(quantiser, strategy=strategy, std=net[1].std))
 
 
 def test_an_export_takes_batches_of_any_size():
@@ -322,7 +332,7 @@ def test_forward_over_reverse_gives_second_derivatives(size):
     by_hand = x.clone().requires_grad_()
     (first,) = torch.autograd.grad(module(by_hand).sum(), by_hand, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), by_hand)
-    assert second.abs().max() > 1
+    assert second.abs().max() > 0.5
     with kernels.compiling(size):
         torch.testing.assert_close(hessian(lambda v: module(v).sum())(x).diagonal(), second)
         with forward_ad.dual_level():
