@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from anabook import Quantiser, training
 from anabook.symbolic import Density, x as symbol
 from anabook.training import Quantise, kernels
-from anabook.training.modules import FLOATS
 
+FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 TERNARY = Quantiser.ternary()
 FINE = Quantiser.linear(4, quantum=0.07)  # no threshold of which a 16-bit type holds
 PARABOLA = Density(sp.Rational(3, 4) * (1 - symbol**2), symbol, (-1, 1))
