@@ -128,7 +128,8 @@ def test_constants_made_under_anything_serve_training_afterwards(name, action):
         assert trains_like(changed, plain)
 
 
-@pytest.mark.parametrize("name", ["inference mode", "no grad", "autocast", "a counter of operations", "a device as context"])
+@pytest.mark.parametrize("name", ["inference mode", "no grad", "autocast", "a counter of operations",
+                                  "a device as context"])
 @every_strategy
 def test_a_first_call_under_anything_leaves_later_steps_as_they_are(name, strategy):
     module = Quantise(FINE, "normal", strategy)
@@ -156,7 +157,8 @@ def test_a_first_call_within_a_transformation_works_and_leaves_later_steps_as_th
     assert trains_like(module, Quantise(FINE, "logistic", strategy))
 
 
-@pytest.mark.parametrize("dtype, strategy", [(torch.float16, "random"), (torch.bfloat16, "mode"), (torch.float64, "expectation")])
+@pytest.mark.parametrize("dtype, strategy", [(torch.float16, "random"), (torch.bfloat16, "mode"),
+                                             (torch.float64, "expectation")])
 def test_a_first_call_within_a_users_own_compilation_works_in_every_float_type(dtype, strategy):
     torch._dynamo.reset()
     module = Quantise(FINE, "logistic", strategy)
@@ -201,7 +203,8 @@ def test_noise_set_within_a_transformation_reaches_a_program_compiled_before():
 
 
 @pytest.mark.parametrize("strict, deployed, quantiser, strategy", [
-    (True, True, TERNARY, "mode"), (True, False, TERNARY, "mode"), (False, True, FINE, "random"), (False, False, FINE, "expectation")])
+    (True, True, TERNARY, "mode"), (True, False, TERNARY, "mode"), (False, True, FINE, "random"),
+    (False, False, FINE, "expectation")])
 def test_a_fresh_network_is_exported_as_it_computes(strict, deployed, quantiser, strategy):
     expected = training.deploy(network(strategy, quantiser))(X)
     net = network(strategy, quantiser).eval()
@@ -259,9 +262,9 @@ def test_a_symbolic_trace_has_the_quantiser_as_one_module(scaled):
     net = training.quantise(net, TERNARY, TERNARY, keep=(), scales=scales)
     for each in (net, training.deploy(net)):
         traced = torch.fx.symbolic_trace(each)
-        leaf = "1.quantise" if scaled else "1"
-        assert [n.target for n in traced.graph.nodes if n.op == "call_module" and isinstance(each.get_submodule(n.target),
-                                                                                             Quantise)] == [leaf]
+        called = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+        leaves = [name for name in called if isinstance(each.get_submodule(name), Quantise)]
+        assert leaves == ["1.quantise" if scaled else "1"]
         mine, its = step(traced, X), step(each, X)
         assert torch.equal(mine[0], its[0]) and torch.equal(mine[1], its[1])
         for mode in (False, True):
@@ -285,7 +288,7 @@ def test_features_behind_a_quantiser_are_extracted_by_its_name():
 
 
 def test_a_symbolic_trace_of_the_quantiser_alone_says_what_to_do():
-    with pytest.raises(TypeError, match=r"^a Quantise is traced as a part of a network: put it into a torch\.nn\.Sequential\.$"):
+    with pytest.raises(TypeError, match=r"^a Quantise is traced as a part of a network: put it into a torch\.nn\."):
         torch.fx.symbolic_trace(Quantise(TERNARY))
     assert torch.equal(torch.fx.symbolic_trace(nn.Sequential(Quantise(TERNARY)))(X), Quantise(TERNARY)(X))
 
@@ -388,7 +391,7 @@ def no_float64(monkeypatch):
     def to(self, *args, **kwargs):
         moved = move(self, *args, **kwargs)
         if moved.device.type == "meta" and moved.dtype == torch.float64:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the framework doesn't support it.")
         return moved
 
     monkeypatch.setattr(torch.Tensor, "to", to)
@@ -432,7 +435,8 @@ def test_levels_and_thresholds_follow_the_device_and_are_no_buffers():
     module.to("meta")
     assert module.levels.device.type == module.thresholds.device.type == "meta"
     module.half().to("cpu").double()
-    assert np.array_equal(module.levels.numpy(), FINE.levels) and np.array_equal(module.thresholds.numpy(), FINE.thresholds)
+    assert np.array_equal(module.levels.numpy(), FINE.levels)
+    assert np.array_equal(module.thresholds.numpy(), FINE.thresholds)
 
 
 def test_inputs_on_another_device_than_the_module_are_taken_where_they_are():

@@ -17,7 +17,8 @@ either_way = pytest.mark.parametrize("reentrant", [False, True], ids=["non-reent
 def block(generator=None, dropout=0.0):
     torch.manual_seed(0)
     quantise = Quantise(Quantiser.ternary(), strategy="random", std=0.5, generator=generator)
-    return nn.Sequential(nn.Linear(6, 50), quantise, nn.Dropout(dropout), nn.Linear(50, 6), copy.copy(quantise), nn.Linear(6, 6))
+    return nn.Sequential(nn.Linear(6, 50), quantise, nn.Dropout(dropout), nn.Linear(50, 6), copy.copy(quantise),
+                         nn.Linear(6, 6))
 
 
 def own(seed=3):
@@ -46,8 +47,11 @@ def same(mine, its):
 @pytest.mark.parametrize("generator", [own, lambda: None], ids=["own generator", "global generator"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_checkpointed_draws_are_those_of_the_forward_pass(reentrant, generator, dropout):
+    def run(net, x):
+        return checkpoint(net, x, use_reentrant=reentrant)
+
     plain = gradients(lambda net, x: net(x), generator(), steps=3, dropout=dropout)
-    checked = gradients(lambda net, x: checkpoint(net, x, use_reentrant=reentrant), generator(), steps=3, dropout=dropout)
+    checked = gradients(run, generator(), steps=3, dropout=dropout)
     assert same(checked, plain)
     assert not same(gradients(lambda net, x: net(x), own(4), steps=3), plain)
 
@@ -69,7 +73,8 @@ def test_a_checkpoint_within_a_checkpoint_draws_the_same(outer, inner):
     def nested(net, x):
         def whole(x):
             x = net[1](net[0](x))  # a draw before and one after
-            return net[5](net[4](checkpoint(net[2:4], x, use_reentrant=inner))) + checkpoint(net, x[:, :6], use_reentrant=inner)
+            first = net[5](net[4](checkpoint(net[2:4], x, use_reentrant=inner)))
+            return first + checkpoint(net, x[:, :6], use_reentrant=inner)
 
         return checkpoint(whole, x, use_reentrant=outer)
 

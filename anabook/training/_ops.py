@@ -92,7 +92,7 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 def as_type(x: Tensor, dtype: torch.dtype) -> Tensor:
     """x in a float type; x itself where it has it.
 
-    No call for nothing: it would give x under a second name, and a program compiled by torch 2.11 then loses the gradient
-    of one that leaves an `autograd.Function`.
+    No call for nothing: it would give x under a second name, and where such a tensor leaves an `autograd.Function`, a
+    program compiled by torch 2.11 loses its gradient.
     """
     return x if x.dtype == dtype else x.to(dtype)

@@ -1,8 +1,8 @@
 """Draws under gradient checkpointing: a forward pass that is run again sees what it saw first.
 
-`torch.utils.checkpoint` forgets what a part of a network computes and, in the backward pass, runs the part once more. It
-sets the global generator of random numbers back for that, and knows of no other. So the keys that a generator of one's
-own gave are written down with the part that was run, and read when it is run again, which leaves the generator alone.
+`torch.utils.checkpoint` forgets what a part of a network computes and, in the backward pass, runs the part once more.
+It sets the global generator of random numbers back for that, and knows of no other. So the keys that a generator of
+one's own gave are written down with the part that was run, and read when it is run again: the generator stays as it is.
 """
 
 from __future__ import annotations

@@ -124,8 +124,8 @@ class Quantise(nn.Module):
 
     The module has no parameters and adds nothing to a state dict: quantiser, family and strategy are set in code like
     the rest of an architecture, and the noise is a function of the epoch that a schedule sets. It works on every device
-    of torch's, also on those without float64, and under torch's transformations: `torch.func`, forward-mode derivatives,
-    `torch.compile`, `torch.export`, `torch.fx` (which it is a leaf of), gradient checkpointing.
+    of torch's, also on those without float64, and under torch's transformations: `torch.func`, forward-mode
+    derivatives, `torch.compile`, `torch.export`, `torch.fx` (which it is a leaf of), gradient checkpointing.
 
     Args:
         quantiser: a `Quantiser`.
@@ -213,7 +213,7 @@ class Quantise(nn.Module):
         if plan is None or isinstance(x, FakeTensor):
             plan = self._other_plan(x)
         if plan.backward is None and not torch.compiler.is_compiling() and transforming():
-            # The function itself, whose derivative is 0 anyway: a tracer can save it, and every transformation takes it.
+            # The function itself, whose derivative is 0 anyway: tracers can save it, every transformation takes it.
             return kernels.run(plan.kernel, x, plan.constants, static=plan.static)
         keys = self._keys(x.device) if plan.kernel == "drawn" else None
         function = _DualQuantisation if forward_mode() else _Quantisation
@@ -265,8 +265,8 @@ class Quantise(nn.Module):
     def _plan_for(self, device: torch.device) -> None:
         """Make all constants for a device, for evaluation and for training in every float type.
 
-        Before they are needed: made by a call they would be what is on around it, a transformation or a tracer, makes of
-        them; and a program compiled around the module finds constants, not the search for them.
+        Before they are needed: made by a call they would be what a transformation or a tracer around it makes of them;
+        and a program compiled around the module finds constants, not the search for them.
         """
         def make() -> dict:
             recipes = {False: _recipes(self.quantiser, self._rounded), True: self._recipes(self._mean, self._std)}
