@@ -14,14 +14,20 @@ PACKAGE := $(shell find anabook -name '*.py' 2>/dev/null)
 STATIC := $(wildcard book/_static/*)
 CONFIGURATION := _config.yml _toc.yml $(wildcard book/_ext/*.py) requirements.txt
 
+# The oldest torch that pyproject.toml allows, with the torchvision that belongs to it.
+OLDEST := $(shell sed -n 's/^ *"\(torch\|torchvision\)>=\(.*\)",/\1==\2.*/p' pyproject.toml)
+
+# What only its tests of exports need; the package does not.
+ONNX := onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
+
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup site test test-unit test-notebooks test-site test-browser notebooks bench clean
+.PHONY: help setup site test test-unit test-notebooks test-site test-browser test-oldest notebooks bench clean
 
 help: ## show this list
 	@echo 'anabook: the book and the package. Targets:'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 	@echo
 	@echo 'PYTHON=/path/to/python3.11 chooses the interpreter that .venv is made of;'
 	@echo 'ANABOOK_REPOSITORY=https://… make site shows the repository and launch buttons.'
@@ -82,12 +88,26 @@ test-site:
 test-browser: _build/.site
 	@$(PYTEST) -q -rs -n $(WORKERS) tests/browser
 
+# What the training tests need, in the versions of requirements.txt, and nothing of the book, of speech or of clusters.
+# Without Brevitas, too, which one comparison in tests/test_training_fit_ste.py asks for: that one runs in `make test`.
+.venv-oldest/.stamp: requirements.txt pyproject.toml
+	@[ -n '$(PYTHON)' ] || { echo 'test-oldest: no python3 found; say PYTHON=/path/to/python make …' >&2; exit 1; }
+	@if [ ! -x .venv-oldest/bin/python ]; then '$(PYTHON)' -m venv .venv-oldest; fi
+	@echo 'test-oldest: installing $(OLDEST) (about 6 GB the first time)'
+	@grep -v '^torch' requirements.txt > .venv-oldest/pins.txt
+	@.venv-oldest/bin/python -m pip install --disable-pip-version-check --quiet -c .venv-oldest/pins.txt $(OLDEST) \
+		numpy scipy sympy matplotlib scikit-learn tqdm pytest pytest-xdist hypothesis $(ONNX)
+	@touch $@
+
+test-oldest: .venv-oldest/.stamp ## the training tests on the oldest torch that pyproject.toml allows (minutes)
+	@OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -rs -n $(WORKERS) --dist loadfile tests/test_training_*.py
+
 notebooks: .venv/.stamp ## execute every chapter in place
 	@$(BIN)/python tools/notebooks.py
 
 bench: .venv/.stamp ## measure the kernels against fake quantisation, ReLU and Brevitas: benchmarks/RESULTS.md (minutes)
 	@$(BIN)/python benchmarks/run.py
 
-clean: ## remove the built site and caches; .venv and downloaded data stay
+clean: ## remove the built site and caches; the environments and downloaded data stay
 	rm -rf _build build anabook.egg-info .pytest_cache .hypothesis
 	find anabook book tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

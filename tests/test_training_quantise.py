@@ -278,7 +278,7 @@ def test_set_noise_changes_the_law_of_the_next_call():
     assert (module.mean, module.std) == (0.2, 0.7)
 
 
-def test_state_dict_is_empty_and_buffers_keep_their_values_in_float64():
+def test_state_dict_is_empty_and_levels_and_thresholds_keep_their_values_in_float64():
     module = Quantise(Quantiser.linear(4, quantum=0.07))
     assert dict(module.state_dict()) == {} and list(module.parameters()) == []
     for convert in (module.half, module.bfloat16, module.float):
@@ -317,7 +317,7 @@ def test_second_derivatives_are_those_of_the_expectation(family):
 @pytest.mark.parametrize("x", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool),
                                torch.ones(2, dtype=torch.complex64), np.ones(2), 0.5])
 def test_inputs_that_are_not_float_tensors_are_refused(x):
-    with pytest.raises(TypeError, match=r"^Quantise works on tensors of floating-point type, not on [^.]*\.?\w*\.$"):
+    with pytest.raises(TypeError, match=r"^Quantise works on tensors of float16, bfloat16, float32 or float64, not on [^.]*\.?\w*\.$"):
         Quantise(QUANTISERS["ternary"])(x)
 
 

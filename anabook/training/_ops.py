@@ -87,3 +87,12 @@ TORCH_OPS = SimpleNamespace(
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """The type to compute in: float32 for the 16-bit types, whose rounding would swamp the noise, else `dtype`."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def as_type(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x in a float type; x itself where it has it.
+
+    No call for nothing: it would give x under a second name, and where such a tensor leaves an `autograd.Function`, a
+    program compiled by torch 2.11 loses its gradient.
+    """
+    return x if x.dtype == dtype else x.to(dtype)

@@ -31,7 +31,8 @@ import torch
 from torch import Tensor
 
 from anabook.noise import FAMILIES, NUMPY_OPS
-from anabook.training._ops import TORCH_OPS
+from anabook.training._modes import forward_mode, transforming
+from anabook.training._ops import TORCH_OPS, as_type
 
 if TYPE_CHECKING:
     from anabook.training._densities import DensityLaw
@@ -83,7 +84,7 @@ _PART = 2**18  # numbers at a time in a longer sum that is not compiled
 def shifted(x: Tensor, levels: Tensor, thresholds: Tensor, mean: float | Tensor) -> Tensor:
     """σ(x − α): the quantiser under the Dirac noise at α. NaN stays NaN."""
     v = x - mean
-    if len(thresholds) > _MOST_SELECTS:
+    if thresholds.shape[0] > _MOST_SELECTS:
         value = levels[torch.searchsorted(thresholds, v, right=True)]
     else:
         value, *others = levels.unbind()
@@ -119,10 +120,10 @@ def _levels_and_thresholds(c: Tensor, layout: Loop | Table) -> tuple[Tensor, Ten
 
 def quantised(x: Tensor, c: Tensor, layout: Layout) -> Tensor:
     """σ(x − α): without noise, and with the mode's thresholds the strategy "mode"."""
-    wide = x.to(c.dtype)
+    wide = as_type(x, c.dtype)
     if isinstance(layout, Grid):
-        return _grid_shifted(wide - c[0], _grid(c)).to(x.dtype)
-    return shifted(wide, *_levels_and_thresholds(c, layout), c[0]).to(x.dtype)
+        return as_type(_grid_shifted(wide - c[0], _grid(c)), x.dtype)
+    return as_type(shifted(wide, *_levels_and_thresholds(c, layout), c[0]), x.dtype)
 
 
 # Expectation and derivative -----------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
 
     The tails vanish where the noise does not reach a threshold, so the levels come out exactly there.
     """
-    wide = x.to(c.dtype)
+    wide = as_type(x, c.dtype)
     std = c[1]
 
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
@@ -208,19 +209,19 @@ def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
         return step * torch.where(above, -tail, tail)
 
     value, total = _summed(wide - c[0], c, layout, term)
-    return torch.where(wide != wide, wide, value + total).to(x.dtype)
+    return as_type(torch.where(wide != wide, wide, value + total), x.dtype)
 
 
 def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
     """`grad` times d/dx E[σ(x − ν)] = Σ_k (Δ_k/β) f0((x − θ_k − α)/β): the backward pass of every strategy."""
-    wide = x.to(c.dtype)
+    wide = as_type(x, c.dtype)
     std = c[1]
 
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
         return step * _pdf(law, (v - threshold) / std)
 
     total = _summed(wide - c[0], c, layout, term)[1]
-    return (torch.where(wide != wide, wide, total / std) * grad.to(c.dtype)).to(x.dtype)
+    return as_type(torch.where(wide != wide, wide, total / std) * as_type(grad, c.dtype), x.dtype)
 
 
 # Random -------------------------------------------------------------------------------------------------------------
@@ -239,15 +240,15 @@ def _noisy(x: Tensor, law: Law, u: Tensor) -> Tensor:
 
 def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Kind) -> Tensor:
     """σ(x − ν) with independent draws, which the keys fix."""
-    wide = x.to(c.dtype)
+    wide = as_type(x, c.dtype)
     u = uniforms(x.numel(), keys, c.dtype).view(x.shape)
     if not isinstance(law, str):
-        return torch.where(wide != wide, wide, _compared(wide - c[0], c, layout, law, u)).to(x.dtype)
+        return as_type(torch.where(wide != wide, wide, _compared(wide - c[0], c, layout, law, u)), x.dtype)
     law = Law(law, c[0], c[1])
     if isinstance(layout, Grid):
         value = _grid_shifted(_noisy(wide, law, u), _grid(c))
-        return torch.where(wide != wide, wide, value).to(x.dtype)
-    return random(wide, *_levels_and_thresholds(c, layout), law, u).to(x.dtype)
+        return as_type(torch.where(wide != wide, wide, value), x.dtype)
+    return as_type(random(wide, *_levels_and_thresholds(c, layout), law, u), x.dtype)
 
 
 def _compared(v: Tensor, c: Tensor, layout: Layout, law: DensityLaw, u: Tensor) -> Tensor:
@@ -330,11 +331,8 @@ def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, la
         std, mean: the noise's β and α.
     """
     n = len(thresholds)
-    loop = Loop(n), np.concatenate([[mean, std], levels, thresholds])
     low, high = (0.0, 0.0) if law is None else (std * end for end in _ends(law, dtype))
-    if n <= 3:
-        return loop
-    grid = _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
+    grid = None if n <= 3 else _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
     if grid is not None:
         quantum = grid["quantum"]
         # An interval that is closed on the left and m quanta long holds m thresholds.
@@ -343,12 +341,13 @@ def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, la
             shift = 1 - window / 2 - (low + high) / (2 * quantum)
             values = {**grid, "mean": mean, "std": std, "shift": shift, "last_start": n + 1 - window}
             return Grid(window), np.array([values[name] for name in _GRID])
+    layout: Layout = Loop(n)
     if n > _MOST_SELECTS:
         reach = max(-low, high)
         window = _bucket(int((np.arange(1, n + 1) - np.searchsorted(thresholds, thresholds - reach)).max()), 1)
         if 2 * window <= n:
-            return Table(n, window), loop[1]
-    return loop
+            layout = Table(n, window)
+    return layout, np.concatenate([[mean, std], levels, thresholds])
 
 
 def _bucket(count: int, first: int) -> int:
@@ -493,7 +492,8 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
     """
     kernel = _KERNELS[name]
     ordinary = all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, *others))
-    if not ordinary or torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+    # What watches or transforms a call is to see the kernel itself: no compiler works under it.
+    if not ordinary or torch.compiler.is_compiling() or transforming() or forward_mode():
         return kernel(x, *others, *static)
     if not _pays(x):
         return kernel(*(t.reshape(-1) if t.shape == x.shape else t for t in (x, *others)), *static).view(x.shape)

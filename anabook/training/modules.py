@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from anabook._validate import choice, real
 from anabook.noise import FAMILIES, Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
 from anabook.training import kernels
-from anabook.training._ops import compute_dtype
+from anabook.training._modes import forward_mode, transforming, undisturbed
+from anabook.training._ops import as_type, compute_dtype
+from anabook.training._recomputation import as_at_first
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The float types that a `Quantise` takes."""
+
+_CPU = torch.device("cpu")
+
+
 class _Plan(NamedTuple):
     """What one call comes to: a kernel for the forward pass, and the constants of both passes.
 
-    `backward` is None for the Dirac limit, whose gradient is 0.
+    `backward` is None for the Dirac limit, whose gradient is 0. The constants are tensors, or still arrays of float64.
     """
 
     kernel: str
     static: tuple
-    constants: Tensor
+    constants: Tensor | np.ndarray
     slope: tuple
-    backward: Tensor | None
+    backward: Tensor | np.ndarray | None
+
+    def with_constants(self, change: Callable[[Any], Tensor]) -> _Plan:
+        backward = None if self.backward is None else change(self.backward)
+        return self._replace(constants=change(self.constants), backward=backward)
 
 
 class _Quantisation(torch.autograd.Function):
@@ -60,17 +73,42 @@ class _Quantisation(torch.autograd.Function):
         return kernels.run("slope", grad, x, constants, static=ctx.slope), *[None] * 6
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, x: Tensor, constants: Tensor, backward: Tensor | None, keys: Tensor | None,
-             *static: Any) -> tuple[Tensor, int | None]:
-        x_dim, _, _, keys_dim, *_ = in_dims
-        if keys is not None and keys_dim is None and x_dim is not None:  # randomness="same": one draw for all
-            each = [_Quantisation.apply(part, constants, backward, keys, *static) for part in x.unbind(x_dim)]
-            return torch.stack(each), 0
-        if keys_dim is not None:  # randomness="different": draws for the batch as a whole
-            keys = keys.select(keys_dim, 0)
-            if x_dim is None:
-                x, x_dim = x.expand(info.batch_size, *x.shape), 0
-        return _Quantisation.apply(x, constants, backward, keys, *static), x_dim
+    def vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int | None]:
+        return _batched(_Quantisation, info, in_dims, *inputs)
+
+
+class _DualQuantisation(_Quantisation):
+    """The same with a forward-mode derivative. A class of its own: torch.compile refuses a function that has one."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _Quantisation.setup_context(ctx, inputs, output)
+        if not ctx.dirac:
+            ctx.save_for_forward(inputs[0], inputs[2])
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        if ctx.dirac:
+            return torch.zeros_like(tangent)
+        x, constants = ctx.saved_tensors
+        return kernels.slope(tangent, x, constants, *ctx.slope)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int | None]:
+        return _batched(_DualQuantisation, info, in_dims, *inputs)
+
+
+def _batched(function: type[_Quantisation], info: Any, in_dims: tuple, x: Tensor, constants: Tensor,
+             backward: Tensor | None, keys: Tensor | None, *static: Any) -> tuple[Tensor, int | None]:
+    x_dim, _, _, keys_dim, *_ = in_dims
+    if keys is not None and keys_dim is None and x_dim is not None:  # randomness="same": one draw for all
+        each = [function.apply(part, constants, backward, keys, *static) for part in x.unbind(x_dim)]
+        return torch.stack(each), 0
+    if keys_dim is not None:  # randomness="different": draws for the batch as a whole
+        keys = keys.select(keys_dim, 0)
+        if x_dim is None:
+            x, x_dim = x.expand(info.batch_size, *x.shape), 0
+    return function.apply(x, constants, backward, keys, *static), x_dim
 
 
 class Quantise(nn.Module):
@@ -85,8 +123,9 @@ class Quantise(nn.Module):
     shape, type and device. The 16-bit types are computed in float32. NaN stays NaN.
 
     The module has no parameters and adds nothing to a state dict: quantiser, family and strategy are set in code like
-    the rest of an architecture, and the noise is a function of the epoch that a schedule sets. The buffers `levels`
-    and `thresholds` follow the module's device, and stay in float64 when the network changes its float type.
+    the rest of an architecture, and the noise is a function of the epoch that a schedule sets. It works on every device
+    of torch's, also on those without float64, and under torch's transformations: `torch.func`, forward-mode
+    derivatives, `torch.compile`, `torch.export`, `torch.fx` (which it is a leaf of), gradient checkpointing.
 
     Args:
         quantiser: a `Quantiser`.
@@ -100,7 +139,7 @@ class Quantise(nn.Module):
         generator: a `torch.Generator` for the draws of "random"; by default torch's global one (`torch.manual_seed`).
 
     Raises:
-        TypeError: a quantiser that is not a `Quantiser`; in the call, a tensor that is not of floating-point type.
+        TypeError: a quantiser that is not a `Quantiser`; in the call, a tensor of another type.
         ValueError: unknown family or strategy, non-finite mean, negative or non-finite std; a density with parameters
             left, without a standard deviation, or with functions that torch lacks.
 
@@ -111,9 +150,6 @@ class Quantise(nn.Module):
         >>> x.grad
         tensor([1., 1., 0.])
     """
-
-    levels: Tensor
-    thresholds: Tensor
 
     def __init__(
         self,
@@ -130,19 +166,26 @@ class Quantise(nn.Module):
         self.quantiser = quantiser
         self.strategy = choice(strategy, kernels.STRATEGIES, "strategy")
         self.noise = noise
-        law = _law(noise)
-        if law is not noise and self.strategy != "mode":
-            law.prepare_tails()
+        self._law = law = _law_of(noise, self.strategy)
         self.generator = generator
         self.layer: int | None = None
-        self.register_buffer("levels", None, persistent=False)
-        self.register_buffer("thresholds", None, persistent=False)
-        self._fill(torch.get_default_device())
-        self._plans: dict[tuple[bool, torch.dtype, torch.device], _Plan] = {}
         if std is None:
             half_width = float(quantiser.steps.min()) / 2
             std = Noise.covering(law, half_width).std if isinstance(law, str) else law.covering(half_width)
-        self.set_noise(mean, std)
+        self._mean, self._std = real(mean, "mean"), real(std, "std", minimum=0.0)
+        self._rounded = undisturbed(lambda: _roundings(quantiser))
+        self._plans: dict[tuple[bool, torch.dtype, torch.device], _Plan] = {}
+        self._move(_default_device())
+
+    @property
+    def levels(self) -> Tensor:
+        """The K levels in float64, on the module's device (on the CPU where that has no float64)."""
+        return _on_device(self.quantiser.levels, self._device)
+
+    @property
+    def thresholds(self) -> Tensor:
+        """The K − 1 thresholds in float64, on the module's device (on the CPU where that has no float64)."""
+        return _on_device(self.quantiser.thresholds, self._device)
 
     @property
     def mean(self) -> float:
@@ -167,22 +210,24 @@ class Quantise(nn.Module):
     def set_noise(self, mean: float, std: float) -> None:
         """Set the noise's mean α and standard deviation β ≥ 0, as plain finite numbers."""
         mean, std = real(mean, "mean"), real(std, "std", minimum=0.0)
+        if (mean, std) == (self._mean, self._std):
+            return
+        devices = {device for *_, device in self._plans}
+        self._plans.update(undisturbed(lambda: _placed({True: self._recipes(mean, std)}, devices)))
         self._mean, self._std = mean, std
-        used = {torch.get_default_dtype(), *(dtype for training, dtype, _ in self._plans if training)}
-        self._plans = {key: plan for key, plan in self._plans.items() if not key[0]}
-        # Ready before the next call, so that a program compiled around it finds constants, not the search for them.
-        for dtype in used:
-            self._plan(True, dtype, self.levels.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
-            got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"{type(x).__name__}"
-            raise TypeError(f"Quantise works on tensors of floating-point type, not on {got}.")
-        plan = self._plan(self.training, x.dtype, x.device)
-        keys = None
-        if plan.kernel == "drawn":
-            keys = torch.randint(-2**31, 2**31, (3,), dtype=torch.int32, device=x.device, generator=self.generator)
-        return _Quantisation.apply(x, plan.constants, plan.backward, keys, plan.kernel, plan.static, plan.slope)
+        if not isinstance(x, Tensor) or x.dtype not in FLOATS:
+            return self._as_leaf(x)
+        plan = self._plans.get((self.training, x.dtype, x.device))
+        if plan is None or isinstance(x, FakeTensor):
+            plan = self._other_plan(x)
+        if plan.backward is None and not torch.compiler.is_compiling() and transforming():
+            # The function itself, whose derivative is 0 anyway: tracers can save it, every transformation takes it.
+            return kernels.run(plan.kernel, x, plan.constants, static=plan.static)
+        keys = self._keys(x.device) if plan.kernel == "drawn" else None
+        function = _DualQuantisation if forward_mode() else _Quantisation
+        return function.apply(x, plan.constants, plan.backward, keys, plan.kernel, plan.static, plan.slope)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """The latent weight to store when a quantised one is assigned: the value itself."""
@@ -193,56 +238,109 @@ class Quantise(nn.Module):
         return (f"{self.quantiser!r}, noise={self.noise!r}, strategy={self.strategy!r}, "
                 f"mean={self._mean:.4g}, std={self._std:.4g}{layer}")
 
-    def _plan(self, training: bool, dtype: torch.dtype, device: torch.device) -> _Plan:
-        key = (training, dtype, device)
-        if key not in self._plans:
-            self._plans[key] = self._make_plan(*key)
-        return self._plans[key]
+    def _keys(self, device: torch.device) -> Tensor:
+        def draw() -> Tensor:
+            return torch.randint(-2**31, 2**31, (3,), dtype=torch.int32, device=device, generator=self.generator)
 
-    def _make_plan(self, training: bool, dtype: torch.dtype, device: torch.device) -> _Plan:
-        wide, levels, thresholds = compute_dtype(dtype), self.quantiser.levels, self.quantiser.thresholds
+        return draw() if self.generator is None else as_at_first(draw)
 
-        def constants(values: np.ndarray) -> Tensor:
-            return torch.tensor(values, dtype=wide, device=device)
+    def _as_leaf(self, x: object) -> fx.Proxy:
+        """What a symbolic trace records of a call: the module as a whole, as it does with torch's own.
 
-        def quantised(starts: np.ndarray, mean: float, stair: np.ndarray = levels) -> tuple[str, tuple, Tensor]:
-            # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
-            if stair is levels:
-                starts = np.where(starts == thresholds, torch.tensor(thresholds).to(dtype).double().numpy(), starts)
-            layout, values = kernels.layout_of(stair, starts, wide, mean=mean)
-            return "quantised", (layout,), constants(values)
+        Raises:
+            TypeError: x comes from no such trace, and is no tensor that can be quantised.
+        """
+        if isinstance(x, fx.Proxy):
+            if not isinstance(x.tracer, fx.Tracer) or x.tracer.root is self:
+                raise TypeError("a Quantise is traced as a part of a network: put it into a torch.nn.Sequential.")
+            return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
+        got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"{type(x).__name__}"
+        raise TypeError(f"Quantise works on tensors of float16, bfloat16, float32 or float64, not on {got}.")
 
-        if not training:
-            return _Plan(*quantised(thresholds, 0.0), (), None)
-        if self._std < torch.finfo(wide).tiny:
-            return _Plan(*quantised(thresholds, self._mean), (), None)
-        law = _law(self.noise)
-        layout, values = kernels.layout_of(levels, thresholds, wide, law, self._std, self._mean)
-        static, full = (layout, law), constants(values)
-        if self.strategy == "mode":
-            stair, starts, offset = _mode(self.quantiser, law, self._std)
-            return _Plan(*quantised(starts, self._mean + offset, stair), static, full)
-        kernel = "expected" if self.strategy == "expectation" else "drawn"
-        # Two tensors: a program that is being compiled must not meet one twice in a call.
-        return _Plan(kernel, static, full, static, full.clone())
+    def _other_plan(self, x: Tensor) -> _Plan:
+        """The plan for a tensor without values, or for one on a device that was not met before."""
+        kind = self.training, x.dtype
+        if isinstance(x, FakeTensor) and not torch.compiler.is_compiling():
+            with x.fake_mode:  # as constants written down in the call would be
+                return self._plans[*kind, _CPU].with_constants(lambda c: torch.ops.aten.lift_fresh_copy(c).to(x.device))
+        if (*kind, x.device) not in self._plans:
+            if torch.compiler.is_compiling():
+                return self._plans[*kind, _CPU].with_constants(lambda c: c.to(x.device))
+            self._plan_for(x.device)
+        return self._plans[*kind, x.device]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": {}}
+    def _recipes(self, mean: float, std: float) -> dict[torch.dtype, _Plan]:
+        return _recipes(self.quantiser, self._rounded, self._law, self.strategy, mean, std)
 
-    def _fill(self, device: torch.device) -> None:
-        self.levels = torch.tensor(self.quantiser.levels, dtype=torch.float64, device=device)
-        self.thresholds = torch.tensor(self.quantiser.thresholds, dtype=torch.float64, device=device)
+    def _plan_for(self, device: torch.device) -> None:
+        """Make all constants for a device, for evaluation and for training in every float type.
+
+        Before they are needed: made by a call they would be what a transformation or a tracer around it makes of them;
+        and a program compiled around the module finds constants, not the search for them.
+        """
+        def make() -> dict:
+            recipes = {False: _recipes(self.quantiser, self._rounded), True: self._recipes(self._mean, self._std)}
+            return _placed(recipes, [device])
+
+        self._plans.update(undisturbed(make))
+
+    def _move(self, device: torch.device) -> None:
+        """Forget the constants on other devices; stay on the CPU where a device is not to be had on this machine."""
+        self._plans, self._device = {}, device
+        self._plan_for(_CPU)
+        try:
+            if device != _CPU:
+                self._plan_for(device)
+        except (RuntimeError, AssertionError):
+            self._device = _CPU
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantise:
-        # net.half() would round a threshold such as 0.07 for good: take the device, keep the values.
+        # Constants are no buffers: net.half() would round a threshold such as 0.07 for good, and net.to(device) would
+        # fail where a device has no float64. So the device is asked for, and nothing else is changed.
         super()._apply(function, recurse)
-        self._fill(self.levels.device)
-        self._plans = {}
-        self.set_noise(self._mean, self._std)
+        device = _moved(function, self._device)
+        if device != self._device:
+            self._move(device)
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_plans", "_law", "_rounded")}
 
-def _law(noise: str | Density) -> kernels.Kind:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._law = _law_of(self.noise, self.strategy)
+        self._rounded = undisturbed(lambda: _roundings(self.quantiser))
+        self._move(self.__dict__.get("_device", _CPU))
+
+
+def _default_device() -> torch.device:
+    try:
+        return torch.get_default_device()
+    except (RuntimeError, AssertionError):  # a device that this machine lacks
+        return _CPU
+
+
+def _moved(function: Callable[[Tensor], Tensor], device: torch.device) -> torch.device:
+    """Where a function of `Module._apply` puts a tensor of this device."""
+    def probe(device: torch.device) -> torch.device:
+        return function(torch.empty(1, dtype=torch.uint8, device=device)).device
+
+    try:
+        return undisturbed(lambda: probe(device))
+    except (RuntimeError, AssertionError):
+        # Nothing can be copied from the meta device, but there is nothing to copy; and fake tensors go to any device.
+        return probe(_CPU)
+
+
+def _on_device(values: np.ndarray, device: torch.device) -> Tensor:
+    tensor = torch.tensor(values, dtype=torch.float64, device=_CPU)
+    try:
+        return tensor.to(device)
+    except (TypeError, RuntimeError):
+        return tensor
+
+
+def _law_of(noise: str | Density, strategy: str) -> kernels.Kind:
     """What the kernels take for a noise: a family's name, or the functions of a density."""
     if isinstance(noise, str):
         return choice(noise, FAMILIES, "noise")
@@ -250,10 +348,91 @@ def _law(noise: str | Density) -> kernels.Kind:
         from anabook.symbolic import Density
         from anabook.training._densities import law_of
 
+        def make() -> kernels.Kind:
+            with torch.device(_CPU):
+                law = law_of(noise)
+                if strategy != "mode":
+                    law.prepare_tails()
+            return law
+
         if isinstance(noise, Density):
-            return law_of(noise)
+            return undisturbed(make)
     listing = ", ".join(map(repr, FAMILIES))
     raise TypeError(f"noise must be one of {listing}, or an anabook.symbolic.Density, not {noise!r}.")
+
+
+# Constants ----------------------------------------------------------------------------------------------------------
+
+
+def _roundings(quantiser: Quantiser) -> dict[torch.dtype, np.ndarray]:
+    """The thresholds as each float type holds them, in float64; the same array for types that are computed alike."""
+    exact = torch.tensor(quantiser.thresholds, device=_CPU)
+    held: dict[torch.dtype, np.ndarray] = {}
+    for dtype in reversed(FLOATS):
+        values = exact.to(dtype).double().numpy()
+        alike = held.get(compute_dtype(dtype), values)
+        held[dtype] = alike if np.array_equal(alike, values) else values
+    return held
+
+
+def _recipes(quantiser: Quantiser, rounded: dict[torch.dtype, np.ndarray], law: kernels.Kind | None = None,
+             strategy: str = "mode", mean: float = 0.0, std: float = 0.0) -> dict[torch.dtype, _Plan]:
+    """A plan for each float type, its constants still arrays; the same object for types with the same constants.
+
+    Args:
+        quantiser, rounded: the quantiser, and its thresholds as each type holds them.
+        law, strategy, mean, std: of the noise; there is none by default.
+    """
+    levels, thresholds = quantiser.levels, quantiser.thresholds
+    noise: dict[torch.dtype, tuple] = {}
+    for wide in (torch.float32, torch.float64):
+        if std >= torch.finfo(wide).tiny:
+            layout, values = kernels.layout_of(levels, thresholds, wide, law, std, mean)
+            noise[wide] = (layout, law), values
+    stairs: dict[bool, tuple] = {False: (levels, thresholds, 0.0)}
+    if noise and strategy == "mode":
+        stairs[True] = _mode(quantiser, law, std)
+
+    def recipe(wide: torch.dtype, held: np.ndarray) -> _Plan:
+        static, values = noise.get(wide, ((), None))
+        if static and strategy != "mode":
+            return _Plan("expected" if strategy == "expectation" else "drawn", static, values, static, values)
+        stair, starts, offset = stairs[wide in noise]
+        if stair is levels or np.array_equal(stair, levels):
+            # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
+            starts = np.where(starts == thresholds, held, starts)
+        layout, constants = kernels.layout_of(stair, starts, wide, mean=mean + offset)
+        return _Plan("quantised", (layout,), constants, static, values)
+
+    made: dict[tuple, _Plan] = {}
+    for dtype, held in rounded.items():
+        alike = compute_dtype(dtype), id(held)
+        made[dtype] = made[alike] = made.get(alike) or recipe(alike[0], held)
+    return {dtype: made[dtype] for dtype in rounded}
+
+
+def _placed(recipes: dict[bool, dict[torch.dtype, _Plan]], devices: Iterable[torch.device]) -> dict:
+    """Plans with tensors for constants, by mode, float type and device: cast on the CPU, then moved.
+
+    Each recipe gets tensors of its own, two where both passes need the same: a program that is being compiled must not
+    meet one twice in a call.
+    """
+    placed = {}
+    for device in devices:
+        for training, kinds in recipes.items():
+            made: dict[int, _Plan] = {}
+            for dtype, recipe in kinds.items():
+                double = dtype == torch.float64
+                kind = np.float64 if double else np.float32
+                try:
+                    if id(recipe) not in made:
+                        made[id(recipe)] = recipe.with_constants(lambda c: torch.from_numpy(c.astype(kind)).to(device))
+                except (TypeError, RuntimeError):
+                    if not double:
+                        raise
+                    continue  # a device without float64
+                placed[training, dtype, device] = made[id(recipe)]
+    return placed
 
 
 def _mode(quantiser: Quantiser, law: kernels.Kind, std: float) -> tuple[np.ndarray, np.ndarray, float]:
