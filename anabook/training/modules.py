@@ -17,7 +17,6 @@ from anabook.regularisation import Regularisation
 from anabook.training import kernels
 from anabook.training._modes import forward_mode, transforming, undisturbed
 from anabook.training._ops import as_type, compute_dtype
-from anabook.training._recomputation import as_at_first
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
@@ -136,7 +135,8 @@ class Quantise(nn.Module):
         mean: α.
         std: β ≥ 0. By default the noise spans half the smallest step to either side of its mean (the wider side of a
             lopsided density), with at least 95 % of its mass, as at the start of the paper's experiments.
-        generator: a `torch.Generator` for the draws of "random"; by default torch's global one (`torch.manual_seed`).
+        generator: a `torch.Generator` for the draws of "random"; by default torch's global one (`torch.manual_seed`),
+            which alone goes with gradient checkpointing.
 
     Raises:
         TypeError: a quantiser that is not a `Quantiser`; in the call, a tensor of another type.
@@ -166,12 +166,10 @@ class Quantise(nn.Module):
         self.quantiser = quantiser
         self.strategy = choice(strategy, kernels.STRATEGIES, "strategy")
         self.noise = noise
-        self._law = law = _law_of(noise, self.strategy)
+        self._law = _law_of(noise, self.strategy)
         self.generator = generator
         self.layer: int | None = None
-        if std is None:
-            half_width = float(quantiser.steps.min()) / 2
-            std = Noise.covering(law, half_width).std if isinstance(law, str) else law.covering(half_width)
+        std = self.covering_std() if std is None else std
         self._mean, self._std = real(mean, "mean"), real(std, "std", minimum=0.0)
         self._rounded = undisturbed(lambda: _roundings(quantiser))
         self._plans: dict[tuple[bool, torch.dtype, torch.device], _Plan] = {}
@@ -204,7 +202,7 @@ class Quantise(nn.Module):
             half_width: greater than 0; by default half the smallest step of the quantiser.
         """
         half_width = float(self.quantiser.steps.min()) / 2 if half_width is None else real(half_width, "half_width", above=0.0)
-        law = _law(self.noise)
+        law = self._law
         return Noise.covering(law, half_width).std if isinstance(law, str) else law.covering(half_width)
 
     def set_noise(self, mean: float, std: float) -> None:
@@ -239,10 +237,11 @@ class Quantise(nn.Module):
                 f"mean={self._mean:.4g}, std={self._std:.4g}{layer}")
 
     def _keys(self, device: torch.device) -> Tensor:
-        def draw() -> Tensor:
-            return torch.randint(-2**31, 2**31, (3,), dtype=torch.int32, device=device, generator=self.generator)
-
-        return draw() if self.generator is None else as_at_first(draw)
+        if self.generator is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
+            raise RuntimeError("a Quantise with a generator of its own is run again within a backward pass, as gradient "
+                               "checkpointing does, and would draw other numbers than before: leave its generator out, "
+                               "since checkpointing sets torch's global one back.")
+        return torch.randint(-2**31, 2**31, (3,), dtype=torch.int32, device=device, generator=self.generator)
 
     def _as_leaf(self, x: object) -> fx.Proxy:
         """What a symbolic trace records of a call: the module as a whole, as it does with torch's own.
