@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -73,16 +74,35 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, flags=re.S)
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_the_examples_of_the_readme_run(number):
+# Stands in for tensorboard, which the tests do not install: what the example does with it is written down.
+BOARD = """
+import sys, types
+class SummaryWriter:
+    def __init__(self, folder): self.seen = []
+    def __enter__(self): return self
+    def __exit__(self, *_): print(len(self.seen), "scalars")
+    def add_scalar(self, tag, value, step): self.seen.append((str(tag), float(value), int(step)))
+sys.modules["torch.utils.tensorboard"] = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+"""
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_examples_of_the_readme_run(number, tmp_path):
     blocks = python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(blocks) == 2
-    done = subprocess.run([sys.executable, "-c", blocks[number]], capture_output=True, text=True, cwd=ROOT)
+    assert len(blocks) == 4
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", BOARD * (number == 3) + blocks[number]],
+                          capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     if number == 0:
         assert done.stdout.startswith("[-0.") and "Piecewise" in done.stdout
-    else:
+    elif number == 1:
         assert float(done.stdout.split("%")[0]) > 80
+    elif number == 2:
+        assert done.stdout.splitlines()[-1] == "True" and "two (Linear)" in done.stdout
+    else:
+        assert done.stdout == "56 scalars\n"  # four epochs: number, three losses, three accuracies, lr, …, two layers
+        assert len((tmp_path / "history.csv").read_text().splitlines()) == 5
 
 
 def test_the_readme_names_make_targets_and_files_that_exist():
