@@ -275,6 +275,20 @@ def test_finding_the_order_leaves_no_trace_in_the_network(example):
     assert not converted.one._forward_pre_hooks and not hasattr(example, "_flow")
 
 
+def test_modules_made_in_the_forward_pass_are_looked_into():
+    class Sliced(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+
+        def forward(self, x):
+            return self.body[2:](nn.Dropout()(self.body[:2](x)))
+
+    net = training.quantise(Sliced(), TERNARY, TERNARY)
+    assert [layer.activations for layer in training.layers(net)] == [(net.body[1],), (net.body[3],)]
+    assert [o.name for o in training.report(net)] == ["body.0", "body.2", "body.4"]
+
+
 def test_optional_arguments_of_a_forward_pass_are_left_out_when_the_order_is_read():
     class Optional(nn.Module):
         def __init__(self):

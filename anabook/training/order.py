@@ -127,6 +127,13 @@ class _Tracer(torch.fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self.kinds) or super().is_leaf_module(m, module_qualified_name)
 
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        try:
+            self.path_of_module(m)
+        except NameError:  # made in the forward pass, such as a slice of a Sequential: what is inside counts
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
 
 def _program(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> torch.fx.Graph:
     """The forward pass in evaluation mode, with optional arguments left out."""

@@ -26,7 +26,7 @@ def warn_of_single_levels(net: nn.Module) -> None:
     warnings.warn(
         f"all weights of {name!r}{more} round to the level {level:g}, so nothing can be learnt behind them: start near the "
         "thresholds (initialise='near_thresholds'), or fit the quanta to the weights (training.calibrate).",
-        UserWarning, stacklevel=3,
+        UserWarning, stacklevel=4,
     )
 
 
@@ -41,4 +41,4 @@ def warn_of_wide_noise(net: nn.Module) -> None:
                         f"quanta of {quantum:g}")
     if what:
         warnings.warn(f"{what}: Schedule.for_network(net, period=...) takes it from the network's own quantisers.",
-                      UserWarning, stacklevel=3)
+                      UserWarning, stacklevel=6)
