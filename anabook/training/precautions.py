@@ -24,8 +24,8 @@ def warn_of_single_levels(net: nn.Module) -> None:
     name, level = next(iter(dead.items()))
     more = f" (and those of {len(dead) - 1} more)" if len(dead) > 1 else ""
     warnings.warn(
-        f"all weights of {name!r}{more} round to the level {level:g}, so nothing can be learnt behind them: start near the "
-        "thresholds (initialise='near_thresholds'), or fit the quanta to the weights (training.calibrate).",
+        f"all weights of {name!r}{more} round to the level {level:g}, so without noise such a layer passes nothing on: start "
+        "near the thresholds (initialise='near_thresholds'), or fit the quanta to the weights (training.calibrate).",
         UserWarning, stacklevel=4,
     )
 
