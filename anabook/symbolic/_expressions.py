@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from numbers import Real
 from typing import Any
 
 import mpmath
@@ -12,6 +13,7 @@ import numpy as np
 import sympy as sp
 
 from anabook._validate import real
+from anabook.symbolic._bounded import attempt
 
 x = sp.Symbol("x", real=True)
 alpha = sp.Symbol("alpha", real=True)
@@ -19,8 +21,15 @@ beta = sp.Symbol("beta", positive=True)
 _SEARCH_POINTS = 801
 
 
+class Unknown(Exception):
+    """SymPy finds no answer in the time that it has; never leaves this package."""
+
+
 def as_numpy(expression: sp.Expr, *symbols: sp.Symbol) -> Callable[..., np.ndarray]:
     """A NumPy function of the given symbols (by default `x`) that evaluates an expression in float64.
+
+    Where the value is no real number, it is nan. Functions that SciPy lacks, and integrals without a closed form, are
+    computed by mpmath, point by point.
 
     Raises:
         ValueError: the expression has symbols that are not among `symbols`.
@@ -32,12 +41,92 @@ def as_numpy(expression: sp.Expr, *symbols: sp.Symbol) -> Callable[..., np.ndarr
             f"the expression also depends on {', '.join(map(str, missing))}, which is not among the arguments "
             f"({', '.join(map(str, symbols))})."
         )
-    compiled = sp.lambdify(symbols, expression, modules=["scipy", "numpy"])
+    compiled = None if expression.has(sp.Integral) else _lambdified(symbols, expression, ["scipy", "numpy"])
 
     def function(*values: Any) -> np.ndarray:
         arrays = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in values))
         with np.errstate(all="ignore"):
-            return np.broadcast_to(np.asarray(compiled(*arrays), dtype=np.float64), arrays[0].shape).copy()[()]
+            try:
+                found = np.asarray(compiled(*arrays))
+            except Exception:  # a function that SciPy lacks, by whatever error it says so
+                found = _pointwise(expression, symbols, arrays)
+            return np.broadcast_to(_real_part(found), arrays[0].shape).copy()[()]
+
+    return function
+
+
+def _lambdified(symbols: tuple[sp.Symbol, ...], expression: sp.Expr, modules: Any) -> Callable[..., Any] | None:
+    try:
+        return sp.lambdify(symbols, expression, modules=modules)
+    except Exception:
+        return None
+
+
+def _pointwise(expression: sp.Expr, symbols: tuple[sp.Symbol, ...], arrays: list[np.ndarray]) -> np.ndarray:
+    value = evaluator(expression, *symbols)
+    with mpmath.workdps(20):
+        values = [complex(value(*map(float, point))) for point in zip(*(array.ravel() for array in arrays))]
+    return np.array(values, dtype=complex).reshape(arrays[0].shape)
+
+
+def _real_part(values: np.ndarray) -> np.ndarray:
+    if not np.iscomplexobj(values):
+        return values.astype(np.float64)
+    return np.where(np.abs(values.imag) <= 1e-12 * (1 + np.abs(values.real)), values.real, math.nan)
+
+
+def evaluator(expression: sp.Expr, *symbols: sp.Symbol) -> Callable[..., Any]:
+    """A function that evaluates an expression with mpmath, at its precision of the moment; nan where there is no value."""
+    symbols = symbols or (x,)
+    compiled = _lambdified(symbols, expression, "mpmath")
+
+    def value(*values: Any) -> Any:
+        values = tuple(map(mpmath.mpf, values))
+        try:
+            return mpmath.mpmathify(compiled(*values))
+        except (ArithmeticError, ValueError, mpmath.libmp.NoConvergence):
+            return mpmath.mpf(mpmath.nan)
+        except Exception:  # a function that mpmath lacks, by whatever error it says so
+            numbers = {symbol: sp.Float(v, mpmath.mp.dps + 5) for symbol, v in zip(symbols, values)}
+            found = attempt(lambda: expression.evalf(mpmath.mp.dps, subs=numbers))
+            try:
+                return mpmath.mpmathify(found)
+            except (TypeError, ValueError):
+                return mpmath.mpf(mpmath.nan)
+
+    return value
+
+
+_STEPS = (mpmath.mpf(10) ** -20, mpmath.mpf(10) ** -40, mpmath.mpf(10) ** -80)
+
+
+def real_values(expression: sp.Expr) -> Callable[..., Any]:
+    """A function of x that evaluates an expression with mpmath where it is real, and nan elsewhere.
+
+    Where a formula has no value (0/0, a pole), it is what the values nearby tend to, ∞ included. They are looked for in
+    the direction of `toward`, or to the right.
+    """
+    value = evaluator(expression)
+
+    def real(v: Any) -> Any:
+        found = value(v)
+        if isinstance(found, mpmath.mpc):
+            found = found.real if abs(found.imag) <= 1e-12 * (1 + abs(found)) else mpmath.mpf(mpmath.nan)
+        return found
+
+    def function(v: Any, toward: Any = None) -> Any:
+        v = mpmath.mpf(v)
+        found = real(v)
+        if mpmath.isfinite(found) or mpmath.isinf(v):
+            return found
+        reach = mpmath.mpf(1) if toward is None else mpmath.mpf(toward) - v
+        reach = reach if mpmath.isfinite(reach) else mpmath.sign(reach)
+        with mpmath.workdps(mpmath.mp.dps + 100):
+            near = [real(v + reach * step) for step in _STEPS]
+        if not all(map(mpmath.isfinite, near)):
+            return mpmath.mpf(mpmath.nan)
+        grows = abs(near[2]) > 1.2 * abs(near[1]) > 1.44 * abs(near[0])
+        return +near[2] if not grows else mpmath.sign(near[2]) * mpmath.inf
 
     return function
 
@@ -48,8 +137,12 @@ def exact_value(value: Any) -> sp.Expr:
     "Stands for" means within 4 units in the last place and a denominator of at most 10 000 (0.1 is 1/10, and
     so is 0.30000000000000004 3/10); a float of another kind becomes its shortest decimal.
     """
-    if isinstance(value, (sp.Expr, int, np.integer)) and not isinstance(value, (bool, sp.Float)):
-        return sp.sympify(int(value) if isinstance(value, np.integer) else value)
+    if isinstance(value, sp.Expr) and not isinstance(value, sp.Float):
+        return with_exact_numbers(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return sp.Integer(int(value))
+    if isinstance(value, sp.Float) and value.is_finite and value._prec > 53:
+        return sp.Rational(str(value))
     number = float(value)
     if math.isinf(number):
         return sp.oo if number > 0 else -sp.oo
@@ -76,33 +169,81 @@ def exact_constant(value: Any, what: str) -> sp.Expr:
     return exact
 
 
+def with_exact_numbers(expression: sp.Expr) -> sp.Expr:
+    """An expression with every float in it as the number it stands for, and with Γ for the constants made of it.
+
+    SymPy integrates and decides with exact numbers only, and it takes a beta function of numbers for a name.
+    """
+    expression = expression.xreplace({number: exact_value(number) for number in expression.atoms(sp.Float)})
+    constants = [f for f in expression.atoms(*_MADE_OF_GAMMA) if not f.free_symbols]
+    return expression.xreplace({f: sp.expand_func(f.rewrite(sp.gamma)) for f in constants})
+
+
+_MADE_OF_GAMMA = (sp.beta, sp.binomial, sp.factorial, sp.RisingFactorial, sp.FallingFactorial)
+
+
 def checked_expression(given: Any, what: str) -> sp.Expr:
-    if isinstance(given, (bool, str)) or not isinstance(given, (sp.Expr, int, float)):
+    if isinstance(given, (bool, np.bool_, str)) or not isinstance(given, (sp.Expr, Real)):
         raise TypeError(f"{what} must be a SymPy expression, not {given!r}.")
-    return sp.sympify(given)
+    try:
+        return exact_value(given)
+    except ValueError:
+        raise ValueError(f"{what} must be a finite expression, not {given!r}.") from None
 
 
 def sign_of(value: sp.Expr, where: Any) -> int:
-    value = sp.simplify(value)
+    value = simplified(value)
     if value.is_zero:
         return 0
     if value.is_extended_positive:
         return 1
     if value.is_extended_negative:
         return -1
+    if not value.free_symbols:
+        # Numbers that differ from 0 show it, those that do not cannot.
+        with mpmath.workdps(60):
+            number = evaluator(value)(0)
+        if isinstance(number, mpmath.mpf) and abs(number) > 1e-40:
+            return int(mpmath.sign(number))
+        raise ValueError(f"the sign of {value} decides where the density changes form, but SymPy cannot tell it "
+                         f"(at {where}); write it in a simpler way.")
     raise ValueError(f"the sign of {value} decides where the density changes form, but SymPy cannot tell it "
                      f"(at {where}); declare the parameters positive.")
 
 
-def is_zero(expression: sp.Expr) -> bool:
-    """Whether the expression is identically 0, decided by algebra; one value other than 0 settles that it is not."""
-    if sp.expand(expression) == 0:
+def simplified(expression: sp.Expr) -> sp.Expr:
+    """A simpler form, or the expression itself where SymPy takes long."""
+    return attempt(sp.simplify, expression, default=expression)
+
+
+def is_zero(expression: sp.Expr, *places: dict[sp.Symbol, Any]) -> bool | None:
+    """Whether an expression is 0 for all values of its symbols, decided by algebra; None if SymPy cannot tell.
+
+    A value other than 0 at one of the places, in high precision, settles that it is not. There is one by default.
+    """
+    if expression == 0 or attempt(sp.expand, expression) == 0:
         return True
-    symbols = sorted(expression.free_symbols, key=str)
-    value = sp.N(expression.subs({s: sp.Rational(k, k + 2) for k, s in enumerate(symbols, 1)}), 30)
-    if value.is_Float and abs(value) > sp.Float("1e-15"):
+    if expression.has(sp.oo, -sp.oo, sp.zoo, sp.nan):
         return False
-    return sp.simplify(expression) == 0
+    if difference_from_zero(expression, *places) > (1e-10 if expression.has(sp.Integral) else 1e-15):
+        return False
+    for form in _SIMPLER:
+        if attempt(form, expression) == 0:
+            return True
+    return None
+
+
+_SIMPLER = (sp.simplify, lambda e: sp.simplify(sp.expand_func(e.rewrite(sp.gamma))), sp.radsimp)
+
+
+def difference_from_zero(expression: sp.Expr, *places: dict[sp.Symbol, Any]) -> float:
+    """The largest absolute value at some places, by default one, where it has a value there (with 60 digits)."""
+    symbols = sorted(expression.free_symbols, key=str)
+    if not places:
+        places = ({s: sp.Rational(k, k + 2) for k, s in enumerate(symbols, 1)},)
+    with mpmath.workdps(20 if expression.has(sp.Integral) else 60):
+        found = [abs(evaluator(expression.subs(place))(0)) for place in places]
+        return float(max((v for v in found if mpmath.isfinite(v)), default=mpmath.mpf(0)))
 
 
 def is_finite(value: sp.Expr) -> bool:
@@ -111,19 +252,48 @@ def is_finite(value: sp.Expr) -> bool:
 
 def shortest(expression: sp.Expr, *others: sp.Expr) -> sp.Expr:
     """The shortest of a few equal forms: of an expression, and of others that equal it as they stand."""
-    forms = [expression, sp.expand(expression), sp.simplify(expression), *others]
+    forms = [expression, *(attempt(form, expression, default=expression) for form in (sp.expand, sp.simplify)), *others]
     if expression.is_polynomial(x):
-        forms.append(sp.factor(expression, extension=True))
-    return min((f for f in forms if not f.has(sp.I)), key=lambda f: (sp.count_ops(f), len(str(f))))
+        forms.append(attempt(lambda e: sp.factor(e, extension=True), expression, default=expression))
+    real_forms = [form for form in forms if not form.has(sp.I)]
+    return min(real_forms or [expression], key=lambda f: (sp.count_ops(f), len(str(f))))
 
 
 def value_at(expression: sp.Expr, point: sp.Expr, side: str) -> sp.Expr:
-    """The value at a point, or the limit from inside where there is no value."""
+    """The value at a point, or the limit from inside where there is no value.
+
+    Raises:
+        Unknown: SymPy does not find the limit.
+    """
+    if isinstance(expression, sp.Integral):
+        # A distribution function without a closed form: ∫ from the lower end to x.
+        ((variable, low, _),) = expression.limits
+        return sp.Integer(0) if point == low else sp.Integral(expression.function, (variable, low, point))
     if point.is_finite is not False:
         value = expression.subs(x, point)
         if not value.has(sp.nan, sp.zoo, sp.oo, -sp.oo):
             return value
-    return sp.limit(expression, x, point) if point.is_finite is False else sp.limit(expression, x, point, side)
+        return limit(expression, x, point, side)
+    return limit(expression, x, point)
+
+
+def limit(expression: sp.Expr, variable: sp.Symbol, point: sp.Expr, side: str = "+") -> sp.Expr:
+    """SymPy's limit.
+
+    Raises:
+        Unknown: SymPy does not find it.
+    """
+    found = None
+    if expression.is_Add and len(expression.args) > 2:
+        # Where all terms of a sum have limits, these are found much sooner than that of the sum.
+        terms = [attempt(sp.limit, term, variable, point, side) for term in expression.args]
+        if all(term is not None and term.is_finite for term in terms):
+            found = sp.Add(*terms)
+    if found is None:
+        found = attempt(sp.limit, expression, variable, point, side)
+    if found is None or found.has(sp.Limit, sp.AccumBounds, variable):
+        raise Unknown
+    return found
 
 
 def affine_end(end: sp.Expr, location: sp.Expr, scale: sp.Expr) -> sp.Expr:
@@ -132,18 +302,36 @@ def affine_end(end: sp.Expr, location: sp.Expr, scale: sp.Expr) -> sp.Expr:
 
 def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
     """∫ f numerically, to about 30 digits."""
-    rough, precise = sp.lambdify(x, f, modules=["scipy", "numpy"]), sp.lambdify(x, f, modules="mpmath")
+    rough, precise = as_numpy(f), real_values(f)
 
     def integrand(v: Any) -> Any:
         # Far out, where doubles underflow, nothing is left to add, and exp(exp(…)) would never end.
-        with np.errstate(all="ignore"):
-            return mpmath.mpf(0) if rough(np.float64(float(v))) == 0 else precise(v)
+        return mpmath.mpf(0) if rough(float(v)) == 0 else precise(v, middle)
 
     with mpmath.workdps(30):
         ends = [_mpf(low), _mpf(high)]
         if mpmath.isinf(ends[0]) and mpmath.isinf(ends[1]):
             ends.insert(1, mpmath.mpf(0))
-        return mpmath.quad(integrand, ends)
+        middle = ends[1] if len(ends) == 3 else (ends[0] if mpmath.isfinite(ends[0]) else ends[1]) + 1
+        if all(map(mpmath.isfinite, ends)):
+            middle = (ends[0] + ends[1]) / 2
+        value, error = mpmath.quad(integrand, ends, error=True)
+        if error > 1e-20 * abs(value):
+            # It oscillates, or its mass lies in a small part of the interval: cut it where the mass is.
+            value = mpmath.quad(integrand, sorted({*ends, *map(mpmath.mpf, places_of_mass(f, low, high).tolist())}), maxdegree=8)
+        return value
+
+
+def places_of_mass(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> np.ndarray:
+    """Places between which the integral of |f| is spread evenly, as far as a fine grid shows it."""
+    grid = search_grid(float(low), float(high), 4001)
+    values = np.abs(as_numpy(f)(grid))
+    values = np.where(np.isfinite(values), values, 0.0)
+    mass = np.concatenate([[0.0], np.cumsum((values[1:] + values[:-1]) * np.diff(grid))])
+    if not 0 < mass[-1] < math.inf:
+        return np.array([])
+    shares = np.searchsorted(mass, mass[-1] * np.array([0.01, 0.1, 0.25, 0.4, 0.6, 0.75, 0.9, 0.99]))
+    return np.unique(grid[np.clip(shares, 1, len(grid) - 2)])
 
 
 def _mpf(end: sp.Expr) -> Any:
@@ -164,9 +352,9 @@ def probe_points(low: float, high: float) -> list[float]:
     return [p for p in points if low < p < high]
 
 
-def search_grid(low: float, high: float) -> np.ndarray:
+def search_grid(low: float, high: float, number: int = _SEARCH_POINTS) -> np.ndarray:
     """Points of an interval, closer together towards its ends and spread to large values where it is unbounded."""
-    share = (1 - np.cos(np.linspace(0, math.pi, _SEARCH_POINTS)))[1:-1] / 2
+    share = (1 - np.cos(np.linspace(0, math.pi, number)))[1:-1] / 2
     if math.isfinite(low) and math.isfinite(high):
         return low + (high - low) * share
     if math.isinf(low) and math.isinf(high):
