@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,14 +19,15 @@ from scipy import integrate
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import (
     Unknown, affine_end, alpha, as_numpy, beta, checked_expression, evaluator, exact_constant, exact_number, exact_value,
-    integral_of, is_finite, probe_points, real_values, search_grid, shortest, sign_of, simplified, value_at, x,
+    integral_of, is_finite, known_integral, probe_points, real_values, search_grid, shortest, sign_of, simplified, value_at, x,
 )
 
 if TYPE_CHECKING:
     from anabook.symbolic._density_noise import DensityNoise
 
 _MASS_TOLERANCE = 1e-12
-_SECONDS = 6.0  # of processor time: what SymPy may take to integrate a density, and once more for each moment
+# Of processor time: what SymPy may take to build a density, for one antiderivative in it, and for each moment.
+_SECONDS, _ANTIDERIVATIVE, _MOMENT = 6.0, 3.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Density:
     parameters: tuple[sp.Symbol, ...] = ()
     _ranges: tuple[tuple[float, float], ...] = field(default=(), init=False, repr=False, compare=False)
     _pieces: tuple[Piece, ...] = field(default=(), init=False, repr=False, compare=False)
+    _rounded: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if _is_random(self.expression):
@@ -114,8 +117,9 @@ class Density:
             raise ValueError(f"a density has no point masses, but {expression} contains a DiracDelta.")
         if expression.has(sp.oo, -sp.oo, sp.zoo, sp.nan):
             raise ValueError(f"the density must be a finite expression, not {expression}.")
+        rounded = isinstance(self.expression, (float, np.floating)) or sp.sympify(self.expression).has(sp.Float)
         self._set(expression=expression.subs(variable, x), variable=x, support=support, parameters=parameters)
-        self._set(_ranges=ranges)
+        self._set(_ranges=ranges, _rounded=rounded)
         with allowance(_SECONDS):
             smooth = _smooth_pieces(self.expression, *support)
             _check_values(self, smooth)
@@ -143,7 +147,7 @@ class Density:
     @cached_property
     def mean(self) -> sp.Expr:
         """∫ t f(t) dt: exact where SymPy finds it, else a Float; oo or −oo; nan where it does not exist."""
-        with allowance(_SECONDS):
+        with allowance(_MOMENT):
             return _moment(self, x)
 
     @cached_property
@@ -151,7 +155,7 @@ class Density:
         """The standard deviation: exact where SymPy finds it, else a Float; oo or nan where there is none."""
         if not is_finite(self.mean):
             return sp.nan if self.mean is sp.nan else sp.oo
-        with allowance(_SECONDS):
+        with allowance(_MOMENT):
             return shortest(sp.sqrt(_moment(self, (x - self.mean) ** 2)))
 
     @property
@@ -268,7 +272,8 @@ def edge_value(piece: Piece, edge: sp.Expr, side: str) -> sp.Expr:
 
 
 def _is_random(value: Any) -> bool:
-    return isinstance(value, sp.Expr) and any(type(a).__name__ == "RandomSymbol" for a in value.atoms(sp.Symbol))
+    random = sys.modules.get("sympy.stats.rv")  # without it there are none
+    return random is not None and isinstance(value, sp.Expr) and value.has(random.RandomSymbol)
 
 
 def _of_random_variable(density: Density) -> dict[str, Any]:
@@ -412,34 +417,46 @@ def _extreme(values: tuple[sp.Expr, ...], point: sp.Expr, direction: int) -> sp.
 
 def _integrated(density: Density, smooth: list[tuple[sp.Expr, sp.Expr, sp.Expr]]) -> tuple[Piece, ...]:
     """Integrate piece by piece; check the total mass; assemble distribution function and upper tail."""
-    antiderivatives = [_antiderivative(f, low, high, density) for low, high, f in smooth]
-    masses = [_definite(f, g, low, high) for (low, high, f), g in zip(smooth, antiderivatives)]
+    found = [_antiderivative(f, low, high, density) for low, high, f in smooth]
+    masses = [_definite(f, g, low, high) for (low, high, f), g in zip(smooth, found)]
     total = sp.Add(*masses)
-    excess = _check_mass(total, density, smooth)
-    if excess:
+    if _check_mass(total, density, smooth):
         # Numbers that were rounded once, 1/√(2π) for example: without this the distribution function would not end at 1.
         total = sp.Rational(str(total)) if total.has(sp.Float) else total
         density._set(expression=_divided(density.expression, total))
         smooth = [(low, high, _divided(f, total)) for low, high, f in smooth]
-        antiderivatives = [None if g is None else _divided(g, total) for g in antiderivatives]
-        masses = [simplified(mass / total) for mass in masses]
-        if len(masses) == 1:
-            masses = [sp.Integer(1)]
+        found = [_divided_antiderivative(g, total, piece, density) for g, piece in zip(found, smooth)]
+        masses = [simplified(mass / total) for mass in masses] if len(masses) > 1 else [sp.Integer(1)]
     pieces = []
-    for number, ((low, high, f), g) in enumerate(zip(smooth, antiderivatives)):
+    for number, ((low, high, f), g) in enumerate(zip(smooth, found)):
         below, above = sp.Add(*masses[:number]), sp.Add(*masses[number + 1:])
         if g is None:
             s = sp.Dummy("s", real=True)
             up = below + sp.Integral(f.subs(x, s), (s, low, x))
             down = above + sp.Integral(f.subs(x, s), (s, x, high))
-            g = sp.Integral(f.subs(x, s), (s, low, x))
+            whole = sp.Integral(f.subs(x, s), (s, low, x))
         else:
-            up = shortest(below + g - value_at(g, low, "+"))
-            down = shortest(above + value_at(g, high, "-") - g)
+            whole, at_low, at_high = g
+            up = shortest(below + whole - at_low)
+            down = shortest(above + at_high - whole)
             if sp.Add(*masses) == 1:
                 up, down = shortest(up, 1 - down), shortest(down, 1 - up)
-        pieces.append(Piece(low, high, f, g, up, down))
+        pieces.append(Piece(low, high, f, whole, up, down))
     return tuple(pieces)
+
+
+_Antiderivative = tuple[sp.Expr, sp.Expr, sp.Expr]  # and its limits at the two ends
+
+
+def _divided_antiderivative(
+    g: _Antiderivative | None, total: sp.Expr, piece: tuple[sp.Expr, sp.Expr, sp.Expr], density: Density
+) -> _Antiderivative | None:
+    if g is None:
+        return None
+    low, high, f = piece
+    # Found anew it is shorter than divided, where there is time.
+    anew = _antiderivative(f, low, high, density)
+    return anew or tuple(_divided(value, total) for value in g)
 
 
 def _divided(expression: sp.Expr, total: sp.Expr) -> sp.Expr:
@@ -453,15 +470,15 @@ def _divided(expression: sp.Expr, total: sp.Expr) -> sp.Expr:
 _NO_CLOSED_FORM = (sp.Integral, sp.Piecewise, sp.meijerg, sp.hyper, sp.exp_polar, sp.polar_lift, sp.nan, sp.zoo, sp.oo)
 
 
-def _antiderivative(f: sp.Expr, low: sp.Expr, high: sp.Expr, density: Density) -> sp.Expr | None:
-    """SymPy's antiderivative, if it is one without jumps; None if there is none to be had."""
-    g = attempt(sp.integrate, f, x, seconds=4.0)
+def _antiderivative(f: sp.Expr, low: sp.Expr, high: sp.Expr, density: Density) -> _Antiderivative | None:
+    """SymPy's antiderivative and its limits, if it is one without jumps; None if there is none to be had."""
+    g = attempt(sp.integrate, f, x, seconds=_ANTIDERIVATIVE)
     if g is not None and g.has(sp.exp_polar, sp.polar_lift):
         g = attempt(sp.unpolarify, g)
     if g is None or g.has(*_NO_CLOSED_FORM):
         return None
     try:
-        value_at(g, low, "+"), value_at(g, high, "-")
+        ends = value_at(g, low, "+"), value_at(g, high, "-")
     except Unknown:
         if not density.parameters:
             return None
@@ -478,13 +495,13 @@ def _antiderivative(f: sp.Expr, low: sp.Expr, high: sp.Expr, density: Density) -
             found = complex(whole(stop) - whole(start))
             if not abs(found - expected) < 1e-6 * max(1.0, abs(expected)):
                 return None
-    return g
+    return g, *ends
 
 
-def _definite(f: sp.Expr, g: sp.Expr | None, low: sp.Expr, high: sp.Expr) -> sp.Expr:
+def _definite(f: sp.Expr, g: _Antiderivative | None, low: sp.Expr, high: sp.Expr) -> sp.Expr:
     if g is not None:
-        value = simplified(value_at(g, high, "-") - value_at(g, low, "+"))
-        if not value.has(sp.Limit, sp.nan, sp.zoo):
+        value = simplified(g[2] - g[1])
+        if not value.has(sp.nan, sp.zoo):
             return value
     if (f.free_symbols | low.free_symbols | high.free_symbols) <= {x}:
         return sp.Float(integral_of(f, low, high), 30)
@@ -510,7 +527,12 @@ def _split_at_zero(low: sp.Expr, high: sp.Expr) -> list[tuple[sp.Expr, sp.Expr]]
 
 
 def _part_of_moment(integrand: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr:
-    g = attempt(lambda: sp.integrate(sp.expand(integrand), x))
+    known = known_integral(integrand, low, high)
+    if known is not None:
+        return known
+    # A float in it comes from another moment that SymPy did not find.
+    exact = not integrand.has(sp.Float)
+    g = attempt(lambda: sp.integrate(sp.expand(integrand), x)) if exact else None
     if g is not None and not g.has(*_NO_CLOSED_FORM):
         try:
             value = simplified(value_at(g, high, "-") - value_at(g, low, "+"))
@@ -658,10 +680,11 @@ def _check_mass(mass: sp.Expr, density: Density, smooth: list[tuple[sp.Expr, sp.
             total = sum(integral_of(f.subs(values), low.subs(values), high.subs(values)) for low, high, f in smooth)
         where = "".join(f" at {s} = {v}" for s, v in values.items())
         if mass.has(sp.oo, sp.nan) or not abs(total - 1) < _MASS_TOLERANCE:
-            shown = mass if mass.is_number and not mass.has(sp.Float) and len(str(mass)) < 20 else _decimal(total)
+            exact = mass.is_number and not density._rounded and not mass.has(sp.Float) and len(str(mass)) < 20
+            shown = mass if exact else _decimal(total)
             shown = "infinity" if mass.has(sp.oo, sp.nan) or mpmath.isinf(total) else shown
             raise ValueError(f"a density must integrate to 1 over its support, but its total mass is {shown}{where}.")
-    return not density.parameters and abs(total - 1) > 1e-25
+    return not density.parameters and abs(total - 1) > 1e-22
 
 
 def _number(mass: sp.Expr, values: dict[sp.Symbol, sp.Expr]) -> Any:

@@ -179,7 +179,7 @@ def with_exact_numbers(expression: sp.Expr) -> sp.Expr:
     return expression.xreplace({f: sp.expand_func(f.rewrite(sp.gamma)) for f in constants})
 
 
-_MADE_OF_GAMMA = (sp.beta, sp.binomial, sp.factorial, sp.RisingFactorial, sp.FallingFactorial)
+_MADE_OF_GAMMA = (sp.beta, sp.binomial, sp.catalan, sp.factorial, sp.RisingFactorial, sp.FallingFactorial)
 
 
 def checked_expression(given: Any, what: str) -> sp.Expr:
@@ -300,25 +300,103 @@ def affine_end(end: sp.Expr, location: sp.Expr, scale: sp.Expr) -> sp.Expr:
     return end if end in (sp.oo, -sp.oo) else sp.expand(location + scale * end)
 
 
+def known_integral(integrand: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr | None:
+    """∫ of a sum of polynomials times Gaussian functions over the line, or of c·x^s exp(−b x^p) over a half-line.
+
+    SymPy takes long for these, or does not find them, where the middle is not 0 or a power is broken.
+    """
+    if (low, high) == (-sp.oo, sp.oo):
+        rule = _gaussian_integral
+    elif (low, high) == (0, sp.oo):
+        rule = _gamma_integral
+    elif (low, high) == (-sp.oo, 0):
+        integrand, rule = integrand.subs(x, -x), _gamma_integral
+    else:
+        return None
+    terms = attempt(lambda: [rule(term) for term in sp.Add.make_args(sp.expand(integrand, power_exp=False))])
+    return None if terms is None or None in terms else sp.Add(*terms)
+
+
+def _factors(term: sp.Expr) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
+    """A product as (what does not depend on x, the exponent of e, the rest)."""
+    constant, rest = term.as_independent(x, as_Add=False)
+    exponent, others = sp.Integer(0), sp.Integer(1)
+    for factor in sp.Mul.make_args(rest):
+        if isinstance(factor, sp.exp):
+            exponent += factor.args[0]
+        else:
+            others *= factor
+    return constant, sp.expand(exponent), others
+
+
+def _gaussian_integral(term: sp.Expr) -> sp.Expr | None:
+    constant, exponent, others = _factors(term)
+    if not (others.is_polynomial(x) and exponent.is_polynomial(x) and sp.degree(exponent, x) == 2):
+        return None
+    rest, linear, square = (exponent.coeff(x, k) for k in range(3))
+    if not square.is_negative:
+        return None
+    middle, variance = -linear / (2 * square), -1 / (2 * square)
+    moments = [sp.factorial2(k - 1) * variance ** (k // 2) if k % 2 == 0 else sp.Integer(0)
+               for k in range(int(sp.degree(others, x)) + 1)]
+    centred = sp.Poly(others.subs(x, x + middle), x)
+    total = sum(c * moments[k] for (k,), c in centred.terms())
+    return constant * sp.exp(sp.expand(rest - linear**2 / (4 * square))) * sp.sqrt(2 * sp.pi * variance) * total
+
+
+def _gamma_integral(term: sp.Expr) -> sp.Expr | None:
+    constant, exponent, others = _factors(term)
+    base, s = others.as_base_exp() if others != 1 else (x, sp.Integer(0))
+    rate, power = (-exponent).as_independent(x, as_Add=False)
+    root, p = power.as_base_exp()
+    if base != x or root != x or not (rate.is_positive and p.is_positive and (s + 1).is_positive):
+        return None
+    return constant * sp.gamma((s + 1) / p) / (p * rate ** ((s + 1) / p))
+
+
 def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
     """∫ f numerically, to about 30 digits."""
     rough, precise = as_numpy(f), real_values(f)
 
-    def integrand(v: Any) -> Any:
+    def at(v: Any) -> Any:
         # Far out, where doubles underflow, nothing is left to add, and exp(exp(…)) would never end.
         return mpmath.mpf(0) if rough(float(v)) == 0 else precise(v, middle)
 
+    def from_low(distance: Any) -> Any:
+        with mpmath.workdps(70):
+            return at(ends[0] + distance)
+
+    def from_high(distance: Any) -> Any:
+        with mpmath.workdps(70):
+            return at(ends[-1] - distance)
+
+    def total(places: list[Any]) -> tuple[Any, Any]:
+        """Next to a finite end the distance from it is what counts: a pole there needs all of its digits."""
+        result, uncertain = mpmath.mpf(0), mpmath.mpf(0)
+        for a, b in zip(places, places[1:]):
+            if a == ends[0] and mpmath.isfinite(a):
+                part, error = mpmath.quad(from_low, [0, b - a], error=True)
+            elif b == ends[-1] and mpmath.isfinite(b):
+                part, error = mpmath.quad(from_high, [0, b - a], error=True)
+            else:
+                part, error = mpmath.quad(at, [a, b], error=True)
+            result, uncertain = result + part, uncertain + error
+        return result, uncertain
+
     with mpmath.workdps(30):
         ends = [_mpf(low), _mpf(high)]
-        if mpmath.isinf(ends[0]) and mpmath.isinf(ends[1]):
-            ends.insert(1, mpmath.mpf(0))
-        middle = ends[1] if len(ends) == 3 else (ends[0] if mpmath.isfinite(ends[0]) else ends[1]) + 1
         if all(map(mpmath.isfinite, ends)):
             middle = (ends[0] + ends[1]) / 2
-        value, error = mpmath.quad(integrand, ends, error=True)
+            ends.insert(1, middle)
+        elif not any(map(mpmath.isfinite, ends)):
+            middle = mpmath.mpf(0)
+            ends.insert(1, middle)
+        else:
+            middle = ends[0] + 1 if mpmath.isfinite(ends[0]) else ends[1] - 1
+        value, error = total(ends)
         if error > 1e-20 * abs(value):
             # It oscillates, or its mass lies in a small part of the interval: cut it where the mass is.
-            value = mpmath.quad(integrand, sorted({*ends, *map(mpmath.mpf, places_of_mass(f, low, high).tolist())}), maxdegree=8)
+            value, _ = total(sorted({*ends, *map(mpmath.mpf, places_of_mass(f, low, high).tolist())}))
         return value
 
 
