@@ -19,7 +19,7 @@ from scipy import integrate
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import (
     Unknown, affine_end, alpha, as_numpy, beta, checked_expression, evaluator, exact_constant, exact_number, exact_value,
-    integral_of, is_finite, known_integral, probe_points, real_values, search_grid, shortest, sign_of, simplified, value_at, x,
+    integral_of, is_even, is_finite, known_integral, probe_points, real_values, search_grid, shortest, sign_of, simplified, value_at, x,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Density:
     parameters: tuple[sp.Symbol, ...] = ()
     _ranges: tuple[tuple[float, float], ...] = field(default=(), init=False, repr=False, compare=False)
     _pieces: tuple[Piece, ...] = field(default=(), init=False, repr=False, compare=False)
-    _rounded: bool = field(default=False, init=False, repr=False, compare=False)
+    _rounded: bool = field(default=False, init=False, repr=False, compare=False)  # whether floats came in
+    _by_numbers: bool = field(default=False, init=False, repr=False, compare=False)  # whether the mean did
 
     def __post_init__(self) -> None:
         if _is_random(self.expression):
@@ -503,6 +504,9 @@ def _definite(f: sp.Expr, g: _Antiderivative | None, low: sp.Expr, high: sp.Expr
         value = simplified(g[2] - g[1])
         if not value.has(sp.nan, sp.zoo):
             return value
+    known = known_integral(f, low, high)
+    if known is not None:
+        return simplified(known)
     if (f.free_symbols | low.free_symbols | high.free_symbols) <= {x}:
         return sp.Float(integral_of(f, low, high), 30)
     return sp.Integral(f, (x, low, high))
@@ -512,12 +516,21 @@ def _moment(density: Density, weight: sp.Expr) -> sp.Expr:
     """∫ weight·f, with the parts to the left and right of 0 kept apart: both infinite means that it does not exist."""
     halves = {-1: sp.Integer(0), 1: sp.Integer(0)}
     for piece in density._pieces:
+        integrand = weight * piece.pdf
+        known = known_integral(integrand, piece.lo, piece.hi)
+        if known is not None:
+            halves[1] += known
+            continue
         for low, high in _split_at_zero(piece.lo, piece.hi):
-            halves[1 if high == sp.oo or low == 0 else -1] += _part_of_moment(weight * piece.pdf, low, high)
+            halves[1 if high == sp.oo or low == 0 else -1] += _part_of_moment(integrand, low, high, density._by_numbers)
     if all(not is_finite(half) for half in halves.values()):
         return sp.oo if halves[-1] == halves[1] == sp.oo else sp.nan
     total = halves[-1] + halves[1]
-    return sp.N(total, 25) if total.has(sp.Float) else shortest(simplified(total))
+    if not total.has(sp.Float):
+        return shortest(simplified(total))
+    density._set(_by_numbers=True)
+    # What an even density has instead of a mean of 0 is noise.
+    return sp.Integer(0) if weight == x and is_even(density) else sp.N(total, 25)
 
 
 def _split_at_zero(low: sp.Expr, high: sp.Expr) -> list[tuple[sp.Expr, sp.Expr]]:
@@ -526,13 +539,11 @@ def _split_at_zero(low: sp.Expr, high: sp.Expr) -> list[tuple[sp.Expr, sp.Expr]]
     return [(low, high)]
 
 
-def _part_of_moment(integrand: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr:
+def _part_of_moment(integrand: sp.Expr, low: sp.Expr, high: sp.Expr, by_numbers: bool) -> sp.Expr:
     known = known_integral(integrand, low, high)
     if known is not None:
         return known
-    # A float in it comes from another moment that SymPy did not find.
-    exact = not integrand.has(sp.Float)
-    g = attempt(lambda: sp.integrate(sp.expand(integrand), x)) if exact else None
+    g = None if by_numbers else attempt(lambda: sp.integrate(sp.expand(integrand), x))
     if g is not None and not g.has(*_NO_CLOSED_FORM):
         try:
             value = simplified(value_at(g, high, "-") - value_at(g, low, "+"))

@@ -246,6 +246,14 @@ def difference_from_zero(expression: sp.Expr, *places: dict[sp.Symbol, Any]) -> 
         return float(max((v for v in found if mpmath.isfinite(v)), default=mpmath.mpf(0)))
 
 
+def is_even(density: Any) -> bool:
+    pieces = density._pieces
+    return all(
+        left.lo == -right.hi and left.hi == -right.lo and is_zero(left.pdf.subs(x, -x) - right.pdf)
+        for left, right in zip(pieces, reversed(pieces))
+    )
+
+
 def is_finite(value: sp.Expr) -> bool:
     return value not in (sp.oo, -sp.oo, sp.zoo, sp.nan)
 
@@ -265,16 +273,25 @@ def value_at(expression: sp.Expr, point: sp.Expr, side: str) -> sp.Expr:
     Raises:
         Unknown: SymPy does not find the limit.
     """
-    if isinstance(expression, sp.Integral):
-        # A distribution function without a closed form: ∫ from the lower end to x.
-        ((variable, low, _),) = expression.limits
-        return sp.Integer(0) if point == low else sp.Integral(expression.function, (variable, low, point))
+    if expression.has(sp.Integral):
+        # A distribution function without a closed form.
+        return expression.replace(lambda e: isinstance(e, sp.Integral), lambda e: _integral_at(e, point)).subs(x, point)
     if point.is_finite is not False:
         value = expression.subs(x, point)
         if not value.has(sp.nan, sp.zoo, sp.oo, -sp.oo):
             return value
         return limit(expression, x, point, side)
     return limit(expression, x, point)
+
+
+def _integral_at(integral: sp.Integral, point: sp.Expr) -> sp.Expr:
+    """An integral of which one end depends on x, at an x."""
+    ((variable, *ends),) = integral.limits
+    low, high = (sp.expand(end.subs(x, point)) for end in ends)
+    if low == high:
+        return sp.Integer(0)
+    known = known_integral(integral.function.subs(variable, x), low, high)
+    return sp.Integral(integral.function, (variable, low, high)) if known is None else known
 
 
 def limit(expression: sp.Expr, variable: sp.Symbol, point: sp.Expr, side: str = "+") -> sp.Expr:
@@ -362,22 +379,30 @@ def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
         # Far out, where doubles underflow, nothing is left to add, and exp(exp(…)) would never end.
         return mpmath.mpf(0) if rough(float(v)) == 0 else precise(v, middle)
 
-    def from_low(distance: Any) -> Any:
-        with mpmath.workdps(70):
-            return at(ends[0] + distance)
+    def next_to(end: Any, sign: int, width: Any) -> tuple[Any, Any]:
+        """∫ over `width` next to a finite end: the distance from it counts, since a pole there needs all its digits."""
+        def inside(distance: Any) -> Any:
+            if not distance > mpmath.mpf(10) ** -900:
+                return mpmath.mpf(0)
+            with mpmath.workdps(40 + max(0, -int(mpmath.log10(distance)))):
+                return at(end + sign * distance)
 
-    def from_high(distance: Any) -> Any:
-        with mpmath.workdps(70):
-            return at(ends[-1] - distance)
+        if abs(inside(width * mpmath.mpf(10) ** -20)) < 100 * abs(inside(width / 2)):
+            return mpmath.quad(inside, [0, width], error=True)
+        # With the logarithm of the distance the pole becomes an exponential tail.
+        return mpmath.quad(lambda w: inside(width * mpmath.exp(-w)) * width * mpmath.exp(-w), [0, mpmath.inf], error=True)
 
     def total(places: list[Any]) -> tuple[Any, Any]:
-        """Next to a finite end the distance from it is what counts: a pole there needs all of its digits."""
         result, uncertain = mpmath.mpf(0), mpmath.mpf(0)
         for a, b in zip(places, places[1:]):
-            if a == ends[0] and mpmath.isfinite(a):
-                part, error = mpmath.quad(from_low, [0, b - a], error=True)
-            elif b == ends[-1] and mpmath.isfinite(b):
-                part, error = mpmath.quad(from_high, [0, b - a], error=True)
+            if a == ends[0] and mpmath.isfinite(a) and mpmath.isfinite(b):
+                part, error = next_to(a, 1, b - a)
+            elif b == ends[-1] and mpmath.isfinite(b) and mpmath.isfinite(a):
+                part, error = next_to(b, -1, b - a)
+            elif mpmath.isinf(a) and rough(-1e8) != 0 or mpmath.isinf(b) and rough(1e8) != 0:
+                start, sign = (b, -1) if mpmath.isinf(a) else (a, 1)
+                part, error = mpmath.quad(lambda w: at(start + sign * mpmath.expm1(w)) * mpmath.exp(w), [0, mpmath.inf],
+                                          error=True)
             else:
                 part, error = mpmath.quad(at, [a, b], error=True)
             result, uncertain = result + part, uncertain + error
@@ -393,6 +418,7 @@ def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
             ends.insert(1, middle)
         else:
             middle = ends[0] + 1 if mpmath.isfinite(ends[0]) else ends[1] - 1
+            ends.insert(1, middle)
         value, error = total(ends)
         if error > 1e-20 * abs(value):
             # It oscillates, or its mass lies in a small part of the interval: cut it where the mass is.

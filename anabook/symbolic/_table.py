@@ -92,7 +92,13 @@ class CumulativeTable:
         def weight(panel: tuple[float, float, np.ndarray]) -> float:
             return (panel[1] - panel[0]) * float(np.abs(panel[2]).max())
 
-        edges = np.union1d(np.linspace(-_REACH, _REACH, 51), self._mapped(places_of_mass(f, low, high)))
+        starts = [np.linspace(-_REACH, _REACH, 51), self._mapped(places_of_mass(f, low, high))]
+        peak = max(integrand(float(u)) for u in np.concatenate(starts))
+        for sign in (-1.0, 1.0):
+            if integrand(sign * _REACH) > 1e-18 * peak:
+                # A pole that is hardly integrable, or a tail without moments.
+                starts.append(sign * np.linspace(_REACH, 7 * _REACH, 31))
+        edges = np.unique(np.concatenate(starts))
         open_ones = [panel(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist())]
         done: list[tuple[float, float, np.ndarray]] = []
         while open_ones:
@@ -116,16 +122,16 @@ def _in_u(f: Callable[..., Any], low: sp.Expr, high: sp.Expr) -> Callable[[float
     bounded = (low.is_finite is not False, high.is_finite is not False)
 
     def integrand(u: float) -> float:
-        with mpmath.workdps(40):
+        with mpmath.workdps(40 + int(abs(u) / 2)):
             e = mpmath.exp(mpmath.mpf(u))
             if all(bounded):
-                a, width = mpmath.mpf(sp.N(low, 40)), mpmath.mpf(sp.N(high - low, 40))
+                a, width = mpmath.mpf(sp.N(low, mpmath.mp.dps)), mpmath.mpf(sp.N(high - low, mpmath.mp.dps))
                 v, slope, toward = a + width * e / (1 + e), width * e / (1 + e) ** 2, a + width / 2
             elif bounded[0]:
-                a = mpmath.mpf(sp.N(low, 40))
+                a = mpmath.mpf(sp.N(low, mpmath.mp.dps))
                 v, slope, toward = a + e, e, a + 1
             elif bounded[1]:
-                b = mpmath.mpf(sp.N(high, 40))
+                b = mpmath.mpf(sp.N(high, mpmath.mp.dps))
                 v, slope, toward = b - 1 / e, 1 / e, b - 1
             else:
                 v, slope, toward = (e - 1 / e) / 2, (e + 1 / e) / 2, None
