@@ -471,12 +471,22 @@ def _divided(expression: sp.Expr, total: sp.Expr) -> sp.Expr:
 _NO_CLOSED_FORM = (sp.Integral, sp.Piecewise, sp.meijerg, sp.hyper, sp.exp_polar, sp.polar_lift, sp.nan, sp.zoo, sp.oo)
 
 
-def _antiderivative(f: sp.Expr, low: sp.Expr, high: sp.Expr, density: Density) -> _Antiderivative | None:
-    """SymPy's antiderivative and its limits, if it is one without jumps; None if there is none to be had."""
-    g = attempt(sp.integrate, f, x, seconds=_ANTIDERIVATIVE)
+def _integrated_by_sympy(f: sp.Expr, variable: sp.Symbol) -> sp.Expr | None:
+    g = attempt(sp.integrate, f, variable, seconds=_ANTIDERIVATIVE)
     if g is not None and g.has(sp.exp_polar, sp.polar_lift):
         g = attempt(sp.unpolarify, g)
-    if g is None or g.has(*_NO_CLOSED_FORM):
+    return None if g is None or g.has(*_NO_CLOSED_FORM) else g
+
+
+def _antiderivative(f: sp.Expr, low: sp.Expr, high: sp.Expr, density: Density) -> _Antiderivative | None:
+    """SymPy's antiderivative and its limits, if it is one without jumps; None if there is none to be had."""
+    g = _integrated_by_sympy(f, x)
+    if g is None and (low.is_nonnegative or high.is_nonpositive):
+        # Of a positive variable SymPy knows more: its roots and logarithms are real.
+        sign, positive = 1 if low.is_nonnegative else -1, sp.Dummy("u", positive=True)
+        g = _integrated_by_sympy(sign * f.subs(x, sign * positive), positive)
+        g = None if g is None else g.subs(positive, sign * x)
+    if g is None:
         return None
     try:
         ends = value_at(g, low, "+"), value_at(g, high, "-")

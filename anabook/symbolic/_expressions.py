@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -223,9 +224,9 @@ def is_zero(expression: sp.Expr, *places: dict[sp.Symbol, Any]) -> bool | None:
     """
     if expression == 0 or attempt(sp.expand, expression) == 0:
         return True
-    if expression.has(sp.oo, -sp.oo, sp.zoo, sp.nan):
+    if expression.replace(lambda e: isinstance(e, sp.Integral), lambda e: sp.Dummy()).has(sp.oo, -sp.oo, sp.zoo, sp.nan):
         return False
-    if difference_from_zero(expression, *places) > (1e-10 if expression.has(sp.Integral) else 1e-15):
+    if difference_from_zero(expression, *places) > 1e-15:
         return False
     for form in _SIMPLER:
         if attempt(form, expression) == 0:
@@ -241,9 +242,18 @@ def difference_from_zero(expression: sp.Expr, *places: dict[sp.Symbol, Any]) -> 
     symbols = sorted(expression.free_symbols, key=str)
     if not places:
         places = ({s: sp.Rational(k, k + 2) for k, s in enumerate(symbols, 1)},)
-    with mpmath.workdps(20 if expression.has(sp.Integral) else 60):
-        found = [abs(evaluator(expression.subs(place))(0)) for place in places]
+    with mpmath.workdps(60):
+        found = [abs(evaluator(_with_numbers_for_integrals(expression.subs(place)))(0)) for place in places]
         return float(max((v for v in found if mpmath.isfinite(v)), default=mpmath.mpf(0)))
+
+
+def _with_numbers_for_integrals(expression: sp.Expr) -> sp.Expr:
+    def number(integral: sp.Integral) -> sp.Expr:
+        ((variable, low, high),) = integral.limits
+        f = integral.function.subs(variable, x)
+        return sp.Float(integral_of(f, low, high), 30) if low <= high else -sp.Float(integral_of(f, high, low), 30)
+
+    return expression.replace(lambda e: isinstance(e, sp.Integral), number)
 
 
 def is_even(density: Any) -> bool:
@@ -275,7 +285,9 @@ def value_at(expression: sp.Expr, point: sp.Expr, side: str) -> sp.Expr:
     """
     if expression.has(sp.Integral):
         # A distribution function without a closed form.
-        return expression.replace(lambda e: isinstance(e, sp.Integral), lambda e: _integral_at(e, point)).subs(x, point)
+        there = {integral: _integral_at(integral, point) for integral in expression.atoms(sp.Integral)}
+        names = {integral: sp.Dummy() for integral in there}
+        return expression.xreplace(names).subs(x, point).xreplace({names[integral]: there[integral] for integral in there})
     if point.is_finite is not False:
         value = expression.subs(x, point)
         if not value.has(sp.nan, sp.zoo, sp.oo, -sp.oo):
@@ -323,6 +335,9 @@ def known_integral(integrand: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr |
     SymPy takes long for these, or does not find them, where the middle is not 0 or a power is broken.
     """
     if (low, high) == (-sp.oo, sp.oo):
+        halves = [known_integral(integrand, *ends) for ends in ((-sp.oo, sp.Integer(0)), (sp.Integer(0), sp.oo))]
+        if None not in halves:
+            return sp.Add(*halves)
         rule = _gaussian_integral
     elif (low, high) == (0, sp.oo):
         rule = _gamma_integral
@@ -371,6 +386,7 @@ def _gamma_integral(term: sp.Expr) -> sp.Expr | None:
     return constant * sp.gamma((s + 1) / p) / (p * rate ** ((s + 1) / p))
 
 
+@lru_cache(maxsize=1024)
 def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
     """∫ f numerically, to about 30 digits."""
     rough, precise = as_numpy(f), real_values(f)
@@ -428,7 +444,7 @@ def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
 
 def places_of_mass(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> np.ndarray:
     """Places between which the integral of |f| is spread evenly, as far as a fine grid shows it."""
-    grid = search_grid(float(low), float(high), 4001)
+    grid = np.sort(search_grid(float(low), float(high), 4001))
     values = np.abs(as_numpy(f)(grid))
     values = np.where(np.isfinite(values), values, 0.0)
     mass = np.concatenate([[0.0], np.cumsum((values[1:] + values[:-1]) * np.diff(grid))])

@@ -126,7 +126,11 @@ def verify_proposition(law: Any, quantiser: Any) -> Verification:
 
 @lru_cache(maxsize=64)
 def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[sp.Expr, ...]) -> Verification:
-    if is_finite(density.mean) and is_finite(density.std):
+    unit = sp.Integer(1)  # what a standard deviation is in units of the base's own
+    if density.mean.has(sp.Float) or density.std.has(sp.Float):
+        # Moments that only numbers tell would make numbers of everything: the base keeps its own place and scale.
+        base, unit = density, density.std
+    elif is_finite(density.mean) and is_finite(density.std):
         base = density.located(sp.Integer(0), sp.Integer(1)) if (density.mean, density.std) != (0, 1) else density
     else:
         base = density
@@ -134,12 +138,12 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
         law = base._affine_image(alpha, beta)
         cells = list(_cells(base, thresholds))
         spread = levels[-1] - levels[0]
-        peak, variation = _peak_and_variation(base)
+        peak, variation = (unit * size for size in _peak_and_variation(base))
         checks = (
             _check("(i) convolution",
                    f"the integral of σ(x − t) f(t) over t equals q_0 + Σ Δ_k F(x − θ_k) in all {len(cells)} cells",
-                   lambda: ((_convolved(law, levels, thresholds, c) - _branch(law, "cdf", levels, thresholds, c), c.places)
-                            for c in cells)),
+                   lambda: _in_cells(cells, lambda c: _convolved(law, levels, thresholds, c)
+                                     - _branch(law, "cdf", levels, thresholds, c))),
             _check("(ii) continuity", "F has no jump where its pieces meet, and runs from 0 to 1",
                    lambda: _gaps_of_cdf(base)),
             Check("(ii) monotonicity", "f is nonnegative, so no step of E[σ(x − ν)] goes down",
@@ -150,8 +154,8 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
                    lambda: ((sp.diff(p.cdf, x) - p.pdf, _places_in(p)) for p in law._pieces)),
             _check("(iii) Dσ * f = σ * Df",
                    f"Σ Δ_k f(x − θ_k) equals the integral of σ(x − t) Df(dt) in all {len(cells)} cells",
-                   lambda: ((_convolved_with_derivative(law, levels, thresholds, c)
-                             - _branch(law, "pdf", levels, thresholds, c), c.places) for c in cells)),
+                   lambda: _in_cells(cells, lambda c: _convolved_with_derivative(law, levels, thresholds, c)
+                                     - _branch(law, "pdf", levels, thresholds, c))),
             _check("(iii) one-sided",
                    f"at the edges of f's pieces (here {len(list(base._edges()))}) the difference quotients of F tend to "
                    "the one-sided limits of f", lambda: _one_sided_derivatives(base)),
@@ -159,33 +163,49 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
             _check("limit", "as β → 0, F((x − θ − α)/β) tends to H(x − θ − α) wherever x ≠ θ + α",
                    lambda: _vanishing_noise(base)),
         )
-        jumps = tuple((alpha + beta * edge, height / beta) for edge, height in base.jumps)
+        middle = sp.Integer(0) if unit == 1 else density.mean
+        jumps = tuple((alpha + beta * (edge - middle) / unit, unit * height / beta) for edge, height in base.jumps)
     return Verification(checks, len(cells), peak / beta, spread * peak / beta, variation / beta, jumps)
 
 
-_Differences = Iterable[tuple[sp.Expr | Any, tuple[dict[sp.Symbol, Any], ...]]]
+_Differences = Iterable[tuple[sp.Expr | Any | None, tuple[dict[sp.Symbol, Any], ...]]]
 _SECONDS = 10.0  # of processor time: what SymPy may take to decide all statements
+_ENOUGH = 4  # differences of one statement that SymPy does not decide: after these the rest is left
+
+
+def _in_cells(cells: list[_Cell], difference: Callable[[_Cell], sp.Expr]) -> _Differences:
+    for cell in cells:
+        try:
+            yield difference(cell), cell.places
+        except Unknown:
+            yield None, ()
 
 
 def _check(name: str, statement: str, differences: Callable[[], _Differences]) -> Check:
     """A statement that holds where all differences are 0; each comes with places at which numbers may look at it.
 
-    A number of mpmath's in place of an expression is a difference that only numbers were found for.
+    A number of mpmath's in place of an expression is a difference that only numbers were found for; None is one that
+    not even these were found for.
     """
-    largest, undecided = 0.0, 0
+    numbers, undecided = [], 0
     for difference, places in differences():
         if isinstance(difference, sp.Expr):
             zero = is_zero(difference, *places)
             if zero is None:
-                undecided, largest = undecided + 1, max(largest, difference_from_zero(difference, *places))
+                numbers.append(difference_from_zero(difference, *places))
         else:
-            zero = None if abs(difference) < 1e-8 else False
-            undecided, largest = undecided + 1, max(largest, float(abs(difference)))
+            # A limit that was read off at a place nearby.
+            numbers += [] if difference is None else [float(abs(difference))]
+            zero = False if difference is not None and abs(difference) > 1e-8 else None
         if zero is False:
             return Check(name, statement, False)
+        undecided += zero is None
+        if undecided == _ENOUGH:
+            break
     if not undecided:
         return Check(name, statement, True)
-    return Check(name, statement, None, f"SymPy does not tell; numbers differ by at most {largest:.1e}")
+    told = f"; numbers of high precision differ by at most {max(numbers):.1e}" if numbers else ""
+    return Check(name, statement, None, f"SymPy does not decide it{told}")
 
 
 @dataclass(frozen=True)
@@ -337,8 +357,8 @@ def _one_sided_derivatives(base: Density) -> _Differences:
 
 def _quotient(piece: Piece, edge: sp.Expr, sign: int) -> Any:
     """A difference quotient of F next to an edge: the mean of f over a short way, by its values there."""
-    with mpmath.workdps(40):
-        place, step = mpmath.mpf(sp.N(edge, 40)), mpmath.mpf(10) ** -12
+    with mpmath.workdps(60):
+        place, step = mpmath.mpf(sp.N(edge, 60)), mpmath.mpf(10) ** -30
         return mpmath.quad(real_values(piece.pdf), [place, place + sign * step]) / (sign * step)
 
 
@@ -374,15 +394,15 @@ def _heights_between(piece: Piece) -> list[sp.Expr]:
     numbers = _turning_heights(piece)
     if points is not None:
         exact = [piece.pdf.subs(x, point) for point in points]
-        largest = max((float(h) for h in exact), default=-math.inf)
-        if not numbers or largest >= max(numbers) * (1 - 1e-6):
+        largest = attempt(lambda: max((float(h) for h in exact), default=-math.inf))
+        if largest is not None and (not numbers or largest >= max(numbers) * (1 - 1e-6)):
             return exact
     return [sp.Float(height, 15) for height in numbers]
 
 
 def _turning_heights(piece: Piece) -> list[float]:
     """The values at the turning points inside a piece, by a fine grid."""
-    grid = search_grid(float(piece.lo), float(piece.hi), 4001)
+    grid = np.sort(search_grid(float(piece.lo), float(piece.hi), 4001))
     values = as_numpy(piece.pdf)(grid)
     if not np.isfinite(values).all():
         return []
