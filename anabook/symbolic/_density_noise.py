@@ -19,7 +19,7 @@ from anabook._arrays import elementwise
 from anabook._validate import generator, real
 from anabook.symbolic._density import Density, Piece
 from anabook.symbolic._bounded import allowance, attempt
-from anabook.symbolic._expressions import as_numpy, probe_points, real_values, x
+from anabook.symbolic._expressions import as_numpy, is_elementary, probe_points, real_values, x
 from anabook.symbolic._table import CumulativeTable
 
 _EPS = np.finfo(np.float64).eps
@@ -233,7 +233,7 @@ def _best_form(expression: sp.Expr, piece: Piece) -> Callable[[np.ndarray], np.n
     points = np.array(probe_points(float(piece.lo), float(piece.hi)))
     middle = float(points[len(points) // 2])
     precise = real_values(expression)
-    with mpmath.workdps(340), allowance(_SECONDS):
+    with mpmath.workdps(340 if is_elementary(expression) else 40), allowance(_SECONDS):
         exact = [precise(point, middle) for point in points]
         # Below 1e-300 doubles lose digits of their own, and the precision above is used up.
         kept = [i for i, value in enumerate(exact) if mpmath.isfinite(value) and abs(value) > mpmath.mpf(10) ** -300]

@@ -98,6 +98,15 @@ def evaluator(expression: sp.Expr, *symbols: sp.Symbol) -> Callable[..., Any]:
     return value
 
 
+_ELEMENTARY = (sp.functions.elementary.trigonometric.TrigonometricFunction, sp.functions.elementary.hyperbolic.HyperbolicFunction,
+               sp.functions.elementary.trigonometric.InverseTrigonometricFunction, sp.exp, sp.log, sp.Abs, sp.sign, sp.erf, sp.erfc)
+
+
+def is_elementary(expression: sp.Expr) -> bool:
+    """Whether all functions of x in it are quick to compute with many digits."""
+    return all(isinstance(node, _ELEMENTARY) for node in expression.atoms(sp.Function) if node.has(x))
+
+
 _STEPS = (mpmath.mpf(10) ** -20, mpmath.mpf(10) ** -40, mpmath.mpf(10) ** -80)
 
 

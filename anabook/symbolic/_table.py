@@ -16,7 +16,7 @@ import numpy as np
 import sympy as sp
 from numpy.polynomial import chebyshev, legendre
 
-from anabook.symbolic._expressions import places_of_mass, real_values
+from anabook.symbolic._expressions import as_numpy, is_elementary, places_of_mass, real_values
 
 _DEGREE = 23
 _NODES, _WEIGHTS = legendre.leggauss(_DEGREE + 1)
@@ -83,7 +83,7 @@ class CumulativeTable:
             return -np.log(np.maximum(self._high - v, 0.0)) if math.isfinite(self._high) else np.arcsinh(v)
 
     def _panels(self, f: sp.Expr, low: sp.Expr, high: sp.Expr) -> list[tuple[float, float, np.ndarray]]:
-        integrand = _in_u(real_values(f), low, high)
+        integrand = _in_u(real_values(f) if is_elementary(f) else _in_doubles(f), low, high)
 
         def panel(start: float, stop: float) -> tuple[float, float, np.ndarray]:
             values = [integrand(start + (stop - start) * (1 + node) / 2) for node in _NODES]
@@ -115,6 +115,17 @@ class CumulativeTable:
                     next_ones += [panel(start, middle), panel(middle, stop)]
             open_ones = next_ones
         return sorted(done, key=lambda one: one[0])
+
+
+def _in_doubles(f: sp.Expr) -> Callable[..., Any]:
+    """Special functions are slow with many digits; SciPy's are not."""
+    rough, precise = as_numpy(f), real_values(f)
+
+    def value(v: Any, toward: Any) -> Any:
+        found = float(rough(float(v)))
+        return mpmath.mpf(found) if math.isfinite(found) else precise(v, toward)
+
+    return value
 
 
 def _in_u(f: Callable[..., Any], low: sp.Expr, high: sp.Expr) -> Callable[[float], float]:
