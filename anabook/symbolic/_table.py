@@ -174,7 +174,7 @@ def chebyshev_panels(
         start, stop = open_ones.pop()
         middle, half = start / 2 + stop / 2, (stop - start) / 2
         series = to_series @ function(np.clip(middle + half * nodes, low, high))
-        narrow = half <= 1e-13 * max(abs(start), abs(stop), high - low if math.isfinite(high - low) else 1.0)
+        narrow = half <= 8 * np.finfo(np.float64).eps * max(abs(start), abs(stop))
         if np.abs(series[-2:]).max() <= tolerance or narrow or len(panels) > 300:
             panels.append((middle, half, chebyshev.cheb2poly(series)))
         else:

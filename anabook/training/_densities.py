@@ -178,6 +178,8 @@ class DensityLaw:
                     # The mean itself may come in on either side.
                     high = math.inf if name == "lower" and stop == 0 else stop - slack
                     first, last = _inside(start, stop, dtype)
+                    if name == "pdf":
+                        first, last = _off_poles_at_zero(piece.pdf, first, last, dtype)
                     found[dtype].append(_Piece(start - slack, high, first, last, (start + stop) / 2, function))
         return {dtype: tuple(pieces) for dtype, pieces in found.items()}
 
@@ -203,6 +205,14 @@ def _inside(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
     """A few roundings inside the ends, where a root of the distance to one of them is real."""
     inset = 8 * torch.finfo(dtype).eps
     return low + inset * abs(low), high - inset * abs(high)
+
+
+def _off_poles_at_zero(pdf: sp.Expr, first: float, last: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The ends, or a rounding of the interval beside one that is 0 and a pole: no gradient is to be infinite."""
+    if 0.0 in (first, last) and real_values(pdf)(0.0, (first + last) / 2) == math.inf:
+        inset = 8 * torch.finfo(dtype).eps * (last - first)
+        return (first + inset, last) if first == 0 else (first, last - inset)
+    return first, last
 
 
 def _ends(noise: Any, dtype: torch.dtype) -> tuple[float, float]:
