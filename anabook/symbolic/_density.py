@@ -701,7 +701,7 @@ def _check_mass(mass: sp.Expr, density: Density, smooth: list[tuple[sp.Expr, sp.
             total = sum(integral_of(f.subs(values), low.subs(values), high.subs(values)) for low, high, f in smooth)
         where = "".join(f" at {s} = {v}" for s, v in values.items())
         if mass.has(sp.oo, sp.nan) or not abs(total - 1) < _MASS_TOLERANCE:
-            exact = mass.is_number and not density._rounded and not mass.has(sp.Float) and len(str(mass)) < 20
+            exact = mass.is_number and not density._rounded and not mass.has(sp.Float, sp.Function) and len(str(mass)) < 20
             shown = mass if exact else _decimal(total)
             shown = "infinity" if mass.has(sp.oo, sp.nan) or mpmath.isinf(total) else shown
             raise ValueError(f"a density must integrate to 1 over its support, but its total mass is {shown}{where}.")

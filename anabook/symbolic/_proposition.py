@@ -134,9 +134,9 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
         base = density.located(sp.Integer(0), sp.Integer(1)) if (density.mean, density.std) != (0, 1) else density
     else:
         base = density
-    with allowance(_SECONDS):
-        law = base._affine_image(alpha, beta)
-        cells = list(_cells(base, thresholds))
+    law = base._affine_image(alpha, beta)
+    cells = list(_cells(base, thresholds))
+    with allowance(_SECONDS + len(cells) * _SECONDS_A_CELL):
         spread = levels[-1] - levels[0]
         peak, variation = (unit * size for size in _peak_and_variation(base))
         checks = (
@@ -169,7 +169,7 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
 
 
 _Differences = Iterable[tuple[sp.Expr | Any | None, tuple[dict[sp.Symbol, Any], ...]]]
-_SECONDS = 10.0  # of processor time: what SymPy may take to decide all statements
+_SECONDS, _SECONDS_A_CELL = 10.0, 0.1  # of processor time: what SymPy may take to decide all statements
 _ENOUGH = 4  # differences of one statement that SymPy does not decide: after these the rest is left
 
 
@@ -342,11 +342,13 @@ def _one_sided_derivatives(base: Density) -> _Differences:
     for edge, left, right in base._edges():
         here = sp.Integer(0) if left is None else _cdf_at(left, edge, "-")
         for piece, sign, side in ((right, 1, "+"), (left, -1, "-")):
-            slope = sp.Integer(0) if piece is None else edge_value(piece, edge, side)
+            if piece is None:
+                yield here - (1 if sign > 0 else 0), ()
+                continue
+            slope = edge_value(piece, edge, side)
             if slope.is_finite is False:
                 yield sp.oo, ()
-            outside = sp.Integer(1) if sign > 0 else sp.Integer(0)
-            there = outside if piece is None else piece.cdf.subs(x, edge + sign * step)
+            there = piece.cdf.subs(x, edge + sign * step)
             try:
                 if there.has(sp.Integral):
                     raise Unknown
