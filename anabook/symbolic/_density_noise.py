@@ -19,7 +19,7 @@ from anabook._arrays import elementwise
 from anabook._validate import generator, real
 from anabook.symbolic._density import Density, Piece
 from anabook.symbolic._bounded import allowance, attempt
-from anabook.symbolic._expressions import as_numpy, is_elementary, probe_points, real_values, x
+from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, probe_points, real_values, x
 from anabook.symbolic._table import CumulativeTable
 
 _EPS = np.finfo(np.float64).eps
@@ -259,8 +259,8 @@ def _best_form(expression: sp.Expr, piece: Piece) -> Callable[[np.ndarray], np.n
 
 def _forms(expression: sp.Expr) -> list[sp.Expr]:
     """Algebraically equal forms of an expression, which differ in rounding errors."""
-    forms = [expression, *(attempt(form, expression, default=expression)
-                           for form in (sp.expand, sp.factor, sp.together, sp.simplify))]
+    changes = () if is_long_sum(expression) else (sp.expand, sp.factor, sp.together, sp.simplify)
+    forms = [expression, *(attempt(change, expression, default=expression) for change in changes)]
     # Each identity turns a constant plus a saturating function into one function that is small in a tail.
     for function, at_the_left, at_the_right in (
         # SymPy would turn erfc(−u) back into 2 − erfc(u) at once.
@@ -271,7 +271,8 @@ def _forms(expression: sp.Expr) -> list[sp.Expr]:
         if expression.has(function):
             forms += [attempt(sp.expand, expression.replace(function, other), default=expression)
                       for other in (at_the_left, at_the_right)]
-    forms += [attempt(_divided_by_exponentials, form, default=form) for form in tuple(forms)]
+    if changes:
+        forms += [attempt(_divided_by_exponentials, form, default=form) for form in tuple(forms)]
     forms += [attempt(optimize, form, optims_numpy, default=form) for form in tuple(forms)]
     return list(dict.fromkeys(forms))
 

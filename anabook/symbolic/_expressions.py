@@ -107,6 +107,11 @@ def is_elementary(expression: sp.Expr) -> bool:
     return all(isinstance(node, _ELEMENTARY) for node in expression.atoms(sp.Function) if node.has(x))
 
 
+def is_long_sum(expression: sp.Expr) -> bool:
+    """Whether an expression is a sum of several transcendental terms: bringing it together helps nobody, and takes long."""
+    return expression.is_Add and len(expression.atoms(sp.exp, sp.erf, sp.erfc)) > 1
+
+
 _STEPS = (mpmath.mpf(10) ** -20, mpmath.mpf(10) ** -40, mpmath.mpf(10) ** -80)
 
 

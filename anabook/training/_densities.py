@@ -23,7 +23,7 @@ from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
 from anabook.symbolic import Density, x
 from anabook.symbolic._bounded import allowance, attempt
-from anabook.symbolic._expressions import is_even, is_finite, probe_points, real_values
+from anabook.symbolic._expressions import is_even, is_finite, is_long_sum, probe_points, real_values
 from anabook.symbolic._table import chebyshev_panels
 
 
@@ -271,7 +271,8 @@ def _as_torch(expression: sp.Expr, ends: dict[torch.dtype, tuple[float, float]])
     if lacking:
         raise ValueError(f"torch has no {' and no '.join(lacking)}, which this density needs: {expression}.")
     with allowance(_SECONDS):
-        forms = [expression, *(attempt(form, expression, default=expression) for form in (sp.expand, sp.factor, sp.together))]
+        changes = () if is_long_sum(expression) else (sp.expand, sp.factor, sp.together)
+        forms = [expression, *(attempt(change, expression, default=expression) for change in changes)]
         if expression.is_polynomial(x):
             forms.append(attempt(sp.horner, expression, x, default=expression))
     points, exact = _probes(expression, ends)
