@@ -77,8 +77,8 @@ def attempt(function: Callable[..., Any], *arguments: Any, default: Any = None, 
         sp.core.cache.clear_cache()
         return default
     finally:
+        _until_done(watch.end)
         _local.running = False
-        watch.end()
 
 
 def _until_done(step: Callable[[], None]) -> None:
@@ -105,8 +105,15 @@ class _Watch:
         """From here on nothing is raised any more."""
         with self._lock:
             self._ended.set()
-            if self._raised:
-                _raise_in(self._thread, None)
+        if self._raised:
+            # One may be on its way still. Taking it back would leave the interpreter waiting for it, and under a profiler
+            # for good; so one more is asked for, in place of that, and awaited.
+            try:
+                _raise_in(self._thread, _TimeIsUp)
+                while True:
+                    pass
+            except _TimeIsUp:
+                self._raised = False
 
     def _wait(self) -> None:
         while not self._ended.wait(max(self._deadline - self._clock(), 0.05)):
@@ -125,5 +132,5 @@ def _clock_of(thread: int) -> Callable[[], float]:
     return lambda: time.clock_gettime(clock)
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind) if kind else None)
+def _raise_in(thread: int, kind: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
