@@ -98,8 +98,10 @@ def evaluator(expression: sp.Expr, *symbols: sp.Symbol) -> Callable[..., Any]:
     return value
 
 
-_ELEMENTARY = (sp.functions.elementary.trigonometric.TrigonometricFunction, sp.functions.elementary.hyperbolic.HyperbolicFunction,
-               sp.functions.elementary.trigonometric.InverseTrigonometricFunction, sp.exp, sp.log, sp.Abs, sp.sign, sp.erf, sp.erfc)
+_ELEMENTARY = (
+    sp.functions.elementary.trigonometric.TrigonometricFunction, sp.functions.elementary.hyperbolic.HyperbolicFunction,
+    sp.functions.elementary.trigonometric.InverseTrigonometricFunction, sp.exp, sp.log, sp.Abs, sp.sign, sp.erf, sp.erfc,
+)
 
 
 def is_elementary(expression: sp.Expr) -> bool:
@@ -112,7 +114,7 @@ def is_long_sum(expression: sp.Expr) -> bool:
     return expression.is_Add and len(expression.atoms(sp.exp, sp.erf, sp.erfc)) > 1
 
 
-_STEPS = (mpmath.mpf(10) ** -20, mpmath.mpf(10) ** -40, mpmath.mpf(10) ** -80)
+_STEPS = (mpmath.mpf(10) ** -15, mpmath.mpf(10) ** -30, mpmath.mpf(10) ** -60)
 
 
 def real_values(expression: sp.Expr) -> Callable[..., Any]:
@@ -136,7 +138,7 @@ def real_values(expression: sp.Expr) -> Callable[..., Any]:
             return found
         reach = mpmath.mpf(1) if toward is None else mpmath.mpf(toward) - v
         reach = reach if mpmath.isfinite(reach) else mpmath.sign(reach)
-        with mpmath.workdps(mpmath.mp.dps + 100):
+        with mpmath.workdps(mpmath.mp.dps + 300):
             near = [real(v + reach * step) for step in _STEPS]
         if not all(map(mpmath.isfinite, near)):
             return mpmath.mpf(mpmath.nan)

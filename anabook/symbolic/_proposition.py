@@ -159,7 +159,8 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
             _check("(iii) one-sided",
                    f"at the edges of f's pieces (here {len(list(base._edges()))}) the difference quotients of F tend to "
                    "the one-sided limits of f", lambda: _one_sided_derivatives(base)),
-            _check("(iii) total rise", "the slope integrates to q_(K-1) − q_0", lambda: [(_mass(base) * spread - spread, ())]),
+            _check("(iii) total rise", "the slope integrates to q_(K-1) − q_0",
+                   lambda: [(_mass(base) * spread - spread, ())]),
             _check("limit", "as β → 0, F((x − θ − α)/β) tends to H(x − θ − α) wherever x ≠ θ + α",
                    lambda: _vanishing_noise(base)),
         )
