@@ -19,8 +19,8 @@ from scipy import integrate
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import (
     Unknown, affine_end, alpha, as_numpy, beta, checked_expression, evaluator, exact_constant, exact_number,
-    exact_value,
-    integral_of, is_even, is_finite, known_integral, probe_points, real_values, search_grid, shortest, sign_of, simplified, value_at, x,
+    exact_value, integral_of, is_even, is_finite, known_integral, probe_points, real_values, search_grid, shortest,
+    sign_of, simplified, value_at, x,
 )
 
 if TYPE_CHECKING:
