@@ -372,23 +372,40 @@ def test_parameters_without_values_are_refused():
     Quantise(TERNARY, open_density.subs({a: 2}))
 
 
-def test_a_density_without_a_closed_distribution_function_trains_by_its_mode_only():
-    quartic = Density(sp.exp(-t**4) / (2 * sp.gamma(sp.Rational(5, 4))), t)
-    check_slope = Regularisation(TERNARY, quartic.noise(0.0, 0.3)).derivative
-    x = points(TERNARY, torch.float64, 200)
-    module = Quantise(TERNARY, quartic, "mode", std=0.3)
-    np.testing.assert_allclose(both(module, x)[1], check_slope(x.numpy()), rtol=1e-12, atol=1e-12)
-    for strategy in ("expectation", "random"):
-        with pytest.raises(ValueError, match="SymPy finds no closed form .* the strategy 'mode' trains with it"):
-            Quantise(TERNARY, quartic, strategy)
+@pytest.mark.parametrize("expression, support", [
+    (sp.exp(-t**4) / (2 * sp.gamma(sp.Rational(5, 4))), (-sp.oo, sp.oo)),
+    (sp.exp(t**2) / (sp.sqrt(sp.pi) * sp.erfi(1)), (-1, 1)),  # ∫ exp(t²) is a function that torch lacks
+    (1 / (sp.pi * sp.sqrt(t * (1 - t))), (0, 1)),
+], ids=["quartic", "bathtub", "arcsine"])
+def test_a_density_without_a_distribution_function_in_torch_trains_with_every_strategy(expression, support):
+    law = Density(expression, t, support)
+    r, x = Regularisation(TERNARY, law.noise(0.0, 0.3)), points(TERNARY, torch.float64, 400)
+    for dtype in (torch.float32, torch.float64):
+        for strategy in kernels.STRATEGIES:
+            out, grad = both(Quantise(TERNARY, law, strategy, std=0.3), x.to(dtype))
+            assert torch.isin(out, torch.tensor(TERNARY.levels).to(dtype)).all() or strategy == "expectation"
+            np.testing.assert_allclose(grad.double(), r.derivative(x.to(dtype).double().numpy()), rtol=1e-3, atol=1e-4)
+            if strategy == "expectation":
+                np.testing.assert_allclose(out.double(), r(x.to(dtype).double().numpy()), rtol=0,
+                                           atol=1e-12 if dtype == torch.float64 else 2e-5)
+
+
+def test_a_table_in_torch_takes_transformations_and_compilation():
+    law = Density(sp.exp(-t**4) / (2 * sp.gamma(sp.Rational(5, 4))), t)
+    module, x = Quantise(TERNARY, law, "expectation", std=0.3), points(TERNARY, torch.float32, 600)
+    expected, slope = both(module, x)
+    assert torch.equal(torch.func.vmap(module)(x.reshape(6, 100)).flatten(), expected)
+    torch._dynamo.reset()
+    program = torch.compile(module, backend="aot_eager", fullgraph=True)
+    out, grad = both(program, x)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(grad, slope)
 
 
 def test_functions_that_torch_lacks_are_named():
-    # ∫ exp(t²) is the imaginary error function.
-    bathtub = Density(sp.exp(t**2) / (sp.sqrt(sp.pi) * sp.erfi(1)), t, (-1, 1))
-    Quantise(TERNARY, bathtub, "mode")
-    with pytest.raises(ValueError, match=r"^torch has no erfi, which this density's distribution function needs: "):
-        Quantise(TERNARY, bathtub, "expectation")
+    bessel = Density(sp.besseli(0, t) / sp.integrate(sp.besseli(0, t), (t, 0, 1)), t, (0, 1))
+    with pytest.raises(ValueError, match=r"^torch has no besseli, which this density needs: "):
+        Quantise(TERNARY, bessel, "mode")
 
 
 @pytest.mark.parametrize("noise", [3, None, sp.exp(-t), density, np.ones(3)])

@@ -10,9 +10,11 @@ import sympy as sp
 from anabook._validate import choice
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
+from anabook.symbolic._bounded import allowance
 from anabook.symbolic._density import Density
-from anabook.symbolic._expressions import alpha, beta, exact_constant, shortest, x
+from anabook.symbolic._expressions import alpha, beta, exact_constant, shortest, simplified, x
 
+_SECONDS = 10.0  # of processor time: what SymPy may take to make the branches of one result short
 _RATE = sp.pi / sp.sqrt(3)
 _STANDARD: dict[str, tuple[sp.Expr, tuple[sp.Expr, sp.Expr]]] = {
     "uniform": (1 / (2 * sp.sqrt(3)), (-sp.sqrt(3), sp.sqrt(3))),
@@ -61,7 +63,8 @@ def regularise(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> s
     law, shift = _law(law, mean, std)
     if law is None:
         return _stair_expression(levels, tuple(threshold + shift for threshold in thresholds))
-    return _convolution(levels, thresholds, law)
+    with allowance(_SECONDS):
+        return _convolution(levels, thresholds, law)
 
 
 def derivative(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> sp.Expr:
@@ -75,10 +78,11 @@ def derivative(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> s
     expression = regularise(quantiser, law, mean, std)
     slope = sp.diff(expression, x)
     symbols = slope.free_symbols
-    return slope.replace(
-        lambda e: isinstance(e, sp.Piecewise),
-        lambda e: sp.Piecewise(*((shortest(value) if symbols <= {x} else value, c) for value, c in e.args)),
-    )
+    with allowance(_SECONDS):
+        return slope.replace(
+            lambda e: isinstance(e, sp.Piecewise),
+            lambda e: sp.Piecewise(*((shortest(value) if symbols <= {x} else value, c) for value, c in e.args)),
+        )
 
 
 @lru_cache(maxsize=256)
@@ -113,7 +117,7 @@ def _sorted_exactly(values: list[sp.Expr]) -> list[sp.Expr] | None:
     """The values in order and without repetitions, or None if SymPy cannot decide the order."""
     ordered: list[sp.Expr] = []
     for value in values:
-        differences = [sp.simplify(value - other) for other in ordered]
+        differences = [simplified(value - other) for other in ordered]
         if any(d.is_zero for d in differences):
             continue
         if not all(d.is_positive or d.is_negative for d in differences):
@@ -143,7 +147,7 @@ def exact_stair(quantiser: Any) -> tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...
                           for values, name in ((levels, "levels"), (thresholds, "thresholds")))
     for values, name in ((levels, "levels"), (thresholds, "thresholds")):
         for low, high in zip(values, values[1:]):
-            if sp.simplify(high - low).is_positive is False:
+            if simplified(high - low).is_positive is False:
                 raise ValueError(f"{name} must be strictly increasing, but {low} is followed by {high}.")
     return levels, thresholds
 

@@ -18,9 +18,13 @@ from sympy.codegen.rewriting import optimize, optims_numpy
 from anabook._arrays import elementwise
 from anabook._validate import generator, real
 from anabook.symbolic._density import Density, Piece
-from anabook.symbolic._expressions import as_numpy, integral_of, probe_points, search_grid, x
+from anabook.symbolic._bounded import allowance, attempt
+from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, probe_points, real_values, x
+from anabook.symbolic._table import CumulativeTable
 
 _EPS = np.finfo(np.float64).eps
+_SECONDS = 3.0  # of processor time: what SymPy may take for the algebraically equal forms of each function
+_TABULATED = 1e-17  # below such a tail probability, integrals are computed point by point
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,13 @@ def _piecewise_function(
     # A density may jump at an end, and rounding of (x − θ − α)/β must not put x on the wrong side of it:
     # the same slack as for the uniform family in `anabook.noise`. Probabilities do not jump.
     slack = [0.0 if is_probability or math.isinf(end) else 1024 * _EPS * max(1.0, abs(end)) for end in ends]
+    # A pole is ∞ from either side: no slack there, and its place belongs to both pieces.
+    poles = [False] * len(ends)
+    if not is_probability:
+        for number, (low, high, piece) in enumerate(zip(ends, ends[1:], functions)):
+            for place, end in ((number, low), (number + 1, high)):
+                if math.isfinite(end) and piece(np.array([end]))[0] == math.inf:
+                    poles[place], slack[place] = True, 0.0
 
     def function(v: np.ndarray) -> np.ndarray:
         v = np.asarray(v, dtype=np.float64)
@@ -207,6 +218,8 @@ def _piecewise_function(
             inside = (low - early <= v) & (v < high - late) & np.isfinite(v)
             if inside.any():
                 result[inside] = piece(np.maximum(v[inside], low))
+        for pole in (end for end, is_pole in zip(ends, poles) if is_pole):
+            result = np.where(v == pole, math.inf, result)
         result = np.where(v == -math.inf, before, result)
         return np.clip(result, 0.0, 1.0) if is_probability else np.maximum(result, 0.0)
 
@@ -216,13 +229,14 @@ def _piecewise_function(
 def _best_form(expression: sp.Expr, piece: Piece) -> Callable[[np.ndarray], np.ndarray]:
     """The compiled form of an expression that is closest to high-precision arithmetic on the piece."""
     if expression.has(sp.Integral):
-        return _quadrature(expression, piece)
+        return _tabulated(expression, piece)
     points = np.array(probe_points(float(piece.lo), float(piece.hi)))
-    precise = _precise(expression)
-    with mpmath.workdps(340):
-        exact = [precise(point) for point in points]
+    middle = float(points[len(points) // 2])
+    precise = real_values(expression)
+    with mpmath.workdps(340 if is_elementary(expression) else 40), allowance(_SECONDS):
+        exact = [precise(point, middle) for point in points]
         # Below 1e-300 doubles lose digits of their own, and the precision above is used up.
-        kept = [i for i, value in enumerate(exact) if abs(value) > mpmath.mpf(10) ** -300]
+        kept = [i for i, value in enumerate(exact) if mpmath.isfinite(value) and abs(value) > mpmath.mpf(10) ** -300]
         candidates = []
         for number, form in enumerate(_forms(expression)):
             function = as_numpy(form)
@@ -236,21 +250,17 @@ def _best_form(expression: sp.Expr, piece: Piece) -> Callable[[np.ndarray], np.n
         values = np.asarray(best(v))
         for i in np.flatnonzero(~np.isfinite(values)):
             with mpmath.workdps(50):
-                value = mpmath.mpf(precise(float(v[i])))
+                value = precise(float(v[i]), middle if v[i] != middle else None)
                 values[i] = float(value) if mpmath.isfinite(value) else math.inf
         return values
 
     return evaluate
 
 
-def _precise(expression: sp.Expr) -> Callable[[float], Any]:
-    function = sp.lambdify(x, expression, modules="mpmath")
-    return lambda v: mpmath.re(function(mpmath.mpf(float(v))))
-
-
 def _forms(expression: sp.Expr) -> list[sp.Expr]:
     """Algebraically equal forms of an expression, which differ in rounding errors."""
-    forms = [expression, sp.expand(expression), sp.factor(expression), sp.together(expression), sp.simplify(expression)]
+    changes = () if is_long_sum(expression) else (sp.expand, sp.factor, sp.together, sp.simplify)
+    forms = [expression, *(attempt(change, expression, default=expression) for change in changes)]
     # Each identity turns a constant plus a saturating function into one function that is small in a tail.
     for function, at_the_left, at_the_right in (
         # SymPy would turn erfc(−u) back into 2 − erfc(u) at once.
@@ -259,9 +269,11 @@ def _forms(expression: sp.Expr) -> list[sp.Expr]:
         (sp.asin, lambda u: sp.acos(-u) - sp.pi / 2, lambda u: sp.pi / 2 - sp.acos(u)),
     ):
         if expression.has(function):
-            forms += [sp.expand(expression.replace(function, other)) for other in (at_the_left, at_the_right)]
-    forms += [_divided_by_exponentials(form) for form in tuple(forms)]
-    forms += [optimize(form, optims_numpy) for form in tuple(forms)]
+            forms += [attempt(sp.expand, expression.replace(function, other), default=expression)
+                      for other in (at_the_left, at_the_right)]
+    if changes:
+        forms += [attempt(_divided_by_exponentials, form, default=form) for form in tuple(forms)]
+    forms += [attempt(optimize, form, optims_numpy, default=form) for form in tuple(forms)]
     return list(dict.fromkeys(forms))
 
 
@@ -274,22 +286,25 @@ def _divided_by_exponentials(expression: sp.Expr) -> sp.Expr:
     return numerator / denominator
 
 
-def _quadrature(expression: sp.Expr, piece: Piece) -> Callable[[np.ndarray], np.ndarray]:
-    """Evaluate a constant plus the integral of the piece below or above x, point by point."""
+def _tabulated(expression: sp.Expr, piece: Piece) -> Callable[[np.ndarray], np.ndarray]:
+    """A constant plus the integral of the piece below or above x: by a table, and far out point by point."""
     (integral,) = expression.atoms(sp.Integral)
     constant = float(expression - integral)
     from_below = integral.limits[0][2] == x
-    density, whole = as_numpy(piece.pdf), float(integral_of(piece.pdf, piece.lo, piece.hi))
-    low, high = float(piece.lo), float(piece.hi)
-    grid = search_grid(low, high)
-    peak = grid[np.argmax(density(grid))]
+    table = table_of(piece.pdf, piece.lo, piece.hi)
+    density, low, high = as_numpy(piece.pdf), float(piece.lo), float(piece.hi)
 
-    def part(a: float, b: float) -> float:
-        return integrate.quad(density, a, b, epsabs=0.0, epsrel=1e-13, limit=400)[0]
+    def function(v: np.ndarray) -> np.ndarray:
+        values = table.below(v) if from_below else table.above(v)
+        for i in np.flatnonzero(values < _TABULATED):
+            ends = (low, float(v[i])) if from_below else (float(v[i]), high)
+            values[i] = integrate.quad(density, *ends, epsabs=0.0, epsrel=1e-13, limit=400)[0]
+        return constant + values
 
-    def below_or_above(v: float) -> float:
-        # Away from the peak: a quadrature that starts in the far tail could miss it.
-        near = part(low, v) if v <= peak else part(v, high)
-        return near if (v <= peak) == from_below else whole - near
+    return function
 
-    return lambda v: np.array([constant + below_or_above(float(point)) for point in v])
+
+@lru_cache(maxsize=64)
+def table_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> CumulativeTable:
+    """The table of a piece; pdf, cdf and sf share it."""
+    return CumulativeTable(f, low, high)

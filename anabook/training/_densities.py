@@ -22,7 +22,9 @@ from torch import Tensor
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
 from anabook.symbolic import Density, x
-from anabook.symbolic._expressions import is_finite, is_zero, probe_points
+from anabook.symbolic._bounded import allowance, attempt
+from anabook.symbolic._expressions import is_even, is_finite, is_long_sum, probe_points, real_values
+from anabook.symbolic._table import chebyshev_panels
 
 
 def _like(value: Any, other: Any) -> Tensor:
@@ -86,7 +88,7 @@ class DensityLaw:
         self._noise = density.noise(0.0, 1.0)
         # Where it does not jump, half of an even density is enough.
         self._jumps = bool(self._standard.jumps)
-        self._mirrored = not self._jumps and _is_even(self._standard)
+        self._mirrored = not self._jumps and is_even(self._standard)
         self._ends = {dtype: _ends(self._noise, dtype) for dtype in _FLOATS}
         self._pieces = {"pdf": self._compiled("pdf")}
 
@@ -94,7 +96,7 @@ class DensityLaw:
         """Make the tails ready, which only some strategies need.
 
         Raises:
-            ValueError: the distribution function has no closed form, or torch lacks a function that it needs.
+            ValueError: the distribution function cannot be computed with torch.
         """
         for name in ("upper",) if self._mirrored else ("lower", "upper"):
             if name not in self._pieces:
@@ -166,12 +168,18 @@ class DensityLaw:
                 if start < stop:
                     ends[dtype] = start, stop
             if ends:
-                function = _as_torch(getattr(piece, attribute), ends, attribute)
+                expression = getattr(piece, attribute)
+                if name != "pdf" and (expression.has(sp.Integral) or _lacking(expression)):
+                    function = _table({"cdf": self._noise.cdf, "sf": self._noise.sf}[attribute], ends)
+                else:
+                    function = _as_torch(expression, ends)
                 for dtype, (start, stop) in ends.items():
                     slack = self._slack(dtype) if name == "pdf" else 0.0
                     # The mean itself may come in on either side.
                     high = math.inf if name == "lower" and stop == 0 else stop - slack
                     first, last = _inside(start, stop, dtype)
+                    if name == "pdf":
+                        first, last = _off_poles_at_zero(piece.pdf, first, last, dtype)
                     found[dtype].append(_Piece(start - slack, high, first, last, (start + stop) / 2, function))
         return {dtype: tuple(pieces) for dtype, pieces in found.items()}
 
@@ -199,6 +207,14 @@ def _inside(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
     return low + inset * abs(low), high - inset * abs(high)
 
 
+def _off_poles_at_zero(pdf: sp.Expr, first: float, last: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The ends, or a rounding of the interval beside one that is 0 and a pole: no gradient is to be infinite."""
+    if 0.0 in (first, last) and real_values(pdf)(0.0, (first + last) / 2) == math.inf:
+        inset = 8 * torch.finfo(dtype).eps * (last - first)
+        return (first + inset, last) if first == 0 else (first, last - inset)
+    return first, last
+
+
 def _ends(noise: Any, dtype: torch.dtype) -> tuple[float, float]:
     """The support; where it is unbounded, as far as tail and density are more than a rounding."""
     low, high = noise.support
@@ -214,36 +230,54 @@ def _ends(noise: Any, dtype: torch.dtype) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
-def _is_even(density: Density) -> bool:
-    pieces = density._pieces
-    return all(
-        left.lo == -right.hi and left.hi == -right.lo and is_zero(left.pdf.subs(x, -x) - right.pdf)
-        for left, right in zip(pieces, reversed(pieces))
-    )
-
-
 # Expressions --------------------------------------------------------------------------------------------------------
 
 
-def _as_torch(expression: sp.Expr, ends: dict[torch.dtype, tuple[float, float]], what: str) -> Callable[[Tensor], Any]:
+_SECONDS = 3.0  # of processor time: what SymPy may take for the algebraically equal forms of a function
+_DEGREE, _TABLE_ERROR = 9, 2e-16
+
+
+def _lacking(expression: sp.Expr) -> list[str]:
+    """The functions of x that torch has not."""
+    return sorted({node.func.__name__ for node in expression.atoms(sp.Function) if node.has(x)} - _FUNCTIONS.keys())
+
+
+def _table(function: Callable[[np.ndarray], np.ndarray], ends: dict) -> Callable[[Tensor], Tensor]:
+    """A distribution function that torch has no formula for, as polynomials on panels."""
+    low, high = min(start for start, _ in ends.values()), max(stop for _, stop in ends.values())
+    edges, rows = chebyshev_panels(function, low, high, _DEGREE, _TABLE_ERROR)
+    edges, rows = edges.tolist(), rows.T.tolist()
+
+    def polynomials(t: Tensor) -> Tensor:
+        # Constants of the call: they are on whatever device it is on, and under every transformation.
+        panel = torch.bucketize(t.detach(), torch.tensor(edges, dtype=t.dtype, device=t.device), right=True)
+        middle, slope, *powers = (torch.tensor(row, dtype=t.dtype, device=t.device)[panel] for row in rows)
+        u = (t - middle) * slope
+        value = powers[-1]
+        for coefficient in reversed(powers[:-1]):
+            value = value * u + coefficient
+        return value
+
+    return polynomials
+
+
+def _as_torch(expression: sp.Expr, ends: dict[torch.dtype, tuple[float, float]]) -> Callable[[Tensor], Any]:
     """The form of an expression in x that torch computes best between the ends, in both float types.
 
     Raises:
         ValueError: there is none.
     """
-    if expression.has(sp.Integral):
-        raise ValueError("SymPy finds no closed form of this density's distribution function, which the strategies "
-                         "'expectation' and 'random' need; the strategy 'mode' trains with it.")
-    lacking = sorted({node.func.__name__ for node in expression.atoms(sp.Function) if node.has(x)} - _FUNCTIONS.keys())
+    lacking = _lacking(expression)
     if lacking:
-        raise ValueError(f"torch has no {' and no '.join(lacking)}, which this density"
-                         f"{'' if what == 'pdf' else chr(39) + 's distribution function'} needs: {expression}.")
-    forms = list(dict.fromkeys([expression, sp.expand(expression), sp.factor(expression), sp.together(expression)]))
-    if expression.is_polynomial(x):
-        forms.append(sp.horner(expression, x))
+        raise ValueError(f"torch has no {' and no '.join(lacking)}, which this density needs: {expression}.")
+    with allowance(_SECONDS):
+        changes = () if is_long_sum(expression) else (sp.expand, sp.factor, sp.together)
+        forms = [expression, *(attempt(change, expression, default=expression) for change in changes)]
+        if expression.is_polynomial(x):
+            forms.append(attempt(sp.horner, expression, x, default=expression))
     points, exact = _probes(expression, ends)
     candidates = []
-    for form in forms:
+    for form in dict.fromkeys(forms):
         function = sp.lambdify(x, _with_floats(form), modules=[_FUNCTIONS], cse=True)
         candidates.append((_error(function, points, exact), sp.count_ops(form), len(candidates), function))
     least = min(candidates)[0]
@@ -266,13 +300,13 @@ def _with_floats(expression: sp.Expr) -> sp.Expr:
 
 def _probes(expression: sp.Expr, ends: dict[torch.dtype, tuple[float, float]]) -> tuple[dict, dict]:
     """Points of each float type between the ends, and the expression there."""
-    precise = sp.lambdify(x, expression, modules="mpmath")
+    precise = real_values(expression)
     points, exact = {}, {}
     for dtype, (low, high) in ends.items():
         at = torch.tensor([low + (high - low) * share for share in probe_points(0.0, 1.0)], dtype=dtype)
         at = torch.clamp(at, *_inside(low, high, dtype)).unique()
         with mpmath.workdps(60):
-            exact[dtype] = torch.tensor([float(mpmath.re(precise(mpmath.mpf(float(v))))) for v in at], dtype=torch.float64)
+            exact[dtype] = torch.tensor([float(precise(float(v))) for v in at], dtype=torch.float64)
         points[dtype] = at
     return points, exact
 
