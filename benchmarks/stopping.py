@@ -127,9 +127,9 @@ def one_step(net, x, y, n, step, stopper) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         outputs = net(x[rows]) if stopper is None else stopper.forward(rows)
         loss = cross_entropy(outputs, y[rows])
+    step.zero_grad()
     if stopper is not None:
         stopper.watch(loss)
-    step.zero_grad()
     loss.backward()
     if stopper is not None:
         stopper.settle()
