@@ -328,8 +328,9 @@ def _noise_of_network(net: Any, half_width: float) -> tuple[int, float, float]:
         needs.setdefault(f"{m.covering_std(half_width * quantum):.9g}", (m, quantum))
     if len(needs) > 1:
         (one, a), (other, b) = list(needs.values())[:2]
+        where = f"both of layer {one.layer}" if one.layer == other.layer else f"of layers {one.layer} and {other.layer}"
         raise ValueError(
-            f"the quantisers of layers {one.layer} and {other.layer} need noise of different strength (quanta of {a:g} and "
+            f"two quantisers, {where}, need noise of different strength (quanta of {a:g} and "
             f"{b:g}, noise {one.noise!r} and {other.noise!r}), and a schedule sets one for both: give all the same quantum and "
             "noise, and hand the quanta over as training.quantise(..., scales=...)."
         )

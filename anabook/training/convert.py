@@ -17,7 +17,7 @@ from anabook._validate import choice, did_you_mean, integer, nearest
 from anabook.quantisers import Quantiser
 from anabook.training.modules import Quantise
 from anabook.training.order import WEIGHTED, calls, run_once
-from anabook.training.places import Beginning, PerCall, Scaled
+from anabook.training.places import Beginning, Ending, PerCall, Scaled
 from anabook.training.report import report
 from anabook.training.sources import as_inputs
 
@@ -95,7 +95,8 @@ def quantise(
         swap: the activation types to replace.
         example: an input (or a tuple of inputs) for one forward pass in evaluation mode, which finds the order.
         scales: a factor of the quantum for each weighted module and activation by its name, as `calibrate` finds
-            them for a pretrained network; those without one keep the quantum of the quantiser. See `Scaled`.
+            them for a pretrained network; those without one keep the quantum of the quantiser. See `Scaled`. For an
+            activation that several layers share, "NAME.quantisers.0" and so on are its places, NAME is all of them.
 
     Returns:
         The quantised copy, each part in the training or evaluation mode of the original.
@@ -111,12 +112,7 @@ def quantise(
     order = calls(net, (*WEIGHTED, *swap), example)
     groups = _groups(net, order, need_activations=activations is not None)
     kept = _kept(net, groups, keep)
-    scales = dict(scales or {})
-    for name in scales:
-        if not any(name in (group.weight, *group.activations) for group in groups):
-            names = [each for group in groups for each in (group.weight, *group.activations)]
-            raise ValueError(f"scales names {name!r}, but the network has no such weighted module or activation"
-                             f"{did_you_mean(name, names)}.")
+    scales = _scales(net, groups, scales)
     number = 0
     places: dict[str, dict[str, nn.Module]] = {}
     for group in groups:
@@ -130,8 +126,8 @@ def quantise(
                 places.setdefault(name, {})[group.weight] = net.get_submodule(name)
             elif name not in kept:
                 put.append(Quantise(activations, noise, strategy))
-                step = put[-1] if name not in scales else Scaled(put[-1], scales[name])
-                places.setdefault(name, {})[group.weight] = step
+                scale = scales.get(_place(groups, name, group), scales.get(name))
+                places.setdefault(name, {})[group.weight] = put[-1] if scale is None else Scaled(put[-1], scale)
         for module in put:
             module.layer = number
         number += bool(put)
@@ -258,7 +254,7 @@ def initialise_near_thresholds(net: nn.Module, seed: int) -> None:
         seed: of the draws, which do not touch torch's global generator.
     """
     _check_module(net)
-    generator = torch.Generator().manual_seed(integer(seed, "seed", minimum=0))
+    generator = torch.Generator().manual_seed(integer(seed, "seed", minimum=0, maximum=2**63 - 1))
 
     def near(weight: _Weight, latent: Tensor) -> Tensor:
         spread = 1 / math.sqrt(latent[0].numel())
@@ -282,9 +278,18 @@ def shift_by_mean(net: nn.Module) -> None:
     """
     _check_module(net)
 
+    done: dict[int, Any] = {}
+
     def shifted(weight: _Weight, latent: Tensor) -> Tensor:
         mean = weight.quantise.mean
-        return latent + (mean * weight.step.scale if isinstance(weight.step, Scaled) else mean)
+        by = mean * weight.step.scale if isinstance(weight.step, Scaled) else mean
+        if id(latent) in done:  # a parameter that layers share
+            if not bool(torch.all(torch.as_tensor(by == done[id(latent)]))):
+                raise ValueError(f"the layer {weight.name!r} shares its weight with another one whose noise has another mean, so "
+                                 "it cannot be shifted for both.")
+            return latent.clone()
+        done[id(latent)] = by
+        return latent + by
 
     _change_latent(net, shifted)
 
@@ -314,11 +319,9 @@ def float_state_dict(net: nn.Module) -> dict[str, Tensor]:
     """
     layers(net)
     state = net.state_dict()
-    for name, layer, _, _ in _weight_quantisers(net):
-        start = f"{name}." if name else ""
-        if len(layer.parametrizations.weight) == 1:
-            state[f"{start}weight"] = state.pop(f"{start}parametrizations.weight.original")
-    quanta = [f"{name}.scale" for name, module in net.named_modules() if isinstance(module, Scaled)]
+    for old, new in _renamed(net).items():
+        state[old] = state.pop(new)
+    quanta = [f"{name}.scale" for name, module in net.named_modules(remove_duplicate=False) if isinstance(module, Scaled)]
     return {name: tensor for name, tensor in state.items() if name not in quanta}
 
 
@@ -327,7 +330,7 @@ def deploy(net: nn.Module) -> nn.Module:
 
     The parametrisations are gone; each swapped activation stays a `Quantise` whose noise is removed for good, so the
     copy computes what `net.eval()` computes, in either mode. Weights that share a parameter go on sharing one where
-    they come out equal.
+    they come out equal. A state dict with weights that are not rounded is refused.
     """
     layers(net)
     net = copy.deepcopy(net).eval()
@@ -348,6 +351,8 @@ def deploy(net: nn.Module) -> nn.Module:
         _remove_parametrisations(layer)
         layer.weight = same
     _join_calls(net)
+    n_levels = {f"{name}.weight" if name else "weight": quantise.quantiser.n_levels for name, _, _, quantise in found}
+    net.register_load_state_dict_pre_hook(_OnlyLevels(n_levels))
     return net
 
 
@@ -366,13 +371,22 @@ def _remove_parametrisations(layer: nn.Module) -> None:
 def _join_calls(net: nn.Module) -> None:
     """One quantiser for all calls of an activation again, where they differ in nothing but their noise."""
     for owner in list(net.modules()):
-        for key, hook in list(owner._forward_pre_hooks.items()):
-            if not isinstance(hook, Beginning):
-                continue
-            steps = list(getattr(owner, hook.child).quantisers)
-            if all(isinstance(step, Quantise) and step.quantiser == steps[0].quantiser for step in steps):
-                setattr(owner, hook.child, steps[0])
-                del owner._forward_pre_hooks[key]
+        for hooks in (owner._forward_pre_hooks, owner._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if isinstance(hook, Beginning):
+                    steps = getattr(getattr(owner, hook.child), "quantisers", None)
+                    if steps is not None and not all(_alike(step, steps[0]) for step in steps):
+                        continue
+                    if steps is not None:
+                        setattr(owner, hook.child, steps[0])
+                    del hooks[key]
+                    owner._forward_hooks_always_called.pop(key, None)
+
+
+def _alike(a: nn.Module, b: nn.Module) -> bool:
+    if isinstance(a, Scaled) and isinstance(b, Scaled):
+        return torch.equal(a.scale, b.scale) and _alike(a.quantise, b.quantise)
+    return isinstance(a, Quantise) and isinstance(b, Quantise) and a.quantiser == b.quantiser
 
 
 def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
@@ -397,25 +411,42 @@ def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
 
 
 def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:
-    """Inputs and outputs of each activation, of all its calls, in one row; at most 2^18 of a call, evenly spaced."""
+    """Inputs and outputs of each activation in each of its layers, in one row; at most 2^18 of a call, evenly spaced."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def note(name: str, x: Tensor, y: Tensor) -> None:
+    def note(place: str, x: Tensor, y: Tensor) -> None:
         x, y = (t.detach().double().reshape(1, -1) for t in (x, y))
         every = -(-x.shape[1] // 2**18)
         pair = x[:, ::every], y[:, ::every]
-        found[name] = tuple(torch.cat(parts, 1) for parts in zip(found[name], pair)) if name in found else pair
+        found[place] = tuple(torch.cat(parts, 1) for parts in zip(found[place], pair)) if place in found else pair
 
     # The copy also keeps an activation that works in place from changing what is seen.
     net = _copied(net)
     _part_activations(net, swap)
+    example = as_inputs(net, inputs)
+    places = _places_of_calls(net, calls(net, (*WEIGHTED, *swap), example))
     for name, module in net.named_modules():
         if isinstance(module, swap):
             if getattr(module, "inplace", False):
                 module.inplace = False
-            module.register_forward_hook(lambda _m, x, y, name=name: note(name, x[0], y))
-    run_once(net, as_inputs(net, inputs))
+            own = iter(places.get(name, ()))
+            module.register_forward_hook(lambda _m, x, y, own=own: note(next(own), x[0], y))
+    run_once(net, example)
     return found
+
+
+def _places_of_calls(net: nn.Module, order: list[str]) -> dict[str, list[str]]:
+    """For each activation the places of its calls, as `_place` names them."""
+    if not any(isinstance(net.get_submodule(name), WEIGHTED) for name in order):
+        return {name: [name] * order.count(name) for name in order}
+    groups = _groups(net, order, need_activations=False)
+    by_weight = {group.weight: group for group in groups}
+    current, places = groups[0], {}
+    for name in order:
+        current = by_weight.get(name, current)
+        if name not in by_weight:
+            places.setdefault(name, []).append(_place(groups, name, current))
+    return places
 
 
 def _copied(net: nn.Module) -> nn.Module:
@@ -437,6 +468,8 @@ def _check_module(net: object) -> None:
 
 def _check_arguments(net: Any, weights: Any, activations: Any, swap: Any) -> None:
     _check_module(net)
+    if hasattr(net, "_orig_mod"):
+        raise ValueError("the network is compiled: hand over the one that torch.compile was given, and compile the result.")
     for what, value in (("weights", weights), ("activations", activations)):
         if value is not None and not isinstance(value, Quantiser):
             raise TypeError(f"{what} must be a Quantiser or None, not {value!r}.")
@@ -586,6 +619,40 @@ def _unknown(name: str, allowed: list[str]) -> str:
     return f"keep names {name!r}, but the network has no such module. {hint}"
 
 
+def _place(groups: list[_Group], name: str, group: _Group) -> str:
+    """The name of a quantiser: its activation's, or, where that is used in several layers, that of the place in this one."""
+    using = [each for each in groups if name in each.activations]
+    return name if len(using) == 1 else f"{name}.quantisers.{using.index(group)}"
+
+
+def _scales(net: nn.Module, groups: list[_Group], scales: Any) -> dict[str, Any]:
+    if scales is not None and not isinstance(scales, Mapping):
+        raise TypeError(f"scales must map names of modules to numbers or tensors, not {type(scales).__name__}.")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for group in groups:
+        weight = net.get_submodule(group.weight).weight
+        shapes[group.weight] = () if isinstance(weight, nn.parameter.UninitializedParameter) else tuple(weight.shape)
+        for name in group.activations:
+            shapes[name] = shapes[_place(groups, name, group)] = ()
+    for name, scale in (scales or {}).items():
+        if name not in shapes:
+            raise ValueError(f"scales names {name!r}, but the network has no such weighted module or activation"
+                             f"{did_you_mean(str(name), shapes)}.")
+        given = tuple(getattr(scale, "shape", ()))
+        if shapes[name] and math.prod(given) > 1 and not _broadcasts(given, shapes[name]):
+            raise ValueError(f"the scale of {name!r} must be one number or fit to a weight of shape {shapes[name]}, as one for "
+                             f"each channel of shape {(shapes[name][0], *[1] * (len(shapes[name]) - 1))} does, not have the "
+                             f"shape {given}.")
+    return dict(scales or {})
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    try:
+        return torch.broadcast_shapes(shape, to) == to
+    except RuntimeError:
+        return False
+
+
 def _quantise_weight(net: nn.Module, name: str, module: Quantise, scale: Tensor | None) -> Quantise:
     layer = net.get_submodule(name)
     if isinstance(getattr(layer, "weight", None), nn.parameter.UninitializedParameter):
@@ -616,6 +683,7 @@ def _swap(net: nn.Module, order: list[str], groups: list[_Group], places: dict[s
         else:
             step = PerCall(steps, [list(by_layer).index(weight) for weight in used[name]])
             owner.register_forward_pre_hook(Beginning(child))
+            owner.register_forward_hook(Ending(child), always_call=False)
         _set_submodule(net, name, step.to(device).train(old.training))
         for attribute, off in _REMEMBERED.items():
             if hasattr(owner, attribute):
@@ -651,16 +719,22 @@ def _warn_of_floats(net: nn.Module, first: str, kept: set[str], weights: bool, a
     def asked_for(name: str) -> bool:
         return any(name == each or name.startswith(f"{each}.") for each in kept)
 
-    floats = [o for o in report(net, example).floats if not asked_for(o.name)]
+    everything = report(net, example)
+    floats = [o for o in everything.floats if not asked_for(o.name)]
     in_weight = [o.name for o in floats if weights and o.weight_is_float]
     in_input = [o.name for o in floats if activations and o.input_is_float and o.name != first
                 and not (o.takes_the_networks_input or asked_for(o.source))]
     parts = [f"the {what}{'s' if len(names) > 1 else ''} of {_listing(names)}"
              for what, names in (("weight", in_weight), ("input", in_input)) if names]
-    if parts:
-        verb = "stays" if len(in_weight) + len(in_input) == 1 else "stay"
-        warnings.warn(f"{' and '.join(parts)} {verb} in float; training.report(net) lists every weighted operation.",
-                      UserWarning, stacklevel=3)
+    verb = "stays" if len(in_weight) + len(in_input) == 1 else "stay"
+    said = [f"{' and '.join(parts)} {verb} in float"] if parts else []
+    if example is None and activations:
+        hidden = [o.name for o in everything if not o.known and not o.unused and not asked_for(o.name)]
+        if hidden:
+            said.append(f"what {_listing(hidden)} {'is' if len(hidden) == 1 else 'are'} applied to is not known without "
+                        "example=x")
+    if said:
+        warnings.warn(f"{'; '.join(said)}; training.report(net) lists every weighted operation.", UserWarning, stacklevel=3)
 
 
 def _listing(names: list[str]) -> str:
@@ -668,16 +742,44 @@ def _listing(names: list[str]) -> str:
     return ", ".join(map(repr, names[:3])) + more
 
 
+def _renamed(net: nn.Module) -> dict[str, str]:
+    """The names of latent weights in the float network's state dict and in the quantised one's."""
+    names = {}
+    for name, module in net.named_modules(remove_duplicate=False):
+        if parametrize.is_parametrized(module, "weight") and len(module.parametrizations.weight) == 1:
+            if _quantises(module.parametrizations.weight[0]):
+                start = f"{name}." if name else ""
+                names[f"{start}weight"] = f"{start}parametrizations.weight.original"
+    return names
+
+
 def _take_float_names(net: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Let a quantised network load the state dict of the float one: its weights become the latent weights."""
     renamed = False
-    for name, layer, _, _ in _weight_quantisers(net):
-        start = f"{prefix}{name}." if name else prefix
-        old, new = f"{start}weight", f"{start}parametrizations.weight.original"
-        if len(layer.parametrizations.weight) == 1 and old in state and new not in state:
-            state[new] = state.pop(old)
+    for old, new in _renamed(net).items():
+        if prefix + old in state and prefix + new not in state:
+            state[prefix + new] = state.pop(prefix + old)
             renamed = True
     if renamed:  # a quantum that `calibrate` has found is no part of a float network
-        for name, module in net.named_modules():
+        for name, module in net.named_modules(remove_duplicate=False):
             if isinstance(module, Scaled):
                 state.setdefault(f"{prefix}{name}.scale", module.scale)
+
+
+class _OnlyLevels:
+    """A hook of a deployed network that refuses to load weights which are not rounded.
+
+    Args:
+        n_levels: of the quantiser of each weight, by the parameter's name.
+    """
+
+    def __init__(self, n_levels: dict[str, int]) -> None:
+        self.n_levels = n_levels
+
+    def __call__(self, net: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        for name, n_levels in self.n_levels.items():
+            latent = f"{prefix}{name.removesuffix('weight')}parametrizations.weight.original"
+            weight = state.get(prefix + name)
+            if latent in state or isinstance(weight, Tensor) and weight.dim() and any(len(row.unique()) > n_levels for row in weight):
+                raise ValueError(f"{name!r} is not rounded to {n_levels} levels in this state dict, and a deployed network has no "
+                                 "quantisers of weights: load it into the quantised network, and deploy that.")

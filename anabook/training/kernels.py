@@ -468,6 +468,7 @@ It depends on nothing but the size, so a seed gives the same numbers whatever ra
 """
 
 _broken = False
+_shaped = torch.ops.aten._unsafe_view.default  # `view` without its mark
 
 
 @contextlib.contextmanager
@@ -496,14 +497,18 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
     if not ordinary or torch.compiler.is_compiling() or transforming() or forward_mode():
         return kernel(x, *others, *static)
     if not _pays(x):
-        return kernel(*(t.reshape(-1) if t.shape == x.shape else t for t in (x, *others)), *static).view(x.shape)
+        # Not a view: what comes out of a function of autograd's own as a view cannot be changed in place.
+        return _shaped(kernel(*(t.reshape(-1) if t.shape == x.shape else t for t in (x, *others)), *static), x.shape)
     # Draws are numbered in the order of the elements, not in that of memory.
     order = range(x.dim()) if name == "drawn" else _memory_order(others[0] if name == "slope" else x)
     # Detached, because programs are kept apart by whether their inputs are to be differentiated.
     tensors = [(t.permute(*order).reshape(-1) if t.shape == x.shape else t).detach() for t in (x, *others)]
     flat = _run_compiled(name, tensors, static)
+    if order == range(x.dim()):
+        return _shaped(flat, x.shape)
     inverse = sorted(range(len(order)), key=order.__getitem__)
-    return flat.view([x.shape[d] for d in order]).permute(inverse)
+    permuted = flat.view([x.shape[d] for d in order]).permute(inverse)
+    return flat.new_empty(0).set_(flat.untyped_storage(), 0, permuted.shape, permuted.stride())
 
 
 def _pays(x: Tensor) -> bool:

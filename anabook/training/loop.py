@@ -144,7 +144,7 @@ def fit(
             another config.
     """
     epochs, batch_size = integer(epochs, "epochs", minimum=1), integer(batch_size, "batch_size", minimum=1)
-    seed, drop_last = integer(seed, "seed", minimum=0), flag(drop_last, "drop_last")
+    seed, drop_last = integer(seed, "seed", minimum=0, maximum=2**63 - 1), flag(drop_last, "drop_last")
     choice(noise_every, ("epoch", "iteration"), "noise_every")
     choice(scheduler_every, ("epoch", "iteration"), "scheduler_every")
     if initialise is not None:
@@ -364,7 +364,8 @@ class _Run:
             return False
         modes = [(module, module.training) for module in self.net.modules()]
         generators = [(g, g.get_state()) for g in (*self.generators, *self.data.generators)]
-        with untouched(self.data.device):
+        apart = contextlib.nullcontext() if self.stopper is None else self.stopper.suspended()
+        with untouched(self.data.device), apart:
             answer = self.callback(self.history[-1], self.net)
         for module, training in modes:
             module.training = training

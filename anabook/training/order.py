@@ -35,11 +35,13 @@ INPUT = "the network's input"
 
 
 class Flow(NamedTuple):
-    """What a tensor holds: the levels of quantisers, sums or averages of such, or any numbers.
+    """What a tensor holds: the levels of quantisers, sums or averages of such, weights, or any numbers.
 
     Attributes:
-        kind: "levels", "combined", "float", "unknown", or "shape" for what is computed from sizes.
-        sources: names of the quantisers' modules; for "float" and "unknown" one phrase that says where it comes from.
+        kind: "levels", "combined", "weight" for a matrix of weights or what is computed from it alone, "float", "unknown",
+            or "shape" for what is computed from sizes.
+        sources: names of the quantisers' modules; for a weight its own name; for "float" and "unknown" one phrase that
+            says where it comes from.
     """
 
     kind: str
@@ -48,7 +50,7 @@ class Flow(NamedTuple):
 
 # Operations that change no number, or bring in zeros only, by their names in lower case without underscores.
 _KEEPING = frozenset((
-    "identity", "flatten", "unflatten", "reshape", "view", "viewas", "reshapeas", "permute", "transpose", "t", "movedim",
+    "identity", "flatten", "unflatten", "reshape", "view", "viewas", "reshapeas", "permute", "transpose", "t", "mt", "data", "movedim",
     "swapaxes", "contiguous", "squeeze", "unsqueeze", "expand", "expandas", "clone", "detach", "to", "typeas", "float",
     "cat", "concat", "concatenate", "stack", "chunk", "split", "unbind", "tensorsplit", "getitem", "select", "narrow", "roll",
     "flip", "gather", "indexselect", "pad", "zeropad1d", "zeropad2d", "zeropad3d", "circularpad2d", "reflectionpad2d",
@@ -56,18 +58,19 @@ _KEEPING = frozenset((
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alphadropout", "featurealphadropout", "featuredropout",
     "stochasticdepth", "maxpool1d", "maxpool2d", "maxpool3d", "maxpool1dwithindices", "maxpool2dwithindices",
     "maxpool3dwithindices", "adaptivemaxpool1d", "adaptivemaxpool2d", "adaptivemaxpool3d", "adaptivemaxpool2dwithindices",
-    "amax", "maximum", "minimum", "packpaddedsequence", "list", "tuple", "checkpoint",
+    "amax", "maximum", "minimum", "packpaddedsequence", "list", "tuple", "checkpoint", "setitem",
 ))
-_SHAPES = frozenset(("size", "dim", "numel", "getattr", "shape", "ndim"))
+_SHAPES = frozenset(("size", "dim", "numel", "shape", "ndim", "dtype", "device"))
 _COMBINING = frozenset((
     "add", "iadd", "sub", "isub", "neg", "sum", "mean", "avgpool1d", "avgpool2d", "avgpool3d", "adaptiveavgpool1d",
     "adaptiveavgpool2d", "adaptiveavgpool3d", "lppool2d",
 ))
-# Where `torch` applies a weight without a module: the names of functions, and the place of the weight.
-_APPLYING = {
-    "linear": 1, "bilinear": 2, "conv1d": 1, "conv2d": 1, "conv3d": 1, "convtranspose1d": 1, "convtranspose2d": 1,
-    "convtranspose3d": 1, "matmul": 1, "rmatmul": 1, "mm": 1, "bmm": 1, "embedding": 1,
-}
+# Products of an input with a weight.
+_APPLYING = frozenset((
+    "linear", "bilinear", "conv1d", "conv2d", "conv3d", "convtranspose1d", "convtranspose2d", "convtranspose3d", "matmul",
+    "rmatmul", "imatmul", "mm", "bmm", "mv", "addmm", "addmv", "addbmm", "baddbmm", "einsum", "tensordot", "inner", "embedding",
+    "embeddingbag",
+))
 
 
 def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = None) -> list[str]:
@@ -183,7 +186,9 @@ def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
         if node.op == "placeholder":
             flows[node] = Flow("float", (INPUT,))
         elif node.op == "get_attr":
-            flows[node] = Flow("float", (node.target,))
+            flows[node] = _of_attribute(net, node.target)
+        elif node.op == "call_module" and "parametrizations" in node.target.split("."):
+            flows[node] = Flow("weight", (weight_name(node.target),))
         elif node.op == "call_module":
             module, first = modules[node.target], inputs[0] if inputs else Flow("unknown")
             found.extend((name, flow) for name, flow in _applied_inside(module, node.target, first))
@@ -192,25 +197,43 @@ def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
             continue
         else:
             name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-            place, weights = _APPLYING.get(_plain(name)), [n for n in node.all_input_nodes if n.op == "get_attr"]
-            for weight in weights:
-                if place is None and has_weights(modules.get(weight.target.removesuffix(".weight"))):
-                    found.append((weight.target.removesuffix(".weight"), Flow("unknown", (f"inside {name}",))))
-                elif place is not None and len(node.args) > place and node.args[place] is weight:
-                    found.append((weight.target.removesuffix(".weight"), flows[node.args[0]]))
+            name = str(node.args[1]) if name == "getattr" else name
+            found.extend(_applied(name, inputs))
+            if _plain(name) not in _APPLYING:
+                found.extend((source, Flow("unknown", (f"inside {name}",))) for flow in inputs if flow.kind == "weight"
+                             for source in flow.sources if has_weights(modules.get(source)) and len(inputs) > 1)
             flows[node] = _through(name, inputs)
+            if name == "setitem" or name.endswith("_") and not name.endswith("__"):  # changed in place
+                flows[node.args[0]] = flows[node]
     return found
 
 
 def _applied_inside(module: nn.Module, name: str, flow: Flow) -> Iterator[tuple[str, Flow]]:
     """The weights in a module at which the program stops."""
-    if has_weights(module):
-        yield f"{name}.in_proj_weight" if isinstance(module, nn.MultiheadAttention) else name, flow
     hidden = Flow("unknown", (f"inside {type(module).__name__}",))
     for inner, each in module.named_modules():
-        if inner and has_weights(each):
-            attention = ".in_proj_weight" if isinstance(each, nn.MultiheadAttention) else ""
-            yield f"{name}.{inner}{attention}", hidden
+        for label in weight_names(f"{name}.{inner}" if inner else name, each):
+            yield label, hidden if inner else flow
+
+
+def _applied(name: str, inputs: list[Flow]) -> Iterator[tuple[str, Flow]]:
+    """The weights among what comes into an operation, with the rest of it, if it is a product."""
+    if _plain(name) not in _APPLYING:
+        return
+    factors = inputs[1:] if "add" in _plain(name) else inputs  # what is added comes first, or last as a bias does
+    rest = [flow for flow in factors if flow.kind not in ("weight", "shape")]
+    for flow in factors:
+        if flow.kind == "weight":
+            for source in flow.sources:
+                yield source, rest[0] if rest else Flow("unknown", (f"inside {name}",))
+
+
+def _of_attribute(net: nn.Module, target: str) -> Flow:
+    value: Any = net
+    for part in target.split("."):
+        value = getattr(value, part, None)  # constants of the program are no attributes of the network
+    matrix = isinstance(value, nn.Parameter) and value.dim() > 1
+    return Flow("weight" if matrix else "float", (weight_name(target),))
 
 
 # Watching one pass --------------------------------------------------------------------------------------------------
@@ -257,39 +280,34 @@ def _run_example(net: nn.Module, example: Any) -> None:
 class _Watching(TorchFunctionMode):
     """Passes on, from operation to operation, what each tensor holds, and notes what weights are applied to."""
 
-    def __init__(self, parameters: dict[int, str], found: list[tuple[str, Flow]]) -> None:
+    def __init__(self, parameters: dict[int, Flow], found: list[tuple[str, Flow]]) -> None:
         super().__init__()
         self.parameters, self.found = parameters, found
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", str(func))
+        if name == "__get__" and isinstance(out, Tensor) and not isinstance(out, nn.Parameter):
+            out._flow = self._flow_of(args[0])  # .T and the like
         if name in ("__get__", "__set__") or name.startswith("_is_"):
             return out
-        tensors = list(_tensors_in((args, kwargs or {})))
-        place = _APPLYING.get(_plain(name))
-        if place is not None and len(args) > place and (owner := self._owner(args[place])) is not None:
-            self.found.append((owner, self._flow_of(args[0])))
-        if name == "multi_head_attention_forward":
-            self._attention(tensors)
-        flow = _through(name, [self._flow_of(t) for t in tensors])
-        for t in _tensors_in(out):
+        flows = [self._flow_of(t) for t in _tensors_in((args, kwargs or {}))]
+        self.found.extend(_attention(flows) if name == "multi_head_attention_forward" else _applied(name, flows))
+        flow = _through(name, flows)
+        for t in _tensors_in(args[0] if name == "__setitem__" else out):
             if not isinstance(t, nn.Parameter):
                 t._flow = flow
         return out
 
-    def _owner(self, weight: Any) -> str | None:
-        return getattr(weight, "_owner", None) or self.parameters.get(id(weight), "").removesuffix(".weight") or None
-
     def _flow_of(self, t: Any) -> Flow:
-        return Flow("float", (self.parameters[id(t)],)) if id(t) in self.parameters else _flow_of(t)
+        return self.parameters.get(id(t)) or _flow_of(t)
 
-    def _attention(self, tensors: list[Tensor]) -> None:
-        query = self._flow_of(tensors[0])
-        owners = dict.fromkeys(o for t in tensors if t.dim() > 1 and (o := self._owner(t)) is not None)
-        for owner in owners:
-            inner = owner.endswith("out_proj")
-            self.found.append((owner, Flow("float", ("the attention",)) if inner else query))
+
+def _attention(flows: list[Flow]) -> Iterator[tuple[str, Flow]]:
+    """The weights of an attention: those of its end are applied to averages of values."""
+    for name in dict.fromkeys(source for flow in flows if flow.kind == "weight" for source in flow.sources):
+        if name.rpartition(".")[2] not in ("bias_k", "bias_v"):
+            yield name, Flow("float", ("the attention",)) if name.endswith("out_proj") else flows[0]
 
 
 def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow]]:
@@ -297,9 +315,7 @@ def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow
     found: list[tuple[str, Flow]] = []
     for name, module in list(probe.named_modules()):
         if isinstance(module, parametrize.ParametrizationList):
-            layer, _, attribute = name.partition("parametrizations.")
-            label = layer.rstrip(".") if attribute == "weight" else f"{layer}{attribute}"
-            module.register_forward_hook(lambda _m, _x, out, label=label: setattr(out, "_owner", label))
+            module.register_forward_hook(_marking(Flow("weight", (weight_name(name),))))
         elif "parametrizations" in name.split("."):
             continue
         elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
@@ -312,7 +328,8 @@ def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow
             module.register_forward_hook(_naming(name))
     for t in _tensors_in(example):
         t._flow = Flow("float", (INPUT,))
-    with _Watching({id(p): name for name, p in probe.named_parameters()}, found):
+    parameters = {id(p): Flow("weight" if p.dim() > 1 else "float", (weight_name(name),)) for name, p in probe.named_parameters()}
+    with _Watching(parameters, found):
         _run_example(probe, example)
     return found
 
@@ -354,6 +371,23 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
 # What operations make of levels -------------------------------------------------------------------------------------
 
 
+def weight_name(name: str) -> str:
+    """What a weight is called: by its module if it is that module's `weight`, parametrised or not, else by its own name."""
+    owner, parametrised, attribute = name.partition("parametrizations.")
+    name = owner + attribute.partition(".")[0] if parametrised else name
+    return "" if name == "weight" else name.removesuffix(".weight")
+
+
+def weight_names(name: str, module: nn.Module) -> list[str]:
+    """The names of a module's own weights that are applied to inputs."""
+    if not has_weights(module):
+        return []
+    if not isinstance(module, nn.MultiheadAttention):
+        return [name]
+    own = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    return [f"{name}.{each}" if name else each for each in own if getattr(module, each) is not None]
+
+
 def has_weights(module: nn.Module | None) -> bool:
     """Whether a module applies weights of its own to its input: products with a matrix, convolutions, recurrences."""
     kinds = (*WEIGHTED, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag)
@@ -375,9 +409,11 @@ def _through(name: str, inputs: Iterable[Flow]) -> Flow:
     inputs = [flow for flow in inputs if flow.kind != "shape"]
     if not inputs:
         return Flow("unknown", (name,))
+    if all(flow.kind == "weight" for flow in inputs) and plain not in _APPLYING:
+        return Flow("weight", tuple(dict.fromkeys(source for flow in inputs for source in flow.sources)))
     for flow in inputs:
-        if flow.kind in ("float", "unknown") and plain in _KEEPING | _COMBINING:
-            return flow
+        if flow.kind in ("float", "unknown", "weight") and plain in _KEEPING | _COMBINING:
+            return flow if flow.kind != "weight" else Flow("float", flow.sources)
     sources = tuple(dict.fromkeys(source for flow in inputs for source in flow.sources))
     if plain in _KEEPING:
         return Flow("combined" if any(f.kind == "combined" for f in inputs) else "levels", sources)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from anabook.training.modules import Quantise
 
@@ -25,7 +25,10 @@ class Scaled(nn.Module):
 
     def __init__(self, quantise: Quantise, scale: Tensor | float) -> None:
         super().__init__()
-        scale = torch.as_tensor(scale, dtype=torch.float32).detach().clone()
+        try:
+            scale = torch.as_tensor(scale, dtype=torch.float32).detach().clone()
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"scale must be a number or a tensor of numbers, not {scale!r}.") from None
         if not (scale.isfinite().all() and (scale > 0).all()):
             raise ValueError(f"scale must be finite and greater than 0 everywhere, not {scale.tolist()}.")
         self.quantise = quantise
@@ -43,7 +46,7 @@ class Scaled(nn.Module):
 class PerCall(nn.Module):
     """An activation that its owner calls several times in a forward pass: each call goes to the quantiser of its layer.
 
-    The calls are counted from the beginning of the owner's forward pass (see `Beginning`).
+    The calls are counted from the beginning of the owner's forward pass to its end (see `Beginning` and `Ending`).
 
     Args:
         quantisers: `Quantise` or `Scaled` modules, one for each layer.
@@ -54,13 +57,18 @@ class PerCall(nn.Module):
         super().__init__()
         self.quantisers = nn.ModuleList(quantisers)
         self.which = tuple(which)
-        self.call = 0
+        self.call: int | None = None  # None outside of the owner's forward pass
+        self.trace: Any = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.call >= len(self.which):
+        if isinstance(x, fx.Proxy) and self.trace is not x.tracer:  # a tracer runs no hooks of the root
+            self.trace, self.call = x.tracer, 0
+        if self.call is None or self.call >= len(self.which):
+            where = "outside of its module's own pass" if self.call is None else "once more"
             raise RuntimeError(
                 f"an activation that was called {len(self.which)} times in a forward pass when the network was quantised is "
-                f"called once more: give each layer its own activation module (or checkpoint whole blocks, not parts)."
+                f"called {where}: call modules, not their forward methods, checkpoint whole blocks, not parts, or give "
+                "each layer its own activation module."
             )
         quantiser = self.quantisers[self.which[self.call]]
         self.call += 1
@@ -68,6 +76,9 @@ class PerCall(nn.Module):
 
     def extra_repr(self) -> str:
         return f"which={self.which}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "call": None, "trace": None}
 
 
 class Beginning:
@@ -82,3 +93,17 @@ class Beginning:
 
     def __call__(self, owner: nn.Module, inputs: Any) -> None:
         getattr(owner, self.child).call = 0
+
+
+class Ending(Beginning):
+    """A forward hook of the same module: there must have been as many calls as there were to be."""
+
+    def __call__(self, owner: nn.Module, inputs: Any, output: Any = None) -> None:
+        activation = getattr(owner, self.child)
+        call, activation.call = activation.call, None
+        if call != len(activation.which):
+            raise RuntimeError(
+                f"the activation {self.child!r} was called {len(activation.which)} times in a forward pass when the network was "
+                f"quantised, and {call} times in this one, so it cannot be known which layers they belong to: give each layer "
+                "its own activation module."
+            )

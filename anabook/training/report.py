@@ -11,8 +11,11 @@ from torch.nn.utils import parametrize
 
 from anabook.quantisers import Quantiser
 from anabook.training.modules import Quantise
-from anabook.training.order import INPUT, Flow, applications, has_weights
+from anabook.training.order import INPUT, Flow, applications, weight_names
 from anabook.training.places import Scaled
+
+
+_UNUSED = "not used in evaluation"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class Operation:
         """Whether the input is known to hold other numbers than levels, their sums and averages."""
         return self.known and not self.inputs
 
+
+    @property
+    def unused(self) -> bool:
+        """Whether the forward pass in evaluation mode does without it."""
+        return self.source == _UNUSED
 
     @property
     def takes_the_networks_input(self) -> bool:
@@ -112,16 +120,15 @@ def report(net: nn.Module, example: Any = None) -> Report:
             raise
     weighted = dict(_weighted(net))
     used = [name for name in flows if name in weighted or name not in modules]
-    unused = Flow("unknown", ("not used in evaluation",) if flows else ("hand over an example",))
+    unused = Flow("unknown", (_UNUSED,) if flows else ("hand over an example",))
     names = [*used, *(name for name in weighted if name not in flows)]
     return Report(_operation(name, weighted.get(name), _joined(flows.get(name, [unused])), modules) for name in names)
 
 
 def _weighted(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in net.named_modules():
-        if has_weights(module):
-            attention = isinstance(module, nn.MultiheadAttention)
-            yield (f"{name}.in_proj_weight" if name else "in_proj_weight") if attention else name, module
+        for label in weight_names(name, module):
+            yield label, module
 
 
 def _operation(name: str, module: nn.Module | None, flow: Flow, modules: dict[str, nn.Module]) -> Operation:

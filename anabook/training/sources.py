@@ -250,7 +250,7 @@ class _Found(Exception):
 
 
 def _check_indices(x: Tensor, table: nn.Module, what: str) -> None:
-    low, high = (int(t) for t in x.aminmax())
+    low, high = (int(t) for t in x.to(torch.int64).aminmax())  # torch has no aminmax of uint16
     wrong = low if low < 0 else high
     if not 0 <= wrong < table.num_embeddings:
         raise ValueError(f"{what} must be from 0 to {table.num_embeddings - 1}, as they are read by "

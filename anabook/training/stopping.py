@@ -26,8 +26,9 @@ compiled.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,9 +115,7 @@ class Stopper:
         self._without_graph: set[Quantise] = set()  # quantisers called where no graph is made, in this step
         self._exempt: set[Quantise] = set()  # those of a full step that passed: they are never cut
         self._roots: list[Any] = []  # where a full step's graph would be cut
-        self._hooks = [m.register_forward_hook(self._cut) for m in self._quantisers]
-        if not known:
-            self._hooks.append(net.register_forward_pre_hook(self._begin))
+        self._hook()
 
     def renew(self) -> None:
         """Look at the noise: forget what was stopped if other quantisers than before are Dirac."""
@@ -192,6 +191,25 @@ class Stopper:
             hook.remove()
         self._stop_counting()
         self._thaw()
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The network as it was, for somebody who looks at it or copies it; afterwards stopping goes on where it was."""
+        for hook in self._hooks:
+            hook.remove()
+        for p in self._frozen:
+            p.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for p in self._frozen:
+                p.requires_grad_(False)
+            self._hook()
+
+    def _hook(self) -> None:
+        self._hooks = [m.register_forward_hook(self._cut) for m in self._quantisers]
+        if not self._known:
+            self._hooks.append(self.net.register_forward_pre_hook(self._begin))
 
     def _begin(self, module: nn.Module, inputs: tuple) -> None:
         """A forward pass of the whole network; between the steps of training there may be some without a graph."""
