@@ -75,7 +75,7 @@ test: .venv/.stamp ## unit tests, stored outputs, the site without warnings, eve
 	if [ $$failed = 0 ]; then echo 'test: all stages passed'; else echo 'test: FAILED' >&2; exit 1; fi
 
 test-unit: .venv/.stamp
-	@$(PYTEST) -q -rs -n $(WORKERS) --dist loadfile --ignore=tests/browser tests
+	@$(PYTEST) -q -rs -n $(WORKERS) --dist loadfile --doctest-modules --ignore=tests/browser tests anabook
 
 test-notebooks: .venv/.stamp
 	@$(PYTEST) -q -n $(WORKERS) --dist loadfile --nbval --nbval-current-env $(NOTEBOOKS)

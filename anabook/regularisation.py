@@ -157,8 +157,9 @@ class Regularisation:
             TypeError: a noise that is not a `Noise`: its mode need not be a quantiser.
 
         Example:
-            >>> Regularisation(Quantiser.ternary(), Noise("uniform", std=1.0)).mode_quantiser()
-            Quantiser(levels=[-1, 1], thresholds=[0])
+            >>> mode = Regularisation(Quantiser.ternary(), Noise("uniform", std=1.0)).mode_quantiser()
+            >>> mode.levels, mode.thresholds.round(9) + 0.0
+            (array([-1.,  1.]), array([0.]))
         """
         starts = self.mode_thresholds()
         kept = np.append(np.diff(starts) > 0, True)

@@ -121,9 +121,12 @@ class Schedule:
             ValueError: a network without quantised layers, or with quantisers that need noise of different strength.
 
         Example:
-            >>> net = training.quantise(models.mlp(64), weights=Quantiser.ternary(0.1), activations=Quantiser.ternary(0.1))
-            >>> Schedule.for_network(net, period=5).std0
-            0.02886751345948129
+            >>> from anabook import Quantiser, models, training
+            >>> tenths = Quantiser.ternary(0.1)
+            >>> net = training.quantise(models.mlp(64), weights=tenths, activations=tenths)
+            >>> schedule = Schedule.for_network(net, period=5)
+            >>> schedule.n_layers, round(schedule.std0, 5)
+            (2, 0.02887)
         """
         half_width, mean = real(half_width, "half_width", above=0.0), real(mean, "mean")
         n_layers, quantum, std = _noise_of_network(net, half_width)

@@ -100,6 +100,7 @@ def report(net: nn.Module, example: Any = None) -> Report:
         A `Report`: a tuple of `Operation`, whose text is a table.
 
     Example:
+        >>> from anabook.training import quantise
         >>> ternary = Quantiser.ternary()
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> print(report(quantise(net, weights=ternary, activations=ternary)))
