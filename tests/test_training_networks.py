@@ -741,12 +741,10 @@ def test_compiled_network_is_refused_with_the_remedy():
             call(torch.compile(models.mlp(8)))
 
 
-@pytest.mark.parametrize("size", [(4, 8), (4, 8, 64, 128)], ids=["small", "compiled"])
+@pytest.mark.parametrize("size, memory", [((4, 8), torch.contiguous_format), ((4, 8, 64, 128), torch.contiguous_format),
+                                          ((4, 8, 64, 128), torch.channels_last)], ids=["small", "compiled", "channels last"])
 @pytest.mark.parametrize("strategy", ["expectation", "mode", "random"])
-@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 def test_features_may_be_changed_in_place(size, strategy, memory):
-    if memory == torch.channels_last and len(size) != 4:
-        pytest.skip("only pictures have this order")
     module = Quantise(TERNARY, strategy=strategy)
     for training_ in (True, False):
         x = torch.randn(size).contiguous(memory_format=memory).requires_grad_()
