@@ -1,8 +1,12 @@
 """SymPy on a leash: every call ends, and its own errors stay inside.
 
 SymPy's integrals, limits and simplifications may run for hours, and what they cannot do they report by errors of many
-kinds. Here a call gets a number of seconds of the processor; where it needs more, or fails, the caller goes another
-way, which is always a numerical one. Both ways agree within a few roundings, so a slow machine changes at most these.
+kinds. Here a call gets a number of steps; where it needs more, or fails, the caller goes another way, which is always a
+numerical one.
+
+A step is one call of a function that SymPy caches, which is about everything it does to an expression. Unlike a second
+it is the same amount of work on a slow machine and on a busy one, so that all of them print the same forms. Work that
+SymPy does without its cache is ended by a number of seconds, which no call comes near that makes its steps.
 
 A thread cannot be ended from outside, and signals reach the main thread only. But CPython raises an exception in
 another thread when it is asked to: at that thread's next step, so that loops in pure Python, which all of SymPy is, end.
@@ -18,39 +22,74 @@ from contextlib import contextmanager
 from typing import Any
 
 import sympy as sp
+from sympy.core.cache import CACHE, clear_cache
 
 
-class _TimeIsUp(BaseException):
+class _Ended(BaseException):
     """Not an `Exception`: SymPy must not take it for an error of its own."""
 
 
 class _Local(threading.local):
     running = False
-    deadline: float | None = None
+    deadline: _Deadline | None = None
 
 
-_local = _Local()
-_ATTEMPT = 2.0  # seconds for one call, where the caller says nothing else
+_ATTEMPT = 250_000  # steps for one call, where the caller says nothing else
+_STEPS_A_SECOND = 5_000  # fewer than any machine makes: 13,000 to 200,000 were measured
+_LOOK = 0.05  # seconds between two looks at how far a call has come
+
+
+class _Steps:
+    """How many functions with a cache SymPy has called so far, in all threads; emptied caches do not set it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._counted, self._last = threading.Lock(), 0, 0
+
+    def __call__(self) -> int:
+        with self._lock:
+            total = 0
+            for function in CACHE:
+                if hasattr(function, "cache_info"):
+                    hits, misses, *_ = function.cache_info()
+                    total += hits + misses
+            self._counted += total - self._last if total >= self._last else total
+            self._last = total
+            return self._counted
+
+
+_local, _steps = _Local(), _Steps()
+
+
+class _Deadline:
+    """So many steps from now on, or so much of this thread's processor time as would be far too much for them."""
+
+    def __init__(self, steps: int) -> None:
+        self._clock = _clock_of(threading.get_ident())
+        self._steps, self._seconds = _steps() + steps, self._clock() + steps / _STEPS_A_SECOND
+
+    def left(self) -> int:
+        """Steps until then, as far as the time allows them; 0 or less afterwards."""
+        return min(self._steps - _steps(), int((self._seconds - self._clock()) * _STEPS_A_SECOND))
 
 
 @contextmanager
-def allowance(seconds: float) -> Iterator[None]:
-    """All calls of `attempt` inside share so many seconds of this thread's time; when they are spent, none is made."""
-    outer, now = _local.deadline, time.thread_time()
-    _local.deadline = now + seconds if outer is None else min(outer, now + seconds)
+def allowance(steps: int) -> Iterator[None]:
+    """All calls of `attempt` inside share so many steps; when they are spent, none is made."""
+    outer, inner = _local.deadline, _Deadline(steps)
+    _local.deadline = inner if outer is None or inner.left() < outer.left() else outer
     try:
         yield
     finally:
         _local.deadline = outer
 
 
-def attempt(function: Callable[..., Any], *arguments: Any, default: Any = None, seconds: float = _ATTEMPT) -> Any:
-    """What a function of SymPy's returns, or `default` if it fails or takes longer than that.
+def attempt(function: Callable[..., Any], *arguments: Any, default: Any = None, steps: int = _ATTEMPT) -> Any:
+    """What a function of SymPy's returns, or `default` if it fails or takes more steps than that.
 
     Args:
         function: what to call. It may be ended at any step, so it must leave nothing half done.
         default: the answer that means "not known".
-        seconds: of this thread's processor time.
+        steps: how many are allowed; fewer, where an `allowance` around the call is nearly spent.
     """
     if _local.running:
         # The call around this one is being watched already.
@@ -59,10 +98,10 @@ def attempt(function: Callable[..., Any], *arguments: Any, default: Any = None, 
         except Exception:
             return default
     if _local.deadline is not None:
-        seconds = min(seconds, _local.deadline - time.thread_time())
-        if seconds <= 0:
+        steps = min(steps, _local.deadline.left())
+        if steps <= 0:
             return default
-    watch = _Watch(seconds)
+    watch = _Watch(steps)
     _local.running = True
     try:
         try:
@@ -71,10 +110,11 @@ def attempt(function: Callable[..., Any], *arguments: Any, default: Any = None, 
             result = default
         watch.end()
         return result
-    except _TimeIsUp:
-        # Interrupted deductions leave "unknown" behind in what SymPy remembers of its expressions.
+    except _Ended:
         _until_done(watch.end)
-        sp.core.cache.clear_cache()
+        # Interrupted deductions leave "unknown" behind in what SymPy remembers of its expressions.
+        _steps()
+        clear_cache()
         return default
     finally:
         _until_done(watch.end)
@@ -85,17 +125,16 @@ def _until_done(step: Callable[[], None]) -> None:
     while True:
         try:
             return step()
-        except _TimeIsUp:
+        except _Ended:
             continue
 
 
 class _Watch:
-    """Raises `_TimeIsUp` in the thread that made it, once so much of that thread's processor time has passed."""
+    """Raises `_Ended` in the thread that made it, once so many steps have been made."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, steps: int) -> None:
         self._thread = threading.get_ident()
-        self._clock = _clock_of(self._thread)
-        self._deadline = self._clock() + seconds
+        self._deadline = _Deadline(steps)
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._raised = False
@@ -109,19 +148,19 @@ class _Watch:
             # One may be on its way still. Taking it back would leave the interpreter waiting for it, and under a profiler
             # for good; so one more is asked for, in place of that, and awaited.
             try:
-                _raise_in(self._thread, _TimeIsUp)
+                _raise_in(self._thread, _Ended)
                 while True:
                     pass
-            except _TimeIsUp:
+            except _Ended:
                 self._raised = False
 
     def _wait(self) -> None:
-        while not self._ended.wait(max(self._deadline - self._clock(), 0.05)):
+        while not self._ended.wait(_LOOK):
             with self._lock:
-                if not self._ended.is_set() and self._clock() >= self._deadline:
+                if not self._ended.is_set() and self._deadline.left() <= 0:
                     # Again and again, in case a bare `except` swallows it.
                     self._raised = True
-                    _raise_in(self._thread, _TimeIsUp)
+                    _raise_in(self._thread, _Ended)
 
 
 def _clock_of(thread: int) -> Callable[[], float]:

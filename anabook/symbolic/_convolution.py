@@ -14,7 +14,7 @@ from anabook.symbolic._bounded import allowance
 from anabook.symbolic._density import Density
 from anabook.symbolic._expressions import alpha, beta, exact_constant, shortest, simplified, x
 
-_SECONDS = 10.0  # of processor time: what SymPy may take to make the branches of one result short
+_STEPS = 1_200_000  # what SymPy may take to make the branches of one result short
 _RATE = sp.pi / sp.sqrt(3)
 _STANDARD: dict[str, tuple[sp.Expr, tuple[sp.Expr, sp.Expr]]] = {
     "uniform": (1 / (2 * sp.sqrt(3)), (-sp.sqrt(3), sp.sqrt(3))),
@@ -63,7 +63,7 @@ def regularise(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> s
     law, shift = _law(law, mean, std)
     if law is None:
         return _stair_expression(levels, tuple(threshold + shift for threshold in thresholds))
-    with allowance(_SECONDS):
+    with allowance(_STEPS):
         return _convolution(levels, thresholds, law)
 
 
@@ -78,7 +78,7 @@ def derivative(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> s
     expression = regularise(quantiser, law, mean, std)
     slope = sp.diff(expression, x)
     symbols = slope.free_symbols
-    with allowance(_SECONDS):
+    with allowance(_STEPS):
         return slope.replace(
             lambda e: isinstance(e, sp.Piecewise),
             lambda e: sp.Piecewise(*((shortest(value) if symbols <= {x} else value, c) for value, c in e.args)),

@@ -19,7 +19,7 @@ from scipy import integrate
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import (
     Unknown, affine_end, alpha, as_numpy, beta, checked_expression, evaluator, exact_constant, exact_number,
-    exact_value, integral_of, is_even, is_finite, known_integral, probe_points, real_values, search_grid, shortest,
+    exact_value, gaussian_antiderivative, integral_of, is_even, is_finite, known_integral, probe_points, real_values, search_grid, shortest,
     sign_of, simplified, value_at, x,
 )
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from anabook.symbolic._density_noise import DensityNoise
 
 _MASS_TOLERANCE = 1e-12
-# Of processor time: what SymPy may take to build a density, for one antiderivative in it, and for each moment.
-_SECONDS, _ANTIDERIVATIVE, _MOMENT = 6.0, 3.0, 3.0
+# Steps that SymPy may take to build a density, for one antiderivative in it, and for each moment.
+_STEPS, _ANTIDERIVATIVE, _MOMENT = 700_000, 250_000, 350_000
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Density:
         rounded = isinstance(self.expression, (float, np.floating)) or sp.sympify(self.expression).has(sp.Float)
         self._set(expression=expression.subs(variable, x), variable=x, support=support, parameters=parameters)
         self._set(_ranges=ranges, _rounded=rounded)
-        with allowance(_SECONDS):
+        with allowance(_STEPS):
             smooth = _smooth_pieces(self.expression, *support)
             _check_values(self, smooth)
             self._set(_pieces=_integrated(self, smooth))
@@ -473,7 +473,9 @@ _NO_CLOSED_FORM = (sp.Integral, sp.Piecewise, sp.meijerg, sp.hyper, sp.exp_polar
 
 
 def _integrated_by_sympy(f: sp.Expr, variable: sp.Symbol) -> sp.Expr | None:
-    g = attempt(sp.integrate, f, variable, seconds=_ANTIDERIVATIVE)
+    g = gaussian_antiderivative(f) if variable == x else None
+    if g is None:
+        g = attempt(sp.integrate, f, variable, steps=_ANTIDERIVATIVE)
     if g is not None and g.has(sp.exp_polar, sp.polar_lift):
         g = attempt(sp.unpolarify, g)
     return None if g is None or g.has(*_NO_CLOSED_FORM) else g

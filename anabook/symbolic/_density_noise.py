@@ -23,7 +23,7 @@ from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, 
 from anabook.symbolic._table import CumulativeTable
 
 _EPS = np.finfo(np.float64).eps
-_SECONDS = 3.0  # of processor time: what SymPy may take for the algebraically equal forms of each function
+_STEPS = 500_000  # what SymPy may take for the algebraically equal forms of each function
 _TABULATED = 1e-17  # below such a tail probability, integrals are computed point by point
 
 
@@ -233,7 +233,7 @@ def _best_form(expression: sp.Expr, piece: Piece) -> Callable[[np.ndarray], np.n
     points = np.array(probe_points(float(piece.lo), float(piece.hi)))
     middle = float(points[len(points) // 2])
     precise = real_values(expression)
-    with mpmath.workdps(340 if is_elementary(expression) else 40), allowance(_SECONDS):
+    with mpmath.workdps(340 if is_elementary(expression) else 40), allowance(_STEPS):
         exact = [precise(point, middle) for point in points]
         # Below 1e-300 doubles lose digits of their own, and the precision above is used up.
         kept = [i for i, value in enumerate(exact) if mpmath.isfinite(value) and abs(value) > mpmath.mpf(10) ** -300]
@@ -272,9 +272,17 @@ def _forms(expression: sp.Expr) -> list[sp.Expr]:
             forms += [attempt(sp.expand, expression.replace(function, other), default=expression)
                       for other in (at_the_left, at_the_right)]
     if changes:
-        forms += [attempt(_divided_by_exponentials, form, default=form) for form in tuple(forms)]
-    forms += [attempt(optimize, form, optims_numpy, default=form) for form in tuple(forms)]
+        forms += [attempt(_divided_by_exponentials, form, default=form) for form in dict.fromkeys(forms)]
+    if changes or _has_numpy_functions(expression):
+        forms += [attempt(optimize, form, optims_numpy, default=form) for form in dict.fromkeys(forms)]
     return list(dict.fromkeys(forms))
+
+
+def _has_numpy_functions(expression: sp.Expr) -> bool:
+    """Whether there is what NumPy has functions of its own for: logarithms, sines, e^u or cos u beside a number."""
+    return expression.has(sp.log, sp.sin) or any(
+        node.has(sp.exp, sp.cos) and any(term.is_Number for term in node.args) for node in expression.atoms(sp.Add)
+    )
 
 
 def _divided_by_exponentials(expression: sp.Expr) -> sp.Expr:

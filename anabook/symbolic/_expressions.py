@@ -110,8 +110,9 @@ def is_elementary(expression: sp.Expr) -> bool:
 
 
 def is_long_sum(expression: sp.Expr) -> bool:
-    """Whether an expression is a sum of several transcendental terms: bringing it together helps nobody, and takes long."""
-    return expression.is_Add and len(expression.atoms(sp.exp, sp.erf, sp.erfc)) > 1
+    """Whether it is a multiple of a sum of several transcendental terms: bringing it together helps nobody, and takes long."""
+    total = expression.as_independent(x, as_Add=False)[1]
+    return total.is_Add and len(total.atoms(sp.exp, sp.erf, sp.erfc)) > 1
 
 
 _STEPS = (mpmath.mpf(10) ** -15, mpmath.mpf(10) ** -30, mpmath.mpf(10) ** -60)
@@ -244,13 +245,16 @@ def is_zero(expression: sp.Expr, *places: dict[sp.Symbol, Any]) -> bool | None:
         return False
     if difference_from_zero(expression, *places) > 1e-15:
         return False
+    # Integrals that SymPy did not find before are not looked for again: it would take long.
     for form in _SIMPLER:
         if attempt(form, expression) == 0:
             return True
     return None
 
 
-_SIMPLER = (sp.simplify, lambda e: sp.simplify(sp.expand_func(e.rewrite(sp.gamma))), sp.radsimp)
+_SIMPLER = (
+    lambda e: sp.simplify(e, doit=False), lambda e: sp.simplify(sp.expand_func(e.rewrite(sp.gamma)), doit=False), sp.radsimp,
+)
 
 
 def difference_from_zero(expression: sp.Expr, *places: dict[sp.Symbol, Any]) -> float:
@@ -377,19 +381,42 @@ def _factors(term: sp.Expr) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
     return constant, sp.expand(exponent), others
 
 
-def _gaussian_integral(term: sp.Expr) -> sp.Expr | None:
+def _gaussian(term: sp.Expr) -> tuple[sp.Expr, tuple[sp.Expr, sp.Expr], sp.Expr] | None:
+    """c·p(x)·exp(−(x − m)²/(2v)) as c, (m, v) and the polynomial p; None for another term."""
     constant, exponent, others = _factors(term)
     if not (others.is_polynomial(x) and exponent.is_polynomial(x) and sp.degree(exponent, x) == 2):
         return None
     rest, linear, square = (exponent.coeff(x, k) for k in range(3))
     if not square.is_negative:
         return None
-    middle, variance = -linear / (2 * square), -1 / (2 * square)
+    peak = constant * sp.exp(sp.expand(rest - linear**2 / (4 * square)))
+    return peak, (-linear / (2 * square), -1 / (2 * square)), others
+
+
+def _gaussian_integral(term: sp.Expr) -> sp.Expr | None:
+    gaussian = _gaussian(term)
+    if gaussian is None:
+        return None
+    peak, (middle, variance), others = gaussian
     moments = [sp.factorial2(k - 1) * variance ** (k // 2) if k % 2 == 0 else sp.Integer(0)
                for k in range(int(sp.degree(others, x)) + 1)]
     centred = sp.Poly(others.subs(x, x + middle), x)
-    total = sum(c * moments[k] for (k,), c in centred.terms())
-    return constant * sp.exp(sp.expand(rest - linear**2 / (4 * square))) * sp.sqrt(2 * sp.pi * variance) * total
+    return peak * sp.sqrt(2 * sp.pi * variance) * sum(c * moments[k] for (k,), c in centred.terms())
+
+
+def gaussian_antiderivative(f: sp.Expr) -> sp.Expr | None:
+    """The antiderivative of a sum of Gaussian functions, for which SymPy needs long; None for other expressions."""
+    terms = sp.Add.make_args(attempt(lambda: sp.expand(f, power_exp=False), default=f))
+    parts = [_error_function(term) for term in terms]
+    return None if len(terms) == 1 or None in parts else sp.Add(*parts)
+
+
+def _error_function(term: sp.Expr) -> sp.Expr | None:
+    gaussian = _gaussian(term)
+    if gaussian is None or gaussian[2] != 1:
+        return None
+    peak, (middle, variance), _ = gaussian
+    return peak * sp.sqrt(sp.pi * variance / 2) * sp.erf(sp.expand((x - middle) / sp.sqrt(2 * variance)))
 
 
 def _gamma_integral(term: sp.Expr) -> sp.Expr | None:

@@ -136,7 +136,7 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
         base = density
     law = base._affine_image(alpha, beta)
     cells = list(_cells(base, thresholds))
-    with allowance(_SECONDS + len(cells) * _SECONDS_A_CELL):
+    with allowance(_STEPS + len(cells) * _STEPS_A_CELL):
         spread = levels[-1] - levels[0]
         peak, variation = (unit * size for size in _peak_and_variation(base))
         checks = (
@@ -170,7 +170,7 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
 
 
 _Differences = Iterable[tuple[sp.Expr | Any | None, tuple[dict[sp.Symbol, Any], ...]]]
-_SECONDS, _SECONDS_A_CELL = 10.0, 0.1  # of processor time: what SymPy may take to decide all statements
+_STEPS, _STEPS_A_CELL = 1_200_000, 15_000  # what SymPy may take to decide all statements
 _ENOUGH = 4  # differences of one statement that SymPy does not decide: after these the rest is left
 
 

@@ -233,7 +233,7 @@ def _ends(noise: Any, dtype: torch.dtype) -> tuple[float, float]:
 # Expressions --------------------------------------------------------------------------------------------------------
 
 
-_SECONDS = 3.0  # of processor time: what SymPy may take for the algebraically equal forms of a function
+_STEPS = 500_000  # what SymPy may take for the algebraically equal forms of a function
 _DEGREE, _TABLE_ERROR = 9, 2e-16
 
 
@@ -270,7 +270,7 @@ def _as_torch(expression: sp.Expr, ends: dict[torch.dtype, tuple[float, float]])
     lacking = _lacking(expression)
     if lacking:
         raise ValueError(f"torch has no {' and no '.join(lacking)}, which this density needs: {expression}.")
-    with allowance(_SECONDS):
+    with allowance(_STEPS):
         changes = () if is_long_sum(expression) else (sp.expand, sp.factor, sp.together)
         forms = [expression, *(attempt(change, expression, default=expression) for change in changes)]
         if expression.is_polynomial(x):
