@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
-from site_checks import find_browser, served
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from site_checks import WIDTHS, context_of, find_browser, served
 
 SITE = Path(__file__).resolve().parents[2] / "_build" / "html"
 
@@ -39,3 +40,10 @@ def site() -> Iterator[str]:
         pytest.fail("the site is not built: run `make site` first", pytrace=False)
     with served(SITE) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def profiles(browser: Browser, site: str) -> Iterator[dict[str, BrowserContext]]:
+    """One browser profile for each device, for tests that only look: scripts and fonts are read once."""
+    with ExitStack() as stack:
+        yield {device: stack.enter_context(context_of(browser, device, site)) for device in WIDTHS}

@@ -228,8 +228,12 @@ def overflow(page: Page) -> list[str]:
     return [f"overflow: {each}" for each in page.evaluate(OVERFLOW)]
 
 
-def inspect(context: BrowserContext, address: str, path: str) -> list[str]:
-    """All problems of the page at ``path``, in both themes, with everything that is folded unfolded."""
+def inspect(context: BrowserContext, address: str, path: str, formulas: bool = False) -> list[str]:
+    """All problems of the page at ``path``, in both themes, with everything that is folded unfolded.
+
+    Args:
+        formulas: whether the page is to show some.
+    """
     page = context.new_page()
     try:
         problems = listen(page, address)
@@ -239,6 +243,8 @@ def inspect(context: BrowserContext, address: str, path: str) -> list[str]:
         page.evaluate(PREPARE)
         page.evaluate(SETTLED)
         problems += [f"maths {each}" for each in page.evaluate(MATHS)]
+        if formulas and page.query_selector("article mjx-container mjx-math") is None:
+            problems.append("maths: no formula is shown, and the source has some")
         problems += [f"picture: {each}" for each in page.evaluate(PICTURES)]
         problems += raw_tex(page)
         for theme in THEMES:

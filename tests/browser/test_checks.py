@@ -55,6 +55,12 @@ def problems_of(body: str, browser, folder: Path, device: str = "desktop", theme
         return inspect(context, address, "page.html")
 
 
+def test_a_page_without_the_formulas_of_its_source_is_found(browser, tmp_path):
+    (tmp_path / "page.html").write_text(PAGE.format(body="<p>No formula.</p>", theme=AUTO), encoding="utf-8")
+    with served(tmp_path) as address, context_of(browser, "desktop", address) as context:
+        assert any("no formula is shown" in each for each in inspect(context, address, "page.html", formulas=True))
+
+
 @pytest.mark.parametrize("device", ["desktop", "phone"])
 def test_a_page_without_faults_has_no_problem(browser, tmp_path, device):
     body = f"<p>Prices in $ are fine.</p><img src='{PIXEL}' alt='A single black point'>"
