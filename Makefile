@@ -108,6 +108,10 @@ notebooks: .venv/.stamp ## execute every chapter in place
 bench: .venv/.stamp ## measure the kernels against fake quantisation, ReLU and Brevitas: benchmarks/RESULTS.md (minutes)
 	@$(BIN)/python benchmarks/run.py
 
+.PHONY: study
+study: .venv/.stamp ## measure what is missing of the studies that chapters show: make study NAME=intervals (minutes to hours)
+	@$(BIN)/python -m studies $(NAME)
+
 clean: ## remove the built site and caches; the environments and downloaded data stay
 	rm -rf _build build anabook.egg-info .pytest_cache .hypothesis
 	find anabook book tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

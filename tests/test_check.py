@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabook.check import EXERCISES, Exercise, check, exercise
+from anabook.check import EXERCISES, Exercise, as_toml, check, exercise, read
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 CALL = re.compile(r"""^check\(\s*["'](?P<label>[^"']+)["']""", re.MULTILINE)
@@ -200,6 +200,74 @@ def test_the_same_answer_has_different_hashes_in_different_exercises_and_places(
 def test_checking_brings_neither_torch_nor_sympy():
     code = "import sys, anabook.check; sys.exit(int('torch' in sys.modules or 'sympy' in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- exercises in files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", OWN)
+def test_a_file_gives_back_what_was_written_to_it(label, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("\n".join(as_toml(each, OWN[each]) for each in OWN), encoding="utf-8")
+    found = read(path)
+    assert list(found) == list(OWN) and found[label] == OWN[label]
+
+
+@given(st.text(min_size=1), st.text(min_size=1).filter(str.strip))
+def test_any_label_and_any_sentence_can_be_written(tmp_path_factory, label, sentence):
+    path = tmp_path_factory.mktemp("exercises") / "mine.toml"
+    entry = exercise(label, [1, 2], sentence)
+    path.write_bytes(as_toml(label, entry).encode())
+    assert read(path) == {label: entry}
+
+
+def test_files_are_found_at_home_and_read_with_the_marks_of_some_editors(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    text = as_toml("ex-word", OWN["ex-word"]).replace("floor", "Floor")
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8-sig")
+    assert check("ex-word", "FLOOR", read("~/mine.toml"))
+
+
+GOOD = "[ex-a]\nhint = 'no.'\ndigests = ['0123456789ab']\n"
+HASHES = "must be a list of hashes of 12 hexadecimal digits, not"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("ex-a = 1", "the exercise 'ex-a' must be a table with a hint and digests, not 1."),
+        ("[ex-a]\ndigests = ['0123456789ab']", "the exercise 'ex-a' must have a hint, one sentence, not None."),
+        ("[ex-a]\nhint = 'no.'", f"digests of the exercise 'ex-a' {HASHES} None."),
+        ("[ex-a]\nhint = 'no.'\ndigests = ['1']", f"digests of the exercise 'ex-a' {HASHES} ['1']."),
+        (f"{GOOD}hints = 'b'", "the exercise 'ex-a' has the unknown key 'hints' (did you mean 'hint'?); "),
+        (f"{GOOD}decimals = 13", "decimals of the exercise 'ex-a' must be an integer from 0 to 12, or left out "),
+        (f"{GOOD}shape = [2]", "the exercise 'ex-a' has 1 digests and 0 points, which do not fit its shape (2,)."),
+        (f"{GOOD}points = [[1.0]]", "the exercise 'ex-a' has 1 digests and 1 points, which do not fit its shape ()."),
+        (f"{GOOD}points = [1.0]", "points of the exercise 'ex-a' must be a list of lists of numbers, not [1.0]."),
+        (f"{GOOD}slips = {{a = 'b'}}", "slips of the exercise 'ex-a' must be a table with hashes of "),
+        ("[ex-a", "are not TOML: "),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_by_label(text, sentence, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        read(path)
+
+
+def test_what_is_no_file_of_exercises_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="cannot read the exercises .*: No such file"):
+        read(tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="not a text file in UTF-8"):
+        read(tmp_path / "bytes.toml")
+
+
+def test_the_books_exercises_are_read_when_they_are_first_asked_for():
+    code = "import sys, anabook.check; from anabook.check.entries import of_the_book as f; sys.exit(f.cache_info().currsize)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert read(BOOK / "exercises.toml") == EXERCISES
 
 
 def _calls():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from anabook import cli
+from anabook import check, cli
 from anabook.experiments import config, make, records, results, shipped, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,8 @@ def installed(tmp_path_factory):
     clone = place / "clone"
     shutil.copytree(ROOT / "anabook", clone / "anabook", ignore=shutil.ignore_patterns("__pycache__", "_data"))
     shutil.copytree(ROOT / "data", clone / "data", ignore=shutil.ignore_patterns("cache", ".*"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    (clone / "book").mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "book/exercises.toml"):
         shutil.copy(ROOT / name, clone / name)
     (clone / "data" / "results" / "._cifar10-scaled.jsonl").write_bytes(b"\x00\x05\x16\x07")
     quietly("-c", f"from setuptools import build_meta; build_meta.build_sdist({str(place)!r})", cwd=clone)
@@ -92,6 +93,17 @@ def test_the_sweeps_of_the_book_are_found_from_any_folder_and_their_runs_count_a
     configs = config.expand(config.read(ROOT / "data" / "sweeps" / "cifar10.toml"))
     plan = sweep.plan(configs, RECORDED)
     assert plan.done and f"{len(plan.todo)} runs to do" in done.stdout and f"{plan.done} recorded already" in done.stdout
+
+
+def test_an_installed_package_checks_the_answers_of_every_exercise(elsewhere):
+    code = """
+        import json
+        from anabook import check
+        print(json.dumps([check.__file__, list(check.EXERCISES), repr(check.check("ex-noise-2", 0.2)), repr(check.EXERCISES)]))
+    """
+    file, labels, said, entries = json.loads(elsewhere("-c", textwrap.dedent(code)).stdout)
+    assert not Path(file).is_relative_to(ROOT) and labels == list(check.EXERCISES) and entries == repr(check.EXERCISES)
+    assert said == repr(check.check("ex-noise-2", 0.2)) and said.startswith("Not yet: ")
 
 
 RUNNER = '''

@@ -1,6 +1,4 @@
-"""How hard the stand-ins are: a float network on each, recorded in data/results/standins.jsonl.
-
-    python benchmarks/standins.py
+"""How hard the stand-ins are: a float network on each.
 
 They should be neither trivial nor hopeless (70 to 95 per cent), so that training schedules can be told apart. Pictures:
 the VGG an eighth as wide. Words: the DSCNN, validated on speakers that it has not heard. About two minutes on one core.
@@ -8,11 +6,7 @@ the VGG an eighth as wide. Words: the DSCNN, validated on speakers that it has n
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,9 +15,16 @@ from torch import nn
 from anabook import models
 from anabook.datasets import standins, store
 from anabook.datasets.batches import statistics
+from studies.loop import Config, Study
 
-OUTPUT = Path(__file__).resolve().parents[1] / "data" / "results" / "standins.jsonl"
 SETTINGS = {"epochs": 8, "batch_size": 128, "optimiser": "Adam, one-cycle to 3e-3", "augmentation": "none", "seed": 0}
+MAKERS: dict[str, Callable[[], store.Dataset]] = {
+    "cifar10-stand-in": standins.objects, "svhn-stand-in": standins.house_numbers, "gsc-stand-in": standins.spoken_words}
+
+
+def cases() -> list[Config]:
+    """One for each stand-in."""
+    return [{"data": name, **SETTINGS} for name in MAKERS]
 
 
 def parts(data: store.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -33,13 +34,12 @@ def parts(data: store.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return store.folds(data)[0]
 
 
-def accuracy(data: store.Dataset, net: nn.Module) -> float:
-    """Train as SETTINGS say; the share of held-out examples that the network gets right afterwards."""
+def accuracy(data: store.Dataset, net: nn.Module, epochs: int, size: int) -> float:
+    """Train; the share of held-out examples that the network gets right afterwards."""
     train, held_out = parts(data)
     mean, std = statistics(data.inputs[train])
     x = (torch.tensor(data.inputs, dtype=torch.float32) - mean) / std
     y = torch.tensor(data.labels)
-    size, epochs = SETTINGS["batch_size"], SETTINGS["epochs"]
     steps = len(train) // size
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=epochs * steps)
@@ -57,30 +57,20 @@ def accuracy(data: store.Dataset, net: nn.Module) -> float:
     return float((found == y[held_out]).double().mean())
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    lines = []
-    for data, make in (
-        (standins.objects(), lambda: models.vgg(width=1 / 8)),
-        (standins.house_numbers(), lambda: models.vgg(width=1 / 8)),
-        (standins.spoken_words(), models.dscnn),
-    ):
-        torch.manual_seed(SETTINGS["seed"])
-        start = time.perf_counter()
-        net = make()
-        result = accuracy(data, net)
-        lines.append({
-            "data": data.name, "provenance": data.provenance.kind, "accuracy": round(result, 4), "config": SETTINGS,
-            "parameters": sum(p.numel() for p in net.parameters()), "seconds": round(time.perf_counter() - start, 1),
-            "versions": {name: version(name) for name in ("torch", "numpy", "librosa")},
-            "machine": f"{os.cpu_count()} cores, one thread",
-        })
-        print(f"{data.name}: {result:.1%}", flush=True)
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    temporary = OUTPUT.with_suffix(".part")
-    temporary.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines), encoding="utf-8")
-    temporary.replace(OUTPUT)
+def measure(config: Config) -> dict:
+    """Accuracy and number of parameters of the float network on one stand-in."""
+    data = MAKERS[config["data"]]()
+    torch.manual_seed(config["seed"])
+    net = models.dscnn() if config["data"] == "gsc-stand-in" else models.vgg(width=1 / 8)
+    result = accuracy(data, net, config["epochs"], config["batch_size"])
+    return {"data": data.name, "provenance": data.provenance.kind, "accuracy": round(result, 4),
+            "parameters": sum(p.numel() for p in net.parameters())}
 
 
-if __name__ == "__main__":
-    main()
+def told(record: dict, _: object) -> str:
+    """The stand-in and the accuracy on it."""
+    return f"{record['data']}: {record['accuracy']:.1%}"
+
+
+STUDY = Study("standins", cases, measure, packages=("librosa",), told=told,
+              older=lambda line: {"data": line["data"], **line["config"]})

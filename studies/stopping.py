@@ -1,23 +1,17 @@
 """What stopping the backward pass saves: a whole partition run of the VGG with it and without.
 
-    python benchmarks/stopping.py                      # appends what is missing to data/results/stopping.jsonl
-    python benchmarks/stopping.py --period 50 --n-train 50000 --seeds 0 1 2
-
-One JSON line per run: its config, wall and CPU time of every epoch, a digest of the final weights, and for each stage of
-annealing the memory of one training step (the largest total of live tensors beyond those that are there before the step, as
-the allocator reports it) and the bytes that autograd keeps for the backward pass. Runs that are in the file already are
-skipped. The images are made up (`datasets.standins.objects`); times do not depend on what they show.
+A record has wall and CPU time of every epoch, a digest of the final weights, and for each stage of annealing the memory of
+one training step (the largest total of live tensors beyond those that are there before the step, as the allocator reports
+it) and the bytes that autograd keeps for the backward pass. The images are made up (`datasets.standins.objects`); times do
+not depend on what they show.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
-import json
-import platform
 import time
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -25,30 +19,35 @@ from torch.nn.functional import cross_entropy
 
 from anabook import Noise, Quantiser, Schedule, models, training
 from anabook.datasets import standins
-from anabook.experiments.run import machine
+from studies.loop import Config, Option, Study, key_of
 
 LAYERS = 7
 ADAM = functools.partial(torch.optim.Adam, fused=True)  # one pass over the parameters; it goes on while layers rest
-RULES = {"full": None, "stop": training.Stopping(), "still": training.Stopping(still=True), "cache": training.Stopping(cache=True)}
+RULES = {"full": None, "stop": training.Stopping(), "still": training.Stopping(still=True),
+         "cache": training.Stopping(cache=True)}
 
 
-def configs(args: argparse.Namespace) -> list[dict]:
-    """One config a run, the rules one after the other for each seed."""
-    return [{"network": "vgg", "width": args.width, "n_train": args.n_train, "batch_size": args.batch_size, "period": args.period,
-             "interval": "partition", "noise": args.noise, "strategy": args.strategy, "optimiser": "Adam, fused",
-             "threads": args.threads, "seed": seed, "rule": rule} for seed in args.seeds for rule in args.rules]
+def cases(
+    width: float = 0.25, n_train: int = 1024, batch_size: int = 128, period: int = 2, noise: str = "uniform",
+    strategy: str = "mode", threads: int = 1, seeds: tuple[int, ...] = (0,), rules: tuple[str, ...] = ("full", "stop"),
+) -> list[Config]:
+    """The rules one after the other for each seed."""
+    return [{"network": "vgg", "width": width, "n_train": n_train, "batch_size": batch_size, "period": period,
+             "interval": "partition", "noise": noise, "strategy": strategy, "optimiser": "Adam, fused",
+             "threads": threads, "seed": seed, "rule": rule} for seed in seeds for rule in rules]
 
 
-def build(config: dict) -> tuple[torch.nn.Module, Schedule]:
+def build(config: Config) -> tuple[torch.nn.Module, Schedule]:
     """The network and the schedule of a config."""
     torch.manual_seed(config["seed"])
     ternary = Quantiser.ternary()
-    net = training.quantise(models.vgg(config["width"]), ternary, ternary, noise=config["noise"], strategy=config["strategy"])
+    net = models.vgg(config["width"])
+    net = training.quantise(net, ternary, ternary, noise=config["noise"], strategy=config["strategy"])
     std = Noise.covering(config["noise"], half_width=0.5).std
     return net, Schedule.periodic(LAYERS, config["period"], config["interval"], std0=std)
 
 
-def data(config: dict) -> tuple[np.ndarray, np.ndarray]:
+def data(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Normalised images and their labels."""
     x, y = standins.objects(config["n_train"], 10, seed=0).train
     x = x.astype(np.float32)
@@ -67,7 +66,7 @@ class Clock:
         return self.schedule(layer, t)
 
 
-def train(config: dict) -> dict:
+def train(config: Config) -> dict:
     """One run, timed epoch by epoch."""
     net, schedule = build(config)
     clock, period = Clock(schedule), config["period"]
@@ -88,7 +87,7 @@ def train(config: dict) -> dict:
     }
 
 
-def memory(config: dict) -> dict:
+def memory(config: Config) -> dict:
     """Of one training step with the first k layers annealed, k = 0, 1, …, in bytes."""
     x, y = (torch.as_tensor(t) for t in data({**config, "n_train": 4 * config["batch_size"]}))
     peaks, kept = [], []
@@ -137,49 +136,35 @@ def one_step(net, x, y, n, step, stopper) -> int:
     return sum(storages.values())
 
 
-def key(config: dict) -> str:
-    return json.dumps(config, sort_keys=True)
+def measure(config: Config) -> dict:
+    """Memory of a step, then a whole run."""
+    torch.set_num_threads(config["threads"])
+    return {"provenance": "stand-in", **memory(config), **train(config)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--n-train", type=int, default=1024)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--period", type=int, default=2, help="epochs in which one layer is annealed")
-    parser.add_argument("--noise", default="uniform")
-    parser.add_argument("--strategy", default="mode")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--rules", nargs="+", choices=RULES, default=["full", "stop"])
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "data" / "results" / "stopping.jsonl")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    done = {}
-    if args.output.is_file():
-        done = {key(run["config"]): run for run in map(json.loads, args.output.read_text().splitlines())}
-    for config in configs(args):
-        if key(config) not in done:
-            run = {"config": config, "provenance": "stand-in", "machine": machine(),
-                   "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-                   **memory(config), **train(config)}
-            args.output.parent.mkdir(parents=True, exist_ok=True)
-            with args.output.open("a") as file:
-                file.write(json.dumps(run) + "\n")
-            done[key(config)] = run
-        report(config, done)
-
-
-def report(config: dict, done: dict) -> None:
-    run = done[key(config)]
-    line = f"seed {config['seed']} {config['rule']:5}: {sum(run['seconds']):8.1f} s, CPU {sum(run['cpu_seconds']):8.1f} s"
-    full = done.get(key({**config, "rule": "full"}))
+def told(record: dict, found: Mapping[str, dict]) -> str:
+    """The run's times, and their ratios to the full run's where that is measured."""
+    config, seconds, cpu = record["config"], sum(record["seconds"]), sum(record["cpu_seconds"])
+    line = f"seed {config['seed']} {config['rule']:5}: {seconds:8.1f} s, CPU {cpu:8.1f} s"
+    full = found.get(key_of({**config, "rule": "full"}))
     if full is not None and config["rule"] != "full":
-        ratios = [sum(run[what]) / sum(full[what]) for what in ("seconds", "cpu_seconds")]
-        same = run["weights_sha256"] == full["weights_sha256"]
+        ratios = [sum(record[what]) / sum(full[what]) for what in ("seconds", "cpu_seconds")]
+        same = record["weights_sha256"] == full["weights_sha256"]
         line += f", {ratios[0]:.2f} of the full run's ({ratios[1]:.2f} of its CPU time), the same weights: {same}"
-    print(line)
+    return line
 
 
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "stopping", cases, measure, told=told, older=lambda line: line["config"],
+    options={
+        "width": Option(0.25, "factor of all numbers of channels"),
+        "n_train": Option(1024, "how many images"),
+        "batch_size": Option(128, "how many at once"),
+        "period": Option(2, "epochs in which one layer is annealed"),
+        "noise": Option("uniform", "the noise's family"),
+        "strategy": Option("mode", "the strategy"),
+        "threads": Option(1, "of torch"),
+        "seeds": Option((0,), "which seeds"),
+        "rules": Option(("full", "stop"), "which ways to stop", str, tuple(RULES)),
+    },
+)

@@ -1,0 +1,164 @@
+"""Exercises as data: what is kept of an answer, and the TOML files in which the book and its teachers keep it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from anabook._validate import did_you_mean
+from anabook._validate import path as path_at
+
+_INSIDE = Path(__file__).parents[1] / "_data" / "exercises.toml"
+"""Where building puts the copy that an installed package carries: see setup.py."""
+
+MAX_DECIMALS = 12
+"""Doubles have no more that can be relied upon."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What is needed to recognise the answer to one exercise.
+
+    Attributes:
+        digests: hashes of the rounded values, one for each; see `exercise`.
+        hint: one sentence for a reader whose answer is not right.
+        shape: () for a number, else the shape of the array.
+        decimals: decimals that count; None for whole numbers, which must be exact.
+        options: the words to choose from, where the answer is a word.
+        points: where to evaluate, one tuple of arguments each, where the answer is a function.
+        slips: hash of a well-known wrong number → the sentence that helps.
+    """
+
+    digests: tuple[str, ...]
+    hint: str
+    shape: tuple[int, ...] = ()
+    decimals: int | None = None
+    options: tuple[str, ...] = ()
+    points: tuple[tuple[float, ...], ...] = ()
+    slips: Mapping[str, str] = field(default_factory=dict)
+
+
+@cache
+def of_the_book() -> dict[str, Exercise]:
+    """The book's exercises by label: of the repository's `book/exercises.toml`, or of the copy that comes with the package.
+
+    Raises:
+        FileNotFoundError: this copy of the package came without them.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    places = [_INSIDE, checkout / "book" / "exercises.toml"] if (checkout / "pyproject.toml").is_file() else [_INSIDE]
+    for place in places:
+        if place.is_file():
+            return read(place)
+    raise FileNotFoundError("the exercises that come with anabook are missing from this copy of the package: "
+                            "install it again with pip, from the repository or from a wheel.")
+
+
+def read(path: str | os.PathLike) -> dict[str, Exercise]:
+    """The exercises of a TOML file, by label: a table each, as `as_toml` writes it.
+
+    Args:
+        path: of the file; `~` is the home folder.
+
+    Raises:
+        ValueError: no such file, no TOML, or an entry that is none, with its label.
+    """
+    path = path_at(path, "the file of exercises")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors of some systems begin with a byte order mark
+    except OSError as error:
+        raise ValueError(f"cannot read the exercises {str(path)!r}: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the exercises {str(path)!r} are not a text file in UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"the exercises {str(path)!r} are not TOML: {error}.") from None
+    return {label: _entry(label, table) for label, table in tables.items()}
+
+
+def as_toml(label: str, entry: Exercise) -> str:
+    """An entry as a table of a TOML file, to be pasted into one; `read` gives the entry back.
+
+    >>> from anabook.check import exercise
+    >>> entry = exercise("ex-mine-1", 12, "count the corners, too.", slips={8: "those are the corners."})
+    >>> print(as_toml("ex-mine-1", entry))
+    [ex-mine-1]
+    hint = "count the corners, too."
+    digests = ["c41765ca152e"]
+    <BLANKLINE>
+    [ex-mine-1.slips]
+    b96c998b08ac = "those are the corners."
+    <BLANKLINE>
+    """
+    name = label if re.fullmatch(r"[\w-]+", label, flags=re.ASCII) else _text(label)
+    lines = [f"[{name}]", f"hint = {_text(entry.hint)}"]
+    lines += [] if entry.decimals is None else [f"decimals = {entry.decimals}"]
+    for what in ("shape", "options", "points", "digests"):
+        if value := getattr(entry, what):
+            lines.append(f"{what} = {_text(value)}")
+    if entry.slips:
+        lines += ["", f"[{name}.slips]", *(f"{digest} = {_text(sentence)}" for digest, sentence in entry.slips.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: Any) -> str:
+    """A string, or a list of strings and numbers: TOML writes them as JSON does."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one character that only TOML escapes
+
+
+def _entry(label: str, table: Any) -> Exercise:
+    """The entry of a table, each value of the kind that it must be."""
+    where = f"the exercise {label!r}"
+    if not isinstance(table, dict):
+        raise ValueError(f"{where} must be a table with a hint and digests, not {table!r}.")
+    known = [each.name for each in fields(Exercise)]
+    for name in table:
+        if name not in known:
+            raise ValueError(f"{where} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are "
+                             f"{', '.join(known)}.")
+    hint, decimals, slips = table.get("hint"), table.get("decimals"), table.get("slips", {})
+    if not isinstance(hint, str) or not hint.strip():
+        raise ValueError(f"{where} must have a hint, one sentence, not {hint!r}.")
+    if decimals is not None and (type(decimals) is not int or not 0 <= decimals <= MAX_DECIMALS):
+        raise ValueError(f"decimals of {where} must be an integer from 0 to {MAX_DECIMALS}, or left out for whole numbers, "
+                         f"not {decimals!r}.")
+    digests = _row(table.get("digests"), _is_digest, f"digests of {where}", "a list of hashes of 12 hexadecimal digits")
+    shape = _row(table.get("shape", []), _is_length, f"shape of {where}", "a list of whole numbers from 1 on")
+    options = _row(table.get("options", []), _is_word, f"options of {where}", "a list of words")
+    points = _row(table.get("points", []), _is_point, f"points of {where}", "a list of lists of numbers")
+    if not isinstance(slips, dict) or not all(map(_is_digest, slips)) or not all(map(_is_word, slips.values())):
+        raise ValueError(f"slips of {where} must be a table with hashes of 12 hexadecimal digits and a sentence each, not "
+                         f"{slips!r}.")
+    if len(digests) != math.prod(shape) or (points and shape != (len(points),)):
+        raise ValueError(f"{where} has {len(digests)} digests and {len(points)} points, which do not fit its shape {shape}.")
+    options = tuple(word.casefold() for word in options)
+    return Exercise(digests, hint, shape, decimals, options, tuple(tuple(map(float, point)) for point in points), slips)
+
+
+def _row(values: Any, is_one: Callable[[Any], bool], what: str, kind: str) -> tuple[Any, ...]:
+    if not isinstance(values, list) or not all(map(is_one, values)):
+        raise ValueError(f"{what} must be {kind}, not {values!r}.")
+    return tuple(values)
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{12}", value) is not None
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_length(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(each) in (int, float) for each in value)

@@ -1,0 +1,18 @@
+"""Studies: measurements that chapters of the book show, and that take too long to repeat in a page.
+
+    python -m studies                              # the list
+    python -m studies NAME                         # measures what is missing in data/results/NAME.jsonl
+    python -m studies NAME --output ~/mine.jsonl   # the same into a file of one's own
+    python -m studies NAME --help                  # what a study can be asked for besides what its chapter shows
+
+A study is a list of cases and a function of a case; `studies.loop` does the rest, the same for all. To add one, write a
+module with a `STUDY` and give it a line below. Speed is another matter, measured by ratios within one run: see `benchmarks`.
+"""
+
+STUDIES: dict[str, str] = {
+    "inks": "what the inks cost on made-up house numbers (chapter 12)",
+    "intervals": "the four decay intervals on the digits (chapter 9)",
+    "standins": "how hard the stand-ins are (the chapter on the data)",
+    "stopping": "what stopping the backward pass saves (chapter 14)",
+}
+"""The studies: a module of this package each, and what it measures."""

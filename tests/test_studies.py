@@ -1,0 +1,239 @@
+"""Studies: one loop and one format of records, the recorded cases of each, and each on a tiny case."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anabook.datasets import standins as made_up
+from anabook.experiments import results
+from studies import STUDIES, inks, loop, standins, stopping
+from studies.__main__ import main
+from studies.loop import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDED = ROOT / "data" / "results"
+NAMES = tuple(STUDIES)
+
+
+def study_of(name: str) -> Study:
+    return importlib.import_module(f"studies.{name}").STUDY
+
+
+def squares(n: int = 3, **changes) -> tuple[Study, list[dict], list[int]]:
+    """A study of nothing, its cases, and which of them were measured so far."""
+    measured: list[int] = []
+
+    def measure(config):
+        measured.append(config["n"])
+        return {"square": config["n"] ** 2}
+
+    return Study("squares", lambda: [], **{"measure": measure, **changes}), [{"n": i, "seed": 0} for i in range(n)], measured
+
+
+def measure_all(study, cases, path, said=None):
+    said = [] if said is None else said
+    return loop.carry_out(study, *loop.plan(study, cases, path, said.append), said.append)
+
+
+# --- the loop -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_record_says_what_was_measured_with_what_where_and_when(tmp_path):
+    study, cases, _ = squares(packages=("scipy",))
+    path = tmp_path / "new" / "squares.jsonl"
+    assert measure_all(study, cases, path) == 3
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["square"] for line in lines] == [0, 1, 4] and [line["config"] for line in lines] == cases
+    for line in lines:
+        assert set(line) == {"study", "key", "config", "square", "wall_seconds", "versions", "machine", "revision", "date"}
+        assert line["study"] == "squares" and line["key"] == loop.key_of(line["config"]) and line["wall_seconds"] >= 0
+        assert {"python", "torch", "numpy", "anabook", "scipy"} <= set(line["versions"]) and line["machine"]["threads"] == 1
+    assert len({line["key"] for line in lines}) == 3
+
+
+def test_what_is_recorded_is_not_measured_again_and_stays_as_it_is(tmp_path):
+    study, cases, measured = squares(5)
+    path = tmp_path / "squares.jsonl"
+    assert measure_all(study, cases[:2] + cases[:2], path) == 2 and measured == [0, 1]
+    before = path.read_bytes()
+    said = []
+    turned = [dict(reversed(case.items())) for case in cases]
+    assert measure_all(study, turned, path, said) == 3 and measured == [0, 1, 2, 3, 4]
+    assert path.read_bytes().startswith(before)
+    assert said[0] == f"squares: 3 of 5 cases to measure, 2 recorded in {path}"
+
+
+def test_a_study_that_is_stopped_goes_on_where_it_was(tmp_path):
+    def measure(config):
+        if config["n"] == 2 and not (tmp_path / "again").exists():
+            raise KeyboardInterrupt
+        return {"square": config["n"] ** 2}
+
+    study, cases, _ = squares(4, measure=measure)
+    path = tmp_path / "squares.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        measure_all(study, cases, path)
+    assert len(path.read_text().splitlines()) == 2
+    (tmp_path / "again").touch()
+    assert measure_all(study, cases, path) == 2
+    assert [json.loads(line)["square"] for line in path.read_text().splitlines()] == [0, 1, 4, 9]
+
+
+def test_what_another_process_has_measured_meanwhile_is_passed_over(tmp_path):
+    study, cases, measured = squares(3)
+    path = tmp_path / "squares.jsonl"
+    _, todo = loop.plan(study, cases, path, str)
+    measure_all(study, cases[1:2], path)
+    assert loop.carry_out(study, path, todo, str) == 2 and measured == [1, 0, 2]
+
+
+def test_lines_of_an_older_format_count_and_other_lines_are_set_aside_by_number(tmp_path):
+    study, cases, measured = squares(2, older=lambda line: {"n": line["number"], "seed": 0})
+    path = tmp_path / "squares.jsonl"
+    path.write_text('{"number": 1, "square": 1}\n{"numb\n[1]\n\n{"study": "cubes", "config": {"n": 0, "seed": 0}}\n')
+    said = []
+    assert measure_all(study, cases, path, said) == 1 and measured == [0]
+    assert said[:3] == [f"squares.jsonl, line {n} is no record of the study 'squares': set aside." for n in (2, 3, 5)]
+    assert path.read_text().startswith('{"number": 1, "square": 1}\n{"numb\n[1]\n\n')
+    assert [record["square"] for record in loop.read(study, path).records.values()] == [1, 0]
+
+
+def test_a_case_without_a_seed_no_case_and_a_result_with_a_taken_name_are_refused(tmp_path):
+    study, _, _ = squares()
+    with pytest.raises(ValueError, match="must have a seed, and {'n': 1} has none"):
+        loop.plan(study, [{"n": 1}], tmp_path / "a.jsonl", str)
+    with pytest.raises(ValueError, match="must be asked for at least one case"):
+        loop.plan(study, [], tmp_path / "a.jsonl", str)
+    study, cases, _ = squares(measure=lambda config: {"date": 1, "key": 2})
+    with pytest.raises(ValueError, match="must not name a result as every record's entries are named: date, key"):
+        measure_all(study, cases, tmp_path / "a.jsonl")
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+# --- the command line ---------------------------------------------------------------------------------------------------
+
+
+def test_without_a_name_the_studies_are_listed_and_a_wrong_name_is_corrected(capsys):
+    assert main([]) == 0
+    listing = capsys.readouterr().out
+    assert all(f"  {name} " in listing and what in listing for name, what in STUDIES.items())
+    assert main(["interval"]) == 2
+    assert "not 'interval'. Did you mean 'intervals'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_study_is_a_module_with_its_own_help(name, capsys):
+    assert study_of(name).name == name and study_of(name).output == RECORDED / f"{name}.jsonl"
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    assert "--output FILE" in capsys.readouterr().out
+
+
+def test_the_output_is_found_at_home_and_must_be_a_file(tmp_path, monkeypatch, capsys):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert main(["intervals", "--output=~/mine.jsonl", "--dry-run", "--period", "12", "--seeds", "2"]) == 0
+    assert f"30 of 30 cases to measure, 0 recorded in {tmp_path / 'mine.jsonl'}" in capsys.readouterr().out
+    assert main(["intervals", "--output", "~"]) == 2
+    assert "--output must be a file" in capsys.readouterr().err
+    assert main(["intervals", "--seeds", "0", "--dry-run"]) == 2
+    assert "at least one case" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_runs_from_the_root_of_the_repository():
+    done = subprocess.run([sys.executable, "-m", "studies", "stopping", "--rules", "stop", "--dry-run"], cwd=ROOT,
+                          capture_output=True, text=True, check=True)
+    assert done.stdout == f"stopping: 0 of 1 cases to measure, 1 recorded in {RECORDED / 'stopping.jsonl'}\n"
+
+
+def test_options_reach_the_cases():
+    chapter = study_of("intervals").cases()
+    assert len(chapter) == 639 and {(case["period"], case["drop"]) for case in chapter} == {(3, 5), (3, 1), (3, 4), (12, 5)}
+    assert {case["drop"] for case in study_of("intervals").cases(period=12, drops=True, seeds=1)} == {1, 4, 5}
+    assert [case["rule"] for case in stopping.cases(rules=("still", "cache"), seeds=(1, 2))] == ["still", "cache"] * 2
+    assert {case["inks"] for case in inks.cases(inks=("two",), folds=(1,))} == {"two"}
+
+
+# --- each study ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recorded_results_are_all_that_the_chapter_shows_and_nothing_else(name):
+    study, said = study_of(name), []
+    path, todo = loop.plan(study, study.cases(), report=said.append)
+    found = loop.read(study, path)
+    assert todo == [] and found.set_aside == [] and len(said) == 1
+    assert set(found.records) == {loop.key_of(case) for case in study.cases()}
+
+
+TINY = {
+    "inks": {"inks": "two", "data": "svhn-stand-in", "unit": "float", "fold": 0, "seed": 0, "size": "scaled", "n_train": 200,
+             "period": 1, "batch_size": 64},
+    "intervals": {"layers": 1, "width": 4, "batch_size": 512, "lr": 2e-2, "period": 1, "noise": "uniform",
+                  "strategy": "mode", "interval": "partition", "drop": 2, "seed": 0},
+    "standins": {"data": "svhn-stand-in", **standins.SETTINGS, "epochs": 1},
+    "stopping": {**stopping.cases(width=1 / 64, n_train=32, batch_size=16, period=1)[1]},
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(made_up, "house_numbers", functools.partial(made_up.house_numbers, 200, 40))
+    monkeypatch.setitem(standins.MAKERS, "svhn-stand-in", made_up.house_numbers)
+    inks.pictures.cache_clear()
+    yield
+    inks.pictures.cache_clear()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "none"))
+    study, path, said = study_of(name), tmp_path / f"{name}.jsonl", []
+    assert measure_all(study, [TINY[name]], path, said) == 1 and len(said) == 2
+    assert measure_all(study, [TINY[name]], path) == 0
+    record = json.loads(path.read_text())
+    recorded = json.loads(study.output.read_text().splitlines()[0])
+    dropped = {"inks": {"record", "status", "seconds", "seed"}, "standins": {"seconds"}}.get(name, set())
+    assert set(recorded) - set(record) == dropped
+    if name == "inks":
+        assert "all channels alike" in record["provenance"]["source"] and len(record["curves"]["accuracy"]) == 10
+        assert record["settings"]["n_train"] == 200 and record["settings"]["width"] == 1 / 16
+    if name == "stopping":
+        assert record["stopped"][-1] > 0 and len(record["peak_bytes"]) == len(record["kept_bytes"]) == 8
+        assert len(record["cpu_seconds"]) == 10 and record["machine"]["cpu"]
+    else:
+        assert 0 <= record["accuracy"] <= 1 and math.isfinite(record["wall_seconds"])
+
+
+def test_runs_of_a_study_are_no_runs_of_a_sweep(tmp_path, tiny):
+    measure_all(inks.STUDY, [TINY["inks"]], tmp_path / "inks.jsonl")
+    assert len(results.load(tmp_path)) == 0
+
+
+# --- what is said of them -----------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_results_says_how_each_file_of_a_study_is_made():
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert re.search(rf"^\| `{name}\.jsonl` \|.*\| `python -m studies {name}` \|$", text, flags=re.M), name
+
+
+def test_pages_name_studies_and_benchmarks_that_are_there():
+    pages = [*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book").glob("*.md"), ROOT / "README.md"]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in pages}
+    named = {name for text in texts.values() for name in re.findall(r"python -m studies (\w+)", text)}
+    assert named == set(NAMES)
+    for page, text in texts.items():
+        for name in re.findall(r"benchmarks/[\w./]*\w|studies/[\w./]*\w", text):
+            assert (ROOT / name).exists(), (page, name)
