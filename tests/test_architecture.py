@@ -135,3 +135,18 @@ def test_the_tool_writes_what_the_tests_ask_for():
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", TEXT))
 def test_links_lead_to_files(link):
     assert (ROOT / link).exists()
+
+
+def test_the_pages_of_the_package_have_the_rooms_in_their_order():
+    page = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    shown = dict.fromkeys(architecture.room(name) for name in re.findall(r"automodule:: ([\w.]+)", page))
+    expected = [name for name in ORDER if name not in (architecture.BASICS, "anabook", "cli")]
+    assert list(shown) == expected
+
+
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_that_are_named_exist(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = re.findall(r"(?<=[` ])(?:anabook|tests|book|data|studies|benchmarks|tools)/[\w./-]*", text)
+    missing = sorted({name for name in named if not (ROOT / name).exists()} - {"book/NN-name.ipynb"})
+    assert len(named) > 5 and not missing, missing
