@@ -23,7 +23,7 @@ ONNX := onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup site test test-unit test-notebooks test-site test-browser test-oldest notebooks bench clean
+.PHONY: help setup site lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench clean
 
 help: ## show this list
 	@echo 'anabook: the book and the package. Targets:'
@@ -61,6 +61,11 @@ _build/.site: $(PAGES) $(PACKAGE) $(STATIC) _build/.configuration
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build/.doctrees; echo 'site: FAILED, see the warnings above' >&2; exit 1; }
 	@touch $@
 
+lint: .venv/.stamp ## style, format and types of the code, by ruff and mypy (a minute)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
 test: .venv/.stamp ## unit tests, stored outputs, the site without warnings, every page in a browser
 	@mkdir -p _build/test
 	@summary=; failed=0; \
@@ -74,18 +79,18 @@ test: .venv/.stamp ## unit tests, stored outputs, the site without warnings, eve
 	grep -h '^SKIPPED' _build/test/browser.log || true; \
 	if [ $$failed = 0 ]; then echo 'test: all stages passed'; else echo 'test: FAILED' >&2; exit 1; fi
 
-test-unit: .venv/.stamp
+test-unit: .venv/.stamp ## only the tests of the package, and the examples in its docstrings
 	@$(PYTEST) -q -rs -n $(WORKERS) --dist loadfile --doctest-modules --ignore=tests/browser tests anabook
 
-test-notebooks: .venv/.stamp
+test-notebooks: .venv/.stamp ## only the stored outputs of every chapter, recomputed
 	@$(PYTEST) -q -n $(WORKERS) --dist loadfile --nbval --nbval-current-env $(NOTEBOOKS)
 
 # Afresh, because a page that has not changed can still refer to something that is gone.
-test-site:
+test-site: ## only the site, built afresh without a warning
 	@rm -rf _build/.doctrees _build/.site
 	@$(MAKE) --no-print-directory site
 
-test-browser: _build/.site
+test-browser: _build/.site ## only the pages, each opened in a browser
 	@$(PYTEST) -q -rs -n $(WORKERS) tests/browser
 
 # What the training tests need, in the versions of requirements.txt, and nothing of the book, of speech or of clusters.
@@ -113,5 +118,5 @@ study: .venv/.stamp ## measure what is missing of the studies that chapters show
 	@$(BIN)/python -m studies $(NAME)
 
 clean: ## remove the built site and caches; the environments and downloaded data stay
-	rm -rf _build build anabook.egg-info .pytest_cache .hypothesis
+	rm -rf _build build anabook.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find anabook book tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "normal": ("gaussian", "gauss", "bell"),
     "uniform": ("rectangular", "rectangle", "rect", "box", "boxcar", "flat"),

@@ -28,6 +28,11 @@ def vgg(
         in_channels: channels of the input images.
         size: their height and width, a multiple of 8.
         activation: makes each activation module.
+
+    Example:
+        >>> import torch
+        >>> vgg(width=0.125, size=16)(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
     """
     width = real(width, "width", above=0.0)
     size = integer(size, "size", minimum=8)
@@ -63,6 +68,11 @@ def dscnn(n_classes: int = 12, channels: int = 64, activation: Callable[[], nn.M
         n_classes: number of outputs.
         channels: width of all layers.
         activation: makes each activation module.
+
+    Example:
+        >>> import torch
+        >>> dscnn(n_classes=12)(torch.zeros(2, 1, 49, 10)).shape
+        torch.Size([2, 12])
     """
     c = integer(channels, "channels", minimum=1)
     first = nn.Conv2d(1, c, (10, 4), stride=2, padding=(5, 1), bias=False)
@@ -86,6 +96,11 @@ def mlp(
         hidden: widths of the hidden layers.
         n_classes: number of outputs.
         activation: makes each activation module.
+
+    Example:
+        >>> import torch
+        >>> mlp(64, hidden=(32,))(torch.zeros(2, 8, 8)).shape
+        torch.Size([2, 10])
     """
     layers: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
     previous = integer(n_inputs, "n_inputs", minimum=1)

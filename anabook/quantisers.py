@@ -38,7 +38,11 @@ class Quantiser:
         array([-1.,  0.,  1.])
     """
 
-    __slots__ = ("_levels", "_thresholds", "_steps")
+    __slots__ = ("_levels", "_steps", "_thresholds")
+
+    _levels: np.ndarray
+    _steps: np.ndarray
+    _thresholds: np.ndarray
 
     def __init__(self, levels: Any, thresholds: Any) -> None:
         levels = _increasing(levels, "levels", minimum=2)

@@ -113,7 +113,7 @@ def test_the_scaled_task_holds_every_clip_with_its_speaker(tmp_path, form):
     if form == "archive":
         source = tmp_path / "set.tar.gz"
         with tarfile.open(source, "w:gz") as archive:
-            for word in reversed(sorted(folder.iterdir())):  # the order in the archive must not matter
+            for word in sorted(folder.iterdir(), reverse=True):  # the order in the archive must not matter
                 archive.add(word, arcname=f"./{word.name}")
     data = speech.gsc12(source)
     assert data.inputs.shape == (36, 1, 49, 10) and data.counts() == dict.fromkeys(speech.CLASSES, 3)

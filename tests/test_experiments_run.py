@@ -345,9 +345,9 @@ def test_a_dask_cluster_finishes_a_sweep_though_a_worker_is_killed(tmp_path):
 
 def test_a_cluster_without_workers_says_so():
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp") as empty:
-        with pytest.raises(ValueError, match="has no workers"), sweep.cluster(empty.scheduler_address, timeout=1):
-            pass
+    empty = distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp")
+    with empty, pytest.raises(ValueError, match="has no workers"), sweep.cluster(empty.scheduler_address, timeout=1):
+        pass
 
 
 def test_a_cluster_that_cannot_be_reached_is_named():

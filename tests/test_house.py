@@ -117,8 +117,24 @@ def test_the_readme_names_make_targets_and_files_that_exist():
 
 def test_ci_runs_the_readmes_test_command():
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert "make test" in lines
+    assert lines.index("make lint") < lines.index("make test")
     assert "make test " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_make_help_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = set(re.search(r"^\.PHONY: (.*)$", makefile, flags=re.M)[1].split())
+    named = set(re.findall(r"^([a-z][\w-]*):", makefile, flags=re.M))
+    done = subprocess.run(["make", "help"], capture_output=True, text=True, check=True, cwd=ROOT)
+    listed = re.findall(r"^  make ([\w-]+) +\S", done.stdout, flags=re.M)
+    assert set(listed) == named == phony and len(listed) == len(named)
+
+
+def test_pre_commit_runs_the_versions_that_are_pinned():
+    settings = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [source["repo"] for source in settings["repos"]] == ["local"], "nothing is downloaded beside requirements.txt"
+    commands = [hook["entry"] for hook in settings["repos"][0]["hooks"]]
+    assert [command for command in commands if "ruff" in command] == [".venv/bin/ruff check --fix", ".venv/bin/ruff format"]
 
 
 def test_what_the_package_needs_is_pinned_for_the_book():

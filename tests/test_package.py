@@ -88,6 +88,10 @@ def test_the_installed_command_line_says_the_same_as_in_the_repository(elsewhere
     assert said == expected and "n = 5" in said and "mode-above-random: supported" in said
 
 
+def test_an_installed_package_tells_type_checkers_that_it_is_typed(installed):
+    assert (installed / "anabook" / "py.typed").is_file()
+
+
 def test_the_sweeps_of_the_book_are_found_from_any_folder_and_their_runs_count_as_done(elsewhere):
     done = elsewhere("-m", "anabook.cli", "sweep", "data/sweeps/cifar10.toml", "--dry-run")
     configs = config.expand(config.read(ROOT / "data" / "sweeps" / "cifar10.toml"))

@@ -138,7 +138,7 @@ def test_quantisers_are_immutable_values():
     assert q != ab.Quantiser.heaviside() and q != "ternary"
     with pytest.raises(AttributeError, match="immutable"):
         q.levels_ = 1
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="read-only"):
         q.levels[0] = 3
     levels = np.array([0.0, 1.0])
     own = ab.Quantiser(levels, [0.5])

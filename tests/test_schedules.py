@@ -108,7 +108,7 @@ def test_a_schedule_from_a_callable_says_what_the_callable_says():
     means, stds = s.values([0, 1])
     assert means.tolist() == [[-1.0, -1.0], [-0.5, -0.5]] and stds.tolist() == [[0.5, 1.5]] * 2
     with pytest.raises(ValueError, match="made from a callable has no decay intervals"):
-        s.intervals
+        s.intervals  # noqa: B018
     with pytest.raises(ValueError, match="the std of layer 0 at t = 2 must be finite and at least 0, not -1.0"):
         Schedule.from_callable(1, lambda layer, t: (0.0, 1.0 - t))(0, 2)
     with pytest.raises(TypeError, match=r"must return \(mean, std\)"):

@@ -378,7 +378,7 @@ ILL_FORMED = {
 
 @pytest.mark.parametrize("sentence", ILL_FORMED)
 def test_bad_values_are_refused_in_one_sentence(sentence):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
         ILL_FORMED[sentence]()
     message = str(caught.value)
     assert sentence in message and "\n" not in message and message.endswith((".", "?"))

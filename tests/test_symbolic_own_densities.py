@@ -14,8 +14,7 @@ from scipy import stats
 
 import anabook as ab
 from anabook import symbolic
-from anabook.symbolic import Density, x
-from anabook.symbolic import _proposition
+from anabook.symbolic import Density, _proposition, x
 from anabook.symbolic._bounded import _steps, allowance, attempt
 from anabook.symbolic._expressions import real_values
 from anabook.symbolic._table import CumulativeTable

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, safe to read, and a run that was killed ends where it would have ended anyway."""
 
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -180,8 +181,12 @@ def test_draws_of_a_quantiser_with_a_generator_of_its_own_go_on(tmp_path):
         for layer in training.layers(net):
             layer.activations[0].generator = torch.Generator().manual_seed(9)
         if fail:
-            count = [0]
-            net.register_forward_pre_hook(lambda *_: (count.__setitem__(0, count[0] + 1), fail(count[0])) and None)
+            steps = itertools.count(1)
+
+            def count(*_):
+                fail(next(steps))
+
+            net.register_forward_pre_hook(count)
         training.fit(net, data(), SCHEDULE, epochs=3, batch_size=16, checkpoint=path)
         return net
 

@@ -20,12 +20,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from anabook import plots  # noqa: E402
-from anabook._validate import choice  # noqa: E402
-from anabook._validate import path as path_at  # noqa: E402
-from anabook.experiments import results  # noqa: E402
+from anabook import plots
+from anabook._validate import choice
+from anabook._validate import path as path_at
+from anabook.experiments import results
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = "cifar10"  # with what the order of units on another data set is compared

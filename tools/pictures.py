@@ -11,10 +11,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
-from anabook import Noise, Quantiser, Regularisation, plots  # noqa: E402
+from anabook import Noise, Quantiser, Regularisation, plots
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 STAIR, CURVE = "#8392a7", "#d2691e"  # both stand out on white and on near-black

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from anabook.datasets.store import Dataset, DatasetError, Provenance
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 RATE = 16_000
 """Samples a second, and a clip."""
@@ -74,12 +76,12 @@ def features(clips: np.ndarray, progress: bool = False) -> np.ndarray:
     return np.stack([found[i] for i in range(len(found))]) if len(clips) else np.empty((0, 1, 49, 10), np.uint8)
 
 
-def _featured(clips: Iterable[tuple[Hashable, np.ndarray]], progress: bool) -> dict[Hashable, np.ndarray]:
+def _featured(clips: Iterable[tuple[_Key, np.ndarray]], progress: bool) -> dict[_Key, np.ndarray]:
     """The features of named clips, block by block on all cores; never more than a few blocks of sound in memory."""
-    found: dict[Hashable, np.ndarray] = {}
+    found: dict[_Key, np.ndarray] = {}
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool, _bar(progress) as bar:
-        waiting: deque[tuple[list[Hashable], Future]] = deque()
+        waiting: deque[tuple[list[_Key], Future]] = deque()
 
         def collect() -> None:
             keys, future = waiting.popleft()

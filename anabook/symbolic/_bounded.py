@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import sympy as sp
 from sympy.core.cache import CACHE, clear_cache
 
 

@@ -18,9 +18,29 @@ from scipy import integrate
 
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import (
-    Unknown, affine_end, alpha, as_numpy, beta, checked_expression, evaluator, exact_constant, exact_number,
-    exact_value, gaussian_antiderivative, integral_of, is_even, is_finite, known_integral, probe_points, real_values, search_grid, shortest,
-    sign_of, simplified, value_at, x,
+    Unknown,
+    affine_end,
+    alpha,
+    as_numpy,
+    beta,
+    checked_expression,
+    evaluator,
+    exact_constant,
+    exact_number,
+    exact_value,
+    gaussian_antiderivative,
+    integral_of,
+    is_even,
+    is_finite,
+    known_integral,
+    probe_points,
+    real_values,
+    search_grid,
+    shortest,
+    sign_of,
+    simplified,
+    value_at,
+    x,
 )
 
 if TYPE_CHECKING:
@@ -596,7 +616,7 @@ def _infinite_part(integrand: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr |
 def _parameters(given: Any) -> tuple[tuple[sp.Symbol, ...], tuple[tuple[float, float], ...]]:
     if isinstance(given, sp.Symbol):
         given = (given,)
-    ranges = dict(given) if isinstance(given, Mapping) else {symbol: None for symbol in given}
+    ranges = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given)
     for symbol in ranges:
         if not isinstance(symbol, sp.Symbol):
             raise TypeError(f"parameters must be SymPy symbols, not {symbol!r}.")

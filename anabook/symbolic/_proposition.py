@@ -20,10 +20,22 @@ from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._convolution import exact_stair, family
 from anabook.symbolic._density import Density, Piece, edge_value, smallest_value
 from anabook.symbolic._expressions import (
-    Unknown, alpha, as_numpy, beta, difference_from_zero, integral_of, is_finite, is_zero, limit, probe_points,
-    real_values, search_grid, shortest, x, value_at,
+    Unknown,
+    alpha,
+    as_numpy,
+    beta,
+    difference_from_zero,
+    integral_of,
+    is_finite,
+    is_zero,
+    limit,
+    probe_points,
+    real_values,
+    search_grid,
+    shortest,
+    value_at,
+    x,
 )
-
 
 _WORDS = {True: "holds", False: "FAILS", None: "undecided"}
 

@@ -1,0 +1,24 @@
+"""Examples in docstrings run in an empty folder, with an empty store of data, and leave no figure behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True)
+def _a_place_of_its_own(request, monkeypatch):
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    folder = request.getfixturevalue("tmp_path")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ANABOOK_DATA", str(folder / "store"))
+    monkeypatch.delenv("ANABOOK_RESULTS", raising=False)
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
