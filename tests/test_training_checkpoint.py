@@ -163,11 +163,11 @@ def test_finished_run_is_not_trained_again(tmp_path):
 
 
 def test_initialisation_is_not_repeated_on_resumption(tmp_path, monkeypatch):
-    from anabook.training import loop
+    from anabook.training.fit import INITIALISATIONS
 
     calls = []
-    real = loop.INITIALISATIONS["near_thresholds"]
-    monkeypatch.setitem(loop.INITIALISATIONS, "near_thresholds", lambda net, seed: (calls.append(seed), real(net, seed)))
+    real = INITIALISATIONS["near_thresholds"]
+    monkeypatch.setitem(INITIALISATIONS, "near_thresholds", lambda net, seed: (calls.append(seed), real(net, seed)))
     with pytest.raises(Stop):
         train(tmp_path / "run.pt", fail=stop_at(8))
     train(tmp_path / "run.pt")

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
 from anabook import Quantiser, Schedule, training
-from anabook.training import devices, loop, objectives
-from anabook.training.loop import find_device
+from anabook.training import devices, objectives
+from anabook.training.devices import find_device
+from anabook.training.run import Run
 
 TERNARY = Quantiser.ternary()
 SCHEDULE = Schedule(n_layers=1, start=0, end=3, std0=12**-0.5)
@@ -238,13 +239,13 @@ def test_a_step_needs_no_float64_on_a_device_that_has_none(monkeypatch, loss):
     assert devices.widest(torch.device("mps")) == torch.float32 and devices.widest(torch.device("cpu")) == torch.float64
     expected = fit(loss=loss)[1]
     monkeypatch.setattr(objectives, "widest", lambda device: torch.float32)
-    step = loop._Run._step
+    step = Run._step
 
     def in_single_precision(*args):
         with Single():
             step(*args)
 
-    monkeypatch.setattr(loop._Run, "_step", in_single_precision)
+    monkeypatch.setattr(Run, "_step", in_single_precision)
     history = fit(loss=loss)[1]
     assert [h.train.loss for h in history] == pytest.approx([h.train.loss for h in expected], rel=1e-6)
     assert [h.train.accuracy for h in history] == [h.train.accuracy for h in expected]

@@ -107,3 +107,8 @@ class Ending(Beginning):
                 f"quantised, and {call} times in this one, so it cannot be known which layers they belong to: give each layer "
                 "its own activation module."
             )
+
+
+def quantises(module: nn.Module) -> bool:
+    """Whether a module is a quantiser, with a quantum of its own or without."""
+    return isinstance(module, (Quantise, Scaled))
