@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from anabook import Quantiser, Schedule, training
 from anabook.datasets.batches import Batches
@@ -195,6 +196,19 @@ def test_a_token_that_the_table_does_not_have_is_refused_in_one_sentence(wrong):
         training.evaluate(Tokens(), (x, y))
 
 
+@pytest.mark.parametrize("make", [Tokens, lambda: Tokens(shift=2)])
+def test_fractions_for_a_table_are_refused_in_one_sentence(make):
+    x, y = sentences()
+    message = r"must be whole numbers, as they are read by Embedding\(11, 8\), not torch\.float(32|64): hand them over as integers"
+    for data in ((x.astype(float), y), [(x.astype(np.float32), y)]):
+        with pytest.raises(TypeError, match=message):
+            fit(data, training.quantise(make(), TERNARY, TERNARY))
+        with pytest.raises(TypeError, match=message):
+            training.evaluate(make(), data)
+    with pytest.raises(TypeError, match="^the inputs of each batch of data must be whole numbers"):
+        fit([(x, y), (x.astype(float), y)], training.quantise(Tokens(), TERNARY, TERNARY))
+
+
 # Labels -------------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +259,28 @@ def test_a_batch_in_which_no_label_counts_changes_nothing_and_is_no_failure():
 # Arguments ----------------------------------------------------------------------------------------------------------
 
 
+def examples():
+    return TensorDataset(*(torch.as_tensor(t) for t in blobs(8)))
+
+
+class Cut(lr_scheduler.OneCycleLR):
+    """Ends before the run, and says so by an error of torch's own; its length is not known before."""
+
+    def __init__(self, optimiser):
+        super().__init__(optimiser, 0.1, total_steps=1000)
+        self.end = 1
+
+    def step(self, *args):
+        if getattr(self, "end", None) == self.last_epoch:
+            raise ValueError("Tried to step 2 times.")
+        super().step(*args)
+
+
+def test_a_scheduler_that_ends_within_the_run_is_named():
+    with pytest.raises(ValueError, match=r"^the Cut cannot take another step \(Tried to step 2 times\): let it have as many as the run\.$"):
+        fit(blobs(32), epochs=3, scheduler=Cut)
+
+
 @pytest.mark.parametrize("call, error, message", [
     (lambda: fit(blobs(32), optimizer=torch.optim.SGD), TypeError, r"^fit has no argument 'optimizer'\. Did you mean 'optimiser'\?$"),
     (lambda: fit(blobs(32), learning_rate=0.1), TypeError, r"Did you mean 'lr'\?$"),
@@ -259,6 +295,15 @@ def test_a_batch_in_which_no_label_counts_changes_nothing_and_is_no_failure():
     (lambda: fit(blobs(32), optimiser="adam"), TypeError, "^optimiser must be a class or a function .*, not 'adam'"),
     (lambda: fit(blobs(32), optimiser=lambda ps, lr: None), TypeError, "^optimiser must give one of torch's optimisers, not None"),
     (lambda: fit(blobs(32), optimiser=torch.optim.LBFGS), ValueError, "^LBFGS computes the loss several times in a step"),
+    (lambda: fit(blobs(32), optimiser=lambda ps: torch.optim.SGD(ps)), TypeError,
+     r"^optimiser is called with the parameters and lr=…, which this lambda does not take: .* lambda parameters, lr: .*SGD\(parameters, lr=lr"),
+    (lambda: fit(blobs(32), scheduler=lr_scheduler.StepLR), TypeError,
+     r"^scheduler is called with the optimiser alone, .*: give lambda optimiser: StepLR\(optimiser, step_size=…\)\.$"),
+    (lambda: fit(blobs(32), scheduler=functools.partial(lr_scheduler.StepLR, gamma=0.5)), TypeError,
+     r"give lambda optimiser: StepLR\(optimiser, step_size=…, gamma=0\.5\)\.$"),
+    (lambda: fit(blobs(32), scheduler=lambda: 3), TypeError, r"this lambda does not allow: give lambda optimiser: .*StepLR\(optimiser, step"),
+    (lambda: fit(blobs(32), scheduler=lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=3), scheduler_every="iteration"), ValueError,
+     r"^the OneCycleLR ends after 3 steps, and this run has 4: give it total_steps=4"),
     (lambda: fit(blobs(32), scheduler="cosine"), TypeError, "^scheduler must be a function of the optimiser, .*, not 'cosine'"),
     (lambda: fit(blobs(32), scheduler=lambda step: None), TypeError, "^scheduler must give one of torch's .*, not None"),
     (lambda: fit(blobs(32), scheduler=torch.optim.lr_scheduler.StepLR(torch.optim.SGD(network().parameters()), 1)), TypeError,
@@ -268,6 +313,16 @@ def test_a_batch_in_which_no_label_counts_changes_nothing_and_is_no_failure():
     (lambda: fit(blobs(32), schedule=list(range(10**4))), TypeError, "not a list"),
     (lambda: fit((np.array(["a", "b"]), [0, 1])), TypeError, "^the inputs of data must be numbers in an array or a tensor"),
     (lambda: fit({"x": 1, "y": 2}), TypeError, r"^data must be a pair \(inputs, labels\)"),
+    (lambda: fit([{"x": blobs(8)[0], "y": blobs(8)[1]}]), TypeError,
+     r"^each batch of data must be a pair \(inputs, labels\) .*, not dict; several inputs, or inputs by name, are not supported: join them"),
+    (lambda: fit(DataLoader([{"x": x, "y": y} for x, y in zip(*blobs(8))])), TypeError, "^each batch of data .* inputs by name, are not"),
+    (lambda: fit((*blobs(8), blobs(8)[1])), TypeError, "^data must be a pair .*, not tuple; several inputs, or inputs by name, are not"),
+    (lambda: fit(((blobs(8)[0], blobs(8)[0]), blobs(8)[1])), TypeError, "in one array or tensor, not in a tuple of 2 arrays; several inputs"),
+    (lambda: fit([({"x": blobs(8)[0]}, blobs(8)[1])]), TypeError, "^each batch of data .* in one array or tensor, not in a dict of 1 arrays"),
+    (lambda: fit(examples()), TypeError, "and this TensorDataset gives single examples: torch.utils.data.DataLoader.* makes batches of them"),
+    (lambda: fit(blobs(8), test=examples()), TypeError, "^test must be .* and this TensorDataset gives single examples"),
+    (lambda: fit(Subset(examples(), range(4))), TypeError, "and this Subset gives single examples: "),
+    (lambda: fit(DataLoader(examples(), batch_size=None)), TypeError, "and this DataLoader gives single examples: "),
     (lambda: fit(blobs(32), nn.Sequential(nn.Linear(2, 3)).requires_grad_(False), schedule=None), ValueError, "nothing to train"),
 ])
 def test_arguments_that_do_not_fit_are_refused_with_one_short_sentence(call, error, message):

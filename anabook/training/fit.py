@@ -20,7 +20,7 @@ from anabook.training.history import Epoch
 from anabook.training.latent import initialise_near_thresholds, shift_by_mean
 from anabook.training.layers import check_schedule, layers, set_noise
 from anabook.training.objectives import Loss, Objective
-from anabook.training.optimisers import check_makers, make_optimiser, rate_in
+from anabook.training.optimisers import check_makers, make_optimiser, make_scheduler, rate_in
 from anabook.training.precautions import warn_of_single_levels
 from anabook.training.run import Run
 from anabook.training.sources import Source, length
@@ -165,9 +165,8 @@ def fit(
     # The rate that groups of parameters refer to: 0 would hide their ratios.
     reference = next((r for r in rates if r > 0), 0.0)
     step = make_optimiser(optimiser, net, reference)
-    made = None if scheduler is None else scheduler(step)
-    if scheduler is not None and not hasattr(made, "step"):
-        raise TypeError(f"scheduler must give one of torch's learning-rate schedulers, not {brief(made)}.")
+    each = 1 if scheduler_every == "epoch" else length(batches)
+    made = None if scheduler is None else make_scheduler(scheduler, step, None if each is None else epochs * each)
     run = Run(
         net=net, data=batches, test=test, schedule=schedule, epochs=epochs, rates=None if scheduler else rates, step=step,
         scheduler=made, noise_every=noise_every,

@@ -24,7 +24,7 @@ from anabook.training.history import Epoch, from_plain, plain
 from anabook.training.layers import layers, set_noise
 from anabook.training.modules import Quantise
 from anabook.training.objectives import Objective, Score, mean_score
-from anabook.training.optimisers import rate_in
+from anabook.training.optimisers import rate_in, step_scheduler
 from anabook.training.precautions import warn_of_wide_noise
 from anabook.training.sources import Source, single_value_norm
 from anabook.training.stopping import Stopper
@@ -112,7 +112,7 @@ class Run:
                 stopped = sum(p.numel() for p in self.stopper.resting) if self.stopper else 0
                 self.history.append(Epoch(self.epoch, train, clean, noisy, noise, lr, self.seconds, stopped))
                 if self.scheduler is not None and self.scheduler_every == "epoch":
-                    self.scheduler.step(*([train.loss] if self._plateau() else []))
+                    step_scheduler(self.scheduler, train.loss)
                 self.epoch, self.at, self.sums, self.seconds, self.entry = self.epoch + 1, 0, [], 0.0, None
                 self.save()
                 bar(self.history[-1])
@@ -187,7 +187,7 @@ class Run:
         else:
             self.step.step()
         if self.scheduler is not None and self.scheduler_every == "iteration":
-            self.scheduler.step(*([loss.item()] if self._plateau() else []))
+            step_scheduler(self.scheduler, loss)
         self.sums.append(self.objective.row(loss, outputs, y, len(rows) if x is None else len(x)))
 
     def _cached(self, rows: Tensor | None) -> bool:
@@ -198,9 +198,6 @@ class Run:
         if self.precision is None and not torch.amp.is_autocast_available(kind):
             return contextlib.nullcontext()
         return torch.autocast(kind, self.precision, enabled=self.precision is not None)
-
-    def _plateau(self) -> bool:
-        return isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
     def _train_score(self) -> Score:
         # One wait for the device per epoch, not one per step.
