@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim import SGD, lr_scheduler
 
 from anabook import Quantiser, Schedule, training
 from anabook.datasets.batches import Batches
@@ -243,6 +244,41 @@ def test_checkpoint_from_another_config_is_refused_with_one_sentence(tmp_path, c
     assert "\n" not in str(caught.value)
 
 
+def groups(decay):
+    return lambda ps, lr: SGD([{"params": ps[:2]}, {"params": ps[2:], "weight_decay": decay}], lr=lr)
+
+
+def steps(kind=lr_scheduler.StepLR, **settings):
+    return functools.partial(kind, **settings)
+
+
+@pytest.mark.parametrize("before, now, said", [
+    ({"lr": 0.1}, {"lr": 0.2}, "its lr is 0.1 in epoch 0, not 0.2"),
+    ({"lr": lambda t: 0.1}, {"lr": lambda t: 0.1 * 0.5 ** (t // 2)}, "its lr is 0.1 in epoch 2, not 0.05"),
+    ({"optimiser": functools.partial(SGD, momentum=0.9)}, {"optimiser": functools.partial(SGD, momentum=0.8)},
+     "its optimiser is SGD with momentum = 0.9, not 0.8"),
+    ({"optimiser": SGD}, {}, "its optimiser is SGD, not Adam"),
+    ({"optimiser": groups(0.0)}, {"optimiser": groups(0.1)},
+     "its optimiser is SGD with weight_decay of group 1 = 0.0, not 0.1"),
+    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(step_size=2, gamma=0.5)}, "its scheduler is StepLR with gamma = 0.1, not 0.5"),
+    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(lr_scheduler.ExponentialLR, gamma=0.5)},
+     "its scheduler is StepLR, not ExponentialLR"),
+    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(step_size=2), "lr": 0.2}, "its lr is 0.01 in epoch 0, not 0.2"),
+    ({"scheduler": steps(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=4)},
+     {"scheduler": steps(lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=4)}, "its scheduler is OneCycleLR with base_lrs = "),
+])
+@pytest.mark.parametrize("older", [False, True])
+def test_what_differs_in_a_checkpoint_is_named(tmp_path, before, now, said, older):
+    path = tmp_path / "run.pt"
+    train(path, **{"epochs": 4, **before})
+    if older:
+        as_before(path)
+        said = said.split(" is ")[0] + " is "
+    with pytest.raises(ValueError) as caught:
+        train(path, **{"epochs": 4, **now})
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         checkpoint.load(tmp_path / "none.pt")
@@ -323,7 +359,7 @@ def as_before(path):
     """The checkpoint as it was written before there were losses of one's own and states of NumPy and Python."""
     state = torch.load(path, weights_only=True)
     state["config"] = {k: v for k, v in state["config"].items() if k not in ("loss", "drop_last")}
-    del state["noise"]
+    del state["noise"], state["settings"]
     for key in ("random_states", "random_states_at_epoch_start"):
         if state[key] is not None:
             state[key] = {k: v for k, v in state[key].items() if k in ("torch", "cuda", "quantisers", "data")}

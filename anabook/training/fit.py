@@ -188,6 +188,9 @@ def fit(
             "channels_last": bool(channels_last), "config": None if config is None else _checkpoint.digest(dict(config)),
             "loss": _checkpoint.describe_loss(loss), "drop_last": drop_last,
         }
+        run.settings = {"lr": rates, "optimiser": _checkpoint.settings_of(step)}
+        if run.scheduler is not None:
+            run.settings["scheduler"] = _checkpoint.settings_of(run.scheduler)
     with seeded(seed, batches.device), deterministic(batches.device.type == "cuda"), Interruption() as interruption:
         resumed = run.resume()
         if initialise is not None and not resumed:

@@ -54,6 +54,7 @@ class Run:
     n_layers: int
     stopper: Stopper | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     history: list[Epoch] = field(default_factory=list)
     epoch: int = 0
     at: int = 0
@@ -240,6 +241,7 @@ class Run:
             "format": _checkpoint.FORMAT,
             "config": self.config,
             "config_hash": _checkpoint.config_hash(self.config),
+            "settings": self.settings,
             "epoch": self.epoch,
             "step": self.at,
             "network": self.net.state_dict(),
@@ -259,7 +261,7 @@ class Run:
         if self.path is None or not os.path.exists(self.path):
             return False
         state = _checkpoint.load(self.path)
-        _checkpoint.check(self.path, self._continued(state), self.config)
+        _checkpoint.check(self.path, self._continued(state), self.config, state.get("settings"), self.settings)
         self.net.load_state_dict(state["network"])
         self.step.load_state_dict(state["optimiser"])
         if self.scheduler is not None:

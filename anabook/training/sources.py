@@ -386,8 +386,8 @@ def _several(inputs: Any, labels: Any) -> bool:
 
 def _single_examples(data: Any, what: str) -> str:
     return (f"{what} must be a pair (inputs, labels) of arrays or give batches of such pairs, and this "
-            f"{type(data).__name__} gives single examples: torch.utils.data.DataLoader(…, batch_size=256, shuffle=True) makes "
-            "batches of them.")
+            f"{type(data).__name__} gives single examples: torch.utils.data.DataLoader(…, batch_size=256, shuffle=True) "
+            "makes batches of them.")
 
 
 def _gives_batches(data: Any, what: str) -> bool:
