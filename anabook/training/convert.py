@@ -16,7 +16,7 @@ from anabook.quantisers import Quantiser
 from anabook.training.grouping import ACTIVATIONS, Group, check_arguments, copied, groups_of, part_activations, place_in
 from anabook.training.modules import Quantise
 from anabook.training.order import WEIGHTED, calls
-from anabook.training.places import Beginning, Ending, PerCall, Scaled, quantises
+from anabook.training.places import Beginning, Ending, PerCall, Scaled, copy_hooks, quantises
 from anabook.training.report import report
 from anabook.training.state_dicts import take_float_names
 
@@ -45,8 +45,8 @@ def quantise(
     * The `weight` of every linear and (transposed) convolution layer gets a `Quantise` through
       `torch.nn.utils.parametrize`; its present value becomes the latent weight, and a saved state dict is plain torch.
       Biases, normalisation layers and parameters of other names stay in float.
-    * Every activation module of a type in `swap` is replaced by a `Quantise`; functions such as
-      `torch.nn.functional.relu` cannot be seen and are left alone.
+    * Every activation module of a type in `swap` is replaced by a `Quantise`, which takes over its forward and backward
+      hooks; functions such as `torch.nn.functional.relu` cannot be seen and are left alone.
 
     Layers are numbered from 0 at the input: each weighted module opens a layer, the activations up to the next one
     belong to it, and what comes before the first joins layer 0. Layers in which nothing is quantised get no number.
@@ -195,6 +195,8 @@ def _swap(net: nn.Module, order: list[str], groups: list[Group], places: dict[st
         old, (parent, _, child) = net.get_submodule(name), name.rpartition(".")
         owner = net.get_submodule(parent)
         steps = list(by_layer.values())
+        for each in filter(quantises, steps):
+            copy_hooks(old, each)
         if len(steps) == 1:
             step = steps[0]
         else:

@@ -76,7 +76,8 @@ def copied(net: nn.Module) -> nn.Module:
     for name, module in net.named_modules():
         if isinstance(module, WEIGHTED) and isinstance(vars(module).get("weight"), Tensor):
             raise ValueError(f"the weight of {name!r} is no parameter but is made by a hook, as by "
-                             "torch.nn.utils.weight_norm or pruning: remove the hook, or use torch.nn.utils.parametrizations in its place.")
+                             "torch.nn.utils.weight_norm or pruning: remove the hook, or use torch.nn.utils.parametrizations "
+                             "in its place.")
     return copy.deepcopy(net)
 
 
