@@ -17,7 +17,7 @@ from anabook.datasets import standins, store
 from anabook.experiments import claims, config, design, records, results, sweep, tables
 from anabook.experiments import run as runs
 from anabook.noise import FAMILIES, Noise
-from anabook.training import loop
+from anabook.training import devices
 
 ROOT = Path(__file__).resolve().parents[1]
 MODE, RANDOM = "uniform-mode-static", "uniform-random-static"
@@ -286,14 +286,14 @@ ABSENT = [name for name, is_there in (("mps", torch.backends.mps.is_available())
 @pytest.fixture
 def refusing(monkeypatch):
     """`find_device` as it is to be: a sentence for every device that the machine lacks, also where torch would only fail later."""
-    real = loop.find_device
+    real = devices.find_device
 
     def find(device):
         if str(device).partition(":")[0] in ("mps", "xpu"):
             raise ValueError(f"device {device} was asked for, but torch finds no such device here: use device='cpu'.")
         return real(device)
 
-    monkeypatch.setattr(loop, "find_device", find)
+    monkeypatch.setattr(devices, "find_device", find)
     monkeypatch.setattr(runs, "find_device", find)
 
 

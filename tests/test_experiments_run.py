@@ -155,17 +155,17 @@ def test_static_uniform_noise_with_the_mode_has_the_gradients_of_the_straight_th
 def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     whole = run(tiny(period=2))
     path = tmp_path / "run.pt"
-    evaluate, count = training.loop._evaluate, iter(range(100))
+    evaluate, count = training.run.score_of, iter(range(100))
 
     def dying(*arguments):
         if next(count) == 11:  # two evaluations an epoch
             raise RuntimeError("the power is gone")
         return evaluate(*arguments)
 
-    monkeypatch.setattr(training.loop, "_evaluate", dying)
+    monkeypatch.setattr(training.run, "score_of", dying)
     with pytest.raises(RuntimeError, match="power"):
         run(tiny(period=2), checkpoint=path)
-    monkeypatch.setattr(training.loop, "_evaluate", evaluate)
+    monkeypatch.setattr(training.run, "score_of", evaluate)
     assert path.exists()
     assert run(tiny(period=2), checkpoint=path)["curves"] == whole["curves"]
     assert not path.exists()
@@ -180,7 +180,7 @@ def test_a_sweep_deletes_a_checkpoint_only_when_its_run_is_recorded(tmp_path, mo
         sweep.sweep([config], tmp_path, **arguments)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [f"{config.key}.pt"]
     monkeypatch.setattr(records, "append", append)
-    monkeypatch.setattr(training.loop._Run, "_train_epoch", lambda *_: pytest.fail("nothing is left to train"))
+    monkeypatch.setattr(training.run.Run, "_train_epoch", lambda *_: pytest.fail("nothing is left to train"))
     assert sweep.sweep([config], tmp_path, **arguments) == (1, 0)
     assert list((tmp_path / "checkpoints").iterdir()) == []
     assert records.read([sweep.results_file(config, tmp_path)]).records[config.key]["curves"] == whole

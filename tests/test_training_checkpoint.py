@@ -4,6 +4,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import time
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim import SGD, lr_scheduler
 
 from anabook import Quantiser, Schedule, training
 from anabook.datasets.batches import Batches
@@ -164,11 +166,11 @@ def test_finished_run_is_not_trained_again(tmp_path):
 
 
 def test_initialisation_is_not_repeated_on_resumption(tmp_path, monkeypatch):
-    from anabook.training import loop
+    from anabook.training.fit import INITIALISATIONS
 
     calls = []
-    real = loop.INITIALISATIONS["near_thresholds"]
-    monkeypatch.setitem(loop.INITIALISATIONS, "near_thresholds", lambda net, seed: (calls.append(seed), real(net, seed)))
+    real = INITIALISATIONS["near_thresholds"]
+    monkeypatch.setitem(INITIALISATIONS, "near_thresholds", lambda net, seed: (calls.append(seed), real(net, seed)))
     with pytest.raises(Stop):
         train(tmp_path / "run.pt", fail=stop_at(8))
     train(tmp_path / "run.pt")
@@ -245,6 +247,42 @@ def test_checkpoint_from_another_config_is_refused_with_one_sentence(tmp_path, c
         train(path, fail=stop_at(7))
     with pytest.raises(ValueError, match=rf"is from another config: its {name} is .*, not .*; choose another file") as caught:
         train(path, **change)
+    assert "\n" not in str(caught.value)
+
+
+def groups(decay):
+    return lambda ps, lr: SGD([{"params": ps[:2]}, {"params": ps[2:], "weight_decay": decay}], lr=lr)
+
+
+def steps(kind=lr_scheduler.StepLR, **settings):
+    return functools.partial(kind, **settings)
+
+
+@pytest.mark.parametrize("before, now, said", [
+    ({"lr": 0.1}, {"lr": 0.2}, "its lr is 0.1 in epoch 0, not 0.2"),
+    ({"lr": lambda t: 0.1}, {"lr": lambda t: 0.1 * 0.5 ** (t // 2)}, "its lr is 0.1 in epoch 2, not 0.05"),
+    ({"optimiser": functools.partial(SGD, momentum=0.9)}, {"optimiser": functools.partial(SGD, momentum=0.8)},
+     "its optimiser is SGD with momentum = 0.9, not 0.8"),
+    ({"optimiser": SGD}, {}, "its optimiser is SGD, not Adam"),
+    ({"optimiser": groups(0.0)}, {"optimiser": groups(0.1)},
+     "its optimiser is SGD with weight_decay of group 1 = 0.0, not 0.1"),
+    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(step_size=2, gamma=0.5)},
+     "its scheduler is StepLR with gamma = 0.1, not 0.5"),
+    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(lr_scheduler.ExponentialLR, gamma=0.5)},
+     "its scheduler is StepLR, not ExponentialLR"),
+    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(step_size=2), "lr": 0.2}, "its lr is 0.01 in epoch 0, not 0.2"),
+    ({"scheduler": steps(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=4)},
+     {"scheduler": steps(lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=4)}, "its scheduler is OneCycleLR with base_lrs = "),
+])
+@pytest.mark.parametrize("older", [False, True])
+def test_what_differs_in_a_checkpoint_is_named(tmp_path, before, now, said, older):
+    path = tmp_path / "run.pt"
+    train(path, **{"epochs": 4, **before})
+    if older:
+        as_before(path)
+        said = said.split(" is ")[0] + " is "
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        train(path, **{"epochs": 4, **now})
     assert "\n" not in str(caught.value)
 
 
@@ -328,7 +366,7 @@ def as_before(path):
     """The checkpoint as it was written before there were losses of one's own and states of NumPy and Python."""
     state = torch.load(path, weights_only=True)
     state["config"] = {k: v for k, v in state["config"].items() if k not in ("loss", "drop_last")}
-    del state["noise"]
+    del state["noise"], state["settings"]
     for key in ("random_states", "random_states_at_epoch_start"):
         if state[key] is not None:
             state[key] = {k: v for k, v in state[key].items() if k in ("torch", "cuda", "quantisers", "data")}

@@ -288,6 +288,36 @@ def test_arguments_of_a_wrong_type_are_refused(call, message):
         call()
 
 
+class SharedActivation(nn.Module):
+    """One ReLU after both hidden layers, and after the last one if it is `thrice` used."""
+
+    def __init__(self, thrice=False):
+        super().__init__()
+        self.one, self.two, self.three, self.act = nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 3), nn.ReLU()
+        self.thrice = thrice
+
+    def forward(self, x):
+        x = self.three(self.act(self.two(self.act(self.one(x)))))
+        return self.act(x) if self.thrice else x
+
+
+@pytest.mark.parametrize("make, calls", [(lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)), 1),
+                                         (SharedActivation, 2), (lambda: SharedActivation(thrice=True), 3)])
+def test_hooks_of_a_swapped_activation_go_to_its_quantiser_and_stay_when_deployed(make, calls):
+    seen = []
+    net, x = make(), torch.randn(5, 2)
+    act = next(m for m in net.modules() if isinstance(m, nn.ReLU))
+    act.register_forward_pre_hook(lambda m, i: seen.append("before"))
+    act.register_forward_hook(lambda m, i, k, o: seen.append("after"), with_kwargs=True)
+    act.register_full_backward_hook(lambda m, i, o: seen.append("backward"))
+    quantised = training.quantise(net, TERNARY, TERNARY)
+    assert seen == []
+    for each in (net, quantised, training.deploy(quantised)):
+        seen.clear()
+        each(x).sum().backward()
+        assert seen == calls * ["before", "after"] + calls * ["backward"]
+
+
 def test_swap_chooses_the_activation_types():
     net = nn.Sequential(nn.Linear(2, 2), nn.Identity(), nn.ReLU(), nn.Linear(2, 2))
     converted = training.quantise(net, TERNARY, TERNARY, swap=(nn.Identity,))

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, lr_scheduler
+from training_helpers import TERNARY, same
 
-from anabook import Quantiser, Schedule, training
+from anabook import Schedule, training
 from anabook.datasets.batches import Batches
 
-TERNARY = Quantiser.ternary()
 SCHEDULE = Schedule(n_layers=2, start=0, end=4, std0=12**-0.5)
 
 
@@ -42,10 +42,6 @@ def train(data=None, net=None, epochs=6, **options):
     net = net or network()
     options = {"schedule": SCHEDULE, "batch_size": 20, "lr": 1e-2, **options}
     return net, training.fit(net, images() if data is None else data, options.pop("schedule"), epochs=epochs, **options)
-
-
-def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("optimiser", [functools.partial(SGD, momentum=0.9, nesterov=True), torch.optim.AdamW, torch.optim.RMSprop])

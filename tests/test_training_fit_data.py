@@ -6,34 +6,19 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+from training_helpers import TERNARY, blob_network, blobs, same
 
-from anabook import Quantiser, Schedule, training
+from anabook import Schedule, training
 from anabook.datasets.batches import Batches
 
-TERNARY = Quantiser.ternary()
 SCHEDULE = Schedule(n_layers=1, start=0, end=3, std0=12**-0.5)
 
 
-def blobs(n=33, seed=0):
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % 3
-    centres = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
-    return (centres[y] + 0.3 * rng.normal(size=(n, 2))).astype(np.float32), y
-
-
-def network():
-    torch.manual_seed(0)
-    return training.quantise(nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)), TERNARY, TERNARY)
-
-
 def fit(data, net=None, **options):
-    net = net or network()
+    net = net or blob_network()
     return net, training.fit(net, data, options.pop("schedule", SCHEDULE), **{"epochs": 2, "batch_size": 16, **options})
-
-
-def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 def loader(x, y, cls=DataLoader, **options):
@@ -44,15 +29,15 @@ def loader(x, y, cls=DataLoader, **options):
 
 
 @pytest.mark.parametrize("data, batch_size, advice", [
-    (blobs(), 16, "choose another batch_size than 16 for 33 examples, or pass drop_last=True"),
+    (blobs(33), 16, "choose another batch_size than 16 for 33 examples, or pass drop_last=True"),
     (blobs(1), 16, r"train on two examples at least\.$"),
-    (blobs(), 1, r"choose another batch_size than 1 for 33 examples\.$"),
-    (loader(*blobs()), 16, r"let the data leave out such a batch \(drop_last=True\), or choose another batch size"),
-    (Batches(*blobs(), batch_size=16), 16, "let the data leave out such a batch"),
+    (blobs(33), 1, r"choose another batch_size than 1 for 33 examples\.$"),
+    (loader(*blobs(33)), 16, r"let the data leave out such a batch \(drop_last=True\), or choose another batch size"),
+    (Batches(*blobs(33), batch_size=16), 16, "let the data leave out such a batch"),
     ([blobs(16), blobs(1)], 16, "let the data leave out such a batch"),
 ])
 def test_a_batch_of_one_example_is_refused_where_batch_normalisation_cannot_take_a_variance(data, batch_size, advice):
-    net = network()
+    net = blob_network()
     before = {name: t.clone() for name, t in net.state_dict().items()}
     with pytest.raises(ValueError, match=rf"^a batch has one example only, and the batch normalisation '1' .*: {advice}"):
         fit(data, net, batch_size=batch_size, initialise="near_thresholds" if isinstance(data, tuple) else None)
@@ -61,19 +46,19 @@ def test_a_batch_of_one_example_is_refused_where_batch_normalisation_cannot_take
 
 
 def test_one_example_is_enough_for_images_for_frozen_statistics_and_without_normalisation():
-    x, y = blobs()
+    x, y = blobs(33)
     images = x.reshape(-1, 2, 1, 1).repeat(2, 2).repeat(2, 3)
     fit((images, y), nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3)), schedule=None)
-    net = network()
+    net = blob_network()
     net[1].eval()
     fit((x, y), net)
     fit((x, y), nn.Sequential(nn.Linear(2, 3)), schedule=None)
 
 
 def test_drop_last_leaves_out_the_smaller_batch():
-    x, y = blobs()
+    x, y = blobs(33)
     seen = []
-    net = network()
+    net = blob_network()
     net.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])) if module.training else None)
     fit((x, y), net, drop_last=True)
     assert seen == [16, 16] * 2
@@ -86,7 +71,7 @@ def test_drop_last_leaves_out_the_smaller_batch():
 
 
 def test_recalibration_joins_a_last_example_to_the_batch_before_it():
-    net, (x, _) = network(), blobs()
+    net, (x, _) = blob_network(), blobs(33)
     training.recalibrate(net, x, batch_size=16)
     sums = net.eval()[0](torch.as_tensor(x)).detach()
     torch.testing.assert_close(net[1].running_mean, (sums[:16].mean(0) + sums[16:].mean(0)) / 2)
@@ -195,6 +180,19 @@ def test_a_token_that_the_table_does_not_have_is_refused_in_one_sentence(wrong):
         training.evaluate(Tokens(), (x, y))
 
 
+@pytest.mark.parametrize("make", [Tokens, lambda: Tokens(shift=2)])
+def test_fractions_for_a_table_are_refused_in_one_sentence(make):
+    x, y = sentences()
+    message = r"must be whole numbers, as they are read by Embedding\(11, 8\), not torch\.float(32|64): hand them over as"
+    for data in ((x.astype(float), y), [(x.astype(np.float32), y)]):
+        with pytest.raises(TypeError, match=message):
+            fit(data, training.quantise(make(), TERNARY, TERNARY))
+        with pytest.raises(TypeError, match=message):
+            training.evaluate(make(), data)
+    with pytest.raises(TypeError, match="^the inputs of each batch of data must be whole numbers"):
+        fit([(x, y), (x.astype(float), y)], training.quantise(Tokens(), TERNARY, TERNARY))
+
+
 # Labels -------------------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +202,7 @@ def test_labels_without_an_output_are_refused_in_one_sentence_before_a_step(wron
     y = y.copy()
     y[30] = wrong
     message = rf"^labels must be from 0 to 2, as the network has 3 outputs \(or -100, which is left out\), not {wrong}\.$"
-    net = network()
+    net = blob_network()
     before = {name: t.clone() for name, t in net.named_parameters()}
     for loss in (None, nn.CrossEntropyLoss(), functools.partial(nn.functional.cross_entropy, label_smoothing=0.1)):
         with pytest.raises(ValueError, match=message):
@@ -212,7 +210,7 @@ def test_labels_without_an_output_are_refused_in_one_sentence_before_a_step(wron
     assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())
     for data in ((x, y), loader(x, y)):
         with pytest.raises(ValueError, match=message):
-            training.evaluate(network(), data)
+            training.evaluate(blob_network(), data)
     with pytest.raises(ValueError, match=message):
         fit(loader(x, y))
     with pytest.raises(ValueError, match=message):
@@ -245,6 +243,28 @@ def test_a_batch_in_which_no_label_counts_changes_nothing_and_is_no_failure():
 # Arguments ----------------------------------------------------------------------------------------------------------
 
 
+def examples():
+    return TensorDataset(*(torch.as_tensor(t) for t in blobs(8)))
+
+
+class Cut(lr_scheduler.OneCycleLR):
+    """Ends before the run, and says so by an error of torch's own; its length is not known before."""
+
+    def __init__(self, optimiser):
+        super().__init__(optimiser, 0.1, total_steps=1000)
+        self.end = 1
+
+    def step(self, *args):
+        if getattr(self, "end", None) == self.last_epoch:
+            raise ValueError("Tried to step 2 times.")
+        super().step(*args)
+
+
+def test_a_scheduler_that_ends_within_the_run_is_named():
+    with pytest.raises(ValueError, match=r"^the Cut cannot take another step \(Tried to step 2 times\): let it have as many as"):
+        fit(blobs(32), epochs=3, scheduler=Cut)
+
+
 @pytest.mark.parametrize("call, error, message", [
     (lambda: fit(blobs(32), optimizer=torch.optim.SGD), TypeError, r"^fit has no argument 'optimizer'\. Did you mean 'optimiser'\?$"),
     (lambda: fit(blobs(32), learning_rate=0.1), TypeError, r"Did you mean 'lr'\?$"),
@@ -252,22 +272,42 @@ def test_a_batch_in_which_no_label_counts_changes_nothing_and_is_no_failure():
     (lambda: fit(blobs(32), schedular=3), TypeError, r"Did you mean 'scheduler'\?$"),
     (lambda: fit(blobs(32), criterion=3), TypeError, r"Did you mean 'loss'\?$"),
     (lambda: fit(blobs(32), zzz=3), TypeError, r"^fit has no argument 'zzz'\. There are net, data, schedule"),
-    (lambda: training.evaluate(network(), blobs(32), batchsize=3), TypeError, r"^evaluate has no argument 'batchsize'\. Did you mean 'batch_size'\?$"),
-    (lambda: training.recalibrate(network(), data=3), TypeError, "^recalibrate has no argument 'data'"),
-    (lambda: fit(blobs(32), optimiser=torch.optim.SGD(network().parameters())), TypeError,
+    (lambda: training.evaluate(blob_network(), blobs(32), batchsize=3), TypeError, r"^evaluate has no argument 'batchsize'\. Did you mean 'batch_size'\?$"),
+    (lambda: training.recalibrate(blob_network(), data=3), TypeError, "^recalibrate has no argument 'data'"),
+    (lambda: fit(blobs(32), optimiser=torch.optim.SGD(blob_network().parameters())), TypeError,
      r"^optimiser must be a class or a function .*, not a SGD that is made already\.$"),
     (lambda: fit(blobs(32), optimiser="adam"), TypeError, "^optimiser must be a class or a function .*, not 'adam'"),
     (lambda: fit(blobs(32), optimiser=lambda ps, lr: None), TypeError, "^optimiser must give one of torch's optimisers, not None"),
     (lambda: fit(blobs(32), optimiser=torch.optim.LBFGS), ValueError, "^LBFGS computes the loss several times in a step"),
+    (lambda: fit(blobs(32), optimiser=lambda ps: torch.optim.SGD(ps)), TypeError,
+     r"^optimiser is called with the parameters and lr=…, which this lambda does not take: .* lambda parameters, lr: "),
+    (lambda: fit(blobs(32), scheduler=lr_scheduler.StepLR), TypeError,
+     r"^scheduler is called with the optimiser alone, .*: give lambda optimiser: StepLR\(optimiser, step_size=…\)\.$"),
+    (lambda: fit(blobs(32), scheduler=functools.partial(lr_scheduler.StepLR, gamma=0.5)), TypeError,
+     r"give lambda optimiser: StepLR\(optimiser, step_size=…, gamma=0\.5\)\.$"),
+    (lambda: fit(blobs(32), scheduler=lambda: 3), TypeError,
+     r"this lambda does not allow: give lambda optimiser: .*StepLR\(optimiser, step_size=…\)"),
+    (lambda: fit(blobs(32), scheduler=functools.partial(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=3), scheduler_every="iteration"),
+     ValueError, r"^the OneCycleLR ends after 3 steps, and this run has 4: give it total_steps=4"),
     (lambda: fit(blobs(32), scheduler="cosine"), TypeError, "^scheduler must be a function of the optimiser, .*, not 'cosine'"),
     (lambda: fit(blobs(32), scheduler=lambda step: None), TypeError, "^scheduler must give one of torch's .*, not None"),
-    (lambda: fit(blobs(32), scheduler=torch.optim.lr_scheduler.StepLR(torch.optim.SGD(network().parameters()), 1)), TypeError,
+    (lambda: fit(blobs(32), scheduler=torch.optim.lr_scheduler.StepLR(torch.optim.SGD(blob_network().parameters()), 1)), TypeError,
      "^scheduler must be a function .*, not a StepLR that is made already"),
-    (lambda: training.fit(network(), *(torch.as_tensor(t) for t in blobs(3000)), epochs=1), TypeError,
+    (lambda: training.fit(blob_network(), *(torch.as_tensor(t) for t in blobs(3000)), epochs=1), TypeError,
      r"^schedule must be .*, not a Tensor of shape \(3000,\); inputs and labels go together, as a pair: fit\(net, \(inputs, labels\), schedule, …\)\.$"),
     (lambda: fit(blobs(32), schedule=list(range(10**4))), TypeError, "not a list"),
     (lambda: fit((np.array(["a", "b"]), [0, 1])), TypeError, "^the inputs of data must be numbers in an array or a tensor"),
     (lambda: fit({"x": 1, "y": 2}), TypeError, r"^data must be a pair \(inputs, labels\)"),
+    (lambda: fit([{"x": blobs(8)[0], "y": blobs(8)[1]}]), TypeError,
+     r"^each batch of data must be a pair \(inputs, labels\) .*, not dict; several inputs, or inputs by name, are not supported"),
+    (lambda: fit(DataLoader([{"x": x, "y": y} for x, y in zip(*blobs(8))])), TypeError, "^each batch of data .* not dict; several"),
+    (lambda: fit((*blobs(8), blobs(8)[1])), TypeError, "^data must be a pair .*, not tuple; several inputs, or inputs by name, are"),
+    (lambda: fit(((blobs(8)[0], blobs(8)[0]), blobs(8)[1])), TypeError, "in one array or tensor, not in a tuple of 2 arrays; several"),
+    (lambda: fit([({"x": blobs(8)[0]}, blobs(8)[1])]), TypeError, "^each batch .* in one array or tensor, not in a dict of 1 arrays;"),
+    (lambda: fit(examples()), TypeError, "and this TensorDataset gives single examples: torch.utils.data.DataLoader.* makes batches"),
+    (lambda: fit(blobs(8), test=examples()), TypeError, "^test must be .* and this TensorDataset gives single examples"),
+    (lambda: fit(Subset(examples(), range(4))), TypeError, "and this Subset gives single examples: "),
+    (lambda: fit(DataLoader(examples(), batch_size=None)), TypeError, "and this DataLoader gives single examples: "),
     (lambda: fit(blobs(32), nn.Sequential(nn.Linear(2, 3)).requires_grad_(False), schedule=None), ValueError, "nothing to train"),
 ])
 def test_arguments_that_do_not_fit_are_refused_with_one_short_sentence(call, error, message):

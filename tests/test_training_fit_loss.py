@@ -10,41 +10,27 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from training_helpers import blob_network, blobs, same
 
-from anabook import Quantiser, Schedule, training
+from anabook import Schedule, training
 from anabook.training import checkpoint
 
-TERNARY = Quantiser.ternary()
 SCHEDULE = Schedule(n_layers=1, start=0, end=3, std0=12**-0.5)
 
 
-def blobs(n=60, seed=0):
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % 3
-    centres = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
-    return (centres[y] + 0.3 * rng.normal(size=(n, 2))).astype(np.float32), y
-
-
-def network(outputs=3, strategy="random"):
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, outputs))
-    return training.quantise(net, TERNARY, TERNARY, strategy=strategy)
+network = functools.partial(blob_network, dropout=0.1, strategy="random")
 
 
 def train(data=None, net=None, epochs=4, **options):
     net = net or network()
-    history = training.fit(net, data or blobs(), SCHEDULE, epochs=epochs, batch_size=16,
+    history = training.fit(net, data or blobs(60), SCHEDULE, epochs=epochs, batch_size=16,
                            **{"lr": 1e-2, "initialise": "near_thresholds", **options})
     return net, history
 
 
-def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
 @pytest.mark.parametrize("loss", [F.cross_entropy, nn.CrossEntropyLoss(), lambda outputs, targets: F.cross_entropy(outputs, targets)])
 def test_the_cross_entropy_as_a_loss_of_ones_own_is_the_default_bit_for_bit(loss):
-    (a, first), (b, second) = train(test=blobs(seed=1)), train(test=blobs(seed=1), loss=loss)
+    (a, first), (b, second) = train(test=blobs(60, seed=1)), train(test=blobs(60, seed=1), loss=loss)
     assert same(a, b) and [h.train for h in first] == [h.train for h in second]
     assert [h.test.accuracy for h in first] == [h.test.accuracy for h in second]
     assert [h.test.loss for h in first] == pytest.approx([h.test.loss for h in second], rel=1e-6)
@@ -55,13 +41,13 @@ def test_the_cross_entropy_as_a_loss_of_ones_own_is_the_default_bit_for_bit(loss
 def test_class_weights_and_label_smoothing_change_the_weights_and_keep_the_accuracy(loss):
     (a, _), (b, history) = train(), train(loss=loss)
     assert not same(a, b) and 0 <= history[-1].train.accuracy <= 1
-    score = training.evaluate(b, blobs(), loss=loss)
-    by_hand = loss(b.eval()(torch.as_tensor(blobs()[0])).detach(), torch.as_tensor(blobs()[1])).item()
-    assert score.loss == pytest.approx(by_hand, rel=1e-5) and score.accuracy == training.evaluate(b, blobs()).accuracy
+    score = training.evaluate(b, blobs(60), loss=loss)
+    by_hand = loss(b.eval()(torch.as_tensor(blobs(60)[0])).detach(), torch.as_tensor(blobs(60)[1])).item()
+    assert score.loss == pytest.approx(by_hand, rel=1e-5) and score.accuracy == training.evaluate(b, blobs(60)).accuracy
 
 
 def test_regression_learns_and_its_accuracy_is_nan():
-    x, _ = blobs()
+    x, _ = blobs(60)
     y = (x @ np.array([[1.0], [-2.0]])).astype(np.float64)  # cast to the network's type
     net = nn.Sequential(nn.Linear(2, 1))
     history = training.fit(net, (x, y), None, epochs=60, batch_size=16, lr=0.1, loss=nn.MSELoss(), test=(x, y))
@@ -72,7 +58,7 @@ def test_regression_learns_and_its_accuracy_is_nan():
 
 
 def test_several_labels_an_example_train_with_the_binary_cross_entropy():
-    x, y = blobs()
+    x, y = blobs(60)
     several = np.stack([y == 0, y != 1], 1).astype(np.float32)
     _, history = train((x, several), network(2), epochs=20, loss=nn.BCEWithLogitsLoss())
     assert history[-1].train.loss < 0.7 * history[0].train.loss and math.isnan(history[-1].train.accuracy)
@@ -102,7 +88,7 @@ class Two(nn.Module):
 @pytest.mark.parametrize("nest", [lambda a, b: {"class": a, "size": b}, lambda a, b: (a, b)])
 @pytest.mark.parametrize("batches", [False, True])
 def test_outputs_and_targets_may_be_dictionaries_or_tuples(nest, batches):
-    x, y = blobs()
+    x, y = blobs(60)
     targets = nest(y, x.sum(1))
 
     def loss(outputs, targets):
@@ -135,7 +121,7 @@ def test_a_loss_is_part_of_the_checkpoints_config_without_addresses(tmp_path):
 
 
 def test_regression_goes_on_from_a_checkpoint_with_an_equal_history(tmp_path):
-    x, _ = blobs()
+    x, _ = blobs(60)
     options = {"data": (x, x[:, :1]), "epochs": 3, "loss": nn.MSELoss()}
     net, history = train(net=network(1), checkpoint=tmp_path / "run.pt", **options)
     again, read = train(net=network(1), checkpoint=tmp_path / "run.pt", **options)
@@ -184,7 +170,7 @@ def test_an_exception_in_a_callback_leaves_the_checkpoint_of_its_epoch(tmp_path)
 
 
 def test_a_history_is_a_table_of_numbers(tmp_path):
-    _, history = train(test=blobs(seed=1), epochs=2)
+    _, history = train(test=blobs(60, seed=1), epochs=2)
     rows = training.history_table(history)
     with open(tmp_path / "history.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -215,7 +201,7 @@ def test_a_callback_writes_the_history_to_a_board_as_it_grows():
             if value is not None:
                 writer.add_scalar(name, value, epoch.epoch)
 
-    _, history = train(epochs=2, callback=log, test=blobs(seed=1))
+    _, history = train(epochs=2, callback=log, test=blobs(60, seed=1))
     assert [writer.scalars["noisy_test_accuracy", t] for t in (0, 1)] == [h.noisy_test.accuracy for h in history]
     assert writer.scalars["noise_std_0", 1] == history[1].noise[0][1]
 
@@ -226,13 +212,17 @@ def test_a_callback_writes_the_history_to_a_board_as_it_grows():
     ({"loss": nn.CrossEntropyLoss(reduction="none")}, TypeError, r"loss must give one number, .*, not a Tensor of shape \(16,\): take its mean"),
     ({"loss": lambda o, t: 3.0}, TypeError, r"loss must give one number, .*, not 3\.0"),
     ({"loss": lambda o, t: F.cross_entropy(o.detach(), t)}, TypeError, r"^loss must be computed from the outputs .* no gradient\.$"),
+    ({"data": (blobs(60)[0], blobs(60)[1][:, None] % 2), "net": network(1), "loss": nn.BCEWithLogitsLoss()}, TypeError,
+     r"^BCEWithLogitsLoss takes targets of floats, not torch\.int64: hand them over as such, by .* y\.float\(\)"),
+    ({"data": (blobs(60)[0], blobs(60)[1][:, None] > 1), "net": network(1),
+      "loss": lambda o, t: F.binary_cross_entropy_with_logits(o, t)}, TypeError, r"^the loss takes targets of floats, not torch\.bool"),
     ({"callback": 3}, TypeError, "callback must be a function of an Epoch and the network, not 3"),
-    ({"data": (blobs()[0], blobs()[0])}, TypeError, r"flat list of integers, not torch\.float32 of shape \(60, 2\); other targets need a loss"),
-    ({"data": (blobs()[0], {"a": blobs()[1][:5]}), "loss": lambda o, t: o.sum()}, ValueError, "as many inputs as labels, not 60 and 5"),
+    ({"data": (blobs(60)[0], blobs(60)[0])}, TypeError, r"flat list of integers, not torch\.float32 of shape \(60, 2\); other targets need a loss"),
+    ({"data": (blobs(60)[0], {"a": blobs(60)[1][:5]}), "loss": lambda o, t: o.sum()}, ValueError, "as many inputs as labels, not 60 and 5"),
     ({"net": Two(), "schedule": None}, ValueError, r"the outputs must have shape \(16, classes\) .* the network gave a dict of 2 arrays"),
 ])
 def test_losses_and_callbacks_that_do_not_fit_are_refused_with_one_sentence(options, error, message):
-    options = {"net": network(), "data": blobs(), "schedule": SCHEDULE, **options}
+    options = {"net": network(), "data": blobs(60), "schedule": SCHEDULE, **options}
     with pytest.raises(error, match=message) as caught:
         training.fit(options.pop("net"), options.pop("data"), options.pop("schedule"), epochs=1, batch_size=16, **options)
     assert "\n" not in str(caught.value)

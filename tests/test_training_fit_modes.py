@@ -10,35 +10,19 @@ from torch import nn
 from torch.optim import SGD, lr_scheduler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
+from training_helpers import blob_network, blobs, same
 
-from anabook import Quantiser, Schedule, training
-from anabook.training import devices, loop, objectives
-from anabook.training.loop import find_device
+from anabook import Schedule, training
+from anabook.training import devices, objectives
+from anabook.training.devices import find_device
+from anabook.training.run import Run
 
-TERNARY = Quantiser.ternary()
 SCHEDULE = Schedule(n_layers=1, start=0, end=3, std0=12**-0.5)
 
 
-def blobs(n=48, seed=0):
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % 3
-    centres = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
-    return (centres[y] + 0.3 * rng.normal(size=(n, 2))).astype(np.float32), y
-
-
-def network():
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
-    return training.quantise(net, TERNARY, TERNARY)
-
-
 def fit(net=None, data=None, **options):
-    net = net or network()
+    net = net or blob_network(dropout=0.5)
     return net, training.fit(net, data or blobs(), options.pop("schedule", SCHEDULE), **{"epochs": 3, "batch_size": 16, "lr": 1e-2, **options})
-
-
-def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 # Groups of parameters -----------------------------------------------------------------------------------------------
@@ -100,7 +84,7 @@ def test_plateau_scheduler_is_told_the_loss_of_the_epoch_or_the_step(every):
 
 
 def test_a_batch_normalisation_that_was_frozen_stays_frozen():
-    net = network()
+    net = blob_network(dropout=0.5)
     net[1].eval()
     before = {name: t.clone() for name, t in net[1].named_buffers()}
     weight = net[1].weight.detach().clone()
@@ -111,25 +95,25 @@ def test_a_batch_normalisation_that_was_frozen_stays_frozen():
 
 
 def test_a_dropout_that_was_turned_off_stays_off_and_normalises_with_running_statistics():
-    net, plain = network(), network()
+    net, plain = blob_network(dropout=0.5), blob_network(dropout=0.5)
     net[3].eval()
     plain[3].p = 0.0
     assert same(fit(net)[0], fit(plain)[0])
 
 
 def test_a_network_in_evaluation_mode_is_put_to_training():
-    assert same(fit(network().eval())[0], fit()[0])
+    assert same(fit(blob_network(dropout=0.5).eval())[0], fit()[0])
 
 
 def test_quantisers_inside_a_frozen_part_keep_their_noise_and_learn():
-    net = network()
+    net = blob_network(dropout=0.5)
     net[0].eval()
     net[2].eval()
     assert same(fit(net)[0], fit()[0])
 
 
 def test_a_callback_that_changes_modes_unfreezes_nothing():
-    net = network()
+    net = blob_network(dropout=0.5)
     net[1].eval()
     fit(net, callback=lambda epoch, net: net.train() and None)
     assert not net[1].training
@@ -170,7 +154,7 @@ def test_augmentations_by_global_generators_go_on_from_the_middle_of_an_epoch(tm
         if count[0] == 5:
             raise KeyError
 
-    net = network()
+    net = blob_network(dropout=0.5)
     hook = net.register_forward_pre_hook(fail)
     with pytest.raises(KeyError):
         fit(net, data, checkpoint=tmp_path / "run.pt", checkpoint_steps=1)
@@ -238,13 +222,13 @@ def test_a_step_needs_no_float64_on_a_device_that_has_none(monkeypatch, loss):
     assert devices.widest(torch.device("mps")) == torch.float32 and devices.widest(torch.device("cpu")) == torch.float64
     expected = fit(loss=loss)[1]
     monkeypatch.setattr(objectives, "widest", lambda device: torch.float32)
-    step = loop._Run._step
+    step = Run._step
 
     def in_single_precision(*args):
         with Single():
             step(*args)
 
-    monkeypatch.setattr(loop._Run, "_step", in_single_precision)
+    monkeypatch.setattr(Run, "_step", in_single_precision)
     history = fit(loss=loss)[1]
     assert [h.train.loss for h in history] == pytest.approx([h.train.loss for h in expected], rel=1e-6)
     assert [h.train.accuracy for h in history] == [h.train.accuracy for h in expected]
@@ -296,7 +280,7 @@ def test_a_run_on_a_gpu_goes_on_from_the_middle_of_an_epoch_and_leaves_its_gener
         if count[0] == 5:
             raise KeyError
 
-    net = network()
+    net = blob_network(dropout=0.5)
     net.register_forward_pre_hook(fail)
     options = {"device": "cuda", "loss": nn.CrossEntropyLoss(weight=torch.ones(3)), "test": blobs(seed=1)}
     with pytest.raises(KeyError):

@@ -2,25 +2,16 @@
 
 import functools
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from training_helpers import TERNARY, bright_features, same
 
 from anabook import Quantiser, Schedule, training
 from anabook.training import Quantise, Stopper, Stopping
 
-TERNARY = Quantiser.ternary()
 ADAM = functools.partial(torch.optim.Adam, weight_decay=1e-2)  # moves what has a gradient of 0, and not what has none
-
-
-def data(n=60, seed=0):
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % 3
-    x = rng.normal(0, 0.4, (n, 8)).astype(np.float32)
-    x[np.arange(n), y] += 1.5
-    return x, y
 
 
 def unit():
@@ -110,13 +101,9 @@ def network(call, seed=0, **options):
 def train(net, stop, epochs=8, **options):
     # A block that evaluation does not use stays in float.
     schedule = Schedule(n_layers=len(training.layers(net)), interval="partition", end=6, std0=12**-0.5)
-    history = training.fit(net, data(), schedule, epochs=epochs, batch_size=17, optimiser=ADAM,
+    history = training.fit(net, bright_features(), schedule, epochs=epochs, batch_size=17, optimiser=ADAM,
                            **{"lr": 0.02, "initialise": None, "stop": stop, **options})
     return net, history
-
-
-def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -150,7 +137,7 @@ def test_checkpointing_that_begins_before_any_cut_is_trained_as_without_stopping
     def run(stop):
         net = network(late(2, reentrant))
         schedule = Schedule(n_layers=3, interval="partition", start=3, end=6, std0=12**-0.5)
-        training.fit(net, data(), schedule, epochs=8, batch_size=17, optimiser=ADAM, lr=0.02, stop=stop)
+        training.fit(net, bright_features(), schedule, epochs=8, batch_size=17, optimiser=ADAM, lr=0.02, stop=stop)
         return net
 
     assert same(run(True), run(False))
@@ -159,7 +146,7 @@ def test_checkpointing_that_begins_before_any_cut_is_trained_as_without_stopping
 def test_calls_between_the_steps_do_not_count_as_hidden_parts():
     net = network(plain)
     training.set_noise(net, lambda layer, t: (0.0, 0.3 * (layer > 0)), 0)
-    x, y = (torch.as_tensor(t) for t in data())
+    x, y = (torch.as_tensor(t) for t in bright_features())
     stopper = Stopper(net)
     for _ in range(3):
         with torch.no_grad():
@@ -262,5 +249,6 @@ def test_features_behind_modules_of_ones_own_can_be_cached():
     torch.manual_seed(0)
     net = training.quantise(nn.Sequential(*unit(), Twice(), *unit(), nn.Linear(8, 3)), TERNARY, TERNARY)
     schedule = Schedule(n_layers=2, interval="partition", end=4, std0=12**-0.5)
-    history = training.fit(net, data(), schedule, epochs=6, batch_size=17, stop=Stopping(cache=True), test=data(seed=1))
+    history = training.fit(net, bright_features(), schedule, epochs=6, batch_size=17, stop=Stopping(cache=True),
+                           test=bright_features(seed=1))
     assert history[-1].stopped > 0

@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training_helpers import TERNARY, blobs
 
-from anabook import Quantiser, Schedule, training
-
-TERNARY = Quantiser.ternary()
-
-
-def blobs(n=120, seed=0):
-    """Three well separated classes in the plane."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % 3
-    centres = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
-    return (centres[y] + 0.3 * rng.normal(size=(n, 2))).astype(np.float32), y
+from anabook import Schedule, training
 
 
 def network(strategy="mode", seed=0, dropout=0.0):
@@ -34,13 +25,13 @@ SCHEDULE = Schedule(n_layers=2, start=0, end=8, std0=12**-0.5)
 
 def train(strategy="mode", seed=0, epochs=10, dropout=0.0, **options):
     net = network(strategy, dropout=dropout)
-    history = training.fit(net, blobs(), SCHEDULE, epochs=epochs, batch_size=16, lr=1e-2, seed=seed, **options)
+    history = training.fit(net, blobs(120), SCHEDULE, epochs=epochs, batch_size=16, lr=1e-2, seed=seed, **options)
     return net, history
 
 
 @pytest.mark.parametrize("strategy", ["expectation", "mode", "random"])
 def test_annealed_network_learns_and_is_exactly_ternary(strategy):
-    net, history = train(strategy, test=blobs(seed=1), epochs=25)
+    net, history = train(strategy, test=blobs(120, seed=1), epochs=25)
     assert history[-1].test.accuracy > 0.95
     assert history[-1].noisy_test == history[-1].test
     for weight in training.quantised_weights(net).values():
@@ -59,13 +50,13 @@ def test_same_seed_gives_the_same_weights_bit_for_bit(strategy):
 def test_global_generator_is_left_as_it_was():
     net = network("random")
     state = torch.random.get_rng_state()
-    training.fit(net, blobs(), SCHEDULE, epochs=1)
+    training.fit(net, blobs(120), SCHEDULE, epochs=1)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_history_tells_the_noise_the_rate_and_the_scores_of_every_epoch():
     net = network()
-    history = training.fit(net, blobs(), SCHEDULE, epochs=3, batch_size=50, lr=lambda epoch: 0.01 / (1 + epoch))
+    history = training.fit(net, blobs(120), SCHEDULE, epochs=3, batch_size=50, lr=lambda epoch: 0.01 / (1 + epoch))
     assert [h.epoch for h in history] == [0, 1, 2]
     assert [h.lr for h in history] == [0.01, 0.005, 0.01 / 3]
     assert [h.noise for h in history] == [tuple(SCHEDULE(layer, t) for layer in range(2)) for t in range(3)]
@@ -78,7 +69,7 @@ def test_history_tells_the_noise_the_rate_and_the_scores_of_every_epoch():
 def test_learning_rate_of_zero_changes_no_parameter():
     net = network()
     before = [p.detach().clone() for p in net.parameters()]
-    training.fit(net, blobs(), SCHEDULE, epochs=2, lr=0.0)
+    training.fit(net, blobs(120), SCHEDULE, epochs=2, lr=0.0)
     assert all(torch.equal(p, q) for p, q in zip(before, net.parameters()))
 
 
@@ -95,7 +86,7 @@ def test_evaluation_matches_a_count_by_hand_and_restores_the_modes():
     net = network("random", dropout=0.5)
     net[3].eval()
     modes = [m.training for m in net.modules()]
-    x, y = blobs()
+    x, y = blobs(120)
     scores = [training.evaluate(net, (x, y), batch_size=size) for size in (7, 1000)]
     assert [m.training for m in net.modules()] == modes
     logits = net.eval()(torch.from_numpy(x)).detach()
@@ -105,7 +96,7 @@ def test_evaluation_matches_a_count_by_hand_and_restores_the_modes():
 
 
 def test_evaluation_with_noise_differs_until_the_noise_is_gone():
-    net, data = network("expectation"), blobs()
+    net, data = network("expectation"), blobs(120)
     noisy, clean = training.evaluate(net, data, noise=True), training.evaluate(net, data)
     assert noisy.loss != clean.loss
     training.set_noise(net, lambda layer, t: (0.0, 0.0), 0)
@@ -113,7 +104,7 @@ def test_evaluation_with_noise_differs_until_the_noise_is_gone():
 
 
 def test_recalibration_measures_the_noise_free_statistics_and_nothing_else():
-    net, (x, _) = network("random", dropout=0.5), blobs()
+    net, (x, _) = network("random", dropout=0.5), blobs(120)
     net[3].eval()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     modes, noise = [m.training for m in net.modules()], training.layers(net)[0].weight.std
@@ -131,12 +122,12 @@ def test_recalibration_measures_the_noise_free_statistics_and_nothing_else():
 
 def test_float_networks_train_without_a_schedule():
     net = nn.Sequential(nn.Linear(2, 3))
-    history = training.fit(net, blobs(), None, epochs=20, batch_size=16, lr=0.1, optimiser=torch.optim.SGD, test=blobs(seed=1))
+    history = training.fit(net, blobs(120), None, epochs=20, batch_size=16, lr=0.1, optimiser=torch.optim.SGD, test=blobs(120, seed=1))
     assert history[-1].test.accuracy > 0.95 and history[-1].noise == () and history[-1].noisy_test is None
 
 
 def test_tensors_and_other_types_of_data_are_cast_to_the_network():
-    x, y = blobs()
+    x, y = blobs(120)
     net = nn.Sequential(nn.Linear(2, 3)).double()
     scores = {training.evaluate(net, data) for data in
               [(x, y), (torch.from_numpy(x), torch.from_numpy(y)), (x.astype(np.float64), y.astype(np.int16))]}
@@ -144,7 +135,7 @@ def test_tensors_and_other_types_of_data_are_cast_to_the_network():
 
 
 def test_loss_that_stops_being_finite_says_where():
-    x, y = blobs()
+    x, y = blobs(120)
     x = x.copy()
     x[5] = np.nan
     with pytest.raises(FloatingPointError, match=r"^the loss became nan in epoch 0, step \d: lower the learning rate"):
@@ -157,15 +148,15 @@ def test_loss_that_stops_being_finite_says_where():
     ({"lr": -1.0}, ValueError, "lr must be finite and at least 0, not -1.0"),
     ({"seed": -1}, ValueError, "seed must be an integer from 0 to"),
     ({"schedule": Schedule()}, ValueError, "the schedule is for 7 layers, but the network has 2 quantised layers"),
-    ({"data": blobs()[0]}, TypeError, r"data must be a pair \(inputs, labels\)"),
-    ({"data": (blobs()[0], blobs()[1][:5])}, ValueError, "as many inputs as labels, not 120 and 5"),
-    ({"data": (blobs()[0], blobs()[1] * 1.0)}, TypeError, "labels of data must be a flat list of integers, not torch.float64"),
-    ({"data": (blobs()[0] * 1j, blobs()[1])}, TypeError, "inputs of data must be real numbers, not torch.complex64"),
+    ({"data": blobs(120)[0]}, TypeError, r"data must be a pair \(inputs, labels\)"),
+    ({"data": (blobs(120)[0], blobs(120)[1][:5])}, ValueError, "as many inputs as labels, not 120 and 5"),
+    ({"data": (blobs(120)[0], blobs(120)[1] * 1.0)}, TypeError, "labels of data must be a flat list of integers, not torch.float64"),
+    ({"data": (blobs(120)[0] * 1j, blobs(120)[1])}, TypeError, "inputs of data must be real numbers, not torch.complex64"),
     ({"data": (np.zeros((0, 2)), np.zeros(0, int))}, ValueError, "must hold at least one example"),
     ({"test": 3}, TypeError, r"test must be a pair \(inputs, labels\)"),
 ])
 def test_bad_settings_are_refused_with_one_sentence(change, error, message):
-    options = {"data": blobs(), "schedule": SCHEDULE, "epochs": 1, **change}
+    options = {"data": blobs(120), "schedule": SCHEDULE, "epochs": 1, **change}
     with pytest.raises(error, match=message):
         training.fit(network(), options.pop("data"), options.pop("schedule"), **options)
 

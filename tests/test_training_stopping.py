@@ -6,22 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training_helpers import TERNARY, bright_features, same
 
-from anabook import Quantiser, Schedule, models, training
+from anabook import Schedule, models, training
 from anabook.datasets import standins
 from anabook.noise import FAMILIES
 from anabook.training import Quantise, Stopper, Stopping
 
-TERNARY = Quantiser.ternary()
 PARTITION = dict(interval="partition", end=6, std0=12**-0.5)
-
-
-def data(n=60, seed=0):
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % 3
-    x = rng.normal(0, 0.4, (n, 8)).astype(np.float32)
-    x[np.arange(n), y] += 1.5
-    return x, y
 
 
 def unit(n_in, n_out):
@@ -91,19 +83,15 @@ def network(name="chain", seed=0, **options):
 def train(net, stop, epochs=8, schedule=None, optimiser=torch.optim.Adam, **options):
     n = len(training.layers(net))
     schedule = schedule or Schedule(n_layers=n, **PARTITION)
-    history = training.fit(net, data(), schedule, epochs=epochs, batch_size=17, optimiser=optimiser,
+    history = training.fit(net, bright_features(), schedule, epochs=epochs, batch_size=17, optimiser=optimiser,
                            **{"lr": 0.02, "initialise": "near_thresholds", "stop": stop, **options})
     return net, history
-
-
-def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 def stopped_names(net, std, inputs=None):
     """Names of the parameters that rest, with the given std in each layer."""
     training.set_noise(net, lambda layer, t: (0.0, std[layer]), 0)
-    x, y = (torch.as_tensor(t) for t in data())
+    x, y = (torch.as_tensor(t) for t in bright_features())
     found = []
     for rule in (Stopping(), Stopping(same_path=True)):
         stopper = Stopper(net, rule)
@@ -211,7 +199,7 @@ def test_value_put_aside_keeps_the_first_layer_in_training_where_its_weight_is_f
 def test_below_a_stopped_layer_nothing_is_kept_for_a_backward_pass():
     net = network()
     training.set_noise(net, lambda layer, t: (0.0, [0.0, 0.0, 0.3][layer]), 0)
-    x, y = (torch.as_tensor(t) for t in data())
+    x, y = (torch.as_tensor(t) for t in bright_features())
     stopper = Stopper(net)
     sizes = []
     for _ in range(2):
@@ -277,7 +265,7 @@ def test_parameters_that_rested_have_exact_zeros_or_no_gradient():
     for rule, expected in ((Stopping(), "zeros"), (Stopping(still=True), "none")):
         net = network()
         training.set_noise(net, lambda layer, t: (0.0, 0.3 * (layer > 0)), 0)
-        x, y = (torch.as_tensor(t) for t in data())
+        x, y = (torch.as_tensor(t) for t in bright_features())
         stopper = Stopper(net, rule)
         for _ in range(2):
             stopper.renew()
@@ -347,7 +335,7 @@ def test_finished_part_is_computed_once_where_features_are_cached():
 
 def test_layers_that_are_still_noisy_are_never_cached():
     def outputs(net):
-        stopper = Stopper(net, Stopping(cache=True), torch.as_tensor(data()[0]))
+        stopper = Stopper(net, Stopping(cache=True), torch.as_tensor(bright_features()[0]))
         training.set_noise(net, lambda layer, t: (0.0, [0.3, 0.3, 0.0][layer]), 0)
         stopper.renew()
         depth = stopper._depth

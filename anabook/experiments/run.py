@@ -24,7 +24,7 @@ from anabook.experiments import records
 from anabook.experiments.config import QUANTA, Config
 from anabook.quantisers import Quantiser
 from anabook.training import kernels
-from anabook.training.loop import find_device
+from anabook.training.devices import find_device
 from anabook.training.modules import Quantise
 
 _EVALUATION = 1000

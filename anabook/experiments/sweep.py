@@ -182,7 +182,7 @@ def check_devices(devices: Sequence[str]) -> None:
     if not devices:
         raise ValueError("devices must name at least one, such as 'cpu' or 'cuda:0'.")
     if any(device != "cpu" for device in devices):
-        from anabook.training.loop import find_device  # torch, only where it is needed here
+        from anabook.training.devices import find_device  # torch, only where it is needed here
 
         for device in devices:
             find_device(device)

@@ -9,23 +9,20 @@ except ModuleNotFoundError as error:
         "anabook.training needs torch: pip install 'anabook[training]' (or pip install torch).", name="torch"
     ) from None
 
-from anabook.training.convert import (
-    ACTIVATIONS,
-    Layer,
-    calibrate,
-    deploy,
-    float_state_dict,
-    initialise_near_thresholds,
-    layers,
-    quantise,
-    quantised_weights,
-    set_noise,
-    shift_by_mean,
-)
-from anabook.training.loop import Epoch, Score, evaluate, fit, history_table, recalibrate
+from anabook.training.calibrate import calibrate
+from anabook.training.convert import quantise
+from anabook.training.deploy import deploy
+from anabook.training.evaluate import evaluate, recalibrate
+from anabook.training.fit import fit
+from anabook.training.grouping import ACTIVATIONS
+from anabook.training.history import Epoch, history_table
+from anabook.training.latent import initialise_near_thresholds, shift_by_mean
+from anabook.training.layers import Layer, layers, quantised_weights, set_noise
 from anabook.training.modules import Quantise
+from anabook.training.objectives import Score
 from anabook.training.places import PerCall, Scaled
 from anabook.training.report import Operation, Report, report
+from anabook.training.state_dicts import float_state_dict
 from anabook.training.stopping import Stopper, Stopping
 
 __all__ = [

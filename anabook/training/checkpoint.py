@@ -76,13 +76,42 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     return state
 
 
-def check(path: str | os.PathLike, saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Refuse the checkpoint of another run, naming the first entry of the config that differs."""
-    for name in sorted({*saved, *config}):
+def check(
+    path: str | os.PathLike, saved: Mapping[str, Any], config: Mapping[str, Any],
+    settings_before: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse the checkpoint of another run, naming the first entry of the config that differs.
+
+    Args:
+        path: of the checkpoint.
+        saved, config: the checkpoint's config and that of the run.
+        settings_before, settings: what digests in them stand for, by the entry's name, where that is known.
+    """
+    # A scheduler changes its optimiser's settings: where both differ, it is the cause.
+    for name in sorted({*saved, *config}, key=lambda name: (name == "optimiser", name)):
         theirs, ours = saved.get(name, "nothing"), config.get(name, "nothing")
         if theirs != ours:
-            raise ValueError(f"the checkpoint {str(path)!r} is from another config: its {name} is {_short(theirs)}, not "
-                             f"{_short(ours)}; choose another file, or delete it to start afresh.")
+            theirs, ours = _told_apart(theirs, ours, (settings_before or {}).get(name), (settings or {}).get(name))
+            raise ValueError(f"the checkpoint {str(path)!r} is from another config: its {name} is {theirs}, not {ours}; "
+                             "choose another file, or delete it to start afresh.")
+
+
+def _told_apart(theirs: Any, ours: Any, before: Any, now: Any) -> tuple[str, str]:
+    """What two entries of configs differ in, by the first of their settings that does, as far as these are known."""
+    if isinstance(before, list) and isinstance(now, list):  # of the epochs
+        for epoch, (a, b) in enumerate(zip(before, now)):
+            if a != b:
+                return f"{a} in epoch {epoch}", f"{b}"
+    if isinstance(before, dict) and isinstance(now, dict):
+        (kind, *_), (other, *_) = theirs.split(), ours.split()
+        if kind != other:
+            return kind, other
+        # What is private to torch is named where nothing else differs.
+        for key in sorted({*before, *now}, key=lambda key: (key.startswith("_"), key)):
+            a, b = before.get(key, "nothing"), now.get(key, "nothing")
+            if a != b:
+                return f"{kind} with {key} = {_short(a)}", _short(b)
+    return _short(theirs), _short(ours)
 
 
 def resolve(path: str | os.PathLike) -> Path:
@@ -118,11 +147,22 @@ def describe_schedule(schedule: Any, n_layers: int, epochs: int) -> str | None:
 
 def describe_optimiser(step: Any) -> str:
     """The class of an optimiser or learning-rate scheduler and its settings."""
+    return f"{type(step).__name__} {digest(_settings(step))}"
+
+
+def settings_of(step: Any) -> dict[str, Any]:
+    """The settings of an optimiser or learning-rate scheduler by their names, as lists, numbers and text."""
+    settings = _settings(step)
+    if isinstance(settings, list):
+        several = len(settings) > 1
+        settings = {f"{k} of group {i}" if several else k: v for i, group in enumerate(settings) for k, v in group.items()}
+    return json.loads(json.dumps(settings, default=str))
+
+
+def _settings(step: Any) -> Any:
     if isinstance(step, torch.optim.Optimizer):
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in step.param_groups]
-    else:
-        settings = step.state_dict()
-    return f"{type(step).__name__} {digest(_plain(settings))}"
+        return _plain([{k: v for k, v in group.items() if k != "params"} for group in step.param_groups])
+    return _plain(step.state_dict())
 
 
 def describe_loss(loss: Any) -> str:

@@ -67,12 +67,33 @@ class Objective:
             extremes: the smallest and the largest label that is known of, if they are to be checked.
         """
         self.check(outputs, targets, extremes)
-        loss = self.function(outputs, targets)
+        try:
+            loss = self.function(outputs, targets)
+        except RuntimeError as error:
+            if not self._wants_floats(outputs, targets):
+                raise
+            raise TypeError(f"{self._name()} takes targets of floats, not {targets.dtype}: hand them over as such, by "
+                            "y.astype('float32') for an array or y.float() for a tensor.") from error
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise TypeError(f"loss must give one number, a tensor without dimensions, not {brief(loss)}: take its mean.")
         if self.own and not loss.requires_grad and isinstance(outputs, Tensor) and outputs.requires_grad:
-            raise TypeError("loss must be computed from the outputs by torch's own functions: what it gives has no gradient.")
+            raise TypeError("loss must be computed from the outputs by torch's own functions: what it gives has no "
+                            "gradient.")
         return loss.reshape(())
+
+    def _wants_floats(self, outputs: Any, targets: Any) -> bool:
+        """Whether the loss, which has failed, would take the same targets as floats."""
+        if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)) or targets.is_floating_point():
+            return False
+        try:
+            self.function(outputs.detach(), targets.to(outputs.dtype))
+        except Exception:
+            return False
+        return True
+
+    def _name(self) -> str:
+        function = self.function.func if isinstance(self.function, functools.partial) else self.function
+        return str(getattr(function, "__name__", type(function).__name__)).replace("<lambda>", "the loss")
 
     def check(self, outputs: Any, targets: Any, extremes: tuple[int, int] | None) -> None:
         """Refuse outputs and labels that do not fit together, before torch does."""

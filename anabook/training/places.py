@@ -107,3 +107,20 @@ class Ending(Beginning):
                 f"quantised, and {call} times in this one, so it cannot be known which layers they belong to: give each layer "
                 "its own activation module."
             )
+
+
+_HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs",
+          "_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks")
+"""Where torch keeps the hooks of a module, in the order of their calls."""
+
+
+def copy_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Give the hooks of a module to one that takes its place."""
+    for name in _HOOKS:
+        getattr(new, name).update(getattr(old, name))
+    new._is_full_backward_hook = old._is_full_backward_hook
+
+
+def quantises(module: nn.Module) -> bool:
+    """Whether a module is a quantiser, with a quantum of its own or without."""
+    return isinstance(module, (Quantise, Scaled))

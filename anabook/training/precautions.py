@@ -6,7 +6,7 @@ import warnings
 
 from torch import nn
 
-from anabook.training.convert import layers, quantised_weights
+from anabook.training.layers import layers, quantised_weights
 
 WIDE = 4.0
 """From how many times the width of one quantum on a schedule's noise is called wide."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
 from anabook.training._arguments import brief
 from anabook.training.devices import untouched
 from anabook.training.objectives import Objective
+
+_ONE_INPUT = ("; several inputs, or inputs by name, are not supported: join them in one tensor, and let the network's "
+              "forward take it apart")
 
 
 class Source:
@@ -135,7 +139,13 @@ class Source:
     def _tensors(self, data: Any, what: str) -> tuple[Tensor, Any]:
         """Inputs and targets as the network and the loss take them, both on the network's device."""
         if isinstance(data, Mapping) or not isinstance(data, Iterable) or len(pair := tuple(data)) != 2:
-            raise TypeError(f"{what} must be a pair (inputs, labels) of arrays or tensors, not {type(data).__name__}.")
+            raise TypeError(f"{what} must be a pair (inputs, labels) of arrays or tensors, not {type(data).__name__}"
+                            f"{_ONE_INPUT if isinstance(data, (Mapping, tuple, list)) else ''}.")
+        if _several(*pair):
+            raise TypeError(f"{what} must be a pair (inputs, labels) with the inputs in one array or tensor, not in "
+                            f"{brief(pair[0])}{_ONE_INPUT}.")
+        if what != self.what and isinstance(pair[1], (Number, Tensor, np.ndarray, np.generic)) and np.ndim(pair[1]) == 0:
+            raise TypeError(_single_examples(self.data, self.what))
         given = tensor(pair[0], f"the inputs of {what}")
         if self._reading is None:
             self._reading = reading_of(self.net, given)
@@ -172,7 +182,7 @@ class Source:
 
 
 class Reading(NamedTuple):
-    """How a network reads whole numbers: as indices or not, and the `nn.Embedding` that gets the inputs as they are."""
+    """How a network reads its inputs: whole ones as indices or not, and the `nn.Embedding` that gets them as they are."""
 
     indices: bool
     table: nn.Module | None = None
@@ -188,7 +198,7 @@ def as_inputs(net: nn.Module, inputs: Any, what: str = "inputs", reading: Readin
         reading: what `reading_of` says, where it was asked before.
 
     Raises:
-        TypeError: complex numbers, or nothing that a tensor can be made of.
+        TypeError: complex numbers, or nothing that a tensor can be made of; fractions for an `nn.Embedding`.
         ValueError: no example; an index that the `nn.Embedding` does not have.
     """
     x = tensor(inputs, what)
@@ -198,6 +208,9 @@ def as_inputs(net: nn.Module, inputs: Any, what: str = "inputs", reading: Readin
         raise ValueError(f"{what} must hold at least one example, not a tensor of shape {tuple(x.shape)}.")
     reading = reading or reading_of(net, x)
     parameter = _float_parameter(net)
+    if reading.table is not None and not _whole(x):
+        raise TypeError(f"{what} must be whole numbers, as they are read by {_described(reading.table)}, not {x.dtype}: "
+                        "hand them over as integers, such as int64.")
     if reading.indices and _whole(x):
         if reading.table is not None and x.device.type == "cpu":
             _check_indices(x, reading.table, what)
@@ -210,31 +223,37 @@ def as_inputs(net: nn.Module, inputs: Any, what: str = "inputs", reading: Readin
 
 
 def reading_of(net: nn.Module, x: Tensor) -> Reading:
-    """Whether whole numbers are to stay what they are, since they end in an `nn.Embedding`.
+    """Whether whole numbers are to stay what they are, since they end in an `nn.Embedding`; and which one refuses floats.
 
     If the network has one at all, it is run on one example, in evaluation mode and without a graph.
     """
     tables = [m for m in net.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
-    if not tables or not _whole(x) or x.dim() == 0 or len(x) == 0:
+    if not tables or x.dim() == 0 or len(x) == 0:
         return Reading(False)
-    parameter = _float_parameter(net)
-    sample = x[:1].to(device=None if parameter is None else parameter.device, dtype=torch.int64, copy=True)
+    parameter, whole = _float_parameter(net), _whole(x)
+    sample = x[:1].to(device=None if parameter is None else parameter.device,
+                      dtype=torch.int64 if whole else _float_type(net), copy=True)
     read, direct = [], []
 
     def look(module: nn.Module, args: tuple) -> None:
         given = args[0] if args else None
-        if isinstance(given, Tensor) and _whole(given):
+        if not isinstance(given, Tensor):
+            return
+        if _whole(given) and whole:
             read.append(module)
             if given.untyped_storage().data_ptr() == sample.untyped_storage().data_ptr():
                 direct.append(module)
                 raise _Found
+        if given.is_floating_point() and not whole:
+            direct.append(module)
+            raise _Found
 
     hooks = [m.register_forward_pre_hook(look) for m in tables]
     try:
         with evaluating(net), untouched(sample.device), torch.no_grad():
             net(sample)
     except _Found:
-        return Reading(True, direct[0])
+        return Reading(whole, direct[0])
     except IndexError:  # this example has an index that a table lacks
         return Reading(bool(read))
     except Exception:  # what wants floats refuses whole numbers, each module in its own way
@@ -253,8 +272,12 @@ def _check_indices(x: Tensor, table: nn.Module, what: str) -> None:
     low, high = (int(t) for t in x.to(torch.int64).aminmax())  # torch has no aminmax of uint16
     wrong = low if low < 0 else high
     if not 0 <= wrong < table.num_embeddings:
-        raise ValueError(f"{what} must be from 0 to {table.num_embeddings - 1}, as they are read by "
-                         f"{type(table).__name__}({table.num_embeddings}, {table.embedding_dim}), not {wrong}.")
+        raise ValueError(f"{what} must be from 0 to {table.num_embeddings - 1}, as they are read by {_described(table)}, "
+                         f"not {wrong}.")
+
+
+def _described(table: nn.Module) -> str:
+    return f"{type(table).__name__}({table.num_embeddings}, {table.embedding_dim})"
 
 
 @contextlib.contextmanager
@@ -350,12 +373,31 @@ def _leaves(tree: Any) -> Iterator[Tensor]:
         yield from _leaves(value)
 
 
+def _several(inputs: Any, labels: Any) -> bool:
+    """Whether inputs are several arrays, with an example for each label in each, or have names."""
+    if isinstance(inputs, Mapping):
+        return True
+    if not isinstance(inputs, (tuple, list)) or not isinstance(labels, (Tensor, np.ndarray, tuple, list)):
+        return False
+    n = len(labels) if getattr(labels, "ndim", 1) else 0
+    return len(inputs) not in (0, n) and all(
+        isinstance(part, (Tensor, np.ndarray)) and part.ndim and len(part) == n for part in inputs)
+
+
+def _single_examples(data: Any, what: str) -> str:
+    return (f"{what} must be a pair (inputs, labels) of arrays or give batches of such pairs, and this "
+            f"{type(data).__name__} gives single examples: torch.utils.data.DataLoader(…, batch_size=256, shuffle=True) "
+            "makes batches of them.")
+
+
 def _gives_batches(data: Any, what: str) -> bool:
     """Whether data is to be gone through batch by batch; a list of two arrays is a pair, as a tuple is."""
     if isinstance(data, (Tensor, np.ndarray, str, Mapping)) or not (
             isinstance(data, Iterable) or hasattr(data, "__getitem__")):
         return False
+    if isinstance(data, TensorDataset):
+        raise TypeError(_single_examples(data, what))
     if isinstance(data, Iterator):
         raise TypeError(f"{what} must be a pair of arrays or something that can be gone through again for every epoch, "
                         f"not a {type(data).__name__}, which can be used once.")
-    return not (isinstance(data, list) and not all(isinstance(item, (tuple, list)) for item in data))
+    return not (isinstance(data, list) and not all(isinstance(item, (tuple, list, Mapping)) for item in data))

@@ -1,0 +1,78 @@
+"""From a trained network to the deployed one: rounded weights, no noise, no parametrisations."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from anabook.training.layers import layers, quantised_weight_modules
+from anabook.training.modules import Quantise
+from anabook.training.places import Beginning, Scaled
+from anabook.training.state_dicts import OnlyLevels
+
+
+def deploy(net: nn.Module) -> nn.Module:
+    """A noise-free copy in evaluation mode whose weights are plain tensors of quantised values.
+
+    The parametrisations are gone; each swapped activation stays a `Quantise` whose noise is removed for good, so the
+    copy computes what `net.eval()` computes, in either mode. Weights that share a parameter go on sharing one where
+    they come out equal. A state dict with weights that are not rounded is refused.
+    """
+    layers(net)
+    net = copy.deepcopy(net).eval()
+    for module in list(net.modules()):
+        if isinstance(module, Quantise):
+            module.set_noise(0.0, 0.0)
+    found = quantised_weight_modules(net)
+    with torch.no_grad():
+        values = [layer.weight.clone() for _, layer, _, _ in found]
+    shared: dict[int, list[nn.Parameter]] = {}
+    for (_, layer, _, _), value in zip(found, values):
+        originals = next(layer.parametrizations.weight.parameters())
+        known = shared.setdefault(id(originals), [])
+        same = next((p for p in known if torch.equal(p, value)), None)
+        if same is None:
+            same = nn.Parameter(value, requires_grad=originals.requires_grad)
+            known.append(same)
+        _remove_parametrisations(layer)
+        layer.weight = same
+    _join_calls(net)
+    n_levels = {f"{name}.weight" if name else "weight": quantise.quantiser.n_levels for name, _, _, quantise in found}
+    net.register_load_state_dict_pre_hook(OnlyLevels(n_levels))
+    return net
+
+
+def _remove_parametrisations(layer: nn.Module) -> None:
+    """Make the weight a parameter again, and leave alone whatever else has the same latent parameter."""
+    parametrisations = layer.parametrizations.weight
+    for name, parameter in list(parametrisations._parameters.items()):
+        setattr(parametrisations, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+    # Copies of a parametrised module share its class, and removing a parametrisation changes the class.
+    shared = type(layer)
+    own = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+    layer.__class__ = type(shared.__name__, shared.__bases__, own)
+    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
+def _join_calls(net: nn.Module) -> None:
+    """One quantiser for all calls of an activation again, where they differ in nothing but their noise."""
+    for owner in list(net.modules()):
+        for hooks in (owner._forward_pre_hooks, owner._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if isinstance(hook, Beginning):
+                    steps = getattr(getattr(owner, hook.child), "quantisers", None)
+                    if steps is not None and not all(_alike(step, steps[0]) for step in steps):
+                        continue
+                    if steps is not None:
+                        setattr(owner, hook.child, steps[0])
+                    del hooks[key]
+                    owner._forward_hooks_always_called.pop(key, None)
+
+
+def _alike(a: nn.Module, b: nn.Module) -> bool:
+    if isinstance(a, Scaled) and isinstance(b, Scaled):
+        return torch.equal(a.scale, b.scale) and _alike(a.quantise, b.quantise)
+    return isinstance(a, Quantise) and isinstance(b, Quantise) and a.quantiser == b.quantiser

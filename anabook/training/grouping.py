@@ -1,0 +1,91 @@
+"""Which modules of a float network make up a layer: a weighted one, and the activations that follow it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from anabook.quantisers import Quantiser
+from anabook.training.layers import check_module
+from anabook.training.modules import Quantise
+from anabook.training.order import WEIGHTED
+
+ACTIVATIONS: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
+    nn.Hardtanh, nn.Tanh, nn.Hardsigmoid, nn.Sigmoid, nn.Hardswish, nn.Tanhshrink,
+)
+"""The activation modules that `quantise` swaps by default. PReLU (it has a weight of its own), Softmax and Identity
+are not among them."""
+
+
+@dataclass
+class Group:
+    """Names of a weighted module and of the activations after it, each once."""
+
+    weight: str
+    activations: list[str] = field(default_factory=list)
+
+
+def groups_of(net: nn.Module, order: list[str], need_activations: bool) -> list[Group]:
+    """The layers' modules, in the order of the forward pass; a weight that is used again goes on with its layer."""
+    groups: dict[str, Group] = {}
+    current, early = None, Group("")
+    for name in order:
+        if isinstance(net.get_submodule(name), WEIGHTED):
+            current = groups.setdefault(name, Group(name, early.activations if not groups else []))
+        elif name not in (current or early).activations:
+            (current or early).activations.append(name)
+    if not groups:
+        raise ValueError(f"nothing to quantise: this {type(net).__name__} has no linear or convolution layer"
+                         f"{' that its forward pass uses' if any(isinstance(m, WEIGHTED) for m in net.modules()) else ''}.")
+    if need_activations and not any(group.activations for group in groups.values()):
+        raise ValueError(
+            f"this {type(net).__name__} has no activation module to swap (functions such as F.relu cannot be seen): "
+            "use modules such as torch.nn.ReLU, or pass activations=None."
+        )
+    return list(groups.values())
+
+
+def place_in(groups: list[Group], name: str, group: Group) -> str:
+    """The name of a quantiser: its activation's, or, where that is used in several layers, that of the place in this one."""
+    using = [each for each in groups if name in each.activations]
+    return name if len(using) == 1 else f"{name}.quantisers.{using.index(group)}"
+
+
+def check_arguments(net: Any, weights: Any, activations: Any, swap: Any) -> None:
+    """Refuse what can be neither quantised nor calibrated."""
+    check_module(net)
+    if hasattr(net, "_orig_mod"):
+        raise ValueError("the network is compiled: hand over the one that torch.compile was given, and compile the result.")
+    for what, value in (("weights", weights), ("activations", activations)):
+        if value is not None and not isinstance(value, Quantiser):
+            raise TypeError(f"{what} must be a Quantiser or None, not {value!r}.")
+    if weights is None and activations is None:
+        raise ValueError("nothing to quantise: give a Quantiser as weights, activations or both.")
+    if not isinstance(swap, tuple) or not all(isinstance(t, type) and issubclass(t, nn.Module) for t in swap):
+        raise TypeError(f"swap must be a tuple of torch.nn.Module classes, not {swap!r}.")
+    if any(isinstance(module, Quantise) for module in net.modules()):
+        raise ValueError("the network has Quantise modules already: convert the float network instead.")
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """A copy to convert, if every weight is a parameter."""
+    for name, module in net.named_modules():
+        if isinstance(module, WEIGHTED) and isinstance(vars(module).get("weight"), Tensor):
+            raise ValueError(f"the weight of {name!r} is no parameter but is made by a hook, as by "
+                             "torch.nn.utils.weight_norm or pruning: remove the hook, or use torch.nn.utils.parametrizations "
+                             "in its place.")
+    return copy.deepcopy(net)
+
+
+def part_activations(net: nn.Module, swap: tuple) -> None:
+    """Give each place its own module where one activation module stands at several places of the network."""
+    seen: set[int] = set()
+    for name, module in list(net.named_modules(remove_duplicate=False)):
+        if isinstance(module, swap) and name:
+            if id(module) in seen:
+                net.set_submodule(name, copy.deepcopy(module))
+            seen.add(id(module))

@@ -1,0 +1,75 @@
+"""State dicts under the names of the float network: what a quantised network gives and loads, and a deployed one refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from anabook.training.layers import layers
+from anabook.training.places import Scaled, quantises
+
+
+def float_state_dict(net: nn.Module) -> dict[str, Tensor]:
+    """A quantised network's state dict with the names of the float network that it was made from.
+
+    Weights are the latent ones, before noise and rounding. `load_state_dict` of the float network takes it; the other
+    way round, a quantised network loads the state dict of a float one as it is.
+
+    Args:
+        net: a network made by `quantise`.
+
+    Returns:
+        The tensors by name, those of the network itself, not copies.
+    """
+    layers(net)
+    state = net.state_dict()
+    for old, new in _renamed(net).items():
+        state[old] = state.pop(new)
+    quanta = [f"{name}.scale" for name, module in net.named_modules(remove_duplicate=False) if isinstance(module, Scaled)]
+    return {name: tensor for name, tensor in state.items() if name not in quanta}
+
+
+def _renamed(net: nn.Module) -> dict[str, str]:
+    """The names of latent weights in the float network's state dict and in the quantised one's."""
+    names = {}
+    for name, module in net.named_modules(remove_duplicate=False):
+        if parametrize.is_parametrized(module, "weight") and len(module.parametrizations.weight) == 1:
+            if quantises(module.parametrizations.weight[0]):
+                start = f"{name}." if name else ""
+                names[f"{start}weight"] = f"{start}parametrizations.weight.original"
+    return names
+
+
+def take_float_names(net: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let a quantised network load the state dict of the float one: its weights become the latent weights."""
+    renamed = False
+    for old, new in _renamed(net).items():
+        if prefix + old in state and prefix + new not in state:
+            state[prefix + new] = state.pop(prefix + old)
+            renamed = True
+    if renamed:  # a quantum that `calibrate` has found is no part of a float network
+        for name, module in net.named_modules(remove_duplicate=False):
+            if isinstance(module, Scaled):
+                state.setdefault(f"{prefix}{name}.scale", module.scale)
+
+
+class OnlyLevels:
+    """A hook of a deployed network that refuses to load weights which are not rounded.
+
+    Args:
+        n_levels: of the quantiser of each weight, by the parameter's name.
+    """
+
+    def __init__(self, n_levels: dict[str, int]) -> None:
+        self.n_levels = n_levels
+
+    def __call__(self, net: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        for name, n_levels in self.n_levels.items():
+            latent = f"{prefix}{name.removesuffix('weight')}parametrizations.weight.original"
+            weight = state.get(prefix + name)
+            rows = weight if isinstance(weight, Tensor) and weight.dim() else ()
+            if latent in state or any(len(row.unique()) > n_levels for row in rows):
+                raise ValueError(f"{name!r} is not rounded to {n_levels} levels in this state dict, and a deployed network "
+                                 "has no quantisers of weights: load it into the quantised network, and deploy that.")
