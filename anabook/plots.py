@@ -486,7 +486,7 @@ def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = No
 
     frame = frame[frame["measured_on"] == "validation"]
     titles = titles or {size: size for size in frame["size"].unique()}
-    parts = {size: results.one(frame[frame["size"] == size]) for size in titles}
+    parts = {size: results.comparable(frame[frame["size"] == size]) for size in titles}
     common = set.intersection(*(set(part["unit"]) for part in parts.values()))
     if len(parts) < 2 or not common:
         raise ValueError("there must be runs of the same units at two sizes or more.")

@@ -112,7 +112,7 @@ def verdicts(found: Iterable[claims.Verdict]) -> Table:
 
 def folds(frame: pd.DataFrame) -> tuple[int, int]:
     """The smallest and the largest number of folds that a unit was run on; of seeds on the test part, which has no folds."""
-    counts = results.one(frame).groupby("unit")[results.repeats(frame["fold"])].nunique()
+    counts = results.comparable(frame).groupby("unit")[results.repeats(frame["fold"])].nunique()
     return int(counts.min()), int(counts.max())
 
 
