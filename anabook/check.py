@@ -11,7 +11,6 @@ makes an entry from the true answer, and `check` takes a dictionary of such entr
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from anabook._validate import did_you_mean_after
 
 _SLACK = 1e-6  # in units of the last decimal: what the scaling by a power of ten may lose
 _CLOSE = 20  # in the same units: how far off an answer may be to be called close
@@ -143,9 +144,7 @@ def _look_up(label: str, exercises: Mapping[str, Exercise]) -> Exercise:
         raise TypeError(f'the exercise must be named by its label, such as "ex-noise-2", not {label!r}.')
     if label in exercises:
         return exercises[label]
-    near = difflib.get_close_matches(label, exercises, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no answer is on file for {label!r}.{hint}")
+    raise ValueError(f"no answer is on file for {label!r}.{did_you_mean_after(label, exercises)}")
 
 
 def _digest(label: str, position: int, value: int | str) -> str:
