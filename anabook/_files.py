@@ -16,8 +16,8 @@ from typing import IO, Any
 def replacing(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
     """A file to write into, which takes the place of `path` when the block ends; if the block fails, the old one stays.
 
-    It lies in the same folder, which is made if need be, under a hidden name, and its bytes reach the disk before it takes the
-    other name: a process that is killed leaves the old file or the new one, never a part of one.
+    It lies in the same folder, which is made if need be, under a hidden name, and its bytes reach the disk before it
+    takes the other name: a process that is killed leaves the old file or the new one, never a part of one.
 
     Args:
         path: of the file, there or not.

@@ -43,6 +43,7 @@ class Table:
             for first, *rest in self.rows
         )
         caption = html.escape(self.caption)
-        return (f'<div style="overflow-x: auto" tabindex="0" role="group" aria-label="{html.escape(self.caption, quote=True)}">'
+        label = html.escape(self.caption, quote=True)
+        return (f'<div style="overflow-x: auto" tabindex="0" role="group" aria-label="{label}">'
                 f'<table><caption style="caption-side: top; text-align: left">{caption}</caption>'
                 f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")

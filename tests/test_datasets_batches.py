@@ -76,8 +76,8 @@ def test_flips_mirror_about_half_of_the_images_left_to_right():
 
 def test_a_digit_is_never_mirrored():
     suits = {name: task.augmentation for name, task in TASKS.items()}
-    assert suits == {"cifar10": "crop and flip", "cifar10-stand-in": "crop and flip", "svhn": "crop", "svhn-stand-in": "crop",
-                     "gsc": "none", "gsc12": "none", "gsc-stand-in": "none"}
+    assert suits == {"cifar10": "crop and flip", "cifar10-stand-in": "crop and flip", "svhn": "crop",
+                     "svhn-stand-in": "crop", "gsc": "none", "gsc12": "none", "gsc-stand-in": "none"}
     assert {standins.house_numbers(10, 1).name, standins.objects(10, 1).name} <= set(TASKS)
 
 

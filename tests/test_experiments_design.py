@@ -131,7 +131,8 @@ class Later(Config):
 
 
 def test_every_recorded_run_is_found_by_its_config_also_after_a_field_is_added():
-    lines = [json.loads(line) for path in sorted(shipped.path("results").glob("*.jsonl")) for line in path.read_text().splitlines()]
+    files = sorted(shipped.path("results").glob("*.jsonl"))
+    lines = [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     runs = [record for record in lines if record.get("record") == "run"]
     assert len(runs) > 700
     for kind in (Config, Later):

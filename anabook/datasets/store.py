@@ -35,8 +35,8 @@ from anabook.datasets.recipes import RECIPES
 from anabook.datasets.splits import folds, subset
 
 __all__ = [
-    "AUGMENTATIONS", "KINDS", "SPLITS", "Dataset", "DatasetError", "NotPrepared", "Provenance", "describe", "directory", "folds", "load",
-    "names", "path_of", "project", "save", "subset", "verify",
+    "AUGMENTATIONS", "KINDS", "SPLITS", "Dataset", "DatasetError", "NotPrepared", "Provenance", "describe", "directory",
+    "folds", "load", "names", "path_of", "project", "save", "subset", "verify",
 ]
 
 _VERSIONED = ("numpy", "scipy", "torchvision", "librosa", "anabook")

@@ -24,15 +24,15 @@ _WHICH_RUN = ("data", "unit", "fold", "seed", "own")
 """The fields of a config that say which run it is; the others are its settings, which named sizes fill in."""
 
 _ALWAYS_WRITTEN = ("n_folds",)
-"""Fields with a default that keys and records hold all the same, as all runs do that were recorded before others were left out."""
+"""Fields with a default that keys and records hold all the same: the runs that are recorded have it in their keys."""
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that the numbers of a run depend on, but for versions and machine.
 
-    A field that is added needs a default that means what was done before, and the default never changes after: keys and records
-    hold what differs from the defaults, so that runs recorded before are found as they were.
+    Keys and records hold what differs from the defaults, so that runs recorded before a field was added are found as they
+    were. A new field therefore needs a default that means what was done before it, and no default ever changes.
 
     Attributes:
         data: the data set's name in the store.

@@ -193,6 +193,9 @@ def figure_units(task: str) -> tuple[Unit, ...]:
 
     All have a static mean. For CIFAR-10: the static ones of all noises (8), expectation with all noises (32), random
     and mode with uniform noise (8 + 8). For the others, expectation with uniform noise only.
+
+    Raises:
+        ValueError: there is no such task (with the nearest name).
     """
     all_noises = TASKS[choice(task, TASKS, "task")].all_noises_drawn
     return tuple(unit for unit in units() if unit.mean == Mean.STATIC and (

@@ -119,7 +119,9 @@ def build(config: Config) -> nn.Module:
     net, network = config.task.build(config.width, config.shrink), config.task.network
     kind = config.quantisation()
     if kind is None:
-        return net if config.unit == "float" else straight_through(net, network.weights, network.activations, config.unit == "ste")
+        if config.unit == "float":
+            return net
+        return straight_through(net, network.weights, network.activations, clip=config.unit == "ste")
     return training.quantise(net, network.weights, network.activations, noise=kind[0], strategy=kind[1])
 
 

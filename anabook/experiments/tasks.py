@@ -125,7 +125,8 @@ _VGG_SIZES = {
 # pictures, no shifts, and half the channels.
 _SVHN_SIZES = {
     "paper": _VGG_PAPER,
-    "scaled": {"width": 0.0625, "shrink": 1, "n_train": 10_000, "period": 3, "batch_size": 256, "lr": 1e-2, "augmentation": "none"},
+    "scaled": {"width": 0.0625, "shrink": 1, "n_train": 10_000, "period": 3, "batch_size": 256, "lr": 1e-2,
+               "augmentation": "none"},
 }
 _DSCNN_SIZES = {
     "paper": {"width": 1.0, "shrink": 1, "n_train": 0, "period": 10, "batch_size": 256, "lr": 1e-3},

@@ -23,7 +23,8 @@ from anabook.plots.style import COLOURS, CYCLE, DASHES, line_of, use_style
 from anabook.plots.theory import grid, regularisations, schedule, staircase, zoo
 
 __all__ = [
-    "COLOURS", "CYCLE", "DASHES", "EXPERIMENT_FIGURES", "INTERVAL_LINES", "POWER_LINES", "STRATEGY_LINES", "VERDICT_MARKERS",
-    "class_counts", "clip", "effects", "final_accuracies", "grid", "line_of", "noise_curves", "order", "regularisations", "schedule",
-    "sheet", "size_curves", "staircase", "static_curves", "strategy_curves", "use_style", "zoo",
+    "COLOURS", "CYCLE", "DASHES", "EXPERIMENT_FIGURES", "INTERVAL_LINES", "POWER_LINES", "STRATEGY_LINES",
+    "VERDICT_MARKERS", "class_counts", "clip", "effects", "final_accuracies", "grid", "line_of", "noise_curves", "order",
+    "regularisations", "schedule", "sheet", "size_curves", "staircase", "static_curves", "strategy_curves", "use_style",
+    "zoo",
 ]

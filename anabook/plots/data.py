@@ -16,7 +16,8 @@ def sheet(inputs: Any, labels: Any, classes: Iterable[str], per_class: int = 8) 
     """A sheet of pictures, one class in a row, its name beside it.
 
     Args:
-        inputs: shape (n, channels, height, width) with one or three channels, or (n, height, width); bytes, or floats in [0, 1].
+        inputs: shape (n, channels, height, width) with one or three channels, or (n, height, width); bytes, or floats
+            in [0, 1].
         labels: shape (n,).
         classes: the classes' names, in the order of their labels.
         per_class: pictures in a row; the first ones of each class are shown.
@@ -69,7 +70,8 @@ def clip(samples: Any, features: Any, mel: Any, rate: int = 16_000) -> Any:
     axes[1].imshow(mel, origin="lower", aspect="auto", extent=(0, end, 0, len(mel)), cmap="viridis")
     axes[1].set(title="log mel spectrogram", xlabel="time in s", ylabel="filter")
     # The first coefficient is the loudness and would leave the others without contrast.
-    image = axes[2].imshow(np.asarray(features).T[1:], origin="lower", aspect="auto", extent=(0, end, 0.5, 9.5), cmap="viridis")
+    image = axes[2].imshow(
+        np.asarray(features).T[1:], origin="lower", aspect="auto", extent=(0, end, 0.5, 9.5), cmap="viridis")
     axes[2].set(title="coefficients 1 to 9, as bytes", xlabel="time in s", ylabel="coefficient")
     figure.colorbar(image, ax=axes[2])
     for ax in axes[1:]:
