@@ -126,7 +126,9 @@ _WORDS = {"partition": "partition", "same_start": "same start", "same_end": "sam
 
 
 def _unit(strategy: str, interval: str, law: str = "homogeneous", noise: str = "uniform") -> str:
-    return f"{noise}-{strategy}-" + (interval if interval == "static" else f"{interval.replace('_', '-')}-{law}")
+    if interval == "static":
+        return design.Unit(noise, strategy, design.Mean.STATIC, design.Std.STATIC).name
+    return design.Unit(noise, strategy, interval=interval, power_law=law).name
 
 
 def _annealed(strategy: str, *intervals: str, law: str | None = None, noise: str = "uniform") -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class NoRuns(ValueError):
     """What was asked for is named rightly, but has not been run."""
 
 
-_ONE = ("data", "size", "measured_on")
+_MUST_AGREE = ("data", "size", "measured_on")
 _DEGREES = ("noise", "strategy", "mean", "std", "interval", "power_law")
 _COLUMNS = ("data", "task", "size", "measured_on", "unit", *_DEGREES, "schedule", "fold", "seed", *MEASURES, "seconds", "epochs",
             "period", "kind", "sha256", "status", "error", "key", "curves")
@@ -149,7 +149,7 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if not len(frame):
         raise ValueError("there is no run to summarise.")
-    for column in _ONE:
+    for column in _MUST_AGREE:
         values = sorted(frame[column].unique())
         if len(values) > 1:
             raise ValueError(f"runs of different {column} are not averaged: {', '.join(map(repr, values))}; select one of them.")

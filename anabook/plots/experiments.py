@@ -41,8 +41,8 @@ _FAMILY_MARKERS = dict(zip(("uniform", "triangular", "normal", "logistic"), "o^v
 def static_curves(frame: Any, axes: Any = None) -> Any:
     """Accuracy over epochs with noise that never changes: the mode beside random sampling, one line for each noise.
 
-    A line is the mean over folds, its band goes from the worst fold to the best. The dotted vertical line is where the learning
-    rate drops.
+    A line is the mean over folds, its band goes from the worst fold to the best. The dotted vertical line is where the
+    learning rate drops.
 
     Args:
         frame: runs on one data set and size, of `experiments.results.select`.
@@ -51,12 +51,12 @@ def static_curves(frame: Any, axes: Any = None) -> Any:
     Returns:
         The figure.
     """
-    frame = _some(frame[frame["schedule"] == "static"], "static noise")
+    frame = _not_empty(frame[frame["schedule"] == "static"], "static noise")
     figure, axes = _panels(axes, 2)
     for ax, strategy in zip(axes, ("mode", "random")):
         for family, marker in _FAMILY_MARKERS.items():
             line = {**line_of(family), "marker": marker, "label": family}
-            _curve(ax, frame, f"{family}-{strategy}-static", line)
+            _curve(ax, frame, _static_unit(family, strategy), line)
         _finish_panel(ax, frame, strategy)
     return _finish_figure(figure, axes, frame)
 
@@ -67,8 +67,8 @@ def strategy_curves(
     """Accuracy over epochs while the noise fades: a panel for each strategy, a line for each schedule.
 
     The interval is told by colour and marker, the power law by dashes and by the marker's filling. The black dotted curve
-    is the same strategy without annealing, on the folds of the schedules; under expectation, which has none, it is the mode's.
-    Bands and the vertical line are those of `static_curves`.
+    is the same strategy without annealing, on the folds of the schedules; under expectation, which has none, it is the
+    mode's. Bands and the vertical line are those of `static_curves`.
 
     Args:
         frame: as for `static_curves`.
@@ -84,13 +84,13 @@ def strategy_curves(
     choice(quantity, _AXES, "quantity")
     choice(noise, _FAMILY_MARKERS, "noise")
     choice(mean, ("static", "dynamic"), "mean")
-    annealed = _some(frame[(frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")],
-                     f"annealed {noise} noise and a {mean} mean")
+    annealed = _not_empty(frame[(frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")],
+                          f"annealed {noise} noise and a {mean} mean")
     figure, axes = _panels(axes, 3)
     same_folds = frame[frame["fold"].isin(annealed["fold"])]
     for ax, strategy in zip(axes, STRATEGY_LINES):
         reference = "mode" if strategy == "expectation" else strategy
-        _curve(ax, same_folds, f"{noise}-{reference}-static", {**_STATIC_LINE, "label": "static noise"}, quantity)
+        _curve(ax, same_folds, _static_unit(noise, reference), {**_STATIC_LINE, "label": "static noise"}, quantity)
         _annealed_lines(ax, frame, noise, strategy, mean, quantity)
         _finish_panel(ax, frame, strategy)
     return _finish_figure(figure, axes, annealed, quantity)
@@ -108,8 +108,8 @@ def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) ->
         The figure.
     """
     choice(strategy, STRATEGY_LINES, "strategy")
-    frame = _some(frame[(frame["strategy"] == strategy) & (frame["mean"] == "static") & (frame["std"] == "dynamic")],
-                  f"annealed noise, the strategy {strategy} and a static mean")
+    chosen = (frame["strategy"] == strategy) & (frame["mean"] == "static") & (frame["std"] == "dynamic")
+    frame = _not_empty(frame[chosen], f"annealed noise, the strategy {strategy} and a static mean")
     figure, axes = _panels(axes, 4)
     for ax, family in zip(axes, _FAMILY_MARKERS):
         _annealed_lines(ax, frame, family, strategy, "static")
@@ -118,7 +118,7 @@ def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) ->
 
 
 def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accuracy", ax: Any = None) -> Any:
-    """Accuracy at the end for each schedule and strategy, and for the baselines: mean, 95 % interval, and each fold as a dot.
+    """Accuracy at the end for each schedule and strategy, and for the baselines: mean, 95 % interval, each fold as a dot.
 
     Args:
         frame: as for `static_curves`; units with a static mean are shown.
@@ -131,17 +131,18 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
     """
     choice(noise, _FAMILY_MARKERS, "noise")
     choice(measure, results.MEASURES, "measure")
-    schedules = ["static", *(f"{interval.replace('_', '-')}-{law}" for interval in INTERVAL_LINES for law in POWER_LINES)]
-    rows = {name: i for i, name in enumerate([*schedules, *design.BASELINES])}
-    frame = _some(frame[frame["unit"].isin(_drawn_units(noise, schedules))], f"{noise} noise and a static mean, and no baseline")
+    units = {strategy: _units_by_schedule(noise, strategy) for strategy in STRATEGY_LINES}
+    rows = {name: i for i, name in enumerate([*units["mode"], *design.BASELINES])}
+    drawn = {name for names in units.values() for name in names.values()} | set(design.BASELINES)
+    frame = _not_empty(frame[frame["unit"].isin(drawn)], f"{noise} noise and a static mean, and no baseline")
     ax = plt.subplots(figsize=(7.2, 5.4))[1] if ax is None else ax
     for place, (strategy, line) in enumerate(STRATEGY_LINES.items()):
-        shown = [(rows[s] + 0.24 * (place - 1), f"{noise}-{strategy}-{s}") for s in schedules]
+        shown = [(rows[schedule] + 0.24 * (place - 1), unit) for schedule, unit in units[strategy].items()]
         _dots(ax, frame, shown, measure, {**line, "label": strategy})
     _dots(ax, frame, [(rows[name], name) for name in design.BASELINES], measure,
           {"color": COLOURS["quantiser"], "marker": "D", "label": "baselines"})
-    names = [name.replace("-homogeneous", ", homogeneous").replace("-progressive", ", progressive").replace("-", " ") for name in rows]
-    ax.set_yticks(range(len(rows)), names)
+    ax.set_yticks(range(len(rows)), [name.replace("-homogeneous", ", homogeneous").replace("-progressive", ", progressive")
+                                     .replace("-", " ") for name in rows])
     ax.set(xlabel="accuracy in %", ylim=(len(rows) - 0.4, -0.6))
     values = 100 * frame[measure]
     ax.set_xlim(max(0, values.min() - 8), min(100, values.max() + 8))  # two folds may have an interval wider than the axis
@@ -174,10 +175,12 @@ def order(first: Any, second: Any, noise: str = "uniform", measure: str = "accur
     common = set(chosen[0]["unit"]) & set(chosen[1]["unit"])
     if not common:
         raise ValueError(f"the two have no unit with {noise} noise and a static mean in common.")
-    x, y = (100 * results.summary(frame[frame["unit"].isin(common)], measure=measure).set_index("unit")["mean"] for frame in chosen)
+    means = (results.summary(frame[frame["unit"].isin(common)], measure=measure) for frame in chosen)
+    x, y = (100 * each.set_index("unit")["mean"] for each in means)
     for strategy, line in STRATEGY_LINES.items():
         runs = chosen[0][(chosen[0]["strategy"] == strategy) & chosen[0]["unit"].isin(common)]
-        for static, extra in ((False, {"label": strategy}), (True, {"label": f"{strategy}, static noise", "markerfacecolor": "white"})):
+        hollow = {"label": f"{strategy}, static noise", "markerfacecolor": "white"}
+        for static, extra in ((False, {"label": strategy}), (True, hollow)):
             shown = sorted(set(runs.loc[(runs["schedule"] == "static") == static, "unit"]))
             if shown:
                 ax.plot(x[shown], y[shown], linestyle="none", markersize=6, **{**line, **extra})
@@ -190,8 +193,8 @@ def order(first: Any, second: Any, noise: str = "uniform", measure: str = "accur
 def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = None) -> Any:
     """The same units at different sizes: accuracy over time, a panel for each size.
 
-    Time is counted in periods, so that runs of different lengths can be compared. Lines, bands and the vertical line are those
-    of `static_curves`.
+    Time is counted in periods, so that runs of different lengths can be compared. Lines, bands and the vertical line are
+    those of `static_curves`.
 
     Args:
         frame: runs on one data set at several sizes; the units that all sizes have are shown, measured by cross-validation.
@@ -218,8 +221,8 @@ def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = No
         for unit, colour, marker in zip(units, CYCLE, "os^vDP*"):
             values = 100 * results.curves(part[part["unit"] == unit])
             epochs = np.arange(1, values.shape[1] + 1) / part["period"].iloc[0]
-            ax.plot(epochs, values.mean(0), color=colour, marker=marker, markersize=4, linewidth=1.4, label=unit.replace("-", " "),
-                    markevery=(len(ax.lines) % 4, max(1, len(epochs) // 7)))
+            ax.plot(epochs, values.mean(0), color=colour, marker=marker, markersize=4, linewidth=1.4,
+                    label=unit.replace("-", " "), markevery=(len(ax.lines) % 4, max(1, len(epochs) // 7)))
             if len(values) > 1:
                 ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0)
         ax.axvline(part["epochs"].iloc[0] / part["period"].iloc[0] - 2, color=COLOURS["grey"], linestyle=":", linewidth=1.2)
@@ -287,15 +290,23 @@ EXPERIMENT_FIGURES: dict[str, Any] = {
 """The figures of recorded runs by name, each a function of the runs on one data set."""
 
 
-def _some(frame: Any, what: str) -> Any:
+def _not_empty(frame: Any, what: str) -> Any:
     """The runs, unless there are none."""
     if not len(frame):
         raise ValueError(f"there is no run with {what} to draw.")
     return frame
 
 
-def _drawn_units(noise: str, schedules: Iterable[str]) -> set[str]:
-    return {f"{noise}-{strategy}-{schedule}" for strategy in STRATEGY_LINES for schedule in schedules} | set(design.BASELINES)
+def _static_unit(noise: str, strategy: str) -> str:
+    """The name of the unit whose noise never changes."""
+    return design.Unit(noise, strategy, design.Mean.STATIC, design.Std.STATIC).name
+
+
+def _units_by_schedule(noise: str, strategy: str) -> dict[str, str]:
+    """The units with a static mean by the names of their schedules: first static noise, then the annealed ones."""
+    annealed = (design.Unit(noise, strategy, interval=interval, power_law=law)
+                for interval in INTERVAL_LINES for law in POWER_LINES)
+    return {"static": _static_unit(noise, strategy), **{unit.schedule: unit.name for unit in annealed}}
 
 
 def _panels(axes: Any, n: int) -> tuple[Any, np.ndarray]:
@@ -324,12 +335,10 @@ def _curve(ax: Any, frame: Any, unit: str, line: dict[str, Any], quantity: str =
 
 
 def _annealed_lines(ax: Any, frame: Any, noise: str, strategy: str, mean: str, quantity: str = "accuracy") -> None:
-    ending = "" if mean == "static" else "-dynamic-mean"
     for interval, line in INTERVAL_LINES.items():
         for law, dashes in POWER_LINES.items():
-            name = f"{interval.replace('_', '-')}-{law}"
-            _curve(ax, frame, f"{noise}-{strategy}-{name}{ending}",
-                   {**line, **dashes, "label": f"{interval.replace('_', ' ')}, {law}"}, quantity)
+            unit = design.Unit(noise, strategy, mean, design.Std.DYNAMIC, interval, law)
+            _curve(ax, frame, unit.name, {**line, **dashes, "label": f"{interval.replace('_', ' ')}, {law}"}, quantity)
 
 
 def _finish_panel(ax: Any, frame: Any, title: str) -> None:
@@ -345,8 +354,8 @@ def _finish_figure(figure: Any, axes: np.ndarray, frame: Any, quantity: str = "a
     for ax in axes[::2]:
         ax.set_ylabel(_AXES[quantity])
     drop = axes[0].lines[-1].get_xdata()[0]
-    axes[0].annotate("learning rate ÷ 10 →", (drop, 0.03), (-2, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
-                     ha="right", fontsize=8, color="#444444")
+    axes[0].annotate("learning rate ÷ 10 →", (drop, 0.03), (-2, 0), xycoords=("data", "axes fraction"),
+                     textcoords="offset points", ha="right", fontsize=8, color="#444444")
     drawn = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels())}
     if len(axes) == 3:
         figure.legend(drawn.values(), drawn, loc="center", bbox_to_anchor=(0.76, 0.24), fontsize="small")
