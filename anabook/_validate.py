@@ -1,4 +1,4 @@
-"""Checks at the door: each raises one sentence with the offending value and what is allowed."""
+"""Checks of what a user hands over: each raises one sentence with the offending value and what is allowed."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ def choice(value: object, allowed: Iterable[str], what: str) -> str:
         raise TypeError(f"{what} must be one of {listing}, not {value!r}.")
     if value in allowed:
         return value
-    near = nearest(value, allowed)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{what} must be one of {listing}, not {value!r}.{hint}")
+    raise ValueError(f"{what} must be one of {listing}, not {value!r}.{did_you_mean_after(value, allowed)}")
 
 
 def nearest(value: str, allowed: Iterable[str], n: int = 1) -> list[str]:
@@ -70,6 +68,12 @@ def did_you_mean(value: str, allowed: Iterable[str], n: int = 1) -> str:
     """The same for the middle of a sentence: " (did you mean 'normal'?)", or nothing."""
     near = nearest(value, allowed, n)
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+
+
+def did_you_mean_after(value: str, allowed: Iterable[str]) -> str:
+    """The same for the end of a sentence, as one of its own: " Did you mean 'normal'?", or nothing."""
+    near = nearest(value, allowed)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def path(value: object, what: str) -> Path:

@@ -296,12 +296,6 @@ class Schedule:
         ]
         return "\n".join("  ".join(row) for row in [head, *rows])
 
-    def plot(self, times: Any = None, axes: Any = None) -> Any:
-        """Draw every layer's mean and standard deviation against time: see `anabook.plots.schedule`."""
-        from anabook import plots  # matplotlib only where a picture is asked for
-
-        return plots.schedule(self, times, axes)
-
     def _asked(self, layer: int, t: Any) -> tuple[Any, Any]:
         times = _times(t)
         answers = [_pair(self.rule(layer, float(time)), layer, float(time)) for time in times.flat]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from anabook.datasets import batches, standins, store
+from anabook.datasets import batches, standins
+from anabook.experiments.tasks import TASKS
 
 X = np.random.default_rng(0).integers(0, 256, (50, 3, 32, 32), dtype=np.uint8)
 Y = np.arange(50)
@@ -74,8 +75,10 @@ def test_flips_mirror_about_half_of_the_images_left_to_right():
 
 
 def test_a_digit_is_never_mirrored():
-    assert store.default_augmentation(standins.house_numbers(10, 1).name) == "crop"
-    assert store.default_augmentation(standins.objects(10, 1).name) == "crop and flip"
+    suits = {name: task.augmentation for name, task in TASKS.items()}
+    assert suits == {"cifar10": "crop and flip", "cifar10-stand-in": "crop and flip", "svhn": "crop",
+                     "svhn-stand-in": "crop", "gsc": "none", "gsc12": "none", "gsc-stand-in": "none"}
+    assert {standins.house_numbers(10, 1).name, standins.objects(10, 1).name} <= set(TASKS)
 
 
 @pytest.mark.parametrize(

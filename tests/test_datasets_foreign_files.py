@@ -102,7 +102,7 @@ def test_no_reader_shows_the_empty_message_of_an_exception(monkeypatch, tmp_path
     monkeypatch.setattr("scipy.io.loadmat", silent)
     with pytest.raises(store.DatasetError, match=r"can be read \(MemoryError\)\.$"):
         images._svhn_part("train_32x32.mat", b"")
-    with pytest.raises(store.DatasetError, match=r"could not be downloaded \(OSError: OSError\); with"), sources.explained("svhn"):
+    with pytest.raises(store.DatasetError, match=r"could not be downloaded \(OSError: OSError\); with"), sources.explain_failed_download("svhn"):
         raise OSError
 
 

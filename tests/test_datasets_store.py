@@ -211,14 +211,14 @@ def test_bad_input_gets_one_sentence(make, error, says):
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.EROFS, "Read-only file system"), (errno.EACCES, "Permission denied")])
 def test_a_read_only_store_is_found_out_before_the_download(monkeypatch, number, reason):
-    from pathlib import Path
+    import tempfile
 
     from anabook.datasets import images, prepare
 
-    def refuse(self, *args, **kwargs):
+    def refuse(*args, **kwargs):
         raise OSError(number, reason)
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     monkeypatch.setattr(images, "cifar10", lambda *args: pytest.fail("the download was started"))
     with pytest.raises(store.DatasetError, match=f"cannot write to the store .*: {reason}"):
         prepare.prepare("cifar10")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 
 from anabook import Noise, Schedule
-from anabook.experiments import Config, Unit, config, design, make
+from anabook.experiments import Config, Unit, config, design, make, shipped, tasks
 
 
 def test_the_grid_has_384_points():
@@ -120,6 +121,68 @@ def test_keys_tell_all_settings_apart_and_survive_json():
     configs.append(make("cifar10", "mine", own={"interval": [[0, 2]] * 7, "noise": "normal", "strategy": "mode"}))
     assert len({c.key for c in configs}) == len(configs)
     assert all(Config.from_dict(c.as_dict()) == c for c in configs)
+
+
+@dataclass(frozen=True)
+class Later(Config):
+    """A config with a field that was added after runs had been recorded."""
+
+    warmup: int = 0
+
+
+def test_every_recorded_run_is_found_by_its_config_also_after_a_field_is_added():
+    files = sorted(shipped.path("results").glob("*.jsonl"))
+    lines = [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    runs = [record for record in lines if record.get("record") == "run"]
+    assert len(runs) > 700
+    for kind in (Config, Later):
+        found = [kind.from_dict(record["config"]) for record in runs]
+        assert [(c.key, c.size) for c in found] == [(record["key"], record["size"]) for record in runs]
+        assert [c.as_dict() for c in found] == [record["config"] for record in runs]
+
+
+def test_a_field_that_is_added_counts_where_it_differs_from_its_default():
+    as_before, other = (Later.from_dict({**make("cifar10", "float").as_dict(), **extra}) for extra in ({}, {"warmup": 2}))
+    assert "warmup" not in as_before.as_dict() and other.as_dict()["warmup"] == 2
+    assert as_before.key == make("cifar10", "float").key != other.key
+    assert as_before.size == "scaled" and other.size.startswith("custom-")
+
+
+def test_only_what_older_runs_do_not_hold_may_be_left_out_of_a_record():
+    left_out = {f.name for f in fields(Config)} - set(make("cifar10", "float").as_dict())
+    assert left_out == {"own"}
+
+
+def test_a_stand_in_has_the_row_of_what_it_stands_for():
+    stand_ins = [task for task in tasks.TASKS.values() if task.stands_for is not None]
+    assert {task.name: task.original for task in stand_ins} == {
+        "cifar10-stand-in": "cifar10", "svhn-stand-in": "svhn", "gsc-stand-in": "gsc"}
+    for task in stand_ins:
+        row = tasks.TASKS[task.original]
+        assert row.original == row.name and row.stand_in(task.name) == task
+        assert design.figure_units(task.name) == design.figure_units(row.name)
+
+
+@pytest.mark.parametrize("task", tasks.TASKS.values(), ids=lambda task: task.name)
+def test_a_row_says_all_that_a_run_needs(task):
+    assert set(task.sizes) == set(tasks.SIZES)
+    for size in tasks.SIZES:
+        c = make(task.name, "float", size=size)
+        assert (c.size, c.n_layers, c.task) == (size, task.network.n_layers, task)
+        assert {name: getattr(c, name) for name in task.size(size)} == task.size(size)
+
+
+@pytest.mark.parametrize("task", tasks.TASKS.values(), ids=lambda task: task.name)
+def test_a_row_makes_a_network_of_its_layers_and_classes_for_its_inputs(task):
+    torch = pytest.importorskip("torch")
+    from anabook import training
+
+    for shrink in task.network.shrinks:
+        channels, height, width = task.shape
+        net = training.quantise(task.build(0.05, shrink), task.network.weights, task.network.activations)
+        layers = {module.layer for module in net.modules() if isinstance(module, training.Quantise)}
+        assert len(layers) == task.network.n_layers
+        assert net.eval()(torch.zeros(2, channels, height // shrink, width // shrink)).shape == (2, task.classes)
 
 
 @pytest.mark.parametrize("arguments, options, message", [

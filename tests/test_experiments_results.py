@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_a_finished_run_takes_the_place_of_a_failed_one(folder):
 def test_appending_leaves_the_old_file_when_it_cannot_finish(folder, monkeypatch):
     path = folder(line("float", 0, 0.5)) / "made-up.jsonl"
     before = path.read_bytes()
-    monkeypatch.setattr(records.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         records.append(path, line("float", 1, 0.5))
     assert path.read_bytes() == before

@@ -174,15 +174,6 @@ def test_a_table_has_a_line_for_each_time_and_no_negative_zero():
     assert "-0.0000" not in lines[3]
 
 
-def test_plotting_draws_one_line_for_each_layer():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    axes = Schedule(n_layers=3, end=30).plot()
-    assert [len(ax.lines) for ax in axes] == [3, 3]
-    assert np.allclose(axes[1].lines[1].get_ydata()[[0, -1]], [0.2887, 0.0])
-
-
 @pytest.mark.parametrize(
     "arguments, error, message",
     [

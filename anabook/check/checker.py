@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from anabook._validate import did_you_mean_after
 from anabook.check.entries import MAX_DECIMALS, Exercise, of_the_book
 
 _SLACK = 1e-6  # in units of the last decimal: what the scaling by a power of ten may lose
@@ -115,9 +115,7 @@ def _look_up(label: str, exercises: Mapping[str, Exercise]) -> Exercise:
         raise TypeError(f'the exercise must be named by its label, such as "ex-noise-2", not {label!r}.')
     if label in exercises:
         return exercises[label]
-    near = difflib.get_close_matches(label, exercises, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no answer is on file for {label!r}.{hint}")
+    raise ValueError(f"no answer is on file for {label!r}.{did_you_mean_after(label, exercises)}")
 
 
 def _digest(label: str, position: int, value: int | str) -> str:

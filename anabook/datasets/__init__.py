@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from anabook._validate import integer, real
-from anabook.datasets.store import Dataset, DatasetError, NotPrepared, Provenance, folds, load, names, subset
+from anabook.datasets.dataset import Dataset, DatasetError, NotPrepared, Provenance
+from anabook.datasets.splits import folds, subset
+from anabook.datasets.store import load, names
 
 __all__ = ["Dataset", "DatasetError", "NotPrepared", "Provenance", "digits", "folds", "load", "names", "subset"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anabook._validate import choice, integer
-from anabook.datasets.store import AUGMENTATIONS
+from anabook.datasets.dataset import AUGMENTATIONS
 
 
 class Batches:

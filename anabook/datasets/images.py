@@ -12,7 +12,7 @@ import numpy as np
 from anabook._validate import path as path_at
 from anabook._validate import reason
 from anabook.datasets import sources
-from anabook.datasets.store import Dataset, DatasetError, Provenance
+from anabook.datasets.dataset import Dataset, DatasetError, Provenance
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SVHN_CLASSES = tuple("0123456789")
@@ -36,7 +36,7 @@ def cifar10(source: str | Path | None = None, note: str = "") -> Dataset:
 
     batches = [*CIFAR10.train_list, *CIFAR10.test_list]
     if source is None:
-        with tempfile.TemporaryDirectory() as folder, sources.explained("cifar10"):
+        with tempfile.TemporaryDirectory() as folder, sources.explain_failed_download("cifar10"):
             CIFAR10(folder, download=True)
             return cifar10(Path(folder), note)
     source = path_at(source, "source")
@@ -74,7 +74,7 @@ def svhn(source: str | Path | None = None, note: str = "") -> Dataset:
 
     wanted = {name: md5 for _, name, md5 in (SVHN.split_list[part] for part in ("train", "test"))}
     if source is None:
-        with tempfile.TemporaryDirectory() as folder, sources.explained("svhn"):
+        with tempfile.TemporaryDirectory() as folder, sources.explain_failed_download("svhn"):
             for part in ("train", "test"):
                 SVHN(folder, part, download=True)
             return svhn(Path(folder), note)

@@ -2,66 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from anabook import _files
 from anabook._validate import choice
 from anabook._validate import path as path_at
-from anabook.datasets import images, speech, standins
-from anabook.datasets.store import Dataset, DatasetError, path_of, save
+from anabook.datasets.dataset import Dataset, DatasetError
+from anabook.datasets.recipes import RECIPES, Recipe
+from anabook.datasets.store import path_of, save
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a data set gets into the store.
-
-    Attributes:
-        summary: one line for listings.
-        make: (source, note, progress) → Dataset.
-        local: what ``--from`` takes; empty for generated data.
-    """
-
-    summary: str
-    make: Callable[[Path | None, str, bool], Dataset]
-    local: str = ""
-
-
-RECIPES: dict[str, Recipe] = {
-    "cifar10": Recipe(
-        "CIFAR-10, 60,000 photographs in ten classes (170 MB to download)",
-        lambda source, note, progress: images.cifar10(source, note),
-        "cifar-10-python.tar.gz, or the folder cifar-10-batches-py",
-    ),
-    "svhn": Recipe(
-        "SVHN, 99,289 house-number digits (246 MB to download)",
-        lambda source, note, progress: images.svhn(source, note),
-        "the folder with train_32x32.mat and test_32x32.mat",
-    ),
-    "gsc12": Recipe(
-        "Google Speech Commands, scaled task: 4,890 clips in twelve classes (113 MB to download)",
-        lambda source, note, progress: speech.gsc12(source, note, progress),
-        "speech_commands_test_set_v0.02.tar.gz, or its folder",
-    ),
-    "gsc": Recipe(
-        "Google Speech Commands v0.02, full task, twelve classes (2.4 GB to download)",
-        lambda source, note, progress: speech.gsc(source, note, progress),
-        "speech_commands_v0.02.tar.gz, or its folder",
-    ),
-    "cifar10-stand-in": Recipe(
-        "stand-in for CIFAR-10: generated coloured, textured shapes",
-        lambda source, note, progress: standins.objects(),
-    ),
-    "svhn-stand-in": Recipe(
-        "stand-in for SVHN: rendered house numbers",
-        lambda source, note, progress: standins.house_numbers(),
-    ),
-    "gsc-stand-in": Recipe(
-        "stand-in for Google Speech Commands: synthesised word-like clips",
-        lambda source, note, progress: standins.spoken_words(progress=progress),
-    ),
-}
-"""The data sets that can be prepared, by name."""
+__all__ = ["RECIPES", "Recipe", "prepare"]
 
 
 def prepare(name: str, source: str | Path | None = None, note: str = "", progress: bool = False) -> Dataset:
@@ -95,9 +45,6 @@ def _check_writable(name: str) -> None:
     """Find out before the download, not after it."""
     folder = path_of(name).parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".anabook-probe"
-        probe.touch()
-        probe.unlink()
+        _files.try_to_write(folder)
     except OSError as error:
         raise DatasetError(f"cannot write to the store {folder}: {error.strerror or error}.") from error

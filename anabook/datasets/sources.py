@@ -14,7 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from anabook._validate import reason
-from anabook.datasets.store import DatasetError
+from anabook.datasets.dataset import DatasetError
 
 _LITTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"})
 
@@ -134,7 +134,7 @@ def unpickle_arrays(data: bytes, name: str) -> Any:
 
 
 @contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
+def explain_failed_download(what: str) -> Iterator[None]:
     """Turn a failed download into one sentence that says what to do instead."""
     try:
         yield

@@ -22,7 +22,7 @@ import numpy as np
 from anabook._validate import integer, reason
 from anabook._validate import path as path_at
 from anabook.datasets import sources
-from anabook.datasets.store import Dataset, DatasetError, Provenance
+from anabook.datasets.dataset import Dataset, DatasetError, Provenance
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -366,7 +366,7 @@ def _download(archive: _Archive, folder: Path, name: str) -> Path:
     from torch.hub import download_url_to_file
 
     path = folder / archive.name
-    with sources.explained(name):
+    with sources.explain_failed_download(name):
         download_url_to_file(_URL + archive.name, str(path), hash_prefix=archive.sha256)
     return path
 

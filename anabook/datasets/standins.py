@@ -15,7 +15,7 @@ import numpy as np
 
 from anabook._validate import choice, integer
 from anabook.datasets import speech
-from anabook.datasets.store import Dataset, Provenance
+from anabook.datasets.dataset import Dataset, Provenance
 
 SHAPES = ("disc", "ring", "square", "triangle", "plus", "ell", "crescent", "bars", "star", "chevron")
 DIGITS = tuple("0123456789")

@@ -3,189 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
 import struct
-import tempfile
 import time
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import MISSING, asdict, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anabook._validate import choice, did_you_mean, integer, reason
+from anabook import _files
+from anabook._validate import did_you_mean, reason
 from anabook._validate import path as path_at
+from anabook.datasets.dataset import (
+    ARRAYS,
+    AUGMENTATIONS,
+    KINDS,
+    SPLITS,
+    Dataset,
+    DatasetError,
+    NotPrepared,
+    Provenance,
+)
+from anabook.datasets.recipes import RECIPES
+from anabook.datasets.splits import folds, subset
 
-SPLITS = ("train", "validation", "test")
-"""The parts of a data set; `Dataset.split` holds positions in this list."""
+__all__ = [
+    "AUGMENTATIONS", "KINDS", "SPLITS", "Dataset", "DatasetError", "NotPrepared", "Provenance", "describe", "directory",
+    "folds", "load", "names", "path_of", "project", "save", "subset", "verify",
+]
 
-KINDS = {
-    "official": "",
-    "differs": " (differs from the official archive)",
-    "unverified": " (local files, not verified)",
-    "stand-in": " (stand-in)",
-}
-"""Provenance in a word, and what follows a name in results and figures: the official archive by its checksums; local
-files whose checksums differ from the official ones; local files without an archive to check; made-up data."""
-
-_ARRAYS = ("inputs", "labels", "split", "group")
 _VERSIONED = ("numpy", "scipy", "torchvision", "librosa", "anabook")
-
-
-AUGMENTATIONS: dict[str, tuple[str, ...]] = {"none": (), "crop": ("crop",), "crop and flip": ("crop", "flip")}
-"""What may be done to training images: shift by up to four pixels (see `batches.Batches`), and mirror left to right."""
-
-
-class DatasetError(ValueError):
-    """A data set that cannot be prepared or read; the message says why and what to do."""
-
-
-class NotPrepared(DatasetError):
-    """A data set that is not in the store yet; the message says which command prepares it."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where data come from. It travels with them, down to each result and figure.
-
-    Attributes:
-        kind: "official", "differs", "unverified" or "stand-in"; see `KINDS`.
-        source: what was read or generated, in words.
-        licence: under which terms.
-        citation: whom to cite.
-        checksums: file name → MD5 or SHA-256, as the official distributor gives them.
-        parameters: what the preparation depended on (seeds, features).
-        note: anything a reader of the results must know.
-        date: the day of preparation, ISO 8601.
-        versions: package → version, as they were on that day.
-    """
-
-    kind: str
-    source: str
-    licence: str
-    citation: str
-    checksums: dict[str, str] = field(default_factory=dict)
-    parameters: dict[str, Any] = field(default_factory=dict)
-    note: str = ""
-    date: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        choice(self.kind, KINDS, "kind")
-
-    def __str__(self) -> str:
-        rows = {
-            "kind": self.kind,
-            "source": self.source,
-            "licence": self.licence,
-            "citation": self.citation,
-            "note": self.note,
-            "parameters": ", ".join(f"{name}: {value}" for name, value in self.parameters.items()),
-            "prepared": self.date,
-        }
-        return "\n".join(f"{name + ':':12}{value}" for name, value in rows.items() if value)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Inputs and labels with their split and provenance.
-
-    Attributes:
-        name: short name; a stand-in's contains "stand-in".
-        inputs: shape (n, …); uint8 where the source is.
-        labels: shape (n,), int64, positions in `classes`.
-        split: shape (n,), uint8, positions in `SPLITS`.
-        group: shape (n,), int64; examples of one speaker or writer share a number, −1 where unknown.
-        classes: the classes' names.
-        provenance: a `Provenance`.
-    """
-
-    name: str
-    inputs: np.ndarray
-    labels: np.ndarray
-    split: np.ndarray
-    group: np.ndarray
-    classes: tuple[str, ...]
-    provenance: Provenance
-
-    def __post_init__(self) -> None:
-        for what in _ARRAYS[1:]:
-            if getattr(self, what).shape != self.labels.shape[:1] or len(self.inputs) != len(self.labels):
-                raise ValueError(
-                    f"inputs, labels, split and group must have one length, not {len(self.inputs)}, "
-                    f"{len(self.labels)}, {len(self.split)} and {len(self.group)}."
-                )
-
-    def part(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels of one part, "train", "validation" or "test"."""
-        rows = np.flatnonzero(self.split == SPLITS.index(choice(name, SPLITS, "part")))
-        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):  # contiguous: a view, not a copy
-            rows = slice(rows[0], rows[-1] + 1)
-        return self.inputs[rows], self.labels[rows]
-
-    @cached_property
-    def train(self) -> tuple[np.ndarray, np.ndarray]:
-        """The training inputs and labels."""
-        return self.part("train")
-
-    @cached_property
-    def test(self) -> tuple[np.ndarray, np.ndarray]:
-        """The test inputs and labels."""
-        return self.part("test")
-
-    @property
-    def x_train(self) -> np.ndarray:
-        """The training inputs."""
-        return self.train[0]
-
-    @property
-    def y_train(self) -> np.ndarray:
-        """The training labels."""
-        return self.train[1]
-
-    @property
-    def x_test(self) -> np.ndarray:
-        """The test inputs."""
-        return self.test[0]
-
-    @property
-    def y_test(self) -> np.ndarray:
-        """The test labels."""
-        return self.test[1]
-
-    @property
-    def title(self) -> str:
-        """The name as results and figures must show it."""
-        return self.name + ("" if "stand-in" in self.name else KINDS[self.provenance.kind])
-
-    def counts(self, part: str | None = None) -> dict[str, int]:
-        """Examples per class, in all or in one part."""
-        labels = self.labels if part is None else self.part(part)[1]
-        return dict(zip(self.classes, np.bincount(labels, minlength=len(self.classes)).tolist()))
-
-    def __repr__(self) -> str:
-        shape = "×".join(map(str, self.inputs.shape[1:]))
-        parts = ", ".join(f"{n} {name}" for i, name in enumerate(SPLITS) if (n := int((self.split == i).sum())))
-        return f"Dataset({self.title!r}: {parts} examples of shape {shape}, {len(self.classes)} classes)"
-
-
-def default_augmentation(name: str) -> str:
-    """What suits a data set, by its name.
-
-    CIFAR-10 is cropped and flipped, as in the experiments. SVHN is cropped only: a mirrored 2 is no 2. The
-    features of speech and the digits are left alone.
-    """
-    if name.startswith("cifar10"):
-        return "crop and flip"
-    return "crop" if name.startswith("svhn") else "none"
 
 
 def directory() -> Path:
@@ -240,15 +94,19 @@ def save(dataset: Dataset) -> Path:
     """
     path = path_of(dataset.name)
     record = {"name": dataset.name, "classes": dataset.classes, "provenance": asdict(dataset.provenance)}
-    record["sha256"] = {what: _digest(getattr(dataset, what)) for what in _ARRAYS}
+    record["sha256"] = {what: _digest(getattr(dataset, what)) for what in ARRAYS}
     if path.exists():
         with contextlib.suppress(DatasetError):
             if _timeless(describe(dataset.name)) == _timeless(record):
                 return path
     record["provenance"] |= {"date": _today(), "versions": _versions()}
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, default=list)
-    arrays = {what: np.ascontiguousarray(getattr(dataset, what)) for what in _ARRAYS}
-    _write(path, {"record": np.frombuffer(text.encode(), np.uint8)} | arrays)
+    arrays = {what: np.ascontiguousarray(getattr(dataset, what)) for what in ARRAYS}
+    try:
+        with _files.replacing(path) as file:
+            np.savez(file, record=np.frombuffer(text.encode(), np.uint8), **arrays)
+    except OSError as error:
+        raise DatasetError(f"cannot write {path}: {error.strerror or error}.") from error
     return path
 
 
@@ -265,7 +123,7 @@ def load(name: str, mmap: bool = False) -> Dataset:
     """
     with _opened(name) as archive:
         record = _record(archive)
-        arrays = {what: _member(archive, what, mmap) for what in _ARRAYS}
+        arrays = {what: _member(archive, what, mmap) for what in ARRAYS}
         provenance = Provenance(**record["provenance"])
         return Dataset(record["name"], **arrays, classes=tuple(record["classes"]), provenance=provenance)
 
@@ -289,67 +147,15 @@ def verify(name: str) -> None:
         DatasetError: an array has changed, or the file cannot be read.
     """
     record, dataset = describe(name), load(name)
-    for what in _ARRAYS:
+    for what in ARRAYS:
         if _digest(getattr(dataset, what)) != record["sha256"].get(what):
             raise DatasetError(f"{path_of(name)} is damaged (the {what} have changed since it was prepared): {_remedy(name)}.")
-
-
-def subset(dataset: Dataset, n_train: int, seed: int = 0) -> Dataset:
-    """The data set with `n_train` of its training examples; the other parts are kept whole.
-
-    Stratified, and nested: with the same seed a larger subset contains every smaller one.
-
-    Args:
-        dataset: a data set.
-        n_train: how many, from the number of classes to all.
-        seed: of the choice.
-    """
-    train = np.flatnonzero(dataset.split == 0)
-    n_train = integer(n_train, "n_train", minimum=len(dataset.classes), maximum=len(train))
-    rng = np.random.default_rng(integer(seed, "seed", minimum=0))
-    place = np.empty(len(train))
-    labels = dataset.labels[train]
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
-    # Each class is spread evenly over [0, 1]: any first part of the order has the classes' shares.
-    chosen = train[np.argsort(place, kind="stable")[:n_train]]
-    rows = np.sort(np.concatenate([chosen, np.flatnonzero(dataset.split != 0)]))
-    return _rows(dataset, rows)
-
-
-def folds(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cross-validation folds of the training part: stratified, and by group where groups are known.
-
-    Args:
-        dataset: a data set.
-        n_folds: at least 2.
-        seed: of the shuffle.
-
-    Returns:
-        `n_folds` pairs of row numbers into the training part, (to train on, to validate on), the same on every machine.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    n_folds = integer(n_folds, "n_folds", minimum=2)
-    rows = np.flatnonzero(dataset.split == 0)
-    labels, group = dataset.labels[rows], dataset.group[rows]
-    by_group = bool((group >= 0).all()) and len(rows) > 0
-    splitter = (StratifiedGroupKFold if by_group else StratifiedKFold)(
-        n_folds, shuffle=True, random_state=integer(seed, "seed", minimum=0)
-    )
-    return list(splitter.split(np.zeros(len(rows)), labels, group if by_group else None))
-
-
-def _rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    arrays = {what: getattr(dataset, what)[rows] for what in _ARRAYS}
-    return Dataset(dataset.name, **arrays, classes=dataset.classes, provenance=dataset.provenance)
 
 
 def _digest(array: np.ndarray) -> str:
     array = np.ascontiguousarray(array)
     header = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(header + memoryview(array).cast("B") if array.size else header).hexdigest()
+    return _files.digest_bytes(header, *([memoryview(array).cast("B")] if array.size else []))
 
 
 def _timeless(record: dict[str, Any]) -> str:
@@ -369,24 +175,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", suffix=".part", delete=False) as f:
-            temporary = f.name
-            np.savez(f, **arrays)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DatasetError(f"cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
 
 @contextlib.contextmanager
@@ -414,28 +202,21 @@ def _opened(name: str) -> Iterator[zipfile.ZipFile]:
 _DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, struct.error, ValueError, TypeError, AttributeError, RuntimeError)
 
 
-def _prepared_by_name() -> tuple[str, ...]:
-    from anabook.datasets.prepare import RECIPES  # it needs this module
-
-    return tuple(RECIPES)
-
-
 def _remedy(name: str) -> str:
     """What to do about a damaged file; a command only where it helps."""
-    if name in _prepared_by_name():
+    if name in RECIPES:
         return f"delete it and run `anabook data {name}` again"
     return "move it out of the store; `anabook data` lists what can be prepared"
 
 
 def _not_prepared(name: str) -> str:
-    known = _prepared_by_name()
     stored = f" (in the store {directory()}: {', '.join(names()) or 'nothing yet'})"
-    if name in known:
+    if name in RECIPES:
         return f"{name!r} is not prepared: run `anabook data {name}`{stored}."
     if name == "digits":
         return "'digits' needs no preparation: call anabook.datasets.digits()."
-    return (f"there is no data set {name!r}{did_you_mean(name, [*known, *names()])}; `anabook data NAME` prepares "
-            f"{', '.join(known)}{stored}.")
+    return (f"there is no data set {name!r}{did_you_mean(name, [*RECIPES, *names()])}; `anabook data NAME` prepares "
+            f"{', '.join(RECIPES)}{stored}.")
 
 
 def _record(archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from anabook._validate import choice, real
 from anabook.experiments import design, results
-from anabook.experiments.config import TASKS
 from anabook.experiments.results import Interval
+from anabook.experiments.tasks import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +126,9 @@ _WORDS = {"partition": "partition", "same_start": "same start", "same_end": "sam
 
 
 def _unit(strategy: str, interval: str, law: str = "homogeneous", noise: str = "uniform") -> str:
-    return f"{noise}-{strategy}-" + (interval if interval == "static" else f"{interval.replace('_', '-')}-{law}")
+    if interval == "static":
+        return design.Unit(noise, strategy, design.Mean.STATIC, design.Std.STATIC).name
+    return design.Unit(noise, strategy, interval=interval, power_law=law).name
 
 
 def _annealed(strategy: str, *intervals: str, law: str | None = None, noise: str = "uniform") -> tuple[str, ...]:
@@ -236,7 +238,7 @@ def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
         ValueError: a contrast names what is no unit of the design, no baseline and no schedule of one's own among these runs
             (with the nearest); a level that is not between 0 and 1; runs that cannot be compared.
     """
-    results.one(frame)
+    results.comparable(frame)
     results.check_level(level)
     for contrast in claim.contrasts:
         for side in (contrast.first, contrast.second):
@@ -260,8 +262,7 @@ def judge_all(frame: pd.DataFrame, task: str, size: str = "scaled", level: float
     `level` is that of `judge`: with n differences in all, 1 - 0.05 / n corrects for their number by Bonferroni's rule.
     """
     runs = results.select(frame, task, size)
-    original = task.removesuffix("-stand-in")
-    return [judge(claim, runs, level) for claim in CLAIMS if original in claim.tasks]
+    return [judge(claim, runs, level) for claim in CLAIMS if TASKS[task].original in claim.tasks]
 
 
 def _verdict(claim: Claim, effect: Interval) -> str:

@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from anabook._files import digest
 from anabook._validate import choice, did_you_mean, integer, real
 from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.experiments import design, shipped
+from anabook.experiments.tasks import NETWORKS, SIZES, TASKS, Task
 from anabook.noise import Noise
 from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
-NETWORKS: dict[str, int] = {"vgg": 7, "dscnn": 9}
-"""The networks, with the number of layers that are quantised."""
+QUANTA: dict[str, float] = {network.name: network.quantum for network in NETWORKS.values()}
+"""The quantum of weights and features of each network, by its name."""
 
-QUANTA: dict[str, float] = {"vgg": 1.0, "dscnn": 0.07}
-"""The quantum of weights and features: ternary in the VGG, four bits in the DSCNN."""
+_WHICH_RUN = ("data", "unit", "fold", "seed", "own")
+"""The fields of a config that say which run it is; the others are its settings, which named sizes fill in."""
 
-TASKS: dict[str, str] = {
-    "cifar10": "vgg", "svhn": "vgg", "cifar10-stand-in": "vgg", "svhn-stand-in": "vgg",
-    "gsc": "dscnn", "gsc12": "dscnn", "gsc-stand-in": "dscnn",
-}
-"""The data sets that experiments can be run on, with their network."""
-
-SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {
-        "vgg": {"width": 1.0, "shrink": 1, "n_train": 0, "period": 50, "batch_size": 256, "lr": 1e-3},
-        "dscnn": {"width": 1.0, "shrink": 1, "n_train": 0, "period": 10, "batch_size": 256, "lr": 1e-3},
-    },
-    "scaled": {
-        "vgg": {"width": 0.125, "shrink": 2, "n_train": 5000, "period": 3, "batch_size": 256, "lr": 1e-2},
-        "dscnn": {"width": 0.5, "shrink": 1, "n_train": 0, "period": 2, "batch_size": 256, "lr": 1e-2},
-        "svhn": {"width": 0.0625, "shrink": 1, "n_train": 10_000, "period": 3, "batch_size": 256, "lr": 1e-2,
-                 "augmentation": "none"},
-    },
-}
-"""What each size means for each network, or for a data set (and its stand-in) that needs a size of its own: see `Config`.
-
-On house numbers a network stays at chance for a while: the ink may be darker or lighter than the ground. At the size of
-the other pictures that lasts longer than the layers have before they are quantised, so these have all their pixels, more
-pictures, no shifts, and half the channels.
-"""
-
-_SIZED = ("width", "shrink", "n_train", "period", "batch_size", "lr")
+_ALWAYS_WRITTEN = ("n_folds",)
+"""Fields with a default that keys and records hold all the same: the runs that are recorded have it in their keys."""
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that the numbers of a run depend on, but for versions and machine.
+
+    Keys and records hold what differs from the defaults, so that runs recorded before a field was added are found as they
+    were. A new field therefore needs a default that means what was done before it, and no default ever changes.
 
     Attributes:
         data: the data set's name in the store.
@@ -96,24 +75,29 @@ class Config:
         for name in ("width", "lr"):
             fix(name, real(getattr(self, name), name, above=0.0))
         choice(self.augmentation, store.AUGMENTATIONS, "augmentation")
-        if self.network == "vgg" and (32 % self.shrink or (32 // self.shrink) % 8):
+        if self.shrink not in (allowed := self.task.network.shrinks):
+            if len(allowed) == 1:
+                raise ValueError(f"shrink must be 1 for {self.data!r}: only images can be made smaller, not {self.shrink}.")
             raise ValueError(f"shrink must be 1, 2 or 4, so that 32 pixels can be halved three times, not {self.shrink}.")
-        if self.network != "vgg" and self.shrink != 1:
-            raise ValueError(f"shrink must be 1 for {self.data!r}: only images can be made smaller, not {self.shrink}.")
         if self.own is not None:
             self.schedule()  # refuses what does not fit the network
         elif self.unit not in design.BASELINES:
             design.unit(self.unit)
 
     @property
+    def task(self) -> Task:
+        """The data set's row."""
+        return TASKS[self.data]
+
+    @property
     def network(self) -> str:
         """"vgg" or "dscnn"."""
-        return TASKS[self.data]
+        return self.task.network.name
 
     @property
     def n_layers(self) -> int:
         """The number of quantised layers."""
-        return NETWORKS[self.network]
+        return self.task.network.n_layers
 
     @property
     def epochs(self) -> int:
@@ -128,12 +112,11 @@ class Config:
     @property
     def size(self) -> str:
         """The name of the size; "custom-…" with a hash where a setting differs from every named one."""
-        own = {name: getattr(self, name) for name in (*_SIZED, "augmentation")}
-        if self.n_folds == 5:
-            for name in SIZES:
-                if own == of_size(self.data, name):
-                    return name
-        return "custom-" + _digest({**own, "n_folds": self.n_folds})[:6]
+        settings = {name: value for name, value in self.as_dict().items() if name not in _WHICH_RUN}
+        for name in SIZES:
+            if settings == _worth_writing(type(self), {"n_folds": Config.n_folds, **of_size(self.data, name)}):
+                return name
+        return "custom-" + digest(settings)[:6]
 
     @property
     def start(self) -> int:
@@ -143,14 +126,12 @@ class Config:
     @property
     def key(self) -> str:
         """Sixteen hexadecimal digits by which a recorded run is found again."""
-        return _digest(self.as_dict())[:16]
+        return digest(self.as_dict())[:16]
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers, text and lists, as written to a record."""
-        values = asdict(self)
-        if self.own is None:
-            del values["own"]
-        else:
+        """What differs from the defaults, as numbers, text and lists: what is written to a record."""
+        values = _worth_writing(type(self), {f.name: getattr(self, f.name) for f in fields(self)})
+        if self.own is not None:
             values["own"] = {name: _lists(value) for name, value in self.own}
         return values
 
@@ -178,7 +159,7 @@ class Config:
             u = design.unit(self.unit)
             settings = {"noise": u.noise, "mean": u.mean, "std": u.std, "interval": str(u.interval or "partition"),
                         "power_law": str(u.power_law or "homogeneous")}
-        quantum = QUANTA[self.network]
+        quantum = self.task.network.quantum
         return Schedule.periodic(
             self.n_layers, self.period, settings["interval"], power_law=settings["power_law"],
             mean0=0.0 if settings["mean"] == "static" else settings.get("mean0", -0.5) * quantum,
@@ -196,6 +177,15 @@ class Config:
         u = design.unit(self.unit)
         return str(u.noise), str(u.strategy)
 
+
+def _worth_writing(kind: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of fields without those that equal their fields' defaults, but for `_ALWAYS_WRITTEN`."""
+    defaults = {f.name: f.default for f in fields(kind) if f.name not in _ALWAYS_WRITTEN}  # MISSING equals no value
+    return {name: value for name, value in values.items() if name in _ALWAYS_WRITTEN or value != defaults[name]}
+
+
+SETTINGS: tuple[str, ...] = tuple(f.name for f in fields(Config) if f.name not in _WHICH_RUN)
+"""What a sweep's file and `make` may change of a named size."""
 
 OWN_DEFAULTS: dict[str, Any] = {
     "noise": "uniform", "strategy": "mode", "mean": "static", "std": "dynamic", "interval": "partition",
@@ -237,8 +227,7 @@ def of_size(data: str, size: str) -> dict[str, Any]:
     """What a named size means for a data set: `width`, `shrink`, `n_train`, `period`, `batch_size`, `lr`, `augmentation`."""
     choice(data, TASKS, "data")
     choice(size, SIZES, "size")
-    settings = SIZES[size].get(data.removesuffix("-stand-in")) or SIZES[size][TASKS[data]]
-    return {"augmentation": store.default_augmentation(data), **settings}
+    return TASKS[data].size(size)
 
 
 def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed: int = 0, **overrides: Any) -> Config:
@@ -256,7 +245,7 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
         ValueError, TypeError: an unknown name (with the nearest), or a value out of bounds.
     """
     sized = of_size(data, size)
-    unknown(overrides, [*_SIZED, "augmentation", "n_folds", "own"], "overrides")
+    unknown(overrides, [*SETTINGS, "own"], "overrides")
     if isinstance(overrides.get("own"), Mapping):
         overrides["own"] = tuple((name, _tuples(value)) for name, value in sorted(overrides["own"].items()))
     return Config(data, unit, fold, seed, **{**sized, **overrides})
@@ -313,7 +302,7 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
     data, own = values["data"], values["schedules"]
     choice(data, TASKS, "data")
     choice(values["size"], SIZES, "size")
-    unknown(values["settings"], [*_SIZED, "augmentation", "n_folds"], "settings")
+    unknown(values["settings"], SETTINGS, "settings")
     for name, schedule in own.items():
         if not isinstance(schedule, dict):
             raise ValueError(f"schedules.{name} must be a table, not {schedule!r}.")
@@ -351,8 +340,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = text
     *tables, last = name.strip().split(".")
     if not tables:
-        unknown([last], [*_KEYS, *_SIZED, "augmentation", "n_folds"], f"the override {override!r}")
-    if not tables and last in (*_SIZED, "augmentation", "n_folds"):
+        unknown([last], [*_KEYS, *SETTINGS], f"the override {override!r}")
+    if not tables and last in SETTINGS:
         tables = ["settings"]
     for table in tables:
         values = values.setdefault(table, {})
@@ -367,10 +356,6 @@ def _fold(fold: Any) -> int | None:
     if isinstance(fold, str):
         raise ValueError(f"folds must be numbers or \"test\", not {fold!r}.")
     return fold
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _tuples(value: Any) -> Any:

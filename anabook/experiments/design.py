@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, NamedTuple
 
+from anabook._files import digest
 from anabook._validate import choice, did_you_mean
+from anabook.experiments.tasks import TASKS
 
 
 class Family(StrEnum):
@@ -126,7 +126,7 @@ class Unit:
         """Twelve hexadecimal digits that depend on the six degrees of freedom only, not on names or versions."""
         values = [None if value is None else str(value) for value in
                   (self.noise, self.strategy, self.mean, self.std, self.interval, self.power_law)]
-        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
+        return digest(values)[:12]
 
     def __str__(self) -> str:
         return self.name
@@ -193,10 +193,13 @@ def figure_units(task: str) -> tuple[Unit, ...]:
 
     All have a static mean. For CIFAR-10: the static ones of all noises (8), expectation with all noises (32), random
     and mode with uniform noise (8 + 8). For the others, expectation with uniform noise only.
+
+    Raises:
+        ValueError: there is no such task (with the nearest name).
     """
-    cifar = task.startswith("cifar10")
+    all_noises = TASKS[choice(task, TASKS, "task")].all_noises_drawn
     return tuple(unit for unit in units() if unit.mean == Mean.STATIC and (
-        unit.is_static or unit.noise == Family.UNIFORM or (cifar and unit.strategy == Strategy.EXPECTATION)))
+        unit.is_static or unit.noise == Family.UNIFORM or (all_noises and unit.strategy == Strategy.EXPECTATION)))
 
 
 BASELINES: dict[str, str] = {

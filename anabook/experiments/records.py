@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from anabook import _files
 from anabook.experiments.config import Config
 
 KIND = "run"
@@ -109,9 +107,7 @@ def _is_curve(curve: Any, epochs: int) -> bool:
 def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be written to, before hours of work end there; it is made if need be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _files.try_to_write(folder)
     except OSError as error:
         raise ValueError(f"cannot write to the folder {str(folder)!r}: {error.strerror or error}.") from None
 
@@ -129,21 +125,11 @@ def append(path: Path, record: dict[str, Any]) -> None:
     broken ones too, stay as they are.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with _files.locked(path):
         lines = path.read_bytes().splitlines() if path.exists() else []
         lines = [line for line in lines if not _failed(line, record["key"])]
         lines.append(json.dumps(record, sort_keys=True, ensure_ascii=False).encode())
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(b"\n".join(lines) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        _files.write_bytes(path, b"\n".join(lines) + b"\n", mode=0o644)
 
 
 def _failed(line: bytes, key: str) -> bool:
@@ -153,34 +139,3 @@ def _failed(line: bytes, key: str) -> bool:
         record = json.loads(line)
         return isinstance(record, dict) and record.get("key") == key and record.get("status") == "failed"
     return False
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time: a lock that goes with the process, where the system has one."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows: a file that exists while someone writes
-        with _lock_file(path.with_name(f".{path.name}.lock")):
-            yield
-        return
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _lock_file(lock: Path, patience: float = 30.0) -> Iterator[None]:
-    end = time.monotonic() + patience
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{lock} is there, so another process writes; if none does, delete it.") from None
-            time.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from anabook._validate import choice, did_you_mean, integer, real
 from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.experiments import design, records, shipped
-from anabook.experiments.config import OWN_DEFAULTS, SIZES, TASKS
+from anabook.experiments.config import OWN_DEFAULTS
+from anabook.experiments.tasks import SIZES, TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ class NoRuns(ValueError):
     """What was asked for is named rightly, but has not been run."""
 
 
-_ONE = ("data", "size", "measured_on")
+_MUST_AGREE = ("data", "size", "measured_on")
 _DEGREES = ("noise", "strategy", "mean", "std", "interval", "power_law")
 _COLUMNS = ("data", "task", "size", "measured_on", "unit", *_DEGREES, "schedule", "fold", "seed", *MEASURES, "seconds", "epochs",
             "period", "kind", "sha256", "status", "error", "key", "curves")
@@ -139,7 +140,7 @@ def _before_drop(curves: dict[str, list[float]], config: dict[str, Any]) -> floa
     return float(np.mean(curves["accuracy"][end - period : end]))
 
 
-def one(frame: pd.DataFrame) -> pd.DataFrame:
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """The table itself, if all its runs can be compared.
 
     Raises:
@@ -148,7 +149,7 @@ def one(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if not len(frame):
         raise ValueError("there is no run to summarise.")
-    for column in _ONE:
+    for column in _MUST_AGREE:
         values = sorted(frame[column].unique())
         if len(values) > 1:
             raise ValueError(f"runs of different {column} are not averaged: {', '.join(map(repr, values))}; select one of them.")
@@ -206,7 +207,7 @@ def interval(values: Sequence[float], method: str = "t", level: float = 0.95, re
         return Interval(mean, math.nan, math.nan, math.nan, 1)
     std = float(values.std(ddof=1))
     if method == "t":
-        half = float(stats.t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
+        half = float(special.stdtrit(n - 1, (1 + level) / 2)) * std / math.sqrt(n)
         return Interval(mean, mean - half, mean + half, std, n)
     if n <= 7:
         rows = np.stack(np.meshgrid(*[np.arange(n)] * n), axis=-1).reshape(-1, n)
@@ -243,14 +244,14 @@ def summary(
         A table with the columns of `by`, and n, mean, std, low, high; accuracies between 0 and 1.
 
     Raises:
-        ValueError: runs that cannot be compared (see `one`), or a group whose units have no fold in common.
+        ValueError: runs that cannot be compared (see `comparable`), or a group whose units have no fold in common.
     """
     import pandas as pd
 
     choice(measure, MEASURES, "measure")
     by = [choice(column, frame.columns, "by") for column in ([by] if isinstance(by, str) else by)]
     rows = []
-    for names, group in one(frame).groupby(by, sort=False, dropna=False):
+    for names, group in comparable(frame).groupby(by, sort=False, dropna=False):
         values = _over_folds(_means(group, measure))
         if not len(values):
             named = ", ".join(map(str, names))
@@ -280,7 +281,7 @@ def paired(
     values = []
     for which in (first, second):
         named = [] if callable(which) else named_units(which, frame)
-        rows = one(frame)[_mask(frame, which)]
+        rows = comparable(frame)[_mask(frame, which)]
         if missing := sorted(set(named) - set(rows["unit"])):
             raise NoRuns(f"there is no run of {missing[0]!r} among these results.")
         if not len(rows):

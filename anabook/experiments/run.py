@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from anabook import models, training
+from anabook import training
 from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.datasets.batches import Batches, statistics
 from anabook.experiments import records
-from anabook.experiments.config import QUANTA, Config
+from anabook.experiments.config import Config
 from anabook.quantisers import Quantiser
 from anabook.training import kernels
 from anabook.training.devices import find_device
@@ -116,18 +116,13 @@ def attempt(values: dict[str, Any], device: str = "cpu", threads: int | None = N
 
 def build(config: Config) -> nn.Module:
     """The network of a config, quantised unless it is the float baseline, with weights from torch's global generator."""
-    if config.network == "vgg":
-        net = models.vgg(config.width, size=32 // config.shrink)
-        weights = activations = Quantiser.ternary()
-    else:
-        net = models.dscnn(channels=max(1, round(64 * config.width)))
-        quantum = QUANTA["dscnn"]
-        weights = Quantiser.linear(bits=4, signed=True, quantum=quantum, rounding="nearest")
-        activations = Quantiser.linear(bits=4, signed=False, quantum=quantum, rounding="nearest")
+    net, network = config.task.build(config.width, config.shrink), config.task.network
     kind = config.quantisation()
     if kind is None:
-        return net if config.unit == "float" else straight_through(net, weights, activations, config.unit == "ste")
-    return training.quantise(net, weights, activations, noise=kind[0], strategy=kind[1])
+        if config.unit == "float":
+            return net
+        return straight_through(net, network.weights, network.activations, clip=config.unit == "ste")
+    return training.quantise(net, network.weights, network.activations, noise=kind[0], strategy=kind[1])
 
 
 def _has_noise(net: nn.Module) -> bool:

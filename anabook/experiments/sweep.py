@@ -26,6 +26,7 @@ from typing import Any
 from anabook._validate import integer
 from anabook._validate import path as path_at
 from anabook._validate import reason
+from anabook.datasets import store
 from anabook.experiments import records
 from anabook.experiments.config import Config
 
@@ -171,8 +172,6 @@ def default_workers(devices: Sequence[str] = ("cpu",)) -> int:
 
 def check_prepared(configs: Iterable[Config]) -> None:
     """Refuse data sets that are not in the store; the message says what to run."""
-    from anabook.datasets import store
-
     for name in sorted({config.data for config in configs}):
         store.describe(name)
 

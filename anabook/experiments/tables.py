@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from anabook._table import Table
 from anabook._validate import choice
 from anabook.experiments import claims, design, results
 from anabook.experiments.results import Interval
@@ -14,11 +13,11 @@ from anabook.experiments.results import Interval
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["NOT_RUN", "Table", "accuracies", "folds", "folds_in_words", "verdicts"]
+
 NOT_RUN = "–"
 """What stands in a cell without a run."""
 
-_CELL = "text-align: left; padding: 0.2em 0.8em 0.2em 0; vertical-align: top"
-_WHOLE = "; white-space: nowrap"  # an interval is not broken over lines
 _ORDER: dict[str, list[str]] = {
     "noise": list(map(str, design.Family)),
     "strategy": list(map(str, design.Strategy)),
@@ -26,41 +25,6 @@ _ORDER: dict[str, list[str]] = {
                  *dict.fromkeys(unit.schedule for unit in design.units() if not unit.is_static)],
     "unit": [*(unit.name for unit in design.units()), *design.BASELINES],
 }
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text in rows and columns; a notebook shows it as HTML.
-
-    Attributes:
-        caption: what is in it, and of which runs.
-        header: the columns' titles.
-        rows: one tuple of texts each; the first entry names the row.
-    """
-
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def __str__(self) -> str:
-        lines = [self.header, *self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
-        text = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
-        return "\n".join([self.caption, *text])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col" style="{_CELL}">{html.escape(cell)}</th>' for cell in self.header)
-        body = "".join(
-            f'<tr><th scope="row" style="{_CELL}; font-weight: normal">{html.escape(first)}</th>'
-            + "".join(f'<td style="{_CELL}{_WHOLE * ("[" in cell)}">{html.escape(cell)}</td>' for cell in rest) + "</tr>"
-            for first, *rest in self.rows
-        )
-        caption = html.escape(self.caption)
-        return (f'<div style="overflow-x: auto" tabindex="0" role="group" aria-label="{html.escape(self.caption, quote=True)}">'
-                f'<table><caption style="caption-side: top; text-align: left">{caption}</caption>'
-                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
 
 
 def accuracies(
@@ -112,7 +76,7 @@ def verdicts(found: Iterable[claims.Verdict]) -> Table:
 
 def folds(frame: pd.DataFrame) -> tuple[int, int]:
     """The smallest and the largest number of folds that a unit was run on; of seeds on the test part, which has no folds."""
-    counts = results.one(frame).groupby("unit")[results.repeats(frame["fold"])].nunique()
+    counts = results.comparable(frame).groupby("unit")[results.repeats(frame["fold"])].nunique()
     return int(counts.min()), int(counts.max())
 
 

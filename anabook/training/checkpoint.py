@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from anabook import _files
 from anabook.schedules import Schedule
 from anabook.training.modules import Quantise
 
@@ -27,8 +25,6 @@ DEFAULTS = {"loss": "cross_entropy", "drop_last": False}
 def save(path: str | os.PathLike, state: Mapping[str, Any]) -> Path:
     """Write a checkpoint so that a crash at any moment leaves the old file or the new one, never a part of one.
 
-    The bytes go to a temporary file in the same folder and reach the disk before it takes the name.
-
     Args:
         path: of the file; its folder is made. "~" is the user's home.
         state: dictionaries, lists, tensors, numbers and strings.
@@ -37,23 +33,8 @@ def save(path: str | os.PathLike, state: Mapping[str, Any]) -> Path:
         The path.
     """
     path = resolve(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name itself is kept by the folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with _files.replacing(path) as file:
+        torch.save(dict(state), file)
     return path
 
 
@@ -125,7 +106,7 @@ def resolve(path: str | os.PathLike) -> Path:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """A hash of a config, as hexadecimal digits; the order of its entries does not matter."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return _files.digest(config)
 
 
 def describe_network(net: nn.Module) -> str:
@@ -200,7 +181,7 @@ def describe_data(data: Any) -> str:
 
 def digest(value: Any) -> str:
     """Sixteen hexadecimal digits that stand for a value made of lists, dictionaries, numbers and text."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return _files.digest(value)[:16]
 
 
 def _computes(code: Any) -> list[Any]:
