@@ -171,8 +171,8 @@ def _limit_if_exact(network: Network, x: Any, families: Any, schedules: Sequence
     many = right.shape[:-1]
     found = np.empty(right.shape)
     for index in np.ndindex(*many):
-        one = subset(network, index) if len(network.layers[0].weights.shape) > 2 else network
-        found[index] = exact_limit(one, x[index] if len(x.shape) > 1 else x, families, schedules)
+        single = subset(network, index) if len(network.layers[0].weights.shape) > 2 else network
+        found[index] = exact_limit(single, x[index] if len(x.shape) > 1 else x, families, schedules)
     deviations = found - right
     return Limit(np.where((deviations != 0).any(axis=-1), WRONG, RIGHT), (0,), deviations[np.newaxis])
 

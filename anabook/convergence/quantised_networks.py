@@ -185,7 +185,8 @@ class Network:
             values and deviations of every layer, arrays of shape (…, outputs).
 
         Raises:
-            ValueError: a layer without noise, a noise too many, a negative std.
+            ValueError: a layer without noise, a noise too many, a negative std; digits for a law whose tail is not known to
+                so many (see `anabook.convergence.tails`).
         """
         noises = layer_noises(noises, self.n_noisy)
         weight_noises = noises if weight_noises is None else layer_noises(weight_noises, self.n_noisy)

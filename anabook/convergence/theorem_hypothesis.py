@@ -107,10 +107,10 @@ def two_layers(families: Any, schedules: Any) -> tuple[Finding, Finding]:
     worst = next((f for f in singles if f.holds is not True), singles[-1])
     reason = worst.reason if first is not True else "both layers converge, each by itself."
     evidence = None if first is not None else all_hold(f.holds if f.holds is not None else f.evidence for f in singles)
-    one = Finding("(i)", worst.layer, first, reason, evidence=evidence)
+    singly = Finding("(i)", worst.layer, first, reason, evidence=evidence)
     if first is not True:
-        return one, Finding("(ii)", 0, None, "not examined, since (i) is not established.")
+        return singly, Finding("(ii)", 0, None, "not examined, since (i) is not established.")
     offset = units[1].a
     answer = both(units[0].errs_less_on_threshold(offset), units[0].errs_less_off_threshold(offset))
     good = f"the first layer errs by o({show(leading(offset))}), the second layer's offset."
-    return one, answer.finding("(ii)", 0, good, good.replace("errs", "does not err"))
+    return singly, answer.finding("(ii)", 0, good, good.replace("errs", "does not err"))
