@@ -222,7 +222,7 @@ def test_a_law_whose_tail_is_not_known_is_refused(monkeypatch):
     monkeypatch.setitem(FAMILIES, "laplace", FAMILIES["logistic"])
     for call in (lambda: check("laplace", [GOOD]), lambda: check(["normal", "laplace"], [GOOD] * 2, weights="same"),
                  lambda: log_margin("laplace", 1, 1), lambda: log_margin_converges("laplace", [1], [1])):
-        with pytest.raises(ValueError, match=r"must be one of 'uniform', 'triangular', 'normal', 'logistic', not 'laplace'\."):
+        with pytest.raises(ValueError, match=r"must be one of 'uniform', .*, 'logistic', not 'laplace'\."):
             call()
 
 
