@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import anabook as ab
 from anabook.convergence import CONDITIONS, LAMBDA, as_formulas, check, log_margin, log_margin_converges, paper_table
 from anabook.convergence import power_law, two_layers
-from anabook.convergence._limits import leading, limit
+from anabook.convergence.limits import leading, limit
 from anabook.noise import FAMILIES
 from anabook.schedules import INTERVALS, POWER_LAWS
 
@@ -215,6 +215,14 @@ def test_other_functions_check_their_arguments_too():
     for call in (lambda: log_margin("normal", 0, 1), lambda: log_margin_converges("normal", [1], []),
                  lambda: two_layers("normal", [GOOD])):
         with pytest.raises(ValueError):
+            call()
+
+
+def test_a_law_whose_tail_is_not_known_is_refused(monkeypatch):
+    monkeypatch.setitem(FAMILIES, "laplace", FAMILIES["logistic"])
+    for call in (lambda: check("laplace", [GOOD]), lambda: check(["normal", "laplace"], [GOOD] * 2, weights="same"),
+                 lambda: log_margin("laplace", 1, 1), lambda: log_margin_converges("laplace", [1], [1])):
+        with pytest.raises(ValueError, match=r"must be one of 'uniform', .*, 'logistic', not 'laplace'\."):
             call()
 
 

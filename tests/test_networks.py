@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 import anabook as ab
 from anabook.convergence import networks
-from anabook.convergence._exact import DOUBLE, PRECISE, Exact, edge_tail
-from anabook.convergence._germs import Surd
+from anabook.convergence.exact_arithmetic import DOUBLE, PRECISE, Exact
 from anabook.convergence.networks import FLOOR_TERNARY, HEAVISIDE, Network
-from anabook.noise import FAMILIES
+from anabook.convergence.power_sums import Surd
+from anabook.convergence.tails import Decay, Edge, centre, edge_of, tail_of, upper_tail
+from anabook.noise import FAMILIES, Family
 
 LAM = sympy.Symbol("lambda", positive=True)
 LOG = sympy.log(1 / LAM)
@@ -269,6 +270,8 @@ def test_surds_that_differ_beyond_doubles_are_told_apart():
         p, q = p + 2 * q, p + q
     assert (Surd.of(Fraction(p, q)) + Surd.of(-1, 2)).sign() == (1 if p * p > 2 * q * q else -1)
     assert Surd.of(3, 6).inverse() * Surd.of(3, 6) == Surd.of(1)
+    with pytest.raises(ValueError, match="roots of 1, 2, 3 and 6, not of 5"):
+        Surd.of(1, 5)
 
 
 def test_schedules_without_an_exact_limit_are_refused_by_it():
@@ -391,28 +394,68 @@ def test_integers_too_large_for_machine_words_stay_exact():
 def test_the_precise_laws_are_the_laws_of_the_noise_module(family, t):
     law, value = FAMILIES[family], mpmath.mpf(t)
     if family in UNBOUNDED:
-        tail = PRECISE.unbounded_tail(family, np.array([value]))[0]
+        assert edge_of(family) is None
     else:
-        tail = edge_tail(family, max(0, 1 - value / mpmath.sqrt(3 if family == "uniform" else 6)))
+        seen = edge_of(family).tail(max(0, 1 - value / mpmath.sqrt(3 if family == "uniform" else 6)))
+        assert float(seen) == pytest.approx(float(law.sf(np.array(t))), rel=1e-11, abs=3e-16)
+    tail = upper_tail(family, np.array([value]), PRECISE)[0]
     assert float(tail) == pytest.approx(float(law.sf(np.array(t))), rel=1e-11, abs=3e-16 if family in BOUNDED else 0)
     for signed in (t, -t):
-        centre = float(PRECISE.centre(family, np.array([mpmath.mpf(signed)]))[0])
-        assert centre == pytest.approx(float(law.cdf(np.array(signed), ab.noise.NUMPY_OPS)) - 0.5, abs=1e-12)
-        assert float(DOUBLE.centre(family, np.array([signed]))[0]) == pytest.approx(centre, rel=1e-7, abs=1e-16)
+        half = float(centre(family, np.array([mpmath.mpf(signed)]), PRECISE)[0])
+        assert half == pytest.approx(float(law.cdf(np.array(signed), ab.noise.NUMPY_OPS)) - 0.5, abs=1e-12)
+        assert float(centre(family, np.array([signed]), DOUBLE)[0]) == pytest.approx(half, rel=1e-7, abs=1e-16)
 
 
 def test_tails_of_astronomical_arguments_are_ordered_and_positive_until_they_are_nothing():
     arguments = np.array([mpmath.mpf(10) ** k for k in (2, 49, 51, 400, 25001)], dtype=object)
     for family in UNBOUNDED:
-        tails = PRECISE.unbounded_tail(family, arguments)
+        tails = upper_tail(family, arguments, PRECISE)
         assert all(high > low for high, low in zip(tails, tails[1:])) and tails[-1] == 0
     for t in map(mpmath.mpf, ("3e20", "0.9e50", "1.1e50", "7e300")):
         with mpmath.workdps(60):
-            tail = PRECISE.unbounded_tail("normal", np.array([t]))[0]
+            tail = upper_tail("normal", np.array([t]), PRECISE)[0]
             logarithm = mpmath.log(tail)
         with mpmath.workdps(700):
             mills = -t * t / 2 - mpmath.log(t * mpmath.sqrt(2 * mpmath.pi))
         assert abs(logarithm / mills - 1) < mpmath.mpf("1e-40")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tails_end_as_their_edge_or_decay_says(family):
+    tail, far = tail_of(family), FAMILIES[family].half_width
+    if isinstance(tail, Edge):
+        assert float(tail.half_width(mpmath)) == pytest.approx(far, rel=1e-15)
+        for depth in (0.01, 0.3, 1.0):
+            expected = float(FAMILIES[family].sf(np.array(far * (1 - depth))))
+            assert float(tail.coefficient) * depth**tail.order == pytest.approx(expected, rel=1e-10)
+        return
+    assert isinstance(tail, Decay) and far == math.inf
+    with mpmath.workdps(50):
+        shapes = [tail.tail(t) * mpmath.exp(tail.rate(mpmath) * t**tail.exponent) / t**tail.power
+                  for t in map(mpmath.mpf, (100, 1000, 10000))]
+    assert abs(shapes[2] / shapes[1] - 1) < 1e-5 and abs(shapes[1] / shapes[0] - 1) < 1e-3
+
+
+def laplace_cdf(t, ops):
+    return ops.where(t > 0, 1 - ops.exp(-math.sqrt(2) * ops.abs(t)) / 2, ops.exp(-math.sqrt(2) * ops.abs(t)) / 2)
+
+
+def test_a_law_whose_tail_is_not_known_is_right_in_doubles_and_refused_where_digits_are_asked(monkeypatch):
+    law = Family("laplace", math.inf, lambda t, ops: ops.exp(-math.sqrt(2) * ops.abs(t)) / math.sqrt(2), laplace_cdf, None)
+    monkeypatch.setitem(FAMILIES, "laplace", law)
+    unit, schedules = networks.chain(1), [(-LAM, LAM / 4)]
+    noises = networks.noises_at("laplace", schedules, 0.1)
+    assert unit.regularised([0], noises).values[0] == pytest.approx(1 - math.exp(-4 * math.sqrt(2)) / 2, rel=1e-14)
+    refused = pytest.raises(ValueError, match=r"^the tail of 'laplace' noise is not known .* and 'logistic' are\.$")
+    with refused:
+        unit.regularised([0], noises, digits=50)
+    with refused:
+        networks.worst_case("laplace", schedules, 0.1)
+    with refused:
+        networks.limit(unit, [0], "laplace", schedules)
+    monkeypatch.setitem(FAMILIES, "laplace", Family("laplace", 2.0, law.pdf, law.cdf, None))
+    with refused:
+        networks.noises_at("laplace", schedules, 0.1)
 
 
 # Worst cases and witnesses

@@ -3,6 +3,16 @@
 `conditions` decides the theorem's hypothesis from formulas in λ and says why; `networks` computes the
 networks themselves, exactly and in the tails. Every public name of both can be used from here, as in
 `ab.convergence.check(...)`; each module loads when one of its names is first used.
+
+What lies behind them, each file using those before it only::
+
+    asymptotics       orders, limits (of formulas in λ); power_sums (finite sums of powers of λ, exactly)
+    arithmetic        exact_arithmetic (rational arrays, numbers of any precision)
+    laws              tails (how each law's tail ends; the only file that looks a law up)
+    what is said      verdicts, answers
+    what is decided   formulas, noisy_heavisides, rates, schedule_formulas, theorem_hypothesis, paper_settings → conditions
+    networks          layer_noises, exact_stairs, quantised_networks, network_limits
+    examples          counterexamples, witnesses, ternary_networks, wrong_shares → networks
 """
 
 from __future__ import annotations

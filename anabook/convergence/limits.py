@@ -10,7 +10,7 @@ from typing import Any
 import mpmath
 import sympy as sp
 
-from anabook.convergence._orders import LAMBDA, NotOfThisForm, Sum, compare, parse
+from anabook.convergence.orders import LAMBDA, NotOfThisForm, Sum, compare, parse
 
 LOG = sp.log(1 / LAMBDA)
 """ln(1/λ), positive for λ < 1."""
@@ -20,7 +20,7 @@ _TAIL = 5
 
 
 @dataclass(frozen=True)
-class Limit:
+class LimitPoints:
     """Where a formula goes as λ → 0+: its limit points lie in [low, high].
 
     Attributes:
@@ -51,11 +51,11 @@ class Limit:
 
 
 @lru_cache(maxsize=8192)
-def limit(expression: sp.Expr) -> Limit | None:
+def limit(expression: sp.Expr) -> LimitPoints | None:
     """The limit as λ → 0+, or None if neither derivations nor the numbers tell."""
     try:
         value = parse(expression).limit()
-        return Limit(value, value)
+        return LimitPoints(value, value)
     except NotOfThisForm:
         found = _derived(expression)
         return found if found is not None else _observed(expression)
@@ -119,7 +119,7 @@ _TRACTABLE = (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.atan, sp.sinh, sp.cosh,
 _MAX_OPERATIONS = 40
 
 
-def _derived(expression: sp.Expr) -> Limit | None:
+def _derived(expression: sp.Expr) -> LimitPoints | None:
     # SymPy has no time limit: special functions and long formulas can keep it busy for ever.
     known = all(isinstance(f, _TRACTABLE) for f in expression.atoms(sp.Function))
     if not known or expression.count_ops() > _MAX_OPERATIONS:
@@ -129,12 +129,12 @@ def _derived(expression: sp.Expr) -> Limit | None:
     except Exception:  # SymPy gives up with many kinds of error; all of them mean "not found"
         return None
     if isinstance(value, sp.AccumBounds):
-        return Limit(value.min, value.max)
+        return LimitPoints(value.min, value.max)
     usable = value.is_number and not value.has(sp.nan, sp.zoo, sp.Limit, sp.AccumBounds) and value.is_extended_real
-    return Limit(value, value) if usable else None
+    return LimitPoints(value, value) if usable else None
 
 
-def _observed(expression: sp.Expr) -> Limit | None:
+def _observed(expression: sp.Expr) -> LimitPoints | None:
     values = _sample(expression)
     if values is None:
         return None
@@ -156,8 +156,8 @@ def _observed(expression: sp.Expr) -> Limit | None:
     return None
 
 
-def _seen(value: Any) -> Limit:
-    return Limit(sp.sympify(value), sp.sympify(value), True)
+def _seen(value: Any) -> LimitPoints:
+    return LimitPoints(sp.sympify(value), sp.sympify(value), True)
 
 
 def _shrinking(steps: list[Any]) -> bool:

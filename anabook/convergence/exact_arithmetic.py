@@ -1,4 +1,4 @@
-"""Exact rational arrays, and the noise laws in doubles or in any precision: what `networks` computes with.
+"""Exact rational arrays, and the numbers of one precision or another to which they are rounded.
 
 Whether a pre-activation lies on a threshold is a question of equality, which floating point cannot answer.
 So levels, weights, biases and thresholds are kept as integers over one common denominator.
@@ -14,8 +14,6 @@ from typing import Any
 
 import mpmath
 import numpy as np
-
-from anabook.noise import FAMILIES, NUMPY_OPS
 
 _INT64_SAFE = 2**62
 
@@ -92,9 +90,9 @@ class Exact:
         """Nested lists of Fractions."""
         return np.frompyfunc(lambda v: Fraction(int(v), self.denominator), 1, 1)(self.numerators).tolist()
 
-    def numbers(self, backend: Backend) -> np.ndarray:
-        """The values rounded to the backend's numbers."""
-        return backend.quotient(self.numerators, self.denominator)
+    def numbers(self, precision: Precision) -> np.ndarray:
+        """The values rounded to numbers of that precision."""
+        return precision.quotient(self.numerators, self.denominator)
 
     def _over(self, denominator: int) -> np.ndarray:
         factor = denominator // self.denominator
@@ -122,28 +120,16 @@ def _narrow(array: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Backend:
-    """Numbers of one precision, and the standardised laws in them.
+class Precision:
+    """Numbers of one precision.
 
     Attributes:
         quotient: integer arrays and a denominator ↦ their quotients.
         number: a Python, Fraction or mpmath number ↦ one of these numbers.
-        unbounded_tail: family, t ≥ 0 ↦ T0(t) of an unbounded family, with full relative accuracy.
-        centre: family, t ↦ F0(t) − 1/2, with full relative accuracy near t = 0.
     """
 
     quotient: Callable[[np.ndarray, int], np.ndarray]
     number: Callable[[Any], Any]
-    unbounded_tail: Callable[[str, np.ndarray], np.ndarray]
-    centre: Callable[[str, np.ndarray], np.ndarray]
-
-
-def edge_tail(family: str, depth: Any) -> Any:
-    """The tail beyond a point of a bounded support, `depth` half-widths (from 0 to 1) inside its edge.
-
-    Seen from the edge a tail keeps its digits; 1 − F0(t) near t = h0 has lost them.
-    """
-    return depth / 2 if family == "uniform" else depth * depth / 2
 
 
 def _double_quotient(numerators: np.ndarray, denominator: int) -> np.ndarray:
@@ -152,66 +138,15 @@ def _double_quotient(numerators: np.ndarray, denominator: int) -> np.ndarray:
     return np.frompyfunc(lambda v: int(v) / denominator, 1, 1)(numerators).astype(np.float64)
 
 
-def _double_tail(family: str, t: np.ndarray) -> np.ndarray:
-    return FAMILIES[family].sf(t)
-
-
-def _double_centre(family: str, t: np.ndarray) -> np.ndarray:
-    law = FAMILIES[family]
-    # F0(t) − 1/2 by subtraction has lost all digits when |t| < 1e-16; the tangent has lost none.
-    return np.where(np.abs(t) < 1e-8, t * law.pdf(np.zeros_like(t), NUMPY_OPS), law.cdf(t, NUMPY_OPS) - 0.5)
-
-
-DOUBLE = Backend(_double_quotient, float, _double_tail, _double_centre)
-"""IEEE doubles, with the laws of `anabook.noise`: fast, and good for tails down to 1e-308."""
-
-# mpmath's erfc gives up on arguments of astronomical size. There the leading term of Mills' ratio has a relative error
-# below 1e-100. Farther out a tail is smaller than exp(-10^25000), less than anything it is ever compared with.
-_MILLS_BEYOND = mpmath.mpf("1e50")
-_NOTHING_BEYOND = mpmath.mpf("1e25000")
-_POWER_OF_TWO_BEYOND = mpmath.mpf("1e40")
-
-
-# The laws once more, since the constants of `anabook.noise` are doubles and a comparison with 1e-200 needs more digits.
-def _precise_tail(family: str, t: Any) -> Any:
-    if t > _NOTHING_BEYOND:
-        return mpmath.mpf(0)
-    if family == "logistic":
-        odds = _decay(mpmath.pi * t / mpmath.sqrt(3))
-        return odds / (1 + odds)
-    if t > _MILLS_BEYOND:
-        return _decay(t * t / 2) / (t * mpmath.sqrt(2 * mpmath.pi))
-    return mpmath.erfc(t / mpmath.sqrt(2)) / 2
-
-
-def _decay(x: Any) -> Any:
-    """exp(−x) for x ≥ 0.
-
-    When x has more digits before the point than the working precision, only the logarithm of exp(−x) is known; then it
-    is rounded to a power of two, which is what decides between numbers of that size and costs nothing.
-    """
-    return mpmath.ldexp(mpmath.mpf(1), -int(x / mpmath.ln2)) if x > _POWER_OF_TWO_BEYOND else mpmath.exp(-x)
-
-
-def _precise_centre(family: str, t: Any) -> Any:
-    if family == "uniform":
-        return max(-1, min(1, t / mpmath.sqrt(3))) / mpmath.mpf(2)
-    if family == "triangular":
-        x = max(-1, min(1, t / mpmath.sqrt(6)))
-        return x - x * abs(x) / mpmath.mpf(2)
-    if family == "normal":
-        return mpmath.erf(t / mpmath.sqrt(2)) / 2
-    return mpmath.tanh(mpmath.pi * t / (2 * mpmath.sqrt(3))) / 2
-
-
 def _precise_number(value: Any) -> Any:
     return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else mpmath.mpf(value)
 
 
-PRECISE = Backend(
+DOUBLE = Precision(_double_quotient, float)
+"""IEEE doubles: fast, and good for numbers down to 1e-308."""
+
+PRECISE = Precision(
     quotient=lambda v, d: np.frompyfunc(lambda n: mpmath.mpf(int(n)) / d, 1, 1)(v),
     number=_precise_number,
-    unbounded_tail=lambda family, t: np.frompyfunc(lambda v: _precise_tail(family, v), 1, 1)(t),
-    centre=lambda family, t: np.frompyfunc(lambda v: _precise_centre(family, v), 1, 1)(t),
 )
 """mpmath numbers of the current working precision; their exponents are unbounded, so no tail underflows."""

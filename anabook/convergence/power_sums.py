@@ -1,4 +1,4 @@
-"""Exact limits for bounded noise: functions of λ near 0 as finite sums of c·λ^e, compared by their leading terms.
+"""Finite sums of c·λ^e near λ = 0, with exact coefficients, compared by their leading terms: limits under bounded noise.
 
 Uniform and triangular distribution functions are piecewise polynomial. If means and half-widths are finite sums of powers
 of λ, and half-widths single powers, then near λ = 0 every value in a regularised network is such a sum as well, and which
@@ -39,7 +39,13 @@ class Surd:
 
     @classmethod
     def of(cls, value: Any, root: int = 1) -> Surd:
-        """value·√root for a rational value and a root 1, 2, 3 or 6."""
+        """value·√root for a rational value and a root 1, 2, 3 or 6.
+
+        Raises:
+            ValueError: another root.
+        """
+        if root not in _ROOTS:
+            raise ValueError(f"coefficients may hold the roots of 1, 2, 3 and 6, not of {root}.")
         return cls(tuple(Fraction(value) if r == root else Fraction(0) for r in _ROOTS))
 
     def __add__(self, other: Surd) -> Surd:
@@ -80,42 +86,42 @@ class Surd:
 
 
 @dataclass(frozen=True)
-class Germ:
+class PowerSum:
     """Σ c·λ^e: pairs (e, c) with increasing rational exponents and coefficients that are not zero."""
 
     terms: tuple[tuple[Fraction, Surd], ...] = ()
 
     @classmethod
-    def of(cls, value: Any) -> Germ:
+    def of(cls, value: Any) -> PowerSum:
         """A constant."""
         return cls(((Fraction(0), Surd.of(value)),)) if value else cls()
 
     @classmethod
-    def collect(cls, terms: Any) -> Germ:
+    def collect(cls, terms: Any) -> PowerSum:
         """The sum of the given (exponent, coefficient) pairs."""
         total: dict[Fraction, Surd] = {}
         for exponent, coefficient in terms:
             total[exponent] = total[exponent] + coefficient if exponent in total else coefficient
         return cls(tuple(sorted(((e, c) for e, c in total.items() if any(c.parts)), key=lambda pair: pair[0])))
 
-    def __add__(self, other: Germ) -> Germ:
-        return Germ.collect((*self.terms, *other.terms))
+    def __add__(self, other: PowerSum) -> PowerSum:
+        return PowerSum.collect((*self.terms, *other.terms))
 
-    def __sub__(self, other: Germ) -> Germ:
-        return self + other * Germ.of(-1)
+    def __sub__(self, other: PowerSum) -> PowerSum:
+        return self + other * PowerSum.of(-1)
 
-    def __mul__(self, other: Germ) -> Germ:
-        return Germ.collect((e + f, c * d) for e, c in self.terms for f, d in other.terms)
+    def __mul__(self, other: PowerSum) -> PowerSum:
+        return PowerSum.collect((e + f, c * d) for e, c in self.terms for f, d in other.terms)
 
-    def times_root(self, root: int) -> Germ:
+    def times_root(self, root: int) -> PowerSum:
         """self·√root, for a root 2, 3 or 6."""
-        return self * Germ(((Fraction(0), Surd.of(1, root)),))
+        return self * PowerSum(((Fraction(0), Surd.of(1, root)),))
 
-    def over(self, monomial: Germ) -> Germ:
+    def over(self, monomial: PowerSum) -> PowerSum:
         """self/monomial, for a single term with a single part in its coefficient."""
         ((exponent, coefficient),) = monomial.terms
         inverse = coefficient.inverse()
-        return Germ(tuple((e - exponent, c * inverse) for e, c in self.terms))
+        return PowerSum(tuple((e - exponent, c * inverse) for e, c in self.terms))
 
     def sign(self) -> int:
         """The sign for all sufficiently small λ > 0."""
@@ -128,25 +134,25 @@ class Germ:
         return float(self.terms[0][1]) if self.terms[0][0] == 0 else math.inf * self.sign()
 
 
-_HALF, _ONE = Germ.of(Fraction(1, 2)), Germ.of(1)
+_HALF, _ONE = PowerSum.of(Fraction(1, 2)), PowerSum.of(1)
 
 
-def step(family: str, depth: Germ) -> Germ:
-    """F0 of a bounded family at `depth` half-widths above the mean, near λ = 0."""
+def edge_step(order: int, depth: PowerSum) -> PowerSum:
+    """F0 at `depth` half-widths above the mean, near λ = 0, of a bounded law with an edge of that order (`tails.Edge`)."""
     if (depth - _ONE).sign() >= 0:
         return _ONE
     if (depth + _ONE).sign() <= 0:
-        return Germ()
-    if family == "uniform":
-        return _HALF * (_ONE + depth)
-    if depth.sign() <= 0:
-        return _HALF * (_ONE + depth) * (_ONE + depth)
-    return _ONE - _HALF * (_ONE - depth) * (_ONE - depth)
+        return PowerSum()
+    below = depth.sign() <= 0
+    tail = _HALF
+    for _ in range(order):
+        tail = tail * (_ONE + depth if below else _ONE - depth)
+    return tail if below else _ONE - tail
 
 
 @functools.lru_cache(maxsize=1024)
-def from_sympy(expression: Any) -> Germ:
-    """The germ of a SymPy expression that is a finite sum of powers of one positive symbol.
+def from_sympy(expression: Any) -> PowerSum:
+    """A SymPy expression that is a finite sum of powers of one positive symbol.
 
     Raises:
         ValueError: the expression is not of that form, or its coefficients are not rational multiples of 1, √2, √3, √6.
@@ -167,4 +173,4 @@ def from_sympy(expression: Any) -> Germ:
         value, root = rational[0]
         value = sympy.Rational(value)
         terms.append((Fraction(exponent.p, exponent.q), Surd.of(Fraction(value.p, value.q), root)))
-    return Germ.collect(terms)
+    return PowerSum.collect(terms)

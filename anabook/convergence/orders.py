@@ -1,4 +1,4 @@
-"""Orders of growth near λ = 0+: finite sums of products of powers of λ, ln(1/λ), ln ln(1/λ), … and exponentials of such sums.
+"""Orders of growth near λ = 0+: finite sums of products of powers of λ, ln(1/λ), ln ln(1/λ), … and exponentials of these.
 
 Power laws, log margins and exponential schedules are of this form, and so is all that Theorem 2 makes of them. The
 products are totally ordered by size, hence a limit is read off the largest one: at once, where a general limit takes

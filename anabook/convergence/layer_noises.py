@@ -1,0 +1,144 @@
+"""The noise of each layer of a network at one λ: what schedules give, with the ends of its support kept apart."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import mpmath
+
+from anabook.convergence.exact_arithmetic import PRECISE
+from anabook.convergence.tails import edge_of, family_name, half_width
+from anabook.noise import Noise
+
+
+class LayerNoise(NamedTuple):
+    """One layer's noise at one λ: family, mean α, standard deviation β and the ends of the support.
+
+    The ends stand apart from α ∓ h because, where they nearly meet 0, a difference of rounded numbers
+    would not say how nearly. They are infinite for unbounded families, and both α where β = 0.
+    """
+
+    family: str
+    mean: Any
+    std: Any
+    lower: Any
+    upper: Any
+
+
+def layer_noises(noises: Sequence[Any], needed: int) -> list[LayerNoise]:
+    """One noise for each of the layers that need one; errors count the layers from 0."""
+    noises = list(noises)
+    if len(noises) != needed:
+        missing = f" (layer {len(noises)} has none)" if len(noises) < needed else ""
+        raise ValueError(f"the network has {needed} quantised layer{'s' * (needed > 1)}, "
+                         f"so it needs {needed} noise{'s' * (needed > 1)}, not {len(noises)}{missing}.")
+    return [layer_noise(i, noise) for i, noise in enumerate(noises)]
+
+
+def layer_noise(i: int, noise: Any) -> LayerNoise:
+    """The noise of layer i, from a `Noise` or a triple (family, mean, std)."""
+    if isinstance(noise, LayerNoise):
+        return noise
+    if isinstance(noise, Noise):
+        return LayerNoise(noise.family, noise.mean, noise.std, *noise.support)
+    try:
+        family, mean, std = noise
+    except (TypeError, ValueError):
+        raise TypeError(f"the noise of layer {i} must be a Noise or (family, mean, std), not {noise!r}.") from None
+    family = _checked(i, family, std)
+    reach = half_width(family, std)
+    return LayerNoise(family, mean, std, mean - reach, mean + reach)
+
+
+def _checked(i: int, family: Any, std: Any) -> str:
+    if not std >= 0:
+        raise ValueError(f"the std of layer {i} must be at least 0, not {float(std):g}.")
+    return family_name(family, f"the family of layer {i}", gone=std == 0)
+
+
+def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | None = None) -> list[LayerNoise]:
+    """The noise of every layer at one λ, for `Network.regularised`.
+
+    Args:
+        families: a family's name, or one name a layer.
+        schedules: one pair (mean, std) a layer, each a number, a SymPy expression in one symbol, or a function of λ
+            (it gets an mpmath number).
+        lam: λ > 0.
+        digits: None for floats, or the decimal digits of the mpmath numbers that come back.
+
+    Returns:
+        One `LayerNoise` a layer. Floats are rounded once, from 50 digits; the ends of a support come from
+        the formulas, simplified by SymPy where they are expressions.
+
+    Raises:
+        ValueError: an unknown family, lists of different lengths, a negative std, λ not positive, an std
+            too small for a float.
+    """
+    schedules = list(schedules)
+    families = [families] * len(schedules) if isinstance(families, str) else list(families)
+    if len(families) != len(schedules):
+        raise ValueError(f"{len(schedules)} schedules need {len(schedules)} families, not {len(families)}.")
+    if not lam > 0:
+        raise ValueError(f"lambda must be positive, not {lam!r}.")
+    with mpmath.workdps(digits or 50):
+        lam = PRECISE.number(lam)
+        noises = [_noise_at(i, family, pair, lam) for i, (family, pair) in enumerate(zip(families, schedules))]
+        if digits is not None:
+            return noises
+        for i, noise in enumerate(noises):
+            if noise.std > 0 and float(noise.std) == 0:
+                size = mpmath.nstr(noise.std, 3)
+                raise ValueError(f"the std of layer {i} is {size}, too small for a float; pass digits.")
+        return [LayerNoise(noise.family, *map(float, noise[1:])) for noise in noises]
+
+
+def _noise_at(i: int, family: Any, pair: Any, lam: Any) -> LayerNoise:
+    mean, std = pair_of(i, pair)
+    numbers = _at(mean, lam), _at(std, lam)
+    family = _checked(i, family, numbers[1])
+    symbolic = hasattr(mean, "free_symbols") and hasattr(std, "free_symbols")
+    if not symbolic or edge_of(family) is None or numbers[1] == 0:
+        return layer_noise(i, (family, *numbers))
+    return LayerNoise(family, *numbers, *(_at(end, lam) for end in _ends(family, mean, std)))
+
+
+def pair_of(i: int, pair: Any) -> tuple[Any, Any]:
+    """The mean and the standard deviation that a layer's schedule gives."""
+    try:
+        mean, std = pair
+    except (TypeError, ValueError):
+        raise TypeError(f"the schedule of layer {i} must be a pair (mean, std), not {pair!r}.") from None
+    return mean, std
+
+
+@functools.lru_cache(maxsize=1024)
+def _ends(family: str, mean: Any, std: Any) -> tuple[Any, Any]:
+    import sympy
+
+    reach = edge_of(family).half_width(sympy) * std
+    return sympy.expand(mean - reach), sympy.expand(mean + reach)
+
+
+def _at(part: Any, lam: Any) -> Any:
+    if hasattr(part, "free_symbols"):
+        return _formula_at(part, lam, mpmath.mp.prec)
+    return PRECISE.number(part(lam) if callable(part) else part)
+
+
+@functools.lru_cache(maxsize=4096)
+def _formula_at(expression: Any, lam: Any, precision: int) -> Any:
+    """The value at λ; kept, with the precision as part of the key, since exp(−1/λ²) far down is slow."""
+    return PRECISE.number(_function(expression)(lam))
+
+
+@functools.lru_cache(maxsize=4096)
+def _function(expression: Any) -> Any:
+    import sympy
+
+    symbols = sorted(expression.free_symbols, key=str)
+    if len(symbols) > 1:
+        raise ValueError(f"a schedule may depend on one symbol, lambda, but {expression} depends on "
+                         f"{', '.join(map(str, symbols))}.")
+    return sympy.lambdify(symbols or [sympy.Dummy()], expression, "mpmath")

@@ -1,0 +1,153 @@
+"""Rates between the errors of one layer and the margins of the next: conditions (14) to (18), judged or met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sympy as sp
+
+from anabook.convergence.answers import Answer, both, stays_bounded, tends_to
+from anabook.convergence.limits import leading, limit, show
+from anabook.convergence.noisy_heavisides import NoisyHeaviside
+from anabook.convergence.orders import LAMBDA
+from anabook.convergence.verdicts import CONDITIONS, Finding
+
+
+def judge_rates(
+    units: Sequence[NoisyHeaviside], rates: Sequence[sp.Expr], weights: Sequence[NoisyHeaviside | None]
+) -> list[Finding]:
+    """(14) to (18) for given rates, in every layer."""
+    findings = []
+    for i, (unit, rate) in enumerate(zip(units, rates)):
+        if rate == 0:
+            findings += [Finding(c, i, True, "the layer is exact for all small λ.") for c in CONDITIONS[3:7]]
+        else:
+            findings += _judge_rate(i, unit, rate)
+        small = findings[-1]
+        if i > 0 or weights[i] is not None:
+            findings += _judge_margin(i, unit, rates, weights[i], small)
+    return findings
+
+
+def _judge_rate(i: int, unit: NoisyHeaviside, rate: sp.Expr) -> list[Finding]:
+    r = show(rate)
+    vanishing = tends_to(rate, 0).finding("(14)", i, f"r = {r} vanishes.", f"r = {r} does not vanish.")
+    off = unit.errs_less_off_threshold(rate)
+    if unit.bounded:
+        good = bad = "off its threshold the layer is exact for small λ, since the noise is bounded."
+    else:
+        power = {1: "std", 2: "std²"}.get(unit.tail.exponent, f"std^{unit.tail.exponent}")
+        good = f"{power}·ln(1/r) → 0, so the layer errs by o(r) off its threshold."
+        bad = f"{power}·ln(1/r) does not vanish, so the layer does not err by o(r) off its threshold."
+    on = unit.errs_less_on_threshold(rate)
+    if unit.error == 0:
+        here = "the layer is exact on its threshold, which the noise does not reach."
+    else:
+        here = f"on its threshold the layer errs by about {show(leading(unit.error))}, and that is o(r), r = {r}."
+    return [
+        vanishing,
+        off.finding("(15)", i, good, bad),
+        off.finding("(16)", i, "as (15), the laws being symmetric.", "as (15), the laws being symmetric."),
+        on.finding("(17)", i, here, here.replace("and that is o(r)", "which is not o(r)")),
+    ]
+
+
+def _judge_margin(
+    i: int, unit: NoisyHeaviside, rates: Sequence[sp.Expr], weight: NoisyHeaviside | None, small: Finding
+) -> list[Finding]:
+    if (small.holds if small.evidence is None else small.evidence) is not True:
+        holds = None if small.holds is None else False
+        return [Finding("(18)", i, holds, "it asks for a positive margin, hence for (17).", evidence=small.evidence)]
+    margin, findings = unit.margin(rates[i]), []
+    size = show(margin) if margin != 0 else "nothing"
+    if i > 0:
+        before = rates[i - 1]
+        answer = Answer(before == 0) if margin == 0 or before == 0 else stays_bounded(before / margin)
+        good = f"the layer before errs by o({show(before)}), and this one tolerates about {size}."
+        if before == 0:
+            answer, good = Answer(True), "the layer before is exact for small λ."
+        bad = f"this layer tolerates about {size}, and the layer before may err by nearly {show(before)}."
+        findings.append(answer.finding("(18)", i, good, bad))
+    if weight is not None:
+        answer = both(weight.errs_less_on_threshold(margin), weight.errs_less_off_threshold(margin))
+        good = f"the weights err by less than the margin, {size}."
+        findings.append(answer.finding("(18)", i, good, good.replace("err", "do not err"), weights=True))
+    return findings
+
+
+def look_for_rates(
+    units: Sequence[NoisyHeaviside], weights: Sequence[NoisyHeaviside | None]
+) -> tuple[list[Finding], tuple[sp.Expr, ...] | None, tuple[sp.Expr | None, ...]]:
+    """Backwards from the last layer: (findings, rates or None, bounds)."""
+    n = len(units)
+    bounds: list[sp.Expr | None] = [None] * n
+    bound, doubts = sp.Integer(1), []
+    for i in reversed(range(n)):
+        bounds[i] = bound
+        on, off = units[i].errs_less_on_threshold(bound), units[i].errs_less_off_threshold(bound)
+        answer = both(on, off)
+        if answer.value is not True:
+            return [_no_rate(i, units[i], bound, on, off)], None, tuple(bounds)
+        margin = units[i].margin(bound)
+        if weights[i] is not None:
+            mine = both(weights[i].errs_less_on_threshold(margin), weights[i].errs_less_off_threshold(margin))
+            if mine.value is not True:
+                bad = f"the weights do not err by less than the layer's margin, {show(margin)}."
+                good = f"the weights err by less than {show(margin)}."
+                return [mine.finding("(18)", i, good, bad, weights=True)], None, tuple(bounds)
+            answer = both(answer, mine)
+        if answer.numerical:
+            doubts.append(i)
+        bound = margin
+    rates = _rates(units, weights, bounds)
+    findings = judge_rates(units, rates, weights)
+    judged = [_doubted(f) if f.layer in doubts and f.condition in ("(17)", "(18)") else f for f in findings]
+    return judged, rates, tuple(bounds)
+
+
+def _doubted(finding: Finding) -> Finding:
+    if finding.holds is None:
+        return finding
+    reason = f"numbers down to λ = 10^−256 suggest, without proof: {finding.reason}"
+    return Finding(finding.condition, finding.layer, None, reason, finding.limit, finding.holds, finding.weights)
+
+
+def _no_rate(i: int, unit: NoisyHeaviside, bound: sp.Expr, on: Answer, off: Answer) -> Finding:
+    """Why no rate fits between what layer i errs by and what the layers behind it tolerate."""
+    tolerated = f"o({show(bound)})" if bound != 0 else "nothing"
+    if on.value is not True:
+        answer = on
+        mine = f"on its threshold layer {i} errs by about {show(leading(unit.error))}"
+    else:
+        answer = off
+        mine = f"off its threshold layer {i} errs by about {unit.tail.in_words}, std = {show(unit.b)}"
+    good = f"{mine}, and the layers behind it tolerate {tolerated}."
+    bad = f"{mine}, but the layers behind it tolerate {tolerated} only: no rate lies between."
+    return answer.finding("(18)", i + 1, good, bad)
+
+
+def _rates(
+    units: Sequence[NoisyHeaviside], weights: Sequence[NoisyHeaviside | None], bounds: Sequence[sp.Expr]
+) -> tuple[sp.Expr, ...]:
+    """Rates that meet (18) with equality up to constants: as large as they may be, but for one factor that vanishes."""
+    noisy = [u for u in (*units, *weights) if u is not None and not u.bounded]
+    slow = [u for u in noisy if u.errs_less_off_threshold(LAMBDA).value is not True]
+    factor = leading(LAMBDA)
+    for unit in slow:
+        factor = _larger(factor, leading(unit.b))
+    for unit, weight, bound in zip(units, weights, bounds):
+        if unit.error != 0:
+            factor = _larger(factor, leading(sp.sqrt(leading(unit.error) / bound)))
+        if weight is not None and weight.error != 0:
+            factor = _larger(factor, leading(sp.sqrt(leading(weight.error) / unit.margin(bound))))
+    rates = [factor]
+    for unit in reversed(units[1:]):
+        rates.append(unit.margin(rates[-1]))
+    return tuple(reversed(rates))
+
+
+def _larger(x: sp.Expr, y: sp.Expr) -> sp.Expr:
+    found = limit(x / y)
+    if found is None or found.low != found.high:
+        return x + y
+    return y if found.low == 0 else x

@@ -1,0 +1,158 @@
+"""The search for a network that a schedule leads astray, and the largest error that a schedule allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from anabook.convergence.counterexamples import chain
+from anabook.convergence.exact_arithmetic import PRECISE
+from anabook.convergence.exact_stairs import tail_at
+from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at
+from anabook.convergence.network_limits import FAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
+from anabook.convergence.quantised_networks import Network
+
+
+def worst_case(
+    families: Any, schedules: Sequence[Any], lam: Any, weight: Any = 1, gap: Any = Fraction(1, 8), digits: int = 50
+) -> list[Any]:
+    """The largest error of each layer that weights of size c and margins of size g allow, up to constants.
+
+    E_0 = 0 and E_ℓ = max(T0((a_ℓ − c E_{ℓ−1})/β_ℓ), T0(g/β_ℓ)), with a = −mean. The regularised network converges for
+    every choice of weights, biases and input if and only if E_ℓ → 0 for every layer, every c and every g > 0.
+
+    Args:
+        families, schedules, lam, digits: as for `noises_at`.
+        weight: the size c of the weights.
+        gap: g > 0.
+
+    Returns:
+        One mpmath number a layer.
+    """
+    with mpmath.workdps(digits):
+        weight, gap, error, errors = PRECISE.number(weight), PRECISE.number(gap), mpmath.mpf(0), []
+        for noise in noises_at(families, schedules, lam, digits):
+            centred = layer_noise(0, (noise.family, mpmath.mpf(0), noise.std))
+            error = max(_error_at(noise, -weight * error), _error_at(centred, gap))
+            errors.append(error)
+        return errors
+
+
+def _error_at(noise: LayerNoise, offset: Any) -> Any:
+    """P(ν > offset): how far the expectation of a Heaviside unit is from 1."""
+    if noise.std == 0:
+        return mpmath.mpf(offset < noise.mean)
+    above, t = offset > noise.mean, (offset - noise.mean) / noise.std
+    tail = tail_at(noise, np.array([offset]), np.array([above]), np.array([t]), PRECISE)[0]
+    return tail if above else 1 - tail
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A constructed network on which the regularisation has a wrong limit.
+
+    Attributes:
+        network, x: the network, a `chain`, and its input.
+        start, stop, weight, offset: the chain's parameters.
+        limit: the `Limit` that says so.
+    """
+
+    network: Network
+    x: tuple[int, ...]
+    start: int
+    stop: int
+    weight: Any
+    offset: Any
+    limit: Limit
+
+    def __str__(self) -> str:
+        right = float(self.network(self.x)[0])
+        got = round(float(right + self.limit.deviations[-1][0]), 12) + 0.0
+        where = (f"layer {self.start}" if self.start == self.stop
+                 else f"layers {self.start} to {self.stop}, passed on with weight {self.weight}")
+        return (f"pre-activation {self.offset} in layer {self.start}; the error of {where}: "
+                f"the output tends to {got:.4g}, the quantised network gives {right:g}")
+
+
+_WEIGHTS = (1, 16, 128)  # larger ones delay a limit with an equality in it beyond the smallest λ here; see `_is_fading`
+_OFFSETS = tuple(Fraction(v) for v in (0, "-1/8", "1/8", "-1/64", "1/64", "-1", "1"))
+
+
+def witness(families: Any, schedules: Sequence[Any] | None = None) -> Witness | None:
+    """Construct a network on which the regularisation does not tend to the quantised map, if a chain is one.
+
+    Chains are enough in principle: if any network fails, one of them does. The search tries every pair of layers, a few
+    weights and a few offsets, shortest chains first, and judges each by `limit`.
+
+    Args:
+        families: as for `noises_at`, or an object with attributes `families` and `schedules`, such as a verdict.
+        schedules: as for `noises_at`, as formulas or numbers.
+
+    Returns:
+        The witness, or None if no chain that was tried has a wrong limit.
+    """
+    if schedules is None:
+        families, schedules = families.families, families.schedules
+    schedules = list(schedules)
+    if _no_chain_fails(families, schedules):
+        return None
+    for length in range(len(schedules)):
+        for start in range(len(schedules) - length):
+            for offset in _OFFSETS:
+                for weight in _WEIGHTS if length else _WEIGHTS[:1]:
+                    found = _try_chain(families, schedules, start, start + length, weight, offset)
+                    if found is not None:
+                        return found
+    return None
+
+
+def _no_chain_fails(families: Any, schedules: list[Any]) -> bool:
+    """Whether even the largest errors that the search's weights and offsets allow vanish, and the means with them."""
+    errors = [np.array(worst_case(families, schedules, lam, max(_WEIGHTS), Fraction(1, 128))) for lam in FAR_LAMBDAS]
+    means = [abs(noise.mean) for noise in noises_at(families, schedules, FAR_LAMBDAS[-1], 50)]
+    return str(judge(errors, 0.01)) == RIGHT and max(means) < 1 / 128
+
+
+def _try_chain(families: Any, schedules: list[Any], start: int, stop: int, weight: Any, offset: Any) -> Witness | None:
+    upto = stop + 1
+    part_families = families if isinstance(families, str) else list(families)[:upto]
+    part_network = chain(upto, start, stop, weight, offset)
+    part_schedules = schedules[:upto]
+    last = noises_at(part_families, part_schedules, FAR_LAMBDAS[-1], 60)
+    if abs(part_network.regularised([0], last, digits=60).deviation[0]) < 1e-9:
+        return None
+    part = limit(part_network, [0], part_families, part_schedules)
+    if part.verdict != WRONG:
+        return None
+    if not part.exact and _is_fading(part_network, part_families, part_schedules, start):
+        return None
+    right = 1 if offset >= 0 or stop > start else 0
+    halfway = Fraction(float(right + part.deviations[-1][0] / 2)).limit_denominator(1000)
+    network = chain(len(schedules), start, stop, weight, offset, halfway)
+    whole = limit(network, [0], families, schedules)
+    if whole.verdict != WRONG:
+        return None
+    return Witness(network, (0,), start, stop, weight, offset, whole)
+
+
+def _is_fading(network: Network, families: Any, schedules: list[Any], start: int) -> bool:
+    """Whether the error that overwhelms a unit of the chain is yet losing ground against that unit's offset.
+
+    A ratio that falls like 1/ln(1/λ) wins in the end, but with a large weight not before any λ that one can write down.
+    """
+    runs = []
+    for lam in FAR_LAMBDAS[-2:]:
+        noises = noises_at(families, schedules, lam, 60)
+        runs.append((noises, [abs(d[0]) for d in network.regularised([0], noises, digits=60).deviations]))
+    (noises, before), (far_noises, last) = runs
+    settled = (i for i in range(start, len(last)) if last[i] > 1e-6 and last[i] > before[i] / 2)
+    broken = next(settled, start)
+    if broken == start or far_noises[broken].mean >= 0:
+        return False
+    ratio, far_ratio = before[broken - 1] / -noises[broken].mean, last[broken - 1] / -far_noises[broken].mean
+    return bool(far_ratio < ratio / 2)
