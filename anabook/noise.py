@@ -1,150 +1,22 @@
-"""Noise families: four laws written once in standardised form, with a mean and a standard deviation around them."""
+"""Noise: a law with a mean and a standard deviation around it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from anabook._arrays import elementwise
 from anabook._validate import choice, generator, real
+from anabook.laws import FAMILIES, NUMPY, Law
 
-NUMPY_OPS = SimpleNamespace(
-    abs=np.abs,
-    clip=np.clip,
-    eps=lambda t: np.finfo(t.dtype).eps,
-    exp=np.exp,
-    expit=special.expit,
-    full_like=np.full_like,
-    log=np.log,
-    log1p=np.log1p,
-    ndtr=special.ndtr,
-    ndtri=special.ndtri,
-    sqrt=np.sqrt,
-    where=np.where,
-)
-"""The functions that the families' formulas are written in; `anabook.training` brings a torch twin."""
-
-_SQRT3 = math.sqrt(3.0)
-_SQRT6 = math.sqrt(6.0)
-_RATE = math.pi / _SQRT3  # of the logistic law of standard deviation 1
-_PEAK = 1 / math.sqrt(2 * math.pi)
+__all__ = ["FAMILIES", "Family", "NUMPY_OPS", "Noise"]
 
 
-@dataclass(frozen=True)
-class Family:
-    """A standardised law: mean 0, standard deviation 1, symmetric and unimodal.
-
-    Each function takes an array (of NumPy, or of whatever `ops` works on) and the namespace `ops`
-    of elementary functions, so that NumPy and torch share one formula.
-
-    Attributes:
-        name: the family's name.
-        half_width: half the length of the support, in standard deviations; inf if unbounded.
-        pdf: t ↦ f0(t), right-continuous where it jumps.
-        cdf: t ↦ F0(t). The upper tail is T0(t) = F0(−t), by symmetry and without cancellation.
-        icdf_lower: u ↦ Q0(u), accurate for u ≤ 1/2. The upper half is −Q0(1 − u).
-        far: t ↦ the mass beyond t on its side of the mean, where that is less work than F0(−abs(t)).
-    """
-
-    name: str
-    half_width: float
-    pdf: Callable[[Any, Any], Any]
-    cdf: Callable[[Any, Any], Any]
-    icdf_lower: Callable[[Any, Any], Any]
-    far: Callable[[Any, Any], Any] | None = None
-
-    def sf(self, t: Any, ops: Any = NUMPY_OPS) -> Any:
-        """T0(t) = 1 − F0(t), accurate in the upper tail."""
-        return self.cdf(-t, ops)
-
-    def tail(self, t: Any, ops: Any = NUMPY_OPS) -> Any:
-        """The mass beyond t, on its side of the mean: T0(abs(t))."""
-        return self.cdf(-ops.abs(t), ops) if self.far is None else self.far(t, ops)
-
-    def icdf(self, u: Any, ops: Any = NUMPY_OPS) -> Any:
-        """Q0(u) for u in [0, 1]; ∓∞ at the ends of unbounded laws."""
-        lower = self.icdf_lower(ops.where(u <= 0.5, u, 1 - u), ops)
-        return ops.where(u <= 0.5, lower, -lower)
-
-    def isf(self, u: Any, ops: Any = NUMPY_OPS) -> Any:
-        """Inverse of the upper tail: the t with T0(t) = u, accurate for tiny u."""
-        return -self.icdf(u, ops)
-
-
-def _uniform_pdf(t: Any, ops: Any) -> Any:
-    # Right-continuous, as the bins are. The slack covers the roundings of (x − θ − α)/β, up to those of
-    # 8-bit quantisers, so that the densities of two thresholds whose supports touch meet exactly:
-    # neither twice the height there nor a gap.
-    slack = 1024 * _SQRT3 * ops.eps(t)
-    inside = (t >= -_SQRT3 - slack) & (t < _SQRT3 - slack)
-    return ops.where(inside, ops.full_like(t, 1 / (2 * _SQRT3)), 0.0)
-
-
-def _uniform_cdf(t: Any, ops: Any) -> Any:
-    return ops.clip((t + _SQRT3) / (2 * _SQRT3), 0.0, 1.0)
-
-
-def _uniform_icdf(u: Any, ops: Any) -> Any:
-    return _SQRT3 * (2 * u - 1)
-
-
-def _triangular_pdf(t: Any, ops: Any) -> Any:
-    return ops.clip(_SQRT6 - ops.abs(t), 0.0, math.inf) / 6
-
-
-def _triangular_tail(t: Any, ops: Any) -> Any:
-    return ops.clip(_SQRT6 - ops.abs(t), 0.0, math.inf) ** 2 / 12
-
-
-def _triangular_cdf(t: Any, ops: Any) -> Any:
-    tail = _triangular_tail(t, ops)
-    return ops.where(t <= 0, tail, 1 - tail)
-
-
-def _triangular_icdf(u: Any, ops: Any) -> Any:
-    return ops.sqrt(12 * u) - _SQRT6
-
-
-def _normal_pdf(t: Any, ops: Any) -> Any:
-    return _PEAK * ops.exp(-t * t / 2)
-
-
-def _normal_cdf(t: Any, ops: Any) -> Any:
-    return ops.ndtr(t)
-
-
-def _normal_icdf(u: Any, ops: Any) -> Any:
-    return ops.ndtri(u)
-
-
-def _logistic_pdf(t: Any, ops: Any) -> Any:
-    return _RATE * (ops.expit(_RATE * t) * ops.expit(-_RATE * t))
-
-
-def _logistic_cdf(t: Any, ops: Any) -> Any:
-    return ops.expit(_RATE * t)
-
-
-def _logistic_icdf(u: Any, ops: Any) -> Any:
-    return (ops.log(u) - ops.log1p(-u)) / _RATE
-
-
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        Family("uniform", _SQRT3, _uniform_pdf, _uniform_cdf, _uniform_icdf),
-        Family("triangular", _SQRT6, _triangular_pdf, _triangular_cdf, _triangular_icdf, _triangular_tail),
-        Family("normal", math.inf, _normal_pdf, _normal_cdf, _normal_icdf),
-        Family("logistic", math.inf, _logistic_pdf, _logistic_cdf, _logistic_icdf),
-    )
-}
-"""The four noise families by name."""
+Family = Law
+NUMPY_OPS = NUMPY
 
 
 @dataclass(frozen=True)

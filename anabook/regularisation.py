@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from scipy import optimize
 
 from anabook._arrays import as_floats, elementwise, to_float64, torch_of
 from anabook._validate import choice, generator
-from anabook.noise import FAMILIES, Noise
+from anabook.laws import FAMILIES, FLOATS
+from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 
 TIES = ("higher", "lower")
@@ -22,16 +22,6 @@ _TIE = 8 * np.finfo(np.float64).eps
 
 # In standard deviations: the tails of the unbounded families are below 1e-17 there.
 _FAR = 22.0
-
-# Plain floats: a root search asks for one value at a time, which costs NumPy ten times as much.
-_SCALAR_OPS = SimpleNamespace(
-    abs=abs,
-    clip=lambda value, low, high: min(max(value, low), high),
-    exp=math.exp,
-    expit=lambda t: 1 / (1 + math.exp(-t)) if t > -700 else 0.0,
-    ndtr=lambda t: math.erfc(-t * math.sqrt(0.5)) / 2,
-    where=lambda condition, value, other: value if condition else other,
-)
 
 
 @dataclass(frozen=True)
@@ -287,8 +277,8 @@ def _mode_thresholds(thresholds: list[float], name: str, std: float) -> list[flo
         low, high = (v - edges[k + 1]) / std, (v - edges[k]) / std
         # Both differences are the same number; the one between the smaller terms is the accurate one.
         if high <= -low:
-            return family.cdf(high, _SCALAR_OPS) - family.cdf(low, _SCALAR_OPS)
-        return family.cdf(-low, _SCALAR_OPS) - family.cdf(-high, _SCALAR_OPS)
+            return family.cdf(high, FLOATS) - family.cdf(low, FLOATS)
+        return family.cdf(-low, FLOATS) - family.cdf(-high, FLOATS)
 
     def lead(v: float, k: int, other: int) -> float:
         return probability(k, v) - probability(other, v) + _TIE

@@ -8,6 +8,7 @@ from typing import Any
 import sympy as sp
 
 from anabook._validate import choice
+from anabook.laws import FAMILIES, sympy_namespace
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.symbolic._bounded import allowance
@@ -15,16 +16,6 @@ from anabook.symbolic._density import Density
 from anabook.symbolic._expressions import alpha, beta, exact_constant, shortest, simplified, x
 
 _STEPS = 1_200_000  # what SymPy may take to make the branches of one result short
-_RATE = sp.pi / sp.sqrt(3)
-_STANDARD: dict[str, tuple[sp.Expr, tuple[sp.Expr, sp.Expr]]] = {
-    "uniform": (1 / (2 * sp.sqrt(3)), (-sp.sqrt(3), sp.sqrt(3))),
-    "triangular": ((sp.sqrt(6) - sp.Abs(x)) / 6, (-sp.sqrt(6), sp.sqrt(6))),
-    "normal": (sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi), (-sp.oo, sp.oo)),
-    "logistic": (_RATE * sp.exp(-_RATE * x) / (1 + sp.exp(-_RATE * x)) ** 2, (-sp.oo, sp.oo)),
-}
-# The second moment of the logistic density is π²/3 in units of its scale, which SymPy leaves as an integral;
-# the tests derive it from the quantile. The other moments are computed.
-_KNOWN_MOMENTS = {"logistic": (sp.Integer(0), sp.Integer(1))}
 
 
 @lru_cache(maxsize=None)
@@ -34,11 +25,12 @@ def family(name: str) -> Density:
     Args:
         name: "uniform", "triangular", "normal" or "logistic"; `.located()` brings in `alpha` and `beta`.
     """
-    expression, support = _STANDARD[choice(name, _STANDARD, "family")]
-    density = Density(expression, x, support)
-    if name in _KNOWN_MOMENTS:
-        mean, std = _KNOWN_MOMENTS[name]
-        density._set(mean=mean, std=std)
+    law = FAMILIES[choice(name, FAMILIES, "family")]
+    m = sympy_namespace()
+    density = Density(law.pdf(x, m), x, law.bounds(m))
+    # That a law is standardised is not computed again: SymPy leaves the logistic law's second moment an integral. The
+    # tests compute all moments.
+    density._set(mean=sp.Integer(0), std=sp.Integer(1))
     return density
 
 
