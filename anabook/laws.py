@@ -303,6 +303,7 @@ class Law:
         unbounded: whether the mass to the left of 0 is infinite, so that F has no natural constant.
         log_concave: whether log f is concave on the support, so that the mode of a quantiser never falls.
         peaked: whether f falls strictly on either side of 0.
+        is_movable: whether a noise of this law can be given another mean and standard deviation.
         reach: pictures show [−reach, reach].
         shape: the shape's parameters with their values, by name.
         weight: what f is multiplied by; the mass grows with it.
@@ -331,6 +332,7 @@ class Law:
     unbounded: Any = False
     log_concave: bool = False
     peaked: bool = True
+    is_movable: bool = True
     reach: Any = 4.0
     shape: tuple[tuple[str, Any], ...] = ()
     weight: Any = 1.0

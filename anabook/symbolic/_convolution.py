@@ -8,7 +8,7 @@ from typing import Any
 import sympy as sp
 
 from anabook._validate import choice
-from anabook.laws import FAMILIES, sympy_namespace
+from anabook.laws import FAMILIES, Law, sympy_namespace
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.symbolic._bounded import allowance
@@ -19,18 +19,22 @@ _STEPS = 1_200_000  # what SymPy may take to make the branches of one result sho
 
 
 @lru_cache(maxsize=None)
-def family(name: str) -> Density:
-    """One of the four noise families as a density of mean 0 and standard deviation 1.
+def family(name: str | Law) -> Density:
+    """A law as a density: one of the four noise families, of mean 0 and standard deviation 1, or a `Law` of one's own.
 
     Args:
-        name: "uniform", "triangular", "normal" or "logistic"; `.located()` brings in `alpha` and `beta`.
+        name: "uniform", "triangular", "normal" or "logistic", or a `Law`; `.located()` brings in `alpha` and `beta`.
     """
-    law = FAMILIES[choice(name, FAMILIES, "family")]
+    law = name if isinstance(name, Law) else FAMILIES[choice(name, FAMILIES, "family")]
+    if getattr(law, "exact", None) is not None:
+        return law.exact
     m = sympy_namespace()
-    density = Density(law.pdf(x, m), x, law.bounds(m))
+    formula = law.bound(**{name: sp.nsimplify(value) for name, value in law.shape})
+    density = Density(formula.pdf(x, m), x, tuple(sp.nsimplify(end) for end in law.bounds(m)))
     # That a law is standardised is not computed again: SymPy leaves the logistic law's second moment an integral. The
     # tests compute all moments.
-    density._set(mean=sp.Integer(0), std=sp.Integer(1))
+    if (law.origin, law.unit, law.get("std")) == (0, 1, 1):
+        density._set(mean=sp.Integer(0), std=sp.Integer(1))
     return density
 
 
@@ -43,7 +47,7 @@ def regularise(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> s
 
     Args:
         quantiser: a `Quantiser`, or a pair (levels, thresholds) of numbers or expressions.
-        law: a family's name, a `Noise` or a `Density`.
+        law: a family's name, a `Noise`, a `Density`, a variant of the zoo that is a probability, or a `Law`.
         mean: α for a family or a density; by default `alpha` for a family, the density's own otherwise.
         std: β likewise, by default `beta`; 0 gives the shifted quantiser.
 
@@ -149,12 +153,17 @@ def _law(law: Any, mean: Any, std: Any) -> tuple[Density | None, sp.Expr]:
     if isinstance(law, Noise):
         if mean is not None or std is not None:
             raise ValueError("a Noise has its mean and std already; give them for a family's name or a Density.")
-        law, mean, std = law.family, law.mean, law.std
+        own = getattr(law.law, "exact", None)
+        if own is not None and not law.law.is_movable:
+            return own, sp.Integer(0)
+        law, mean, std = own or law.law, law.mean, law.std
+    if hasattr(law, "as_density"):
+        law = law.as_density()
     if isinstance(law, Density):
         if mean is None and std is None:
             return law, sp.Integer(0)
         density, default = law, (law.mean, law.std)
-    elif isinstance(law, str):
+    elif isinstance(law, (str, Law)):
         density, default = family(law), (alpha, beta)
     else:
         raise TypeError(f"law must be a family's name, a Noise or a Density, not {law!r}.")
