@@ -1,203 +1,101 @@
-"""Noise families: four laws written once in standardised form, with a mean and a standard deviation around them."""
+"""Noise: a law with a mean and a standard deviation around it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from anabook._arrays import elementwise
 from anabook._validate import choice, generator, real
+from anabook.laws import FAMILIES, NUMPY, Law, placed
 
-NUMPY_OPS = SimpleNamespace(
-    abs=np.abs,
-    clip=np.clip,
-    eps=lambda t: np.finfo(t.dtype).eps,
-    exp=np.exp,
-    expit=special.expit,
-    full_like=np.full_like,
-    log=np.log,
-    log1p=np.log1p,
-    ndtr=special.ndtr,
-    ndtri=special.ndtri,
-    sqrt=np.sqrt,
-    where=np.where,
-)
-"""The functions that the families' formulas are written in; `anabook.training` brings a torch twin."""
-
-_SQRT3 = math.sqrt(3.0)
-_SQRT6 = math.sqrt(6.0)
-_RATE = math.pi / _SQRT3  # of the logistic law of standard deviation 1
-_PEAK = 1 / math.sqrt(2 * math.pi)
+__all__ = ["FAMILIES", "Family", "NUMPY_OPS", "Noise"]
 
 
-@dataclass(frozen=True)
-class Family:
-    """A standardised law: mean 0, standard deviation 1, symmetric and unimodal.
-
-    Each function takes an array (of NumPy, or of whatever `ops` works on) and the namespace `ops`
-    of elementary functions, so that NumPy and torch share one formula.
-
-    Attributes:
-        name: the family's name.
-        half_width: half the length of the support, in standard deviations; inf if unbounded.
-        pdf: t ↦ f0(t), right-continuous where it jumps.
-        cdf: t ↦ F0(t). The upper tail is T0(t) = F0(−t), by symmetry and without cancellation.
-        icdf_lower: u ↦ Q0(u), accurate for u ≤ 1/2. The upper half is −Q0(1 − u).
-        far: t ↦ the mass beyond t on its side of the mean, where that is less work than F0(−abs(t)).
-    """
-
-    name: str
-    half_width: float
-    pdf: Callable[[Any, Any], Any]
-    cdf: Callable[[Any, Any], Any]
-    icdf_lower: Callable[[Any, Any], Any]
-    far: Callable[[Any, Any], Any] | None = None
-
-    def sf(self, t: Any, ops: Any = NUMPY_OPS) -> Any:
-        """T0(t) = 1 − F0(t), accurate in the upper tail."""
-        return self.cdf(-t, ops)
-
-    def tail(self, t: Any, ops: Any = NUMPY_OPS) -> Any:
-        """The mass beyond t, on its side of the mean: T0(abs(t))."""
-        return self.cdf(-ops.abs(t), ops) if self.far is None else self.far(t, ops)
-
-    def icdf(self, u: Any, ops: Any = NUMPY_OPS) -> Any:
-        """Q0(u) for u in [0, 1]; ∓∞ at the ends of unbounded laws."""
-        lower = self.icdf_lower(ops.where(u <= 0.5, u, 1 - u), ops)
-        return ops.where(u <= 0.5, lower, -lower)
-
-    def isf(self, u: Any, ops: Any = NUMPY_OPS) -> Any:
-        """Inverse of the upper tail: the t with T0(t) = u, accurate for tiny u."""
-        return -self.icdf(u, ops)
+Family = Law
+NUMPY_OPS = NUMPY
 
 
-def _uniform_pdf(t: Any, ops: Any) -> Any:
-    # Right-continuous, as the bins are. The slack covers the roundings of (x − θ − α)/β, up to those of
-    # 8-bit quantisers, so that the densities of two thresholds whose supports touch meet exactly:
-    # neither twice the height there nor a gap.
-    slack = 1024 * _SQRT3 * ops.eps(t)
-    inside = (t >= -_SQRT3 - slack) & (t < _SQRT3 - slack)
-    return ops.where(inside, ops.full_like(t, 1 / (2 * _SQRT3)), 0.0)
-
-
-def _uniform_cdf(t: Any, ops: Any) -> Any:
-    return ops.clip((t + _SQRT3) / (2 * _SQRT3), 0.0, 1.0)
-
-
-def _uniform_icdf(u: Any, ops: Any) -> Any:
-    return _SQRT3 * (2 * u - 1)
-
-
-def _triangular_pdf(t: Any, ops: Any) -> Any:
-    return ops.clip(_SQRT6 - ops.abs(t), 0.0, math.inf) / 6
-
-
-def _triangular_tail(t: Any, ops: Any) -> Any:
-    return ops.clip(_SQRT6 - ops.abs(t), 0.0, math.inf) ** 2 / 12
-
-
-def _triangular_cdf(t: Any, ops: Any) -> Any:
-    tail = _triangular_tail(t, ops)
-    return ops.where(t <= 0, tail, 1 - tail)
-
-
-def _triangular_icdf(u: Any, ops: Any) -> Any:
-    return ops.sqrt(12 * u) - _SQRT6
-
-
-def _normal_pdf(t: Any, ops: Any) -> Any:
-    return _PEAK * ops.exp(-t * t / 2)
-
-
-def _normal_cdf(t: Any, ops: Any) -> Any:
-    return ops.ndtr(t)
-
-
-def _normal_icdf(u: Any, ops: Any) -> Any:
-    return ops.ndtri(u)
-
-
-def _logistic_pdf(t: Any, ops: Any) -> Any:
-    return _RATE * (ops.expit(_RATE * t) * ops.expit(-_RATE * t))
-
-
-def _logistic_cdf(t: Any, ops: Any) -> Any:
-    return ops.expit(_RATE * t)
-
-
-def _logistic_icdf(u: Any, ops: Any) -> Any:
-    return (ops.log(u) - ops.log1p(-u)) / _RATE
-
-
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        Family("uniform", _SQRT3, _uniform_pdf, _uniform_cdf, _uniform_icdf),
-        Family("triangular", _SQRT6, _triangular_pdf, _triangular_cdf, _triangular_icdf, _triangular_tail),
-        Family("normal", math.inf, _normal_pdf, _normal_cdf, _normal_icdf),
-        Family("logistic", math.inf, _logistic_pdf, _logistic_cdf, _logistic_icdf),
-    )
-}
-"""The four noise families by name."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Noise:
-    """An additive noise ν: one of four symmetric families with a mean α and a standard deviation β.
+    """An additive noise ν: a law with a mean α and a standard deviation β.
 
-    β is the standard deviation for every family. (The paper's printed logistic density uses the scale,
-    which is β·√3/π; a uniform noise of half-width w has β = w/√3, a triangular one w/√6.)
+    β is the standard deviation for every law that has one. (The paper's printed logistic density uses the scale,
+    which is β·√3/π; a uniform noise of half-width w has β = w/√3, a triangular one w/√6.) For a law without one, such as
+    Cauchy's, it is the scale, and α the place of the law's 0.
     β = 0 is the Dirac limit: all mass at α.
 
     Args:
-        family: "uniform", "triangular", "normal" or "logistic".
-        mean: α, any finite number.
-        std: β ≥ 0.
+        law: "uniform", "triangular", "normal" or "logistic"; a `Law`; or what has one, with a mean and a standard
+            deviation of its own: an `anabook.symbolic.Density`, a variant of the zoo that is a probability, a `Noise`.
+        mean: α, any finite number; by default 0, or the mean that the law came with.
+        std: β ≥ 0; by default 1, or the standard deviation that the law came with.
 
     Raises:
-        ValueError: unknown family, negative or non-finite parameters.
-        TypeError: parameters that are not real numbers.
+        ValueError: unknown family, a law that is no probability's, negative or non-finite parameters; others than its own
+            for a density without a finite mean and standard deviation.
+        TypeError: parameters that are not real numbers; no law.
 
     Example:
         >>> float(Noise("uniform", std=0.5).pdf(0.0))
         0.5773502691896258
     """
 
-    family: str
-    mean: float = 0.0
-    std: float = 1.0
+    law: Law
+    mean: float
+    std: float
 
-    def __post_init__(self) -> None:
-        choice(self.family, FAMILIES, "family")
-        object.__setattr__(self, "mean", real(self.mean, "mean"))
-        object.__setattr__(self, "std", real(self.std, "std", minimum=0.0))
+    def __init__(self, law: Any = None, mean: float | None = None, std: float | None = None, *, family: str | None = None) -> None:
+        source = family if law is None else law
+        if isinstance(source, str) or source is None:
+            choice(source, FAMILIES, "family")
+        law, own_mean, own_std = placed(source)
+        if not law.is_probability:
+            raise ValueError(f"{law.name} is no noise: {law.why_no_noise}.")
+        if (mean is not None or std is not None) and not law.is_movable:
+            raise ValueError(
+                f"a {law.name} with mean {law.get('mean')} and standard deviation {law.get('std')} cannot be given others; "
+                "shift and scale its expression instead."
+            )
+        mean = own_mean if mean is None else real(mean, "mean")
+        std = own_std if std is None else real(std, "std", minimum=0.0)
+        scale = 1.0 if std == law.unit or not math.isfinite(std) else std / law.unit
+        shift = mean - scale * law.origin if math.isfinite(mean) else 0.0
+        for name, value in (("law", law), ("mean", mean), ("std", std), ("_scale", scale), ("_shift", shift), ("_source", source)):
+            object.__setattr__(self, name, value)
 
     @classmethod
-    def covering(cls, family: str, half_width: float, mass: float = 0.95, mean: float = 0.0) -> Noise:
+    def covering(cls, law: Any, half_width: float, mass: float = 0.95, mean: float = 0.0) -> Noise:
         """The noise that stands for a compact one of the given half-width.
 
-        A bounded family gets exactly that half-width of support. An unbounded one gets the standard
-        deviation that puts `mass` of its probability within `half_width` of the mean.
+        A bounded law's support gets exactly that half-width (its wider side, where it is lopsided). An unbounded one gets
+        the standard deviation that puts `mass` of its probability within `half_width` of the mean.
 
         Args:
-            family: a family's name.
+            law: as for `Noise`.
             half_width: w > 0 (0 gives the Dirac limit).
-            mass: probability inside, strictly between 0 and 1; ignored by bounded families.
+            mass: probability inside, strictly between 0 and 1; ignored by bounded laws.
             mean: α.
         """
-        law = FAMILIES[choice(family, FAMILIES, "family")]
+        if isinstance(law, str):
+            choice(law, FAMILIES, "family")
         half_width = real(half_width, "half_width", minimum=0.0)
         mass = real(mass, "mass")
         if not 0 < mass < 1:
             raise ValueError(f"mass must lie strictly between 0 and 1, not {mass!r}.")
-        standard = law.half_width if math.isfinite(law.half_width) else float(law.isf((1 - mass) / 2))
-        return cls(family, mean, half_width / standard)
+        return cls(law, mean, placed(law)[0].covering(half_width, mass))
+
+    def placed_law(self) -> tuple[Law, float, float]:
+        """The law, the mean and the standard deviation."""
+        return self.law, self.mean, self.std
+
+    @property
+    def family(self) -> str:
+        """The law's name."""
+        return self.law.name
 
     @property
     def is_dirac(self) -> bool:
@@ -206,13 +104,21 @@ class Noise:
 
     @property
     def half_width(self) -> float:
-        """Half the length of the support: h = h0·β, 0 for a Dirac, inf for unbounded families."""
-        return 0.0 if self.is_dirac else FAMILIES[self.family].half_width * self.std
+        """The largest distance between a value and the mean: h = h0·β; 0 for a Dirac, inf for unbounded laws."""
+        if self.is_dirac:
+            return 0.0
+        if self.law.symmetric:
+            return self.law.half_width * self._scale
+        low, high = self.support
+        return max(high - self.mean, self.mean - low) if math.isfinite(self.mean) else math.inf
 
     @property
     def support(self) -> tuple[float, float]:
-        """The ends (α − h, α + h) of the support."""
-        return self.mean - self.half_width, self.mean + self.half_width
+        """The ends of the support: (α − h, α + h) for a symmetric law."""
+        if self.is_dirac:
+            return self.mean, self.mean
+        low, high = self.law.bounds()
+        return self._shift + self._scale * float(low), self._shift + self._scale * float(high)
 
     def pdf(self, x: Any) -> Any:
         """Density f at x (unit: 1/unit of x). A Dirac has +inf at its mean and 0 elsewhere.
@@ -223,19 +129,19 @@ class Noise:
         """
         if self.is_dirac:
             return elementwise(lambda v: _keep_nan(v, np.where(v == self.mean, math.inf, 0.0)), x)
-        return elementwise(lambda v: self._law("pdf", v) / self.std, x)
+        return elementwise(lambda v: self._value("pdf", v) / self._scale, x)
 
     def cdf(self, x: Any) -> Any:
         """P(ν ≤ x), accurate in the lower tail."""
         if self.is_dirac:
             return elementwise(lambda v: _keep_nan(v, np.where(v >= self.mean, 1.0, 0.0)), x)
-        return elementwise(lambda v: self._law("cdf", v), x)
+        return elementwise(lambda v: self._value("cdf", v), x)
 
     def sf(self, x: Any) -> Any:
         """P(ν > x) = 1 − cdf(x), accurate in the upper tail."""
         if self.is_dirac:
             return elementwise(lambda v: _keep_nan(v, np.where(v < self.mean, 1.0, 0.0)), x)
-        return elementwise(lambda v: self._law("sf", v), x)
+        return elementwise(lambda v: self._value("sf", v), x)
 
     def icdf(self, u: Any) -> Any:
         """The quantile inf{x : cdf(x) ≥ u} for u in (0, 1]; the support's lower end at u = 0.
@@ -264,8 +170,18 @@ class Noise:
         uniform = np.clip(1.0 - rng.random(shape), None, 1 - 2.0**-53)
         return np.asarray(self.icdf(uniform))
 
-    def _law(self, method: str, x: np.ndarray) -> np.ndarray:
-        value = getattr(FAMILIES[self.family], method)((x - self.mean) / self.std, NUMPY_OPS)
+    def __repr__(self) -> str:
+        return f"Noise(family={self.family!r}, mean={self.mean!r}, std={self.std!r})"
+
+    def __reduce__(self) -> tuple:
+        return Noise, (self._source, self.mean, self.std) if self.law.is_movable else (self._source,)
+
+    def _value(self, method: str, x: np.ndarray) -> np.ndarray:
+        t = (x - self._shift) / self._scale
+        value = getattr(self.law, method)(t, NUMPY)
+        if np.isinf(t).any():
+            low, high = {"pdf": (0.0, 0.0), "cdf": (0.0, 1.0), "sf": (1.0, 0.0)}[method]
+            value = np.where(t == -math.inf, low, np.where(t == math.inf, high, value))
         return _keep_nan(x, value)
 
     def _quantile(self, method: str, u: np.ndarray) -> np.ndarray:
@@ -275,7 +191,7 @@ class Noise:
         if self.is_dirac:
             return _keep_nan(u, self.mean)
         with np.errstate(divide="ignore"):
-            return self.mean + self.std * getattr(FAMILIES[self.family], method)(u, NUMPY_OPS)
+            return self._shift + self._scale * getattr(self.law, method)(u, NUMPY)
 
 
 def _keep_nan(x: np.ndarray, value: Any) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from scipy import optimize
 
 from anabook._arrays import as_floats, elementwise, to_float64, torch_of
 from anabook._validate import choice, generator
-from anabook.noise import FAMILIES, Noise
+from anabook.laws import FLOATS, Law
+from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 
 TIES = ("higher", "lower")
@@ -20,18 +20,8 @@ TIES = ("higher", "lower")
 # Level probabilities are differences of numbers up to 1, each a few roundings wrong: closer than this is a tie.
 _TIE = 8 * np.finfo(np.float64).eps
 
-# In standard deviations: the tails of the unbounded families are below 1e-17 there.
-_FAR = 22.0
-
-# Plain floats: a root search asks for one value at a time, which costs NumPy ten times as much.
-_SCALAR_OPS = SimpleNamespace(
-    abs=abs,
-    clip=lambda value, low, high: min(max(value, low), high),
-    exp=math.exp,
-    expit=lambda t: 1 / (1 + math.exp(-t)) if t > -700 else 0.0,
-    ndtr=lambda t: math.erfc(-t * math.sqrt(0.5)) / 2,
-    where=lambda condition, value, other: value if condition else other,
-)
+# In standard deviations: the tails of the unbounded families are below this there.
+_FAR, _NOTHING = 22.0, 1e-17
 
 
 @dataclass(frozen=True)
@@ -49,8 +39,9 @@ class Regularisation:
 
     Args:
         quantiser: a `Quantiser`.
-        noise: a `Noise`, or any object with its methods `cdf`, `sf`, `pdf`, `icdf`, `sample`
-            and attributes `mean`, `is_dirac`.
+        noise: a `Noise`, or what makes one: an `anabook.symbolic.Density`, a variant of the zoo that is a probability, a
+            `Law`. Or any object with a noise's methods `cdf`, `sf`, `pdf`, `icdf`, `sample` and attributes `mean`,
+            `is_dirac`.
 
     Example:
         >>> r = Regularisation(Quantiser.heaviside(), Noise("uniform", std=12 ** -0.5))
@@ -64,6 +55,8 @@ class Regularisation:
     def __post_init__(self) -> None:
         if not isinstance(self.quantiser, Quantiser):
             raise TypeError(f"quantiser must be a Quantiser, not {self.quantiser!r}.")
+        if not isinstance(self.noise, (Noise, str)) and (isinstance(self.noise, Law) or hasattr(self.noise, "placed_law")):
+            object.__setattr__(self, "noise", Noise(self.noise))
         missing = [name for name in ("cdf", "sf", "pdf", "icdf", "sample", "mean", "is_dirac")
                    if not hasattr(self.noise, name)]
         if missing:
@@ -133,28 +126,29 @@ class Regularisation:
     def mode_thresholds(self) -> np.ndarray:
         """The K − 1 places from which on the mode is at least the level q_1, …, q_{K−1}, ties going to the higher level.
 
-        The four families have log-concave densities, so the mode never falls as x grows. The places never fall either;
+        The four families, and other laws that say so, have log-concave densities, so the mode never falls as x grows. The places never fall either;
         two are equal where the level between them is never the mode.
 
         Returns:
             A float64 array of length K − 1.
 
         Raises:
-            TypeError: a noise that is not a `Noise`: its mode need not be monotone.
+            TypeError: a noise whose law is not log-concave: its mode need not be monotone.
         """
-        if not isinstance(self.noise, Noise):
-            raise TypeError(f"thresholds of the mode are known for the four families of Noise, not for {self.noise!r}.")
+        if not isinstance(self.noise, Noise) or not self.noise.law.log_concave:
+            raise TypeError("thresholds of the mode are known for the four families of Noise and other log-concave laws, not for "
+                            f"{self.noise!r}.")
         thresholds, noise = self.quantiser.thresholds, self.noise
-        half_width = min(noise.half_width, _FAR * noise.std)
-        if self.quantiser.n_levels == 2 or half_width <= np.diff(thresholds).min():
-            return thresholds + noise.mean
-        return np.array(_mode_thresholds(thresholds.tolist(), noise.family, noise.std)) + noise.mean
+        if noise.is_dirac or self.quantiser.n_levels == 2 or _reach(noise.law, noise.std) <= np.diff(thresholds).min():
+            # At most two levels are possible, and one has at least half the probability.
+            return thresholds + (noise.mean if noise.law.symmetric else float(noise.icdf(0.5)))
+        return np.array(_mode_thresholds(thresholds.tolist(), noise.law, noise.std)) + noise.mean
 
     def mode_quantiser(self) -> Quantiser:
         """The quantiser that the mode is (ties to the higher level): levels that are never most probable are left out.
 
         Raises:
-            TypeError: a noise that is not a `Noise`: its mode need not be a quantiser.
+            TypeError: a noise whose law is not log-concave: its mode need not be a quantiser.
 
         Example:
             >>> mode = Regularisation(Quantiser.ternary(), Noise("uniform", std=1.0)).mode_quantiser()
@@ -272,23 +266,31 @@ class Regularisation:
             low = np.where(active & ~reached, middle, low)
 
 
-def _mode_thresholds(thresholds: list[float], name: str, std: float) -> list[float]:
+def _reach(law: Law, std: float) -> float:
+    """How far from its mean a noise may be: to the end of its support, or as far as tails count."""
+    low, high = (float(end) - law.origin for end in law.bounds())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        far = max(law.origin - float(law.icdf(np.float64(_NOTHING))), float(law.isf(np.float64(_NOTHING))) - law.origin)
+        return std * max(_FAR, far / law.unit)
+    return std * (max(-low, high) / law.unit)
+
+
+def _mode_thresholds(thresholds: list[float], law: Law, std: float) -> list[float]:
     """`Regularisation.mode_thresholds` for a noise of mean 0 that is wider than the narrowest bin.
 
     Since the densities are log-concave, a level that has caught up with a lower one stays ahead of it. So the modes are
     an upper envelope, found level by level: a new level takes over from the last one where it catches up, and wipes it
     out if it is ahead from the start.
     """
-    family = FAMILIES[name]
+    std, origin, reach = std / law.unit, law.origin, _reach(law, std)
     edges = [-math.inf, *thresholds, math.inf]
-    reach = std * min(family.half_width, _FAR)
 
     def probability(k: int, v: float) -> float:
-        low, high = (v - edges[k + 1]) / std, (v - edges[k]) / std
+        low, high = origin + (v - edges[k + 1]) / std, origin + (v - edges[k]) / std
         # Both differences are the same number; the one between the smaller terms is the accurate one.
         if high <= -low:
-            return family.cdf(high, _SCALAR_OPS) - family.cdf(low, _SCALAR_OPS)
-        return family.cdf(-low, _SCALAR_OPS) - family.cdf(-high, _SCALAR_OPS)
+            return law.cdf(high, FLOATS) - law.cdf(low, FLOATS)
+        return law.sf(low, FLOATS) - law.sf(high, FLOATS)
 
     def lead(v: float, k: int, other: int) -> float:
         return probability(k, v) - probability(other, v) + _TIE
@@ -296,7 +298,7 @@ def _mode_thresholds(thresholds: list[float], name: str, std: float) -> list[flo
     def takes_over(k: int, last: int, since: float) -> float:
         """Where level k catches up with `last`, the mode since `since`; -inf if it is ahead there already."""
         edge = edges[k]
-        if last == k - 1 and name != "uniform" and last > 0 and math.isfinite(edges[k + 1]):
+        if last == k - 1 and law.symmetric and law.peaked and last > 0 and math.isfinite(edges[k + 1]):
             width = edges[k + 1] - edge
             if since < edge and abs(width - (edge - edges[last])) <= 1e-12 * width:
                 return edge  # bins of one width: by symmetry, and the density is strictly unimodal

@@ -6,9 +6,9 @@ and the checks of Proposition 1 are derived: SymPy integrates, differentiates an
 `x`, `alpha` and `beta` are the symbols of all results: position, mean and standard deviation of the noise.
 """
 
+from anabook.noise import Noise as DensityNoise  # a density's noise is one like all others
 from anabook.symbolic._convolution import derivative, family, regularise
 from anabook.symbolic._density import Density
-from anabook.symbolic._density_noise import DensityNoise
 from anabook.symbolic._expressions import alpha, as_numpy, beta, x
 from anabook.symbolic._proposition import Check, Verification, verify_proposition
 

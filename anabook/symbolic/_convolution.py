@@ -8,6 +8,7 @@ from typing import Any
 import sympy as sp
 
 from anabook._validate import choice
+from anabook.laws import FAMILIES, Law, sympy_namespace
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.symbolic._bounded import allowance
@@ -15,30 +16,25 @@ from anabook.symbolic._density import Density
 from anabook.symbolic._expressions import alpha, beta, exact_constant, shortest, simplified, x
 
 _STEPS = 1_200_000  # what SymPy may take to make the branches of one result short
-_RATE = sp.pi / sp.sqrt(3)
-_STANDARD: dict[str, tuple[sp.Expr, tuple[sp.Expr, sp.Expr]]] = {
-    "uniform": (1 / (2 * sp.sqrt(3)), (-sp.sqrt(3), sp.sqrt(3))),
-    "triangular": ((sp.sqrt(6) - sp.Abs(x)) / 6, (-sp.sqrt(6), sp.sqrt(6))),
-    "normal": (sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi), (-sp.oo, sp.oo)),
-    "logistic": (_RATE * sp.exp(-_RATE * x) / (1 + sp.exp(-_RATE * x)) ** 2, (-sp.oo, sp.oo)),
-}
-# The second moment of the logistic density is π²/3 in units of its scale, which SymPy leaves as an integral;
-# the tests derive it from the quantile. The other moments are computed.
-_KNOWN_MOMENTS = {"logistic": (sp.Integer(0), sp.Integer(1))}
 
 
 @lru_cache(maxsize=None)
-def family(name: str) -> Density:
-    """One of the four noise families as a density of mean 0 and standard deviation 1.
+def family(name: str | Law) -> Density:
+    """A law as a density: one of the four noise families, of mean 0 and standard deviation 1, or a `Law` of one's own.
 
     Args:
-        name: "uniform", "triangular", "normal" or "logistic"; `.located()` brings in `alpha` and `beta`.
+        name: "uniform", "triangular", "normal" or "logistic", or a `Law`; `.located()` brings in `alpha` and `beta`.
     """
-    expression, support = _STANDARD[choice(name, _STANDARD, "family")]
-    density = Density(expression, x, support)
-    if name in _KNOWN_MOMENTS:
-        mean, std = _KNOWN_MOMENTS[name]
-        density._set(mean=mean, std=std)
+    law = name if isinstance(name, Law) else FAMILIES[choice(name, FAMILIES, "family")]
+    if getattr(law, "exact", None) is not None:
+        return law.exact
+    m = sympy_namespace()
+    formula = law.bound(**{name: sp.nsimplify(value) for name, value in law.shape})
+    density = Density(formula.pdf(x, m), x, tuple(sp.nsimplify(end) for end in law.bounds(m)))
+    # That a law is standardised is not computed again: SymPy leaves the logistic law's second moment an integral. The
+    # tests compute all moments.
+    if (law.origin, law.unit, law.get("std")) == (0, 1, 1):
+        density._set(mean=sp.Integer(0), std=sp.Integer(1))
     return density
 
 
@@ -51,7 +47,7 @@ def regularise(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> s
 
     Args:
         quantiser: a `Quantiser`, or a pair (levels, thresholds) of numbers or expressions.
-        law: a family's name, a `Noise` or a `Density`.
+        law: a family's name, a `Noise`, a `Density`, a variant of the zoo that is a probability, or a `Law`.
         mean: α for a family or a density; by default `alpha` for a family, the density's own otherwise.
         std: β likewise, by default `beta`; 0 gives the shifted quantiser.
 
@@ -157,12 +153,17 @@ def _law(law: Any, mean: Any, std: Any) -> tuple[Density | None, sp.Expr]:
     if isinstance(law, Noise):
         if mean is not None or std is not None:
             raise ValueError("a Noise has its mean and std already; give them for a family's name or a Density.")
-        law, mean, std = law.family, law.mean, law.std
+        own = getattr(law.law, "exact", None)
+        if own is not None and not law.law.is_movable:
+            return own, sp.Integer(0)
+        law, mean, std = own or law.law, law.mean, law.std
+    if hasattr(law, "as_density"):
+        law = law.as_density()
     if isinstance(law, Density):
         if mean is None and std is None:
             return law, sp.Integer(0)
         density, default = law, (law.mean, law.std)
-    elif isinstance(law, str):
+    elif isinstance(law, (str, Law)):
         density, default = family(law), (alpha, beta)
     else:
         raise TypeError(f"law must be a family's name, a Noise or a Density, not {law!r}.")

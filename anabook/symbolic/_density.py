@@ -16,6 +16,7 @@ import numpy as np
 import sympy as sp
 from scipy import integrate
 
+from anabook.noise import Noise
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import (
     Unknown,
@@ -44,7 +45,7 @@ from anabook.symbolic._expressions import (
 )
 
 if TYPE_CHECKING:
-    from anabook.symbolic._density_noise import DensityNoise
+    from anabook.laws import Law
 
 _MASS_TOLERANCE = 1e-12
 # Steps that SymPy may take to build a density, for one antiderivative in it, and for each moment.
@@ -233,7 +234,18 @@ class Density:
         moved._set(mean=mean, std=std)
         return moved
 
-    def noise(self, mean: Any = None, std: Any = None) -> DensityNoise:
+    def placed_law(self) -> tuple[Law, float, float]:
+        """The density as a law, with its mean and its standard deviation, as floats; NaN or inf where there are none.
+
+        Raises:
+            ValueError: parameters without values.
+        """
+        from anabook.symbolic._density_noise import law_of
+
+        law = law_of(self)
+        return law, law.mean, law.std
+
+    def noise(self, mean: Any = None, std: Any = None) -> Noise:
         """The density as a noise that computes with arrays, for `Regularisation`.
 
         Args:
@@ -243,9 +255,7 @@ class Density:
         Raises:
             ValueError: parameters without values; a mean or std asked of a density that has none.
         """
-        from anabook.symbolic._density_noise import DensityNoise
-
-        return DensityNoise(self, mean, std)
+        return Noise(self, mean, std)
 
     def _affine_image(self, location: sp.Expr, scale: sp.Expr) -> Density:
         image = object.__new__(Density)

@@ -1,7 +1,9 @@
-"""A density given as an expression, as a noise that computes with arrays."""
+"""A density given as an expression, as a law that computes with arrays."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +17,7 @@ from scipy import integrate
 from scipy.optimize import elementwise as roots
 from sympy.codegen.rewriting import optimize, optims_numpy
 
-from anabook._arrays import elementwise
-from anabook._validate import generator, real
+from anabook.laws import FLOATS, NUMPY, Law, mpmath_namespace, sympy_namespace
 from anabook.symbolic._density import Density, Piece
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, probe_points, real_values, x
@@ -27,123 +28,88 @@ _STEPS = 500_000  # what SymPy may take for the algebraically equal forms of eac
 _TABULATED = 1e-17  # below such a tail probability, integrals are computed point by point
 
 
-@dataclass(frozen=True)
-class DensityNoise:
-    """A `Density` as a noise that computes with arrays: it stands wherever a `Noise` may.
+@dataclass(frozen=True, repr=False, eq=False)
+class DensityLaw(Law):
+    """A `Density` as a law, in units of its own: it stands wherever a family's may.
 
     Every piece is compiled in several algebraically equal forms and the one that agrees best with
     high-precision arithmetic is kept; a value that still overflows is computed with mpmath.
-
-    Args:
-        density: a density without free parameters.
-        mean: α; None for the density's own.
-        std: β ≥ 0; None for the density's own.
     """
 
-    density: Density
-    mean: float | None = None
-    std: float | None = None
+    exact: Density | None = None
 
-    def __post_init__(self) -> None:
-        density = self.density
-        if not isinstance(density, Density):
-            raise TypeError(f"density must be a Density, not {density!r}.")
-        if density.parameters:
-            listing = ", ".join(map(str, density.parameters))
-            raise ValueError(f"the density has parameters without values ({listing}); give them by subs first.")
-        own = float(density.mean), float(density.std)
-        if (self.mean is not None or self.std is not None) and not all(map(math.isfinite, own)):
-            raise ValueError(
-                f"a density with mean {density.mean} and standard deviation {density.std} cannot be given others; "
-                "shift and scale its expression instead."
-            )
-        mean = own[0] if self.mean is None else real(self.mean, "mean")
-        std = own[1] if self.std is None else real(self.std, "std", minimum=0.0)
-        scale = 1.0 if std == own[1] or not math.isfinite(own[1]) else std / own[1]
-        shift = mean - scale * own[0] if math.isfinite(own[0]) else 0.0
-        for name, value in (("mean", mean), ("std", std), ("_scale", scale), ("_shift", shift)):
-            object.__setattr__(self, name, value)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DensityLaw) and self.exact == other.exact
 
-    @property
-    def family(self) -> str:
-        """"density", where a `Noise` has its family's name."""
-        return "density"
+    def __hash__(self) -> int:
+        return hash(self.exact)
 
-    @property
-    def is_dirac(self) -> bool:
-        """Whether all mass sits at the mean (std = 0)."""
-        return self.std == 0.0
+    def __str__(self) -> str:
+        return "density" + hashlib.sha256(str(self.exact).encode()).hexdigest()[:12]
 
-    @property
-    def support(self) -> tuple[float, float]:
-        """The ends of the support."""
-        if self.is_dirac:
-            return self.mean, self.mean
-        low, high = (float(end) for end in self.density.support)
-        return self._shift + self._scale * low, self._shift + self._scale * high
+    def __reduce__(self) -> tuple:
+        return law_of, (self.exact,)
 
-    @property
-    def half_width(self) -> float:
-        """The largest distance between a value and the mean; inf for unbounded supports."""
-        low, high = self.support
-        return max(high - self.mean, self.mean - low) if math.isfinite(self.mean) else math.inf
+    def icdf(self, u: Any, m: Any = NUMPY) -> Any:
+        """The quantile, found numerically."""
+        return self._quantile(u, upper=False)
 
-    def pdf(self, x: Any) -> Any:
-        """Density at x; 0 outside the support, the right-hand value at a jump. A Dirac has +inf at its mean."""
-        if self.is_dirac:
-            return elementwise(lambda v: self._step(v, "pdf"), x)
-        return elementwise(lambda v: _compiled(self.density)["pdf"](self._standard(v)) / self._scale, x)
+    def isf(self, u: Any, m: Any = NUMPY) -> Any:
+        """The t whose upper tail is u, found numerically."""
+        return self._quantile(u, upper=True)
 
-    def cdf(self, x: Any) -> Any:
-        """P(ν ≤ x), by a form that is accurate in the lower tail where one was found."""
-        return elementwise(lambda v: self._law("cdf", v), x)
+    def _quantile(self, u: Any, upper: bool) -> np.ndarray:
+        flat = np.atleast_1d(np.asarray(u, dtype=np.float64)).ravel()
+        return _quantiles(self.exact, flat, upper).reshape(np.shape(u))
 
-    def sf(self, x: Any) -> Any:
-        """P(ν > x), by a form that is accurate in the upper tail where one was found."""
-        return elementwise(lambda v: self._law("sf", v), x)
 
-    def icdf(self, u: Any) -> Any:
-        """The quantile inf{x : cdf(x) ≥ u}, found numerically.
+@lru_cache(maxsize=64)
+def law_of(density: Density) -> DensityLaw:
+    """The law of a density; the same object for equal ones.
 
-        Raises:
-            ValueError: a probability outside [0, 1].
-        """
-        return elementwise(lambda v: self._quantile(v, upper=False), u, "u")
+    Raises:
+        ValueError: parameters without values.
+    """
+    if not isinstance(density, Density):
+        raise TypeError(f"density must be a Density, not {density!r}.")
+    if density.parameters:
+        listing = ", ".join(map(str, density.parameters))
+        raise ValueError(f"the density has parameters without values ({listing}); give them by subs first.")
+    mean, std = float(density.mean), float(density.std)
+    value = functools.partial(_value, density)
+    return DensityLaw(
+        "density", density=functools.partial(value, "pdf"), distribution=functools.partial(value, "cdf"),
+        survival=functools.partial(value, "sf"), support=functools.partial(_ends, density), mean=mean, std=std, symmetric=False,
+        is_movable=math.isfinite(mean) and math.isfinite(std), exact=density)
 
-    def isf(self, u: Any) -> Any:
-        """The x whose upper tail sf(x) is u, found numerically."""
-        return elementwise(lambda v: self._quantile(v, upper=True), u, "u")
 
-    def sample(self, shape: int | tuple[int, ...], rng: np.random.Generator | int) -> np.ndarray:
-        """Independent draws, by the quantile of uniform numbers.
+def _ends(density: Density, m: Any) -> tuple[Any, Any]:
+    if m is sympy_namespace():
+        return density.support
+    return tuple(float(end) for end in density.support)
 
-        Args:
-            shape: shape of the result.
-            rng: a NumPy generator, or an integer seed.
-        """
-        uniform = np.clip(1.0 - generator(rng).random(shape), None, 1 - 2.0**-53)
-        return np.asarray(self.icdf(uniform))
 
-    def _standard(self, v: np.ndarray) -> np.ndarray:
-        return (v - self._shift) / self._scale
+def _value(density: Density, what: str, t: Any, m: Any) -> Any:
+    """pdf, cdf or sf in one of the namespaces."""
+    if m is NUMPY:
+        return _compiled(density)[what](t)
+    if m is sympy_namespace():
+        return getattr(density, what).subs(x, t)
+    if m is FLOATS:
+        return float(_compiled(density)[what](np.array([t]))[0])
+    if m is mpmath_namespace():
+        return _precise(density, what, t)
+    raise TypeError("a density's functions are for NumPy, floats, SymPy and mpmath; torch's are made by anabook.training.")
 
-    def _law(self, what: str, v: np.ndarray) -> np.ndarray:
-        return self._step(v, what) if self.is_dirac else _compiled(self.density)[what](self._standard(v))
 
-    def _step(self, v: np.ndarray, what: str) -> np.ndarray:
-        value = {"pdf": np.where(v == self.mean, math.inf, 0.0), "cdf": np.where(v >= self.mean, 1.0, 0.0),
-                 "sf": np.where(v < self.mean, 1.0, 0.0)}[what]
-        return np.where(np.isnan(v), v, value)
-
-    def _quantile(self, u: np.ndarray, upper: bool) -> np.ndarray:
-        outside = (u < 0) | (u > 1)
-        if outside.any():
-            raise ValueError(f"probabilities must lie in [0, 1], not {float(u[outside].flat[0])!r}.")
-        if self.is_dirac:
-            return np.where(np.isnan(u), u, self.mean)
-        flat = np.atleast_1d(u).ravel()
-        values = _quantiles(self.density, flat, upper).reshape(np.shape(u))
-        return self._shift + self._scale * values
+def _precise(density: Density, what: str, t: Any) -> Any:
+    before, after = {"pdf": (0, 0), "cdf": (0, 1), "sf": (1, 0)}[what]
+    if t < mpmath.mpf(sp.N(density.support[0], mpmath.mp.dps + 5)):
+        return mpmath.mpf(before)
+    for piece in density._pieces:
+        if t < mpmath.mpf(sp.N(piece.hi, mpmath.mp.dps + 5)):
+            return real_values(getattr(piece, what))(t)
+    return mpmath.mpf(after)
 
 
 def _quantiles(density: Density, u: np.ndarray, upper: bool) -> np.ndarray:
@@ -200,7 +166,7 @@ def _piecewise_function(
     ends: list[float], functions: list[Callable], before: float, after: float, is_probability: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
     # A density may jump at an end, and rounding of (x − θ − α)/β must not put x on the wrong side of it:
-    # the same slack as for the uniform family in `anabook.noise`. Probabilities do not jump.
+    # the same slack as for the uniform law in `anabook.laws`. Probabilities do not jump.
     slack = [0.0 if is_probability or math.isinf(end) else 1024 * _EPS * max(1.0, abs(end)) for end in ends]
     # A pole is ∞ from either side: no slack there, and its place belongs to both pieces.
     poles = [False] * len(ends)

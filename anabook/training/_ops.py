@@ -1,13 +1,14 @@
-"""The torch twin of `anabook.noise.NUMPY_OPS`: the noise families' formulas run on tensors with it, unchanged."""
+"""The torch twin of `anabook.laws.NUMPY`: the laws' formulas run on tensors with it, unchanged."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
+
+from anabook.laws import arrays_namespace
 
 # erfcx(a/√2)/2 = Φ(−a)·exp(a²/2) for a ≥ 0 as a polynomial in w = 1/(1 + 0.36·a), powers 9 to 1: a least-squares fit
 # reweighted towards the smallest largest relative error, 6.5e-8.
@@ -67,21 +68,30 @@ def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
     return value
 
 
-TORCH_OPS = SimpleNamespace(
+TORCH_OPS = arrays_namespace(
     abs=torch.abs,
+    bump=lambda t: torch.sigmoid(t) * torch.sigmoid(-t),
     clip=torch.clamp,
+    cos=torch.cos,
     eps=lambda t: torch.finfo(t.dtype).eps,
     exp=torch.exp,
     expit=torch.sigmoid,
+    floor=torch.floor,
     full_like=torch.full_like,
+    half_turn=lambda t: torch.atan2(torch.ones_like(t), -t),
     log=torch.log,
     log1p=torch.log1p,
+    maximum=lambda t, low: torch.clamp(t, min=low),
+    minimum=lambda t, high: torch.clamp(t, max=high),
     ndtr=ndtr,
     ndtri=ndtri,
+    ramp=lambda t: torch.clamp(t, 0.0, math.inf),
+    sin=torch.sin,
     sqrt=torch.sqrt,
+    tanh=torch.tanh,
     where=torch.where,
 )
-"""The elementary functions that the families' formulas are written in, for tensors of any device and float type."""
+"""The elementary functions that the laws' formulas are written in, for tensors of any device and float type."""
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,637 @@
+"""Laws: what a noise looks like at mean 0 and standard deviation 1, each formula written once.
+
+A law is one object. Its formulas are functions of a number t and of a namespace `m` of elementary functions, so that
+NumPy, torch, SymPy and mpmath share them: `NUMPY`, `FLOATS`, `sympy_namespace()` and `mpmath_namespace()` are here,
+torch's is `anabook.training._ops.TORCH_OPS`. All have the same names.
+
+A law of one's own is a `Law` and nothing else: it need not be registered anywhere.
+
+    laplace = Law(
+        "laplace",
+        density=lambda t, m: m.exp(-m.root(2) * m.abs(t)) / m.root(2),
+        distribution=lambda t, m: symmetric(t, m, m.exp(-m.root(2) * m.abs(t)) / 2),
+        ends=lambda m: Decay(exponent=1, rate=m.root(2), coefficient=m.one / 2),
+        log_concave=True,
+    )
+
+Not every law is a probability's: those behind some straight-through estimators have another mass, an infinite one, or
+are negative in places (`anabook.variants.LAWS`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import optimize, special
+
+from anabook._validate import choice
+
+# Namespaces ---------------------------------------------------------------------------------------------------------
+
+# A density jumps at the ends of its support, and t = (x − θ − α)/β is rounded: so many roundings of a half-width may
+# lie between t and the end. So the densities of two thresholds whose supports touch meet exactly, up to 8-bit
+# quantisers: neither twice the height there nor a gap.
+SLACK = 1024
+
+
+def teeth(pieces: Any, spacing: Any) -> Any:
+    """The distance from the first end to the last of `pieces` unit boxes with centres `spacing` apart."""
+    return (pieces - 1) * spacing + 1
+
+
+def arrays_namespace(where: Callable, eps: Callable, floor: Callable, **functions: Any) -> SimpleNamespace:
+    """A namespace for arrays of numbers: `functions`, and what follows from them.
+
+    Args:
+        where, floor: of arrays.
+        eps: an array ↦ the rounding unit of its type.
+        functions: all other names.
+    """
+
+    def inside(t: Any, half_width: Any, value: Any, otherwise: Any = 0.0) -> Any:
+        slack = SLACK * half_width * eps(t)
+        return where((t >= -half_width - slack) & (t < half_width - slack), value, otherwise)
+
+    def on_teeth(t: Any, pieces: Any, spacing: Any) -> Any:
+        from_end = t + teeth(pieces, spacing) / 2
+        within = (from_end >= 0) & (from_end < teeth(pieces, spacing))
+        return within & (from_end - spacing * floor(from_end / spacing) < 1)
+
+    return SimpleNamespace(where=where, eps=eps, floor=floor, inside=inside, on_teeth=on_teeth, one=1.0, pi=math.pi, inf=math.inf,
+                           root=math.sqrt, **functions)
+
+
+NUMPY = arrays_namespace(
+    abs=np.abs,
+    bump=lambda t: special.expit(t) * special.expit(-t),
+    clip=np.clip,
+    cos=np.cos,
+    eps=lambda t: np.finfo(t.dtype).eps,
+    exp=np.exp,
+    expit=special.expit,
+    floor=np.floor,
+    full_like=np.full_like,
+    half_turn=lambda t: np.arctan2(1.0, -t),
+    log=np.log,
+    log1p=np.log1p,
+    maximum=np.maximum,
+    minimum=np.minimum,
+    ndtr=special.ndtr,
+    ndtri=special.ndtri,
+    ramp=lambda t: np.clip(t, 0.0, math.inf),
+    sin=np.sin,
+    sqrt=np.sqrt,
+    tanh=np.tanh,
+    where=np.where,
+)
+"""What formulas are written in, for arrays. Beside functions of the usual names: `one`, `pi` and `root(n)` = √n are
+constants, exact in SymPy; `bump(t)` is the slope of `expit`; `ramp(t)` is t where it is positive, else 0; `half_turn(t)` is
+π/2 + arctan t; `inside(t, b, value, otherwise)` tells −b ≤ t < b from elsewhere, up to roundings; `on_teeth(t, n, s)` says
+whether t is on one of n unit boxes s apart; `ndtr` and `ndtri` are the normal distribution function and its inverse."""
+
+
+def _two_ways(condition: Any, yes: Any, no: Any) -> Any:
+    return yes if condition else no
+
+
+def _scalars_namespace(**functions: Any) -> SimpleNamespace:
+    def on_teeth(t: Any, pieces: Any, spacing: Any) -> bool:
+        from_end = t + teeth(pieces, spacing) / 2
+        return 0 <= from_end < teeth(pieces, spacing) and from_end - spacing * functions["floor"](from_end / spacing) < 1
+
+    return SimpleNamespace(
+        abs=abs, eps=lambda t: 0, full_like=lambda t, value: value, maximum=max, minimum=min, on_teeth=on_teeth,
+        clip=lambda t, low, high: min(max(t, low), high), ramp=lambda t: max(t, 0),
+        inside=lambda t, half_width, value, otherwise=0: value if -half_width <= t < half_width else otherwise,
+        where=_two_ways, **functions)
+
+
+def _float_expit(t: float) -> float:
+    return 1 / (1 + math.exp(-t)) if t > -700 else 0.0
+
+
+FLOATS = _scalars_namespace(
+    bump=lambda t: _float_expit(t) * _float_expit(-t),
+    cos=math.cos,
+    exp=math.exp,
+    expit=_float_expit,
+    floor=math.floor,
+    half_turn=lambda t: math.atan2(1.0, -t),
+    inf=math.inf,
+    log=math.log,
+    log1p=math.log1p,
+    ndtr=lambda t: math.erfc(-t * math.sqrt(0.5)) / 2,
+    ndtri=lambda u: float(special.ndtri(u)),
+    one=1.0,
+    pi=math.pi,
+    root=math.sqrt,
+    sin=math.sin,
+    sqrt=math.sqrt,
+    tanh=math.tanh,
+)
+"""The same for single floats: a root search asks for one value at a time, which costs NumPy ten times as much."""
+
+
+@functools.lru_cache(maxsize=1)
+def sympy_namespace() -> SimpleNamespace:
+    """The same for SymPy's expressions. Densities are written on their support: `inside` and `ramp` change nothing."""
+    import sympy as sp
+
+    def where(condition: Any, yes: Any, no: Any) -> Any:
+        return sp.Piecewise((yes, condition), (no, True))
+
+    def on_teeth(t: Any, pieces: Any, spacing: Any) -> Any:
+        half = teeth(pieces, spacing) / 2
+        return (sp.Abs(t) < half) & (sp.Mod(t + half, spacing) < 1)
+
+    return SimpleNamespace(
+        abs=sp.Abs,
+        bump=lambda t: sp.exp(-t) / (1 + sp.exp(-t)) ** 2,
+        clip=lambda t, low, high: sp.Min(sp.Max(t, low), high),
+        cos=sp.cos,
+        eps=lambda t: 0,
+        exp=sp.exp,
+        expit=lambda t: 1 / (1 + sp.exp(-t)),
+        floor=sp.floor,
+        full_like=lambda t, value: value,
+        half_turn=lambda t: sp.pi / 2 + sp.atan(t),
+        inf=sp.oo,
+        inside=lambda t, half_width, value, otherwise=0: value if otherwise == 0 else where(sp.Abs(t) < half_width, value, otherwise),
+        log=sp.log,
+        log1p=lambda t: sp.log(1 + t),
+        maximum=sp.Max,
+        minimum=sp.Min,
+        ndtr=lambda t: sp.erfc(-t / sp.sqrt(2)) / 2,
+        ndtri=lambda u: sp.sqrt(2) * sp.erfinv(2 * u - 1),
+        on_teeth=on_teeth,
+        one=sp.Integer(1),
+        pi=sp.pi,
+        ramp=lambda t: t,
+        root=sp.sqrt,
+        sin=sp.sin,
+        sqrt=sp.sqrt,
+        tanh=sp.tanh,
+        where=where,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def mpmath_namespace() -> SimpleNamespace:
+    """The same for single numbers of mpmath, in its working precision at the time of a call."""
+    import mpmath
+
+    # mpmath's erfc gives up on arguments of astronomical size. There the leading term of Mills' ratio has a relative
+    # error below 1e-100. Farther out a tail is smaller than exp(−10^25000), less than anything it is compared with.
+    mills_beyond, nothing_beyond = mpmath.mpf("1e50"), mpmath.mpf("1e25000")
+    power_of_two_beyond = mpmath.mpf("1e40")
+
+    def exp(t: Any) -> Any:
+        # With more digits before the point than the working precision only the logarithm of exp(t) is known; then it is
+        # rounded to a power of two, which is what decides between numbers of that size and costs nothing.
+        if t < -nothing_beyond:
+            return mpmath.mpf(0)
+        return mpmath.ldexp(mpmath.mpf(1), int(t / mpmath.ln2)) if t < -power_of_two_beyond else mpmath.exp(t)
+
+    def expit(t: Any) -> Any:
+        odds = exp(-abs(t))
+        return odds / (1 + odds) if t < 0 else 1 / (1 + odds)
+
+    def ndtr(t: Any) -> Any:
+        if t < -nothing_beyond:
+            return mpmath.mpf(0)
+        if t < -mills_beyond:
+            return exp(-t * t / 2) / (-t * mpmath.sqrt(2 * mpmath.pi))
+        return mpmath.erfc(-t / mpmath.sqrt(2)) / 2
+
+    def ndtri(u: Any) -> Any:
+        if u in (0, 1):
+            return mpmath.inf if u else -mpmath.inf
+        with mpmath.workprec(mpmath.mp.prec + max(0, int(-mpmath.log(min(u, 1 - u), 2))) + 10):
+            return mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(u) - 1)
+
+    def half_turn(t: Any) -> Any:
+        return mpmath.atan2(1, -t)
+
+    constants = {"one": mpmath.mpf(1), "inf": mpmath.inf, "pi": mpmath.pi}
+    return _scalars_namespace(
+        bump=lambda t: expit(t) * expit(-t), cos=mpmath.cos, exp=exp, expit=expit, floor=mpmath.floor, half_turn=half_turn,
+        log=mpmath.log, log1p=mpmath.log1p, ndtr=ndtr, ndtri=ndtri, root=mpmath.sqrt, sin=mpmath.sin, sqrt=mpmath.sqrt,
+        tanh=mpmath.tanh, **constants)
+
+
+# Tails --------------------------------------------------------------------------------------------------------------
+
+
+class Edge(NamedTuple):
+    """The tail vanishes at an end h of the support: the mass beyond h − d is c·d^m, up to a factor that tends to 1.
+
+    Attributes:
+        order: m > 0; 1 where the density jumps, 2 where it has a kink.
+        coefficient: c > 0.
+    """
+
+    order: Any
+    coefficient: Any
+
+
+class Decay(NamedTuple):
+    """The tail decays like an exponential: the mass beyond t is c·t^p·exp(−r·t^γ), up to a factor that tends to 1.
+
+    Attributes:
+        exponent: γ > 0; 2 for the normal law, 1 for the logistic one.
+        rate: r > 0.
+        power: p.
+        coefficient: c > 0.
+    """
+
+    exponent: Any
+    rate: Any
+    power: Any = 0
+    coefficient: Any = 1
+
+
+class Power(NamedTuple):
+    """The tail decays like a power: the mass beyond t is c·t^−m, up to a factor that tends to 1.
+
+    Attributes:
+        order: m > 0.
+        coefficient: c > 0.
+    """
+
+    order: Any
+    coefficient: Any = 1
+
+
+Tail = Edge | Decay | Power
+"""What is left of a law's mass near the end of its support, or far out."""
+
+
+# The law ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Law:
+    """A density with everything that is known about it, in units of its own: those of its standard deviation, as a rule.
+
+    Fields are written once and asked through methods. A field with `m` in its signature is a function of a namespace;
+    every field may also be the plain value instead. A law with a shape takes its shape's parameters as keywords in
+    each function, and `bound` gives them values.
+
+    Args:
+        name: the law's name.
+        density: `(t, m)` ↦ f(t) with t an array or a number; right-continuous where it jumps, 0 outside the support.
+        distribution: `(t, m)` ↦ F(t), accurate in the lower tail; for an infinite mass any primitive of f.
+        lower_quantile: `(u, m)` ↦ Q(u), accurate for u ≤ 1/2; None for a search by bisection.
+        far: `(t, m)` ↦ the mass beyond t on its side of 0, where that is less work than F(−abs(t)); for symmetric laws.
+        survival: `(t, m)` ↦ 1 − F(t), accurate in the upper tail, for laws that are not symmetric.
+        support: `(m)` ↦ the ends of the smallest interval outside which f is 0.
+        ends: `(m)` ↦ an `Edge`, a `Decay` or a `Power`, what the upper tail comes to, and the lower one too; or a pair, the
+            lower and the upper one. None where nobody has said.
+        mass: the total mass; inf if infinite, NaN if positive and negative parts are both infinite.
+        mean, std: of f divided by its mass; NaN where they do not exist, inf where infinite. Noise is given a mean and a
+            standard deviation by shifting and scaling; for a law without them 0 and 1 take their place.
+        kinks: where f is not smooth.
+        symmetric: whether f(−t) = f(t).
+        signed: whether f is negative somewhere.
+        unbounded: whether the mass to the left of 0 is infinite, so that F has no natural constant.
+        log_concave: whether log f is concave on the support, so that the mode of a quantiser never falls.
+        peaked: whether f falls strictly on either side of 0.
+        is_movable: whether a noise of this law can be given another mean and standard deviation.
+        reach: pictures show [−reach, reach].
+        shape: the shape's parameters with their values, by name.
+        weight: what f is multiplied by; the mass grows with it.
+
+    Example:
+        >>> FAMILIES["triangular"].half_width
+        2.449489742783178
+        >>> FAMILIES["normal"].upper_tail()
+        Decay(exponent=2, rate=0.5, power=-1, coefficient=0.3989422804014327)
+    """
+
+    name: str
+    density: Callable[..., Any]
+    distribution: Callable[..., Any]
+    lower_quantile: Callable[..., Any] | None = None
+    far: Callable[..., Any] | None = None
+    survival: Callable[..., Any] | None = None
+    support: Any = (-math.inf, math.inf)
+    ends: Any = None
+    mass: Any = 1.0
+    mean: Any = 0.0
+    std: Any = 1.0
+    kinks: Any = ()
+    symmetric: bool = True
+    signed: Any = False
+    unbounded: Any = False
+    log_concave: bool = False
+    peaked: bool = True
+    is_movable: bool = True
+    reach: Any = 4.0
+    shape: tuple[tuple[str, Any], ...] = ()
+    weight: Any = 1.0
+
+    def __str__(self) -> str:
+        """A word that tells laws apart: its name, with a hash where there is more to it."""
+        if FAMILIES.get(self.name) is self:
+            return self.name
+        more = hashlib.sha256(repr((self.shape, self.weight, self.density)).encode()).hexdigest()[:8]
+        return "".join(c if c.isalnum() else "_" for c in self.name) + more
+
+    def __repr__(self) -> str:
+        shape = "".join(f", {name}={value}" for name, value in self.shape)
+        weight = "" if self.weight == 1 else f", weight={self.weight}"
+        return f"<law {self.name}{shape}{weight}>"
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.density, self.shape, self.weight))
+
+    def bound(self, weight: Any = 1.0, **shape: Any) -> Law:
+        """The law at one value of its shape's parameters, multiplied by a weight."""
+        return replace(self, shape=tuple(shape.items()), weight=weight)
+
+    def get(self, field: str, m: Any = None) -> Any:
+        """A field's value at the shape that the law has; `m` for those that are functions of a namespace."""
+        value = getattr(self, field)
+        if not callable(value):
+            return value
+        return value(**dict(self.shape)) if m is None else value(m, **dict(self.shape))
+
+    # Values ---------------------------------------------------------------------------------------------------------
+
+    def pdf(self, t: Any, m: Any = NUMPY) -> Any:
+        """The density f(t)."""
+        return self._weighted(self.density(t, m, **dict(self.shape)))
+
+    def cdf(self, t: Any, m: Any = NUMPY) -> Any:
+        """F(t), the mass up to t wherever that is finite, accurate in the lower tail."""
+        return self._weighted(self.distribution(t, m, **dict(self.shape)))
+
+    def sf(self, t: Any, m: Any = NUMPY) -> Any:
+        """T(t), the mass beyond t, accurate in the upper tail of a symmetric law and where there is a formula for it."""
+        if self.symmetric:
+            return self.cdf(-t, m)
+        if self.survival is not None:
+            return self._weighted(self.survival(t, m, **dict(self.shape)))
+        return self.total_mass - self.cdf(t, m)
+
+    def tail(self, t: Any, m: Any = NUMPY) -> Any:
+        """The mass beyond t, on its side of 0."""
+        if not self.symmetric:
+            return m.where(t > 0, self.sf(t, m), self.cdf(t, m))
+        return self.cdf(-m.abs(t), m) if self.far is None else self._weighted(self.far(t, m, **dict(self.shape)))
+
+    def icdf(self, u: Any, m: Any = NUMPY) -> Any:
+        """Q(u), the smallest t with F(t) ≥ u, for u in [0, 1]; ∓∞ at the ends of unbounded laws. Of probabilities only."""
+        if self.lower_quantile is None:
+            return self._searched(u, upper=False)
+        lower = self.lower_quantile(m.where(u <= 0.5, u, 1 - u), m, **dict(self.shape))
+        return m.where(u <= 0.5, lower, -lower)
+
+    def isf(self, u: Any, m: Any = NUMPY) -> Any:
+        """Inverse of the upper tail: the t with T(t) = u, accurate for tiny u."""
+        return -self.icdf(u, m) if self.symmetric else self._searched(u, upper=True)
+
+    # Facts ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def total_mass(self) -> float:
+        """∫ f."""
+        return self._weighted(self.get("mass"))
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether f is nowhere negative and its mass is 1: whether there is a noise behind it."""
+        return not self.get("signed") and math.isclose(self.total_mass, 1.0, rel_tol=1e-12)
+
+    @property
+    def why_no_noise(self) -> str:
+        """Words for what keeps a law from being a noise's."""
+        if self.get("signed"):
+            what = "negative in places"
+        else:
+            what = "infinite" if math.isinf(self.total_mass) else "positive, of a mass other than 1"
+        return f"its measure is {what} (mass {self.total_mass:g})"
+
+    @property
+    def origin(self) -> float:
+        """What a noise's mean is the place of: the law's mean, or 0 where it has none or is no probability."""
+        mean = self.get("mean")
+        return float(mean) if math.isfinite(mean) and self.is_probability else 0.0
+
+    @property
+    def unit(self) -> float:
+        """What a noise's standard deviation is the size of: the law's, or 1 where it has none."""
+        std = self.get("std")
+        return float(std) if math.isfinite(std) and std > 0 else 1.0
+
+    @property
+    def half_width(self) -> float:
+        """The largest distance from 0 within the support; inf if unbounded."""
+        low, high = self.bounds()
+        return float(max(-low, high))
+
+    def bounds(self, m: Any = NUMPY) -> tuple[Any, Any]:
+        """The ends of the support, exact where the namespace is."""
+        try:
+            low, high = self.get("support", m) if callable(self.support) else self.support
+        except TypeError:
+            raise TypeError(f"the support of {self.name} must be a pair of ends, or a function of a namespace that gives one.") from None
+        return (-m.inf if low == -math.inf else low), (m.inf if high == math.inf else high)
+
+    def lower_tail(self, m: Any = NUMPY) -> Tail | None:
+        """What the mass below t comes to towards the lower end; None where nobody has said."""
+        return self._end(0, m)
+
+    def upper_tail(self, m: Any = NUMPY) -> Tail | None:
+        """What the mass beyond t comes to towards the upper end; None where nobody has said."""
+        return self._end(1, m)
+
+    def covering(self, half_width: float, mass: float = 0.95) -> float:
+        """The standard deviation with which the noise reaches `half_width` from its mean: see `Noise.covering`.
+
+        A law of infinite or signed mass reaches one of its units.
+        """
+        low, high = (end - self.origin for end in self.bounds())
+        reach = float(max(-low, high))
+        if not math.isfinite(reach):
+            reach = self._holding(mass)
+        return half_width / (reach / self.unit)
+
+    def _holding(self, mass: float) -> float:
+        """Half the length of the interval around the origin that holds so much of the mass."""
+        total = self.total_mass
+        if self.get("signed") or not math.isfinite(total):
+            return self.unit
+        if self.symmetric and self.is_probability:
+            return float(self.isf(np.float64((1 - mass) / 2)))
+
+        def missing(width: float) -> float:
+            outside = self.sf(np.float64(self.origin + width)) + self.cdf(np.float64(self.origin - width))
+            return float(outside) / total - (1 - mass)
+
+        high = 1.0
+        while missing(high) > 0:
+            high *= 2
+        return optimize.brentq(missing, 0.0, high)
+
+    def _weighted(self, value: Any) -> Any:
+        return value if self.weight == 1 else self.weight * value
+
+    def _end(self, side: int, m: Any) -> Tail | None:
+        found = self.get("ends", m) if callable(self.ends) else self.ends
+        tail = found if isinstance(found, (Edge, Decay, Power)) or found is None else found[side]
+        if tail is None or self.weight == 1:
+            return tail
+        return tail._replace(coefficient=self.weight * tail.coefficient)
+
+    def _searched(self, u: Any, upper: bool) -> np.ndarray:
+        u = np.asarray(u, dtype=np.float64)
+        if self.symmetric:
+            far = u > 0.5
+            found = bisected(self.cdf, np.where(far, 1 - u, u))
+            found = np.where(far, -found, found)
+            return -found if upper else found
+        low, high = (float(end) for end in self.bounds())
+        if upper:
+            found = -bisected(lambda t: self.sf(-t), u)
+            return np.where(u <= 0, high, found)
+        return np.where(u >= 1, high, np.where(u <= 0, low, bisected(self.cdf, u)))
+
+
+def bisected(cdf: Callable[[np.ndarray], np.ndarray], u: np.ndarray, centre: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    """The smallest doubles x with cdf(x) ≥ u; ∓∞ where the tails never get there.
+
+    Args:
+        cdf: a function that never falls.
+        u: where.
+        centre, scale: where the search begins, and how wide its first interval is.
+    """
+    low, high = np.full(u.shape, -1.0), np.full(u.shape, 1.0)
+    for _ in range(1023):  # the doublings from 1 to the largest double
+        short, long = cdf(centre + scale * high) < u, cdf(centre + scale * low) >= u
+        if not (short | long).any():
+            break
+        high, low = np.where(short, 2 * high, high), np.where(long, 2 * low, low)
+    low, high = centre + scale * low, centre + scale * high
+    while True:
+        middle = low / 2 + high / 2
+        active = (low < middle) & (middle < high)
+        if not active.any():
+            return np.where(u <= 0, -math.inf, high)
+        reached = cdf(middle) >= u
+        high, low = np.where(active & reached, middle, high), np.where(active & ~reached, middle, low)
+
+
+# Formulas that several laws share -----------------------------------------------------------------------------------
+
+
+def symmetric(t: Any, m: Any, tail: Any) -> Any:
+    """A symmetric probability's distribution function from the mass beyond t on its side of 0, accurate on the left."""
+    return m.where(t <= 0, tail, 1 - tail)
+
+
+def box(t: Any, m: Any, half_width: Any) -> Any:
+    """The uniform density on [−h, h)."""
+    return m.inside(t, half_width, m.full_like(t, m.one / (2 * half_width)))
+
+
+def box_mass(t: Any, m: Any, half_width: Any) -> Any:
+    """The mass of `box` up to t."""
+    return m.clip((t + half_width) / (2 * half_width), 0, 1)
+
+
+def tent(t: Any, m: Any, half_width: Any, square: Any) -> Any:
+    """The triangular density on [−h, h], of which `square` is h²."""
+    return m.ramp(half_width - m.abs(t)) / square
+
+
+def tent_tail(t: Any, m: Any, half_width: Any, square: Any) -> Any:
+    """The mass of `tent` beyond t on its side of 0."""
+    return m.ramp(half_width - m.abs(t)) ** 2 / (2 * square)
+
+
+def bell(t: Any, m: Any) -> Any:
+    """The normal density of standard deviation 1."""
+    return 1 / m.root(2 * m.pi) * m.exp(-t * t / 2)
+
+
+def sech2(t: Any, m: Any, rate: Any = 1) -> Any:
+    """The logistic density r·e^(−rt)/(1 + e^(−rt))²."""
+    return rate * m.bump(rate * t)
+
+
+def _rate(m: Any) -> Any:
+    """Of the logistic law of standard deviation 1."""
+    return m.pi / m.root(3)
+
+
+FAMILIES: dict[str, Law] = {law.name: law for law in (
+    Law(
+        "uniform",
+        density=lambda t, m: box(t, m, m.root(3)),
+        distribution=lambda t, m: box_mass(t, m, m.root(3)),
+        lower_quantile=lambda u, m: m.root(3) * (2 * u - 1),
+        support=lambda m: (-m.root(3), m.root(3)),
+        ends=lambda m: Edge(1, 1 / (2 * m.root(3))),
+        kinks=(-math.sqrt(3), math.sqrt(3)), log_concave=True, peaked=False,
+    ),
+    Law(
+        "triangular",
+        density=lambda t, m: tent(t, m, m.root(6), 6),
+        distribution=lambda t, m: symmetric(t, m, tent_tail(t, m, m.root(6), 6)),
+        lower_quantile=lambda u, m: m.sqrt(12 * u) - m.root(6),
+        far=lambda t, m: tent_tail(t, m, m.root(6), 6),
+        support=lambda m: (-m.root(6), m.root(6)),
+        ends=lambda m: Edge(2, m.one / 12),
+        kinks=(-math.sqrt(6), 0.0, math.sqrt(6)), log_concave=True,
+    ),
+    Law(
+        "normal",
+        density=bell,
+        distribution=lambda t, m: m.ndtr(t),
+        lower_quantile=lambda u, m: m.ndtri(u),
+        ends=lambda m: Decay(2, m.one / 2, -1, 1 / m.root(2 * m.pi)),
+        log_concave=True,
+    ),
+    Law(
+        "logistic",
+        density=lambda t, m: sech2(t, m, _rate(m)),
+        distribution=lambda t, m: m.expit(_rate(m) * t),
+        lower_quantile=lambda u, m: (m.log(u) - m.log1p(-u)) / _rate(m),
+        ends=lambda m: Decay(1, _rate(m)),
+        log_concave=True,
+    ),
+)}
+"""The four noise families by name."""
+
+
+# Who has a law ------------------------------------------------------------------------------------------------------
+
+
+def placed(noise: Any, what: str = "noise") -> tuple[Law, float, float]:
+    """The law of a noise given in any of the allowed ways, with the mean and the standard deviation that it has.
+
+    Args:
+        noise: a family's name or a `Law`, which has mean 0 and standard deviation 1; or whatever has the method
+            `placed_law`: a `Noise`, a `Density`, a `Variant`.
+        what: what messages call it.
+
+    Raises:
+        TypeError: none of these.
+        ValueError: a name that no family has.
+    """
+    if isinstance(noise, Law):
+        return noise, 0.0, 1.0
+    if isinstance(noise, str):
+        return FAMILIES[choice(noise, FAMILIES, what)], 0.0, 1.0
+    if callable(getattr(noise, "placed_law", None)) and not isinstance(noise, type):
+        return noise.placed_law()
+    listing = ", ".join(map(repr, FAMILIES))
+    raise TypeError(f"{what} must be one of {listing}, or a Law, a Noise, a Density or a Variant, not {noise!r}.")
