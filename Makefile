@@ -23,7 +23,7 @@ ONNX := onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup site lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench clean
+.PHONY: help setup site lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean
 
 help: ## show this list
 	@echo 'anabook: the book and the package. Targets:'
@@ -113,10 +113,9 @@ notebooks: .venv/.stamp ## execute every chapter in place
 bench: .venv/.stamp ## measure the kernels against fake quantisation, ReLU and Brevitas: benchmarks/RESULTS.md (minutes)
 	@$(BIN)/python benchmarks/run.py
 
-.PHONY: study
 study: .venv/.stamp ## measure what is missing of the studies that chapters show: make study NAME=intervals (minutes to hours)
 	@$(BIN)/python -m studies $(NAME)
 
 clean: ## remove the built site and caches; the environments and downloaded data stay
 	rm -rf _build build anabook.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
-	find anabook book tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find anabook book tests tools studies benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
