@@ -64,8 +64,12 @@ def arrays_namespace(where: Callable, eps: Callable, floor: Callable, **function
         within = (from_end >= 0) & (from_end < teeth(pieces, spacing))
         return within & (from_end - spacing * floor(from_end / spacing) < 1)
 
-    return SimpleNamespace(where=where, eps=eps, floor=floor, inside=inside, on_teeth=on_teeth, one=1.0, pi=math.pi, inf=math.inf,
-                           root=math.sqrt, **functions)
+    return SimpleNamespace(where=where, eps=eps, floor=floor, inside=inside, on_teeth=on_teeth, number=_unchanged, one=1.0,
+                           pi=math.pi, inf=math.inf, root=math.sqrt, **functions)
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 NUMPY = arrays_namespace(
@@ -92,7 +96,7 @@ NUMPY = arrays_namespace(
     where=np.where,
 )
 """What formulas are written in, for arrays. Beside functions of the usual names: `one`, `pi` and `root(n)` = √n are
-constants, exact in SymPy; `bump(t)` is the slope of `expit`; `ramp(t)` is t where it is positive, else 0; `half_turn(t)` is
+constants, exact in SymPy; `number` makes a shape's parameter one of the namespace's numbers; `bump(t)` is the slope of `expit`; `ramp(t)` is t where it is positive, else 0; `half_turn(t)` is
 π/2 + arctan t; `inside(t, b, value, otherwise)` tells −b ≤ t < b from elsewhere, up to roundings; `on_teeth(t, n, s)` says
 whether t is on one of n unit boxes s apart; `ndtr` and `ndtri` are the normal distribution function and its inverse."""
 
@@ -129,6 +133,7 @@ FLOATS = _scalars_namespace(
     log1p=math.log1p,
     ndtr=lambda t: math.erfc(-t * math.sqrt(0.5)) / 2,
     ndtri=lambda u: float(special.ndtri(u)),
+    number=_unchanged,
     one=1.0,
     pi=math.pi,
     root=math.sqrt,
@@ -170,6 +175,7 @@ def sympy_namespace() -> SimpleNamespace:
         minimum=sp.Min,
         ndtr=lambda t: sp.erfc(-t / sp.sqrt(2)) / 2,
         ndtri=lambda u: sp.sqrt(2) * sp.erfinv(2 * u - 1),
+        number=_unchanged,
         on_teeth=on_teeth,
         one=sp.Integer(1),
         pi=sp.pi,
@@ -219,10 +225,14 @@ def mpmath_namespace() -> SimpleNamespace:
     def half_turn(t: Any) -> Any:
         return mpmath.atan2(1, -t)
 
+    def number(value: Any) -> Any:
+        return mpmath.mpf(value) if isinstance(value, float) else value
+
     constants = {"one": mpmath.mpf(1), "inf": mpmath.inf, "pi": mpmath.pi}
     return _scalars_namespace(
         bump=lambda t: expit(t) * expit(-t), cos=mpmath.cos, exp=exp, expit=expit, floor=mpmath.floor, half_turn=half_turn,
-        log=mpmath.log, log1p=mpmath.log1p, ndtr=ndtr, ndtri=ndtri, root=mpmath.sqrt, sin=mpmath.sin, sqrt=mpmath.sqrt,
+        log=mpmath.log, log1p=mpmath.log1p, ndtr=ndtr, ndtri=ndtri, number=number,
+        root=mpmath.sqrt, sin=mpmath.sin, sqrt=mpmath.sqrt,
         tanh=mpmath.tanh, **constants)
 
 
@@ -307,6 +317,7 @@ class Law:
         reach: pictures show [−reach, reach].
         shape: the shape's parameters with their values, by name.
         weight: what f is multiplied by; the mass grows with it.
+        offset: how far f is moved to the right, for laws that are no probability's, which a mean does not move.
 
     Example:
         >>> FAMILIES["triangular"].half_width
@@ -336,12 +347,13 @@ class Law:
     reach: Any = 4.0
     shape: tuple[tuple[str, Any], ...] = ()
     weight: Any = 1.0
+    offset: float = 0.0
 
     def __str__(self) -> str:
         """A word that tells laws apart: its name, with a hash where there is more to it."""
         if FAMILIES.get(self.name) is self:
             return self.name
-        more = hashlib.sha256(repr((self.shape, self.weight, self.density)).encode()).hexdigest()[:8]
+        more = hashlib.sha256(repr((self.shape, self.weight, self.offset, self.density)).encode()).hexdigest()[:8]
         return "".join(c if c.isalnum() else "_" for c in self.name) + more
 
     def __repr__(self) -> str:
@@ -350,48 +362,64 @@ class Law:
         return f"<law {self.name}{shape}{weight}>"
 
     def __hash__(self) -> int:
-        return hash((self.name, self.density, self.shape, self.weight))
+        return hash((self.name, self.density, self.shape, self.weight, self.offset))
 
-    def bound(self, weight: Any = 1.0, **shape: Any) -> Law:
-        """The law at one value of its shape's parameters, multiplied by a weight."""
-        return replace(self, shape=tuple(shape.items()), weight=weight)
+    def bound(self, **shape: Any) -> Law:
+        """The law at one value of its shape's parameters."""
+        return replace(self, shape=tuple(shape.items())) if shape else self
+
+    def changed(self, weight: float = 1.0, offset: float = 0.0) -> Law:
+        """The law multiplied by a weight and moved to the right, in its units."""
+        if (weight, offset) == (1.0, 0.0):
+            return self
+        return replace(self, weight=self.weight * weight, offset=self.offset + offset)
 
     def get(self, field: str, m: Any = None) -> Any:
         """A field's value at the shape that the law has; `m` for those that are functions of a namespace."""
         value = getattr(self, field)
         if not callable(value):
             return value
-        return value(**dict(self.shape)) if m is None else value(m, **dict(self.shape))
+        return value(**dict(self.shape)) if m is None else value(m, **self._shape(m))
+
+    def _shape(self, m: Any) -> dict[str, Any]:
+        return {name: m.number(value) for name, value in self.shape}
 
     # Values ---------------------------------------------------------------------------------------------------------
 
     def pdf(self, t: Any, m: Any = NUMPY) -> Any:
         """The density f(t)."""
-        return self._weighted(self.density(t, m, **dict(self.shape)))
+        return self._asked(self.density, t - self.offset if self.offset else t, m)
 
     def cdf(self, t: Any, m: Any = NUMPY) -> Any:
         """F(t), the mass up to t wherever that is finite, accurate in the lower tail."""
-        return self._weighted(self.distribution(t, m, **dict(self.shape)))
+        return self._asked(self.distribution, t - self.offset if self.offset else t, m)
 
     def sf(self, t: Any, m: Any = NUMPY) -> Any:
         """T(t), the mass beyond t, accurate in the upper tail of a symmetric law and where there is a formula for it."""
+        t = t - self.offset if self.offset else t
         if self.symmetric:
-            return self.cdf(-t, m)
+            return self._asked(self.distribution, -t, m)
         if self.survival is not None:
-            return self._weighted(self.survival(t, m, **dict(self.shape)))
-        return self.total_mass - self.cdf(t, m)
+            return self._asked(self.survival, t, m)
+        return self.total_mass - self._asked(self.distribution, t, m)
 
     def tail(self, t: Any, m: Any = NUMPY) -> Any:
         """The mass beyond t, on its side of 0."""
-        if not self.symmetric:
+        if not self.symmetric or self.offset:
             return m.where(t > 0, self.sf(t, m), self.cdf(t, m))
-        return self.cdf(-m.abs(t), m) if self.far is None else self._weighted(self.far(t, m, **dict(self.shape)))
+        return self.cdf(-m.abs(t), m) if self.far is None else self._asked(self.far, t, m)
+
+    def beyond(self, t: Any, above: Any, m: Any = NUMPY) -> Any:
+        """The mass beyond t where `above` says that t counts as 0 or more, the mass up to t elsewhere."""
+        if not self.symmetric or self.offset:
+            return m.where(above, self.sf(t, m), self.cdf(t, m))
+        return self.tail(t, m)
 
     def icdf(self, u: Any, m: Any = NUMPY) -> Any:
         """Q(u), the smallest t with F(t) ≥ u, for u in [0, 1]; ∓∞ at the ends of unbounded laws. Of probabilities only."""
         if self.lower_quantile is None:
             return self._searched(u, upper=False)
-        lower = self.lower_quantile(m.where(u <= 0.5, u, 1 - u), m, **dict(self.shape))
+        lower = self.lower_quantile(m.where(u <= 0.5, u, 1 - u), m, **self._shape(m))
         return m.where(u <= 0.5, lower, -lower)
 
     def isf(self, u: Any, m: Any = NUMPY) -> Any:
@@ -403,7 +431,7 @@ class Law:
     @property
     def total_mass(self) -> float:
         """∫ f."""
-        return self._weighted(self.get("mass"))
+        return self.weight * self.get("mass")
 
     @property
     def is_probability(self) -> bool:
@@ -443,7 +471,7 @@ class Law:
             low, high = self.get("support", m) if callable(self.support) else self.support
         except TypeError:
             raise TypeError(f"the support of {self.name} must be a pair of ends, or a function of a namespace that gives one.") from None
-        return (-m.inf if low == -math.inf else low), (m.inf if high == math.inf else high)
+        return (-m.inf if low == -math.inf else low + self.offset), (m.inf if high == math.inf else high + self.offset)
 
     def lower_tail(self, m: Any = NUMPY) -> Tail | None:
         """What the mass below t comes to towards the lower end; None where nobody has said."""
@@ -481,7 +509,8 @@ class Law:
             high *= 2
         return optimize.brentq(missing, 0.0, high)
 
-    def _weighted(self, value: Any) -> Any:
+    def _asked(self, formula: Callable[..., Any], t: Any, m: Any) -> Any:
+        value = formula(t, m, **self._shape(m))
         return value if self.weight == 1 else self.weight * value
 
     def _end(self, side: int, m: Any) -> Tail | None:
@@ -598,7 +627,7 @@ FAMILIES: dict[str, Law] = {law.name: law for law in (
         distribution=lambda t, m: m.ndtr(t),
         lower_quantile=lambda u, m: m.ndtri(u),
         ends=lambda m: Decay(2, m.one / 2, -1, 1 / m.root(2 * m.pi)),
-        log_concave=True,
+        log_concave=True, reach=3.5,
     ),
     Law(
         "logistic",

@@ -53,6 +53,7 @@ class Noise:
         if isinstance(source, str) or source is None:
             choice(source, FAMILIES, "family")
         law, own_mean, own_std = placed(source)
+        source = source._source if isinstance(source, Noise) else source
         if not law.is_probability:
             raise ValueError(f"{law.name} is no noise: {law.why_no_noise}.")
         if (mean is not None or std is not None) and not law.is_movable:
@@ -171,7 +172,8 @@ class Noise:
         return np.asarray(self.icdf(uniform))
 
     def __repr__(self) -> str:
-        return f"Noise(family={self.family!r}, mean={self.mean!r}, std={self.std!r})"
+        law = f"family={self.family!r}" if FAMILIES.get(self.family) is self.law else repr(self._source)
+        return f"Noise({law}, mean={self.mean!r}, std={self.std!r})"
 
     def __reduce__(self) -> tuple:
         return Noise, (self._source, self.mean, self.std) if self.law.is_movable else (self._source,)

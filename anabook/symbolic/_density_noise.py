@@ -80,6 +80,7 @@ def law_of(density: Density) -> DensityLaw:
     return DensityLaw(
         "density", density=functools.partial(value, "pdf"), distribution=functools.partial(value, "cdf"),
         survival=functools.partial(value, "sf"), support=functools.partial(_ends, density), mean=mean, std=std, symmetric=False,
+        kinks=tuple(float(end) for piece in density._pieces for end in (piece.lo, piece.hi)),
         is_movable=math.isfinite(mean) and math.isfinite(std), exact=density)
 
 

@@ -22,7 +22,10 @@ from anabook.training.report import report
 from anabook.training.sources import as_inputs
 
 if TYPE_CHECKING:
+    from anabook.laws import Law
+    from anabook.noise import Noise
     from anabook.symbolic import Density
+    from anabook.variants import Variant
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
@@ -61,7 +64,7 @@ def quantise(
     weights: Quantiser | None = None,
     activations: Quantiser | None = None,
     *,
-    noise: str | Density = "uniform",
+    noise: str | Law | Noise | Density | Variant = "uniform",
     strategy: str = "mode",
     keep: Iterable[str] = ("last",),
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
