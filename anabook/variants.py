@@ -24,8 +24,9 @@ import numpy as np
 
 from anabook._arrays import elementwise
 from anabook._validate import choice, generator, integer, real
-from anabook.laws import (FAMILIES, NUMPY, Decay, Edge, Law, Power, bell, bisected, box, box_mass, sech2, symmetric, sympy_namespace, teeth, tent,
+from anabook.laws import (FAMILIES, Decay, Edge, Law, Power, bell, bisected, box, box_mass, sech2, symmetric, tent,
                           tent_tail)
+from anabook.namespaces import NUMPY, sympy_namespace, teeth
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 
@@ -37,7 +38,10 @@ NUMPY_OPS = NUMPY
 
 
 def _readable_namespace(distance: Any = None, scale: Any = 1) -> SimpleNamespace:
-    """SymPy's namespace for formulas on the whole line; `distance` is scale·t in its simplest form, for conditions that read well."""
+    """SymPy's namespace for formulas on the whole line.
+
+    `distance` is scale·t in its simplest form, for conditions that read well.
+    """
     import sympy as sp
 
     def inside(_t: Any, half_width: Any, value: Any, otherwise: Any = sp.Integer(0)) -> Any:
@@ -122,8 +126,8 @@ def _signed_log(t: Any, m: Any, size: Any) -> Any:
 
 LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for law in (
     Law("uniform", lambda t, m: box(t, m, m.one), lambda t, m: box_mass(t, m, m.one),
-        lower_quantile=lambda u, m: 2 * u - 1, std=1 / math.sqrt(3), support=(-1, 1), ends=Edge(1, 0.5), kinks=(-1, 1), reach=1.6,
-        log_concave=True, peaked=False),
+        lower_quantile=lambda u, m: 2 * u - 1, std=1 / math.sqrt(3), support=(-1, 1), ends=Edge(1, 0.5), kinks=(-1, 1),
+        reach=1.6, log_concave=True, peaked=False),
     Law("triangular", lambda t, m: tent(t, m, 1, 1), lambda t, m: symmetric(t, m, tent_tail(t, m, 1, 1)),
         lower_quantile=lambda u, m: m.sqrt(2 * u) - 1, far=lambda t, m: tent_tail(t, m, 1, 1),
         std=1 / math.sqrt(6), support=(-1, 1), ends=Edge(2, 0.5), kinks=(-1, 0, 1), reach=1.6, log_concave=True),
@@ -147,7 +151,8 @@ LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for law in (
         support=lambda m, cut: (-cut, cut), kinks=lambda cut: (-cut, 0, cut), reach=lambda cut: 1.3 * cut),
     Law("one-sided Pareto", lambda t, m, start: m.where(t > start, (1 + m.abs(t)) ** -2, 0 * m.one),
         lambda t, m, start: m.where(t > start, 1 / (1 + start) - 1 / (1 + m.abs(t)), 0 * m.one),
-        survival=lambda t, m, start: 1 / (1 + m.maximum(t, start)), ends=lambda m, start: (Edge(1, (1 + start) ** -2), Power(1)),
+        survival=lambda t, m, start: 1 / (1 + m.maximum(t, start)),
+        ends=lambda m, start: (Edge(1, (1 + start) ** -2), Power(1)),
         mass=lambda start: 1 / (1 + start), mean=math.inf, std=math.nan, support=lambda m, start: (start, math.inf),
         kinks=lambda start: (start,), symmetric=False, reach=lambda start: 3 * start + 3),
     Law("comb", _comb, _comb_primitive, ends=lambda m, pieces, spacing: Edge(1, m.one / pieces),

@@ -18,6 +18,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from anabook.namespaces import SLACK
 from anabook.symbolic import Density, x
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import is_even, is_finite, is_long_sum, probe_points, real_values
@@ -42,7 +43,6 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 """What SymPy's functions are called with tensors. Constants are numbers by then: only what depends on x comes here."""
 
 _FLOATS = (torch.float32, torch.float64)
-_SLACK = 1024  # roundings of (x − θ − α)/β at which a density that jumps may take the value on the other side
 
 
 class _Piece(NamedTuple):
@@ -132,7 +132,7 @@ class TorchDensity:
         if not self._jumps:
             return 0.0
         ends = [1.0, *(abs(end) for end in self._noise.support if math.isfinite(end))]
-        return _SLACK * torch.finfo(dtype).eps * max(ends)
+        return SLACK * torch.finfo(dtype).eps * max(ends)
 
     def _compiled(self, name: str) -> dict[torch.dtype, tuple[_Piece, ...]]:
         """The pieces of one function in each float type: of the density, or of a tail on its side of the mean."""

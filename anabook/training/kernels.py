@@ -31,7 +31,8 @@ import torch
 from torch import Tensor
 
 from anabook import laws
-from anabook.laws import FAMILIES, NUMPY
+from anabook.laws import FAMILIES
+from anabook.namespaces import SLACK
 from anabook.training._modes import forward_mode, transforming
 from anabook.training._ops import TORCH_OPS, as_type
 
@@ -371,7 +372,7 @@ def _ends(law: Kind, dtype: torch.dtype) -> tuple[float, float]:
 
 
 def _ends_of_law(law: laws.Law, eps: float) -> tuple[float, float]:
-    """The support with the slack of `anabook.laws`; where it is unbounded, as far as tail and density exceed a rounding."""
+    """The support, with slack; where it is unbounded, as far as tail and density are more than a rounding."""
     low, high = map(float, law.bounds())
     t = np.geomspace(0.05, 1e7, 400)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -379,7 +380,7 @@ def _ends_of_law(law: laws.Law, eps: float) -> tuple[float, float]:
         peak = np.max(both, initial=0.0, where=np.isfinite(both))
         found = []
         for sign, end in ((-1, low), (1, high)):
-            slack = laws.SLACK * eps * max(1.0, abs(end))
+            slack = SLACK * eps * max(1.0, abs(end))
             if math.isfinite(end):
                 found.append(end + sign * slack)
                 continue

@@ -19,7 +19,7 @@ from anabook.regularisation import Regularisation
 from anabook.training import kernels
 from anabook.training._mode_stair import mode_stair
 from anabook.training._modes import forward_mode, transforming, undisturbed
-from anabook.training._ops import as_type, compute_dtype
+from anabook.training._ops import compute_dtype
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
@@ -212,8 +212,9 @@ class Quantise(nn.Module):
         Args:
             half_width: greater than 0; by default half the smallest step of the quantiser.
         """
-        half_width = float(self.quantiser.steps.min()) / 2 if half_width is None else real(half_width, "half_width", above=0.0)
-        return self._law.covering(half_width)
+        if half_width is None:
+            half_width = float(self.quantiser.steps.min()) / 2
+        return self._law.covering(real(half_width, "half_width", above=0.0))
 
     def set_noise(self, mean: float, std: float) -> None:
         """Set the noise's mean α and standard deviation β ≥ 0, as plain finite numbers."""
@@ -354,7 +355,8 @@ def _law_of(noise: Any, strategy: str) -> tuple[Law, kernels.Kind]:
     law = laws.placed(noise)[0]
     if strategy != "mode" and not law.is_probability:
         whose = getattr(noise, "name", law.name)
-        raise ValueError(f"the strategy for {whose} must be 'mode', not {strategy!r}, which needs a noise: {law.why_no_noise}.")
+        raise ValueError(f"the strategy for {whose} must be 'mode', not {strategy!r}, which needs a noise: "
+                         f"{law.why_no_noise}.")
     if FAMILIES.get(law.name) is law:
         return law, law.name
     density = getattr(law, "exact", None)
@@ -393,8 +395,10 @@ def _roundings(quantiser: Quantiser) -> dict[torch.dtype, np.ndarray]:
     return held
 
 
-def _recipes(quantiser: Quantiser, rounded: dict[torch.dtype, np.ndarray], law: Law | None = None, kind: kernels.Kind | None = None,
-             strategy: str = "mode", mean: float = 0.0, std: float = 0.0) -> dict[torch.dtype, _Plan]:
+def _recipes(
+    quantiser: Quantiser, rounded: dict[torch.dtype, np.ndarray], law: Law | None = None, kind: kernels.Kind | None = None,
+    strategy: str = "mode", mean: float = 0.0, std: float = 0.0
+) -> dict[torch.dtype, _Plan]:
     """A plan for each float type, its constants still arrays; the same object for types with the same constants.
 
     Args:
@@ -403,9 +407,9 @@ def _recipes(quantiser: Quantiser, rounded: dict[torch.dtype, np.ndarray], law: 
     """
     levels, thresholds = quantiser.levels, quantiser.thresholds
     shift, scale = mean, std
-    if law is kind or isinstance(kind, str):  # else standardised already
-        scale = std / law.unit if law is not None else std
-        shift = mean - scale * law.origin if law is not None else mean
+    if law is not None and (law is kind or isinstance(kind, str)):  # else standardised already
+        scale = std / law.unit
+        shift = mean - scale * law.origin
     noise: dict[torch.dtype, tuple] = {}
     for wide in (torch.float32, torch.float64):
         if scale >= torch.finfo(wide).tiny:
