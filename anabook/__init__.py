@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Noise", "Quantiser", "Regularisation", "Schedule"]
 
-_SUBMODULES = ("check", "convergence", "datasets", "experiments", "models", "noise", "plots", "quantisers", "regularisation", "schedules",
+_SUBMODULES = ("check", "convergence", "datasets", "experiments", "laws", "models", "namespaces", "noise", "plots", "quantisers", "regularisation", "schedules",
                "symbolic", "training", "variants")
 
 

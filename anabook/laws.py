@@ -1,8 +1,7 @@
 """Laws: what a noise looks like at mean 0 and standard deviation 1, each formula written once.
 
 A law is one object. Its formulas are functions of a number t and of a namespace `m` of elementary functions, so that
-NumPy, torch, SymPy and mpmath share them: `NUMPY`, `FLOATS`, `sympy_namespace()` and `mpmath_namespace()` are here,
-torch's is `anabook.training._ops.TORCH_OPS`. All have the same names.
+NumPy, torch, SymPy and mpmath share them (`anabook.namespaces`).
 
 A law of one's own is a `Law` and nothing else: it need not be registered anywhere.
 
@@ -20,211 +19,17 @@ are negative in places (`anabook.variants.LAWS`).
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize
 
 from anabook._validate import choice
-
-# Namespaces ---------------------------------------------------------------------------------------------------------
-
-# A density jumps at the ends of its support, and t = (x − θ − α)/β is rounded: so many roundings of a half-width may
-# lie between t and the end. So the densities of two thresholds whose supports touch meet exactly, up to 8-bit
-# quantisers: neither twice the height there nor a gap.
-SLACK = 1024
-
-
-def teeth(pieces: Any, spacing: Any) -> Any:
-    """The distance from the first end to the last of `pieces` unit boxes with centres `spacing` apart."""
-    return (pieces - 1) * spacing + 1
-
-
-def arrays_namespace(where: Callable, eps: Callable, floor: Callable, **functions: Any) -> SimpleNamespace:
-    """A namespace for arrays of numbers: `functions`, and what follows from them.
-
-    Args:
-        where, floor: of arrays.
-        eps: an array ↦ the rounding unit of its type.
-        functions: all other names.
-    """
-
-    def inside(t: Any, half_width: Any, value: Any, otherwise: Any = 0.0) -> Any:
-        slack = SLACK * half_width * eps(t)
-        return where((t >= -half_width - slack) & (t < half_width - slack), value, otherwise)
-
-    def on_teeth(t: Any, pieces: Any, spacing: Any) -> Any:
-        from_end = t + teeth(pieces, spacing) / 2
-        within = (from_end >= 0) & (from_end < teeth(pieces, spacing))
-        return within & (from_end - spacing * floor(from_end / spacing) < 1)
-
-    return SimpleNamespace(where=where, eps=eps, floor=floor, inside=inside, on_teeth=on_teeth, one=1.0, pi=math.pi, inf=math.inf,
-                           root=math.sqrt, **functions)
-
-
-NUMPY = arrays_namespace(
-    abs=np.abs,
-    bump=lambda t: special.expit(t) * special.expit(-t),
-    clip=np.clip,
-    cos=np.cos,
-    eps=lambda t: np.finfo(t.dtype).eps,
-    exp=np.exp,
-    expit=special.expit,
-    floor=np.floor,
-    full_like=np.full_like,
-    half_turn=lambda t: np.arctan2(1.0, -t),
-    log=np.log,
-    log1p=np.log1p,
-    maximum=np.maximum,
-    minimum=np.minimum,
-    ndtr=special.ndtr,
-    ndtri=special.ndtri,
-    ramp=lambda t: np.clip(t, 0.0, math.inf),
-    sin=np.sin,
-    sqrt=np.sqrt,
-    tanh=np.tanh,
-    where=np.where,
-)
-"""What formulas are written in, for arrays. Beside functions of the usual names: `one`, `pi` and `root(n)` = √n are
-constants, exact in SymPy; `bump(t)` is the slope of `expit`; `ramp(t)` is t where it is positive, else 0; `half_turn(t)` is
-π/2 + arctan t; `inside(t, b, value, otherwise)` tells −b ≤ t < b from elsewhere, up to roundings; `on_teeth(t, n, s)` says
-whether t is on one of n unit boxes s apart; `ndtr` and `ndtri` are the normal distribution function and its inverse."""
-
-
-def _two_ways(condition: Any, yes: Any, no: Any) -> Any:
-    return yes if condition else no
-
-
-def _scalars_namespace(**functions: Any) -> SimpleNamespace:
-    def on_teeth(t: Any, pieces: Any, spacing: Any) -> bool:
-        from_end = t + teeth(pieces, spacing) / 2
-        return 0 <= from_end < teeth(pieces, spacing) and from_end - spacing * functions["floor"](from_end / spacing) < 1
-
-    return SimpleNamespace(
-        abs=abs, eps=lambda t: 0, full_like=lambda t, value: value, maximum=max, minimum=min, on_teeth=on_teeth,
-        clip=lambda t, low, high: min(max(t, low), high), ramp=lambda t: max(t, 0),
-        inside=lambda t, half_width, value, otherwise=0: value if -half_width <= t < half_width else otherwise,
-        where=_two_ways, **functions)
-
-
-def _float_expit(t: float) -> float:
-    return 1 / (1 + math.exp(-t)) if t > -700 else 0.0
-
-
-FLOATS = _scalars_namespace(
-    bump=lambda t: _float_expit(t) * _float_expit(-t),
-    cos=math.cos,
-    exp=math.exp,
-    expit=_float_expit,
-    floor=math.floor,
-    half_turn=lambda t: math.atan2(1.0, -t),
-    inf=math.inf,
-    log=math.log,
-    log1p=math.log1p,
-    ndtr=lambda t: math.erfc(-t * math.sqrt(0.5)) / 2,
-    ndtri=lambda u: float(special.ndtri(u)),
-    one=1.0,
-    pi=math.pi,
-    root=math.sqrt,
-    sin=math.sin,
-    sqrt=math.sqrt,
-    tanh=math.tanh,
-)
-"""The same for single floats: a root search asks for one value at a time, which costs NumPy ten times as much."""
-
-
-@functools.lru_cache(maxsize=1)
-def sympy_namespace() -> SimpleNamespace:
-    """The same for SymPy's expressions. Densities are written on their support: `inside` and `ramp` change nothing."""
-    import sympy as sp
-
-    def where(condition: Any, yes: Any, no: Any) -> Any:
-        return sp.Piecewise((yes, condition), (no, True))
-
-    def on_teeth(t: Any, pieces: Any, spacing: Any) -> Any:
-        half = teeth(pieces, spacing) / 2
-        return (sp.Abs(t) < half) & (sp.Mod(t + half, spacing) < 1)
-
-    return SimpleNamespace(
-        abs=sp.Abs,
-        bump=lambda t: sp.exp(-t) / (1 + sp.exp(-t)) ** 2,
-        clip=lambda t, low, high: sp.Min(sp.Max(t, low), high),
-        cos=sp.cos,
-        eps=lambda t: 0,
-        exp=sp.exp,
-        expit=lambda t: 1 / (1 + sp.exp(-t)),
-        floor=sp.floor,
-        full_like=lambda t, value: value,
-        half_turn=lambda t: sp.pi / 2 + sp.atan(t),
-        inf=sp.oo,
-        inside=lambda t, half_width, value, otherwise=0: value if otherwise == 0 else where(sp.Abs(t) < half_width, value, otherwise),
-        log=sp.log,
-        log1p=lambda t: sp.log(1 + t),
-        maximum=sp.Max,
-        minimum=sp.Min,
-        ndtr=lambda t: sp.erfc(-t / sp.sqrt(2)) / 2,
-        ndtri=lambda u: sp.sqrt(2) * sp.erfinv(2 * u - 1),
-        on_teeth=on_teeth,
-        one=sp.Integer(1),
-        pi=sp.pi,
-        ramp=lambda t: t,
-        root=sp.sqrt,
-        sin=sp.sin,
-        sqrt=sp.sqrt,
-        tanh=sp.tanh,
-        where=where,
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def mpmath_namespace() -> SimpleNamespace:
-    """The same for single numbers of mpmath, in its working precision at the time of a call."""
-    import mpmath
-
-    # mpmath's erfc gives up on arguments of astronomical size. There the leading term of Mills' ratio has a relative
-    # error below 1e-100. Farther out a tail is smaller than exp(−10^25000), less than anything it is compared with.
-    mills_beyond, nothing_beyond = mpmath.mpf("1e50"), mpmath.mpf("1e25000")
-    power_of_two_beyond = mpmath.mpf("1e40")
-
-    def exp(t: Any) -> Any:
-        # With more digits before the point than the working precision only the logarithm of exp(t) is known; then it is
-        # rounded to a power of two, which is what decides between numbers of that size and costs nothing.
-        if t < -nothing_beyond:
-            return mpmath.mpf(0)
-        return mpmath.ldexp(mpmath.mpf(1), int(t / mpmath.ln2)) if t < -power_of_two_beyond else mpmath.exp(t)
-
-    def expit(t: Any) -> Any:
-        odds = exp(-abs(t))
-        return odds / (1 + odds) if t < 0 else 1 / (1 + odds)
-
-    def ndtr(t: Any) -> Any:
-        if t < -nothing_beyond:
-            return mpmath.mpf(0)
-        if t < -mills_beyond:
-            return exp(-t * t / 2) / (-t * mpmath.sqrt(2 * mpmath.pi))
-        return mpmath.erfc(-t / mpmath.sqrt(2)) / 2
-
-    def ndtri(u: Any) -> Any:
-        if u in (0, 1):
-            return mpmath.inf if u else -mpmath.inf
-        with mpmath.workprec(mpmath.mp.prec + max(0, int(-mpmath.log(min(u, 1 - u), 2))) + 10):
-            return mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(u) - 1)
-
-    def half_turn(t: Any) -> Any:
-        return mpmath.atan2(1, -t)
-
-    constants = {"one": mpmath.mpf(1), "inf": mpmath.inf, "pi": mpmath.pi}
-    return _scalars_namespace(
-        bump=lambda t: expit(t) * expit(-t), cos=mpmath.cos, exp=exp, expit=expit, floor=mpmath.floor, half_turn=half_turn,
-        log=mpmath.log, log1p=mpmath.log1p, ndtr=ndtr, ndtri=ndtri, root=mpmath.sqrt, sin=mpmath.sin, sqrt=mpmath.sqrt,
-        tanh=mpmath.tanh, **constants)
-
+from anabook.namespaces import NUMPY
 
 # Tails --------------------------------------------------------------------------------------------------------------
 
@@ -307,6 +112,7 @@ class Law:
         reach: pictures show [−reach, reach].
         shape: the shape's parameters with their values, by name.
         weight: what f is multiplied by; the mass grows with it.
+        offset: how far f is moved to the right, for laws that are no probability's, which a mean does not move.
 
     Example:
         >>> FAMILIES["triangular"].half_width
@@ -336,12 +142,13 @@ class Law:
     reach: Any = 4.0
     shape: tuple[tuple[str, Any], ...] = ()
     weight: Any = 1.0
+    offset: float = 0.0
 
     def __str__(self) -> str:
         """A word that tells laws apart: its name, with a hash where there is more to it."""
         if FAMILIES.get(self.name) is self:
             return self.name
-        more = hashlib.sha256(repr((self.shape, self.weight, self.density)).encode()).hexdigest()[:8]
+        more = hashlib.sha256(repr((self.shape, self.weight, self.offset, self.density)).encode()).hexdigest()[:8]
         return "".join(c if c.isalnum() else "_" for c in self.name) + more
 
     def __repr__(self) -> str:
@@ -350,48 +157,64 @@ class Law:
         return f"<law {self.name}{shape}{weight}>"
 
     def __hash__(self) -> int:
-        return hash((self.name, self.density, self.shape, self.weight))
+        return hash((self.name, self.density, self.shape, self.weight, self.offset))
 
-    def bound(self, weight: Any = 1.0, **shape: Any) -> Law:
-        """The law at one value of its shape's parameters, multiplied by a weight."""
-        return replace(self, shape=tuple(shape.items()), weight=weight)
+    def bound(self, **shape: Any) -> Law:
+        """The law at one value of its shape's parameters."""
+        return replace(self, shape=tuple(shape.items())) if shape else self
+
+    def changed(self, weight: float = 1.0, offset: float = 0.0) -> Law:
+        """The law multiplied by a weight and moved to the right, in its units."""
+        if (weight, offset) == (1.0, 0.0):
+            return self
+        return replace(self, weight=self.weight * weight, offset=self.offset + offset)
 
     def get(self, field: str, m: Any = None) -> Any:
         """A field's value at the shape that the law has; `m` for those that are functions of a namespace."""
         value = getattr(self, field)
         if not callable(value):
             return value
-        return value(**dict(self.shape)) if m is None else value(m, **dict(self.shape))
+        return value(**dict(self.shape)) if m is None else value(m, **self._shape(m))
+
+    def _shape(self, m: Any) -> dict[str, Any]:
+        return {name: m.number(value) for name, value in self.shape}
 
     # Values ---------------------------------------------------------------------------------------------------------
 
     def pdf(self, t: Any, m: Any = NUMPY) -> Any:
         """The density f(t)."""
-        return self._weighted(self.density(t, m, **dict(self.shape)))
+        return self._asked(self.density, t - self.offset if self.offset else t, m)
 
     def cdf(self, t: Any, m: Any = NUMPY) -> Any:
         """F(t), the mass up to t wherever that is finite, accurate in the lower tail."""
-        return self._weighted(self.distribution(t, m, **dict(self.shape)))
+        return self._asked(self.distribution, t - self.offset if self.offset else t, m)
 
     def sf(self, t: Any, m: Any = NUMPY) -> Any:
         """T(t), the mass beyond t, accurate in the upper tail of a symmetric law and where there is a formula for it."""
+        t = t - self.offset if self.offset else t
         if self.symmetric:
-            return self.cdf(-t, m)
+            return self._asked(self.distribution, -t, m)
         if self.survival is not None:
-            return self._weighted(self.survival(t, m, **dict(self.shape)))
-        return self.total_mass - self.cdf(t, m)
+            return self._asked(self.survival, t, m)
+        return self.total_mass - self._asked(self.distribution, t, m)
 
     def tail(self, t: Any, m: Any = NUMPY) -> Any:
         """The mass beyond t, on its side of 0."""
-        if not self.symmetric:
+        if not self.symmetric or self.offset:
             return m.where(t > 0, self.sf(t, m), self.cdf(t, m))
-        return self.cdf(-m.abs(t), m) if self.far is None else self._weighted(self.far(t, m, **dict(self.shape)))
+        return self.cdf(-m.abs(t), m) if self.far is None else self._asked(self.far, t, m)
+
+    def beyond(self, t: Any, above: Any, m: Any = NUMPY) -> Any:
+        """The mass beyond t where `above` says that t counts as 0 or more, the mass up to t elsewhere."""
+        if not self.symmetric or self.offset:
+            return m.where(above, self.sf(t, m), self.cdf(t, m))
+        return self.tail(t, m)
 
     def icdf(self, u: Any, m: Any = NUMPY) -> Any:
         """Q(u), the smallest t with F(t) ≥ u, for u in [0, 1]; ∓∞ at the ends of unbounded laws. Of probabilities only."""
         if self.lower_quantile is None:
             return self._searched(u, upper=False)
-        lower = self.lower_quantile(m.where(u <= 0.5, u, 1 - u), m, **dict(self.shape))
+        lower = self.lower_quantile(m.where(u <= 0.5, u, 1 - u), m, **self._shape(m))
         return m.where(u <= 0.5, lower, -lower)
 
     def isf(self, u: Any, m: Any = NUMPY) -> Any:
@@ -403,7 +226,7 @@ class Law:
     @property
     def total_mass(self) -> float:
         """∫ f."""
-        return self._weighted(self.get("mass"))
+        return self.weight * self.get("mass")
 
     @property
     def is_probability(self) -> bool:
@@ -442,8 +265,9 @@ class Law:
         try:
             low, high = self.get("support", m) if callable(self.support) else self.support
         except TypeError:
-            raise TypeError(f"the support of {self.name} must be a pair of ends, or a function of a namespace that gives one.") from None
-        return (-m.inf if low == -math.inf else low), (m.inf if high == math.inf else high)
+            raise TypeError(f"the support of {self.name} must be a pair of ends, or a function of a namespace that gives "
+                            "one.") from None
+        return (-m.inf if low == -math.inf else low + self.offset), (m.inf if high == math.inf else high + self.offset)
 
     def lower_tail(self, m: Any = NUMPY) -> Tail | None:
         """What the mass below t comes to towards the lower end; None where nobody has said."""
@@ -481,7 +305,8 @@ class Law:
             high *= 2
         return optimize.brentq(missing, 0.0, high)
 
-    def _weighted(self, value: Any) -> Any:
+    def _asked(self, formula: Callable[..., Any], t: Any, m: Any) -> Any:
+        value = formula(t, m, **self._shape(m))
         return value if self.weight == 1 else self.weight * value
 
     def _end(self, side: int, m: Any) -> Tail | None:
@@ -598,7 +423,7 @@ FAMILIES: dict[str, Law] = {law.name: law for law in (
         distribution=lambda t, m: m.ndtr(t),
         lower_quantile=lambda u, m: m.ndtri(u),
         ends=lambda m: Decay(2, m.one / 2, -1, 1 / m.root(2 * m.pi)),
-        log_concave=True,
+        log_concave=True, reach=3.5,
     ),
     Law(
         "logistic",
@@ -634,4 +459,5 @@ def placed(noise: Any, what: str = "noise") -> tuple[Law, float, float]:
     if callable(getattr(noise, "placed_law", None)) and not isinstance(noise, type):
         return noise.placed_law()
     listing = ", ".join(map(repr, FAMILIES))
-    raise TypeError(f"{what} must be one of {listing}, or a Law, a Noise, a Density or a Variant, not {noise!r}.")
+    raise TypeError(f"{what} must be one of {listing}, a Law, a Noise, a Variant, or an anabook.symbolic.Density, not "
+                    f"{noise!r}.")

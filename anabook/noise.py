@@ -10,7 +10,8 @@ import numpy as np
 
 from anabook._arrays import elementwise
 from anabook._validate import choice, generator, real
-from anabook.laws import FAMILIES, NUMPY, Law, placed
+from anabook.laws import FAMILIES, Law, placed
+from anabook.namespaces import NUMPY
 
 __all__ = ["FAMILIES", "Family", "NUMPY_OPS", "Noise"]
 
@@ -48,11 +49,14 @@ class Noise:
     mean: float
     std: float
 
-    def __init__(self, law: Any = None, mean: float | None = None, std: float | None = None, *, family: str | None = None) -> None:
+    def __init__(
+        self, law: Any = None, mean: float | None = None, std: float | None = None, *, family: str | None = None
+    ) -> None:
         source = family if law is None else law
         if isinstance(source, str) or source is None:
             choice(source, FAMILIES, "family")
         law, own_mean, own_std = placed(source)
+        source = source._source if isinstance(source, Noise) else source
         if not law.is_probability:
             raise ValueError(f"{law.name} is no noise: {law.why_no_noise}.")
         if (mean is not None or std is not None) and not law.is_movable:
@@ -64,7 +68,8 @@ class Noise:
         std = own_std if std is None else real(std, "std", minimum=0.0)
         scale = 1.0 if std == law.unit or not math.isfinite(std) else std / law.unit
         shift = mean - scale * law.origin if math.isfinite(mean) else 0.0
-        for name, value in (("law", law), ("mean", mean), ("std", std), ("_scale", scale), ("_shift", shift), ("_source", source)):
+        fields = {"law": law, "mean": mean, "std": std, "_scale": scale, "_shift": shift, "_source": source}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -171,7 +176,8 @@ class Noise:
         return np.asarray(self.icdf(uniform))
 
     def __repr__(self) -> str:
-        return f"Noise(family={self.family!r}, mean={self.mean!r}, std={self.std!r})"
+        law = f"family={self.family!r}" if FAMILIES.get(self.family) is self.law else repr(self._source)
+        return f"Noise({law}, mean={self.mean!r}, std={self.std!r})"
 
     def __reduce__(self) -> tuple:
         return Noise, (self._source, self.mean, self.std) if self.law.is_movable else (self._source,)

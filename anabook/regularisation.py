@@ -11,7 +11,8 @@ from scipy import optimize
 
 from anabook._arrays import as_floats, elementwise, to_float64, torch_of
 from anabook._validate import choice, generator
-from anabook.laws import FLOATS, Law
+from anabook.laws import Law
+from anabook.namespaces import FLOATS
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 
@@ -126,8 +127,8 @@ class Regularisation:
     def mode_thresholds(self) -> np.ndarray:
         """The K − 1 places from which on the mode is at least the level q_1, …, q_{K−1}, ties going to the higher level.
 
-        The four families, and other laws that say so, have log-concave densities, so the mode never falls as x grows. The places never fall either;
-        two are equal where the level between them is never the mode.
+        The four families, and other laws that say so, have log-concave densities, so the mode never falls as x grows. The
+        places never fall either; two are equal where the level between them is never the mode.
 
         Returns:
             A float64 array of length K − 1.
@@ -136,8 +137,8 @@ class Regularisation:
             TypeError: a noise whose law is not log-concave: its mode need not be monotone.
         """
         if not isinstance(self.noise, Noise) or not self.noise.law.log_concave:
-            raise TypeError("thresholds of the mode are known for the four families of Noise and other log-concave laws, not for "
-                            f"{self.noise!r}.")
+            raise TypeError("thresholds of the mode are known for the four families of Noise and other log-concave laws, "
+                            f"not for {self.noise!r}.")
         thresholds, noise = self.quantiser.thresholds, self.noise
         if noise.is_dirac or self.quantiser.n_levels == 2 or _reach(noise.law, noise.std) <= np.diff(thresholds).min():
             # At most two levels are possible, and one has at least half the probability.

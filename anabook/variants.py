@@ -3,8 +3,8 @@
 A straight-through estimator (STE) quantises in the forward pass and multiplies by some function g in the backward
 pass. It is a choice of noise: g(x) = Σ_k Δ_k f(x − θ_k), with the quantiser's steps Δ_k and thresholds θ_k and the
 density f of a measure. That operation is written once, in `Variant.gradient` and `Variant.surrogate`. What differs from
-paper to paper is data: a name, a density, a reference. Densities that differ by shift, scale and mass share one `Law`,
-and each law's formula is written once, for NumPy and SymPy alike.
+paper to paper is data: a name, a density, a reference. Densities that differ by shift, scale and mass share one
+`anabook.laws.Law`.
 
 Not every density is a probability's: some have another total mass, some are negative in places, some have infinite
 mass.
@@ -13,6 +13,7 @@ mass.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,153 +21,51 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from anabook._arrays import elementwise
 from anabook._validate import choice, generator, integer, real
-from anabook.noise import FAMILIES, Noise
+from anabook.laws import (FAMILIES, Decay, Edge, Law, Power, bell, bisected, box, box_mass, sech2, symmetric, tent,
+                          tent_tail)
+from anabook.namespaces import NUMPY, sympy_namespace, teeth
+from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 
 KINDS = ("probability", "finite", "signed", "infinite")
 """What a density can be the density of: a probability; a positive measure of another finite mass; a signed measure
 (negative somewhere); a positive measure of infinite mass."""
 
-def _teeth(pieces: Any, spacing: Any) -> Any:
-    """The distance from the first end to the last of `pieces` unit boxes with centres `spacing` apart."""
-    return (pieces - 1) * spacing + 1
+NUMPY_OPS = NUMPY
 
 
-def _on_teeth(t: Any, pieces: Any, spacing: Any) -> Any:
-    from_end = t + _teeth(pieces, spacing) / 2
-    inside = (from_end >= 0) & (from_end < _teeth(pieces, spacing))
-    return inside & (from_end - spacing * np.floor(from_end / spacing) < 1)
+def _readable_namespace(distance: Any = None, scale: Any = 1) -> SimpleNamespace:
+    """SymPy's namespace for formulas on the whole line.
 
-
-NUMPY_OPS = SimpleNamespace(
-    abs=np.abs,
-    cos=np.cos,
-    erfc=special.erfc,
-    exp=np.exp,
-    expit=special.expit,
-    floor=np.floor,
-    half_turn=lambda t: np.arctan2(1.0, -t),
-    log1p=np.log1p,
-    maximum=np.maximum,
-    minimum=np.minimum,
-    near=lambda t, bound: (t >= -bound) & (t < bound),
-    on_teeth=_on_teeth,
-    one=1.0,
-    pi=math.pi,
-    sin=np.sin,
-    sqrt=np.sqrt,
-    tanh=np.tanh,
-    where=np.where,
-)
-"""What densities are written in: `half_turn(t)` is π/2 + arctan t, `near(t, b)` is −b ≤ t < b, `on_teeth` says whether
-t is on one of evenly spaced unit boxes, and `one` keeps fractions exact in the symbolic twin."""
-
-
-def _sympy_ops(distance: Any = None, scale: Any = 1) -> SimpleNamespace:
-    """The symbolic twin. `distance` is scale·t in its simplest form, for conditions that read well."""
+    `distance` is scale·t in its simplest form, for conditions that read well.
+    """
     import sympy as sp
 
+    def inside(_t: Any, half_width: Any, value: Any, otherwise: Any = sp.Integer(0)) -> Any:
+        return sp.Piecewise((value, sp.Abs(distance) < sp.expand(half_width * scale)), (otherwise, True))
+
     def on_teeth(_t: Any, pieces: Any, spacing: Any) -> Any:
-        half = sp.expand(_teeth(pieces, spacing) * scale / 2)
+        half = sp.expand(teeth(pieces, spacing) * scale / 2)
         return (sp.Abs(distance) < half) & (sp.Mod(distance + half, spacing * scale) < scale)
 
-    return SimpleNamespace(
-        abs=sp.Abs,
-        cos=sp.cos,
-        erfc=sp.erfc,
-        exp=sp.exp,
-        expit=lambda t: 1 / (1 + sp.exp(-t)),
-        floor=sp.floor,
-        half_turn=lambda t: sp.pi / 2 + sp.atan(t),
-        log1p=lambda t: sp.log(1 + t),
-        maximum=sp.Max,
-        minimum=sp.Min,
-        near=lambda t, bound: sp.Abs(distance) < sp.expand(bound * scale),
-        on_teeth=on_teeth,
-        one=sp.Integer(1),
-        pi=sp.pi,
-        sin=sp.sin,
-        sqrt=sp.sqrt,
-        tanh=sp.tanh,
-        where=lambda condition, yes, no: sp.Piecewise((yes, condition), (no, True)),
-    )
+    m = sympy_namespace()
+    return SimpleNamespace(**{**vars(m), "inside": inside, "on_teeth": on_teeth, "ramp": lambda t: sp.Max(t, 0),
+                              "bump": lambda t: m.expit(t) * m.expit(-t)})
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Laws: densities in natural units
 
 
-@dataclass(frozen=True)
-class Law:
-    """A density g in natural units, from which variants are made by shift, scale and weight.
-
-    An attribute that depends on the shape of the law is a function of its shape parameters.
-
-    Attributes:
-        name: the law's name.
-        density: `(ops, t, **shape)` ↦ g(t).
-        primitive: `(ops, t, **shape)` ↦ G(t), with G' = g; G(−∞) = 0 wherever the mass to the left is finite.
-        mass: total mass; inf if infinite, NaN if positive and negative parts are both infinite.
-        mean: of g divided by its mass; NaN where it does not exist, inf where it is infinite.
-        std: the same for the standard deviation.
-        support: the smallest interval outside which g is zero.
-        kinks: where g is not smooth.
-        symmetric: whether g(−t) = g(t).
-        signed: whether g is negative somewhere.
-        unbounded: whether the mass to the left of 0 is infinite, so that G has no natural constant.
-        reach: pictures show [−reach, reach].
-    """
-
-    name: str
-    density: Callable[..., Any]
-    primitive: Callable[..., Any]
-    mass: Any = 1.0
-    mean: Any = 0.0
-    std: Any = math.nan
-    support: Any = (-math.inf, math.inf)
-    kinks: Any = ()
-    symmetric: bool = True
-    signed: Any = False
-    unbounded: Any = False
-    reach: Any = 4.0
-
-    def get(self, attribute: str, shape: Mapping[str, float]) -> Any:
-        """An attribute's value at the given shape."""
-        value = getattr(self, attribute)
-        return value(**shape) if callable(value) else value
+def _comb(t: Any, m: Any, pieces: Any, spacing: Any) -> Any:
+    return m.where(m.on_teeth(t, pieces, spacing), m.full_like(t, m.one / pieces), 0 * m.one)
 
 
-def _both_tails(m: Any, t: Any, tail: Any) -> Any:
-    """A symmetric probability's primitive from its tail, accurate on the left."""
-    return m.where(t < 0, tail, 1 - tail)
-
-
-def _box(m: Any, t: Any) -> Any:
-    return m.where(m.near(t, 1), m.one / 2, 0 * m.one)
-
-
-def _phi(m: Any, t: Any) -> Any:
-    return m.exp(-t * t / 2) / m.sqrt(2 * m.pi)
-
-
-def _normal_primitive(m: Any, t: Any) -> Any:
-    return m.erfc(-t / m.sqrt(2 * m.one)) / 2
-
-
-def _sech2(m: Any, t: Any) -> Any:
-    return m.expit(t) * m.expit(-t)
-
-
-def _comb(m: Any, t: Any, pieces: Any, spacing: Any) -> Any:
-    return m.where(m.on_teeth(t, pieces, spacing), m.one / pieces, 0 * m.one)
-
-
-def _comb_primitive(m: Any, t: Any, pieces: Any, spacing: Any) -> Any:
-    length = _teeth(pieces, spacing)
+def _comb_primitive(t: Any, m: Any, pieces: Any, spacing: Any) -> Any:
+    length = teeth(pieces, spacing)
     u = m.minimum(m.maximum(t + length / 2, 0), length)
     whole = m.floor(u / spacing)
     return (whole + m.minimum(u - spacing * whole, 1)) / pieces
@@ -181,7 +80,7 @@ def _cut_pareto_std(cut: float) -> float:
     return math.sqrt((cut - 2 * math.log1p(cut) + cut / (1 + cut)) / (cut / (1 + cut)))
 
 
-def _cut_pareto_primitive(m: Any, t: Any, cut: Any) -> Any:
+def _cut_pareto_primitive(t: Any, m: Any, cut: Any) -> Any:
     gone = m.minimum(m.abs(t), cut)
     half, part = cut / (1 + cut), gone / (1 + gone)
     return m.where(t < 0, half - part, half + part)
@@ -191,83 +90,110 @@ def _pareto_std(exponent: float) -> float:
     return math.sqrt(2 / ((exponent - 1) * (exponent - 2))) if exponent > 2 else math.inf
 
 
-def _mexican_hat(m: Any, t: Any, dip: Any, spread: Any, bell: Callable[[Any, Any], Any], power: int) -> Any:
+def _mexican_hat(t: Any, m: Any, dip: Any, spread: Any, bell: Callable[[Any, Any], Any], power: int) -> Any:
     """(1 + dip)·bell − dip·(two wider bells at ±1); `power` 1 for densities, 0 for primitives."""
     factor = dip / spread**power
-    return (1 + dip) * bell(m, t) - factor * bell(m, (t - 1) / spread) - factor * bell(m, (t + 1) / spread)
+    return (1 + dip) * bell(t, m) - factor * bell((t - 1) / spread, m) - factor * bell((t + 1) / spread, m)
 
 
-def _harmonics(m: Any, t: Any, terms: int, wave: Callable[[Any], Any], power: int) -> Any:
+def _harmonics(t: Any, m: Any, terms: int, wave: Callable[[Any], Any], power: int) -> Any:
     return sum(wave((2 * i - 1) * 2 * m.pi * t) / (2 * i - 1) ** power for i in range(1, terms))
 
 
-def _s2nn(m: Any, t: Any, alpha: Any, beta: Any) -> Any:
-    return m.where(t < 0, alpha * _sech2(m, alpha * t), beta / (1 + m.abs(t)))
+def _normal_mass(t: Any, m: Any) -> Any:
+    return m.ndtr(t)
+
+
+def _laplace_tail(t: Any, m: Any) -> Any:
+    return m.exp(-m.abs(t)) / 2
+
+
+def _pareto_tail(t: Any, m: Any, exponent: Any) -> Any:
+    return (1 + m.abs(t)) ** (-exponent) / 2
+
+
+def _beyond_cut(t: Any, m: Any, cut: Any) -> Any:
+    return 1 / (1 + m.abs(t)) - 1 / (1 + cut)
+
+
+def _steps(t: Any, m: Any, left: Any, right: Any) -> Any:
+    return m.where(t < 0, m.full_like(t, left * m.one), right * m.one)
+
+
+def _signed_log(t: Any, m: Any, size: Any) -> Any:
+    return m.where(t < 0, -m.log1p(size), m.log1p(size))
 
 
 LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for law in (
-    Law("uniform", _box, lambda m, t: m.minimum(m.maximum((t + 1) / 2, 0), 1),
-        std=1 / math.sqrt(3), support=(-1, 1), kinks=(-1, 1), reach=1.6),
-    Law("triangular", lambda m, t: m.maximum(1 - m.abs(t), 0),
-        lambda m, t: _both_tails(m, t, m.maximum(1 - m.abs(t), 0) ** 2 / 2),
-        std=1 / math.sqrt(6), support=(-1, 1), kinks=(-1, 0, 1), reach=1.6),
-    Law("normal", _phi, _normal_primitive, std=1.0, reach=3.5),
-    Law("logistic", _sech2, lambda m, t: m.expit(t), std=math.pi / math.sqrt(3), reach=6),
-    Law("laplace", lambda m, t: m.exp(-m.abs(t)) / 2, lambda m, t: _both_tails(m, t, m.exp(-m.abs(t)) / 2),
-        std=math.sqrt(2), kinks=(0,), reach=5),
-    Law("cauchy", lambda m, t: 1 / (m.pi * (1 + t * t)), lambda m, t: m.half_turn(t) / m.pi,
-        mean=math.nan, std=math.nan, reach=6),
-    Law("two-sided Pareto", lambda m, t, exponent: exponent / (2 * (1 + m.abs(t)) ** (exponent + 1)),
-        lambda m, t, exponent: _both_tails(m, t, (1 + m.abs(t)) ** (-exponent) / 2),
+    Law("uniform", lambda t, m: box(t, m, m.one), lambda t, m: box_mass(t, m, m.one),
+        lower_quantile=lambda u, m: 2 * u - 1, std=1 / math.sqrt(3), support=(-1, 1), ends=Edge(1, 0.5), kinks=(-1, 1),
+        reach=1.6, log_concave=True, peaked=False),
+    Law("triangular", lambda t, m: tent(t, m, 1, 1), lambda t, m: symmetric(t, m, tent_tail(t, m, 1, 1)),
+        lower_quantile=lambda u, m: m.sqrt(2 * u) - 1, far=lambda t, m: tent_tail(t, m, 1, 1),
+        std=1 / math.sqrt(6), support=(-1, 1), ends=Edge(2, 0.5), kinks=(-1, 0, 1), reach=1.6, log_concave=True),
+    FAMILIES["normal"],
+    Law("logistic", sech2, lambda t, m: m.expit(t), lower_quantile=lambda u, m: m.log(u) - m.log1p(-u),
+        ends=Decay(1, 1), std=math.pi / math.sqrt(3), reach=6, log_concave=True),
+    Law("laplace", lambda t, m: m.exp(-m.abs(t)) / 2, lambda t, m: symmetric(t, m, _laplace_tail(t, m)),
+        lower_quantile=lambda u, m: m.log(2 * u), far=_laplace_tail, ends=lambda m: Decay(1, 1, 0, m.one / 2),
+        std=math.sqrt(2), kinks=(0,), reach=5, log_concave=True),
+    Law("cauchy", lambda t, m: 1 / (m.pi * (1 + t * t)), lambda t, m: m.half_turn(t) / m.pi,
+        ends=lambda m: Power(1, 1 / m.pi), mean=math.nan, std=math.nan, reach=6),
+    Law("two-sided Pareto", lambda t, m, exponent: exponent / (2 * (1 + m.abs(t)) ** (exponent + 1)),
+        lambda t, m, exponent: symmetric(t, m, _pareto_tail(t, m, exponent)),
+        lower_quantile=lambda u, m, exponent: 1 - (2 * u) ** (-1 / exponent), far=_pareto_tail,
+        ends=lambda m, exponent: Power(exponent, m.one / 2),
         mean=lambda exponent: 0.0 if exponent > 1 else math.nan,
         std=lambda exponent: _pareto_std(exponent) if exponent > 1 else math.nan, kinks=(0,), reach=6),
-    Law("cut Pareto", lambda m, t, cut: m.where(m.near(t, cut), (1 + m.abs(t)) ** -2, 0 * m.one),
-        _cut_pareto_primitive, mass=lambda cut: 2 * cut / (1 + cut), std=_cut_pareto_std,
-        support=lambda cut: (-cut, cut), kinks=lambda cut: (-cut, 0, cut), reach=lambda cut: 1.3 * cut),
-    Law("one-sided Pareto", lambda m, t, start: m.where(t > start, (1 + m.abs(t)) ** -2, 0 * m.one),
-        lambda m, t, start: m.where(t > start, 1 / (1 + start) - 1 / (1 + m.abs(t)), 0 * m.one),
-        mass=lambda start: 1 / (1 + start), mean=math.inf, std=math.nan, support=lambda start: (start, math.inf),
+    Law("cut Pareto", lambda t, m, cut: m.inside(t, cut, (1 + m.abs(t)) ** -2, 0 * m.one), _cut_pareto_primitive,
+        far=lambda t, m, cut: m.ramp(_beyond_cut(t, m, cut)), ends=lambda m, cut: Edge(1, (1 + cut) ** -2),
+        mass=lambda cut: 2 * cut / (1 + cut), std=_cut_pareto_std,
+        support=lambda m, cut: (-cut, cut), kinks=lambda cut: (-cut, 0, cut), reach=lambda cut: 1.3 * cut),
+    Law("one-sided Pareto", lambda t, m, start: m.where(t > start, (1 + m.abs(t)) ** -2, 0 * m.one),
+        lambda t, m, start: m.where(t > start, 1 / (1 + start) - 1 / (1 + m.abs(t)), 0 * m.one),
+        survival=lambda t, m, start: 1 / (1 + m.maximum(t, start)),
+        ends=lambda m, start: (Edge(1, (1 + start) ** -2), Power(1)),
+        mass=lambda start: 1 / (1 + start), mean=math.inf, std=math.nan, support=lambda m, start: (start, math.inf),
         kinks=lambda start: (start,), symmetric=False, reach=lambda start: 3 * start + 3),
-    Law("comb", _comb, _comb_primitive,
+    Law("comb", _comb, _comb_primitive, ends=lambda m, pieces, spacing: Edge(1, m.one / pieces),
         std=lambda pieces, spacing: math.sqrt((1 + spacing**2 * (pieces**2 - 1)) / 12),
-        support=lambda pieces, spacing: (-_teeth(pieces, spacing) / 2, _teeth(pieces, spacing) / 2),
-        kinks=_comb_kinks, reach=lambda pieces, spacing: 0.6 * _teeth(pieces, spacing)),
-    Law("swish", lambda m, t: _sech2(m, t) * (2 - t * m.tanh(t / 2)),
-        lambda m, t: m.expit(t) * (1 + t * m.expit(-t)), mean=math.nan, signed=True, reach=8),
-    Law("hat", lambda m, t, dip, spread: _mexican_hat(m, t, dip, spread, _phi, 1),
-        lambda m, t, dip, spread: _mexican_hat(m, t, dip, spread, _normal_primitive, 0),
-        mass=lambda dip, spread: 1 - dip, mean=math.nan, signed=lambda dip, spread: dip > 0,
+        support=lambda m, pieces, spacing: (-teeth(pieces, spacing) / 2, teeth(pieces, spacing) / 2),
+        kinks=_comb_kinks, peaked=False, reach=lambda pieces, spacing: 0.6 * teeth(pieces, spacing)),
+    Law("swish", lambda t, m: sech2(t, m) * (2 - t * m.tanh(t / 2)),
+        lambda t, m: m.expit(t) * (1 + t * m.expit(-t)), mean=math.nan, std=math.nan, signed=True, reach=8),
+    Law("hat", lambda t, m, dip, spread: _mexican_hat(t, m, dip, spread, bell, 1),
+        lambda t, m, dip, spread: _mexican_hat(t, m, dip, spread, _normal_mass, 0),
+        mass=lambda dip, spread: 1 - dip, mean=math.nan, std=math.nan, signed=lambda dip, spread: dip > 0,
         reach=lambda dip, spread: 2.5 * spread),
-    Law("square wave", lambda m, t, terms: 4 * _harmonics(m, t, terms, m.cos, 0),
-        lambda m, t, terms: m.one / 2 + 2 / m.pi * _harmonics(m, t, terms, m.sin, 1),
-        mass=math.nan, mean=math.nan, signed=True, unbounded=True, reach=1.0),
-    Law("constant", lambda m, t: m.one, lambda m, t: t, mass=math.inf, mean=math.nan, unbounded=True, reach=1.5),
-    Law("two slopes", lambda m, t, left, right: m.where(t < 0, left * m.one, right * m.one),
-        lambda m, t, left, right: m.where(t < 0, left * t, right * t),
+    Law("square wave", lambda t, m, terms: 4 * _harmonics(t, m, terms, m.cos, 0),
+        lambda t, m, terms: m.one / 2 + 2 / m.pi * _harmonics(t, m, terms, m.sin, 1),
+        mass=math.nan, mean=math.nan, std=math.nan, signed=True, unbounded=True, reach=1.0),
+    Law("constant", lambda t, m: m.full_like(t, m.one), lambda t, m: t, mass=math.inf, mean=math.nan, std=math.nan,
+        unbounded=True, reach=1.5),
+    Law("two slopes", _steps, lambda t, m, left, right: m.where(t < 0, left * t, right * t),
         mass=lambda left, right: math.nan if left * right < 0 else math.copysign(math.inf, left + right),
-        mean=math.nan, kinks=(0,), symmetric=False, signed=lambda left, right: min(left, right) < 0,
+        mean=math.nan, std=math.nan, kinks=(0,), symmetric=False, signed=lambda left, right: min(left, right) < 0,
         unbounded=lambda left, right: left != 0, reach=1.5),
-    Law("plateau", lambda m, t, leak: m.where(m.near(t, 1), m.one / 2, leak * m.one),
-        lambda m, t, leak: m.one / 2 + m.maximum(m.minimum(t, 1), -1) / 2
+    Law("plateau", lambda t, m, leak: m.inside(t, 1, m.full_like(t, m.one / 2), leak * m.one),
+        lambda t, m, leak: m.one / 2 + m.maximum(m.minimum(t, 1), -1) / 2
         + leak * (m.maximum(t - 1, 0) + m.minimum(t + 1, 0)),
         mass=lambda leak: math.inf if leak > 0 else 1.0, mean=lambda leak: math.nan if leak > 0 else 0.0,
         std=lambda leak: math.nan if leak > 0 else 1 / math.sqrt(3), kinks=(-1, 1),
         unbounded=lambda leak: leak > 0, reach=2.5),
-    Law("reciprocal", lambda m, t: 1 / (1 + m.abs(t)),
-        lambda m, t: m.where(t < 0, -m.log1p(m.abs(t)), m.log1p(m.abs(t))),
-        mass=math.inf, mean=math.nan, kinks=(0,), unbounded=True, reach=6),
-    Law("capped reciprocal", lambda m, t: 1 / m.maximum(m.abs(t), 1),
-        lambda m, t: m.maximum(m.minimum(t, 1), -1)
-        + m.where(t < 0, -m.one, m.one) * m.log1p(m.maximum(m.abs(t), 1) - 1),
-        mass=math.inf, mean=math.nan, kinks=(-1, 1), unbounded=True, reach=4),
-    Law("logarithmic tail", lambda m, t, leak: m.where(t < 0, leak * m.one, 1 / m.maximum(t, 1)),
-        lambda m, t, leak: leak * m.minimum(t, 0) + m.maximum(m.minimum(t, 1), 0) + m.log1p(m.maximum(t, 1) - 1),
-        mass=math.inf, mean=math.nan, kinks=(0, 1), symmetric=False, unbounded=lambda leak: leak > 0, reach=4),
-    Law("sigmoid and reciprocal", _s2nn,
-        lambda m, t, alpha, beta: m.where(t < 0, m.expit(alpha * t), m.one / 2 + beta * m.log1p(m.abs(t))),
-        mass=math.inf, mean=math.nan, kinks=(0,), symmetric=False, reach=3),
+    Law("reciprocal", lambda t, m: 1 / (1 + m.abs(t)), lambda t, m: _signed_log(t, m, m.abs(t)),
+        mass=math.inf, mean=math.nan, std=math.nan, kinks=(0,), unbounded=True, reach=6),
+    Law("capped reciprocal", lambda t, m: 1 / m.maximum(m.abs(t), 1),
+        lambda t, m: m.maximum(m.minimum(t, 1), -1)
+        + m.where(t < 0, m.full_like(t, -m.one), m.one) * m.log1p(m.maximum(m.abs(t), 1) - 1),
+        mass=math.inf, mean=math.nan, std=math.nan, kinks=(-1, 1), unbounded=True, reach=4),
+    Law("logarithmic tail", lambda t, m, leak: m.where(t < 0, leak * m.one, 1 / m.maximum(t, 1)),
+        lambda t, m, leak: leak * m.minimum(t, 0) + m.maximum(m.minimum(t, 1), 0) + m.log1p(m.maximum(t, 1) - 1),
+        mass=math.inf, mean=math.nan, std=math.nan, kinks=(0, 1), symmetric=False, unbounded=lambda leak: leak > 0, reach=4),
+    Law("sigmoid and reciprocal", lambda t, m, alpha, beta: m.where(t < 0, sech2(t, m, alpha), beta / (1 + m.abs(t))),
+        lambda t, m, alpha, beta: m.where(t < 0, m.expit(alpha * t), m.one / 2 + beta * m.log1p(m.abs(t))),
+        mass=math.inf, mean=math.nan, std=math.nan, kinks=(0,), symmetric=False, reach=3),
 )})
-"""The laws by name."""
+"""The laws of the zoo by name, in natural units: variants are made of them by shift, scale and weight."""
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -432,12 +358,12 @@ class Variant:
     def mass(self) -> float:
         """Total mass of the density. By it the gradient differs from that of a noise: 1 for a probability."""
         placement = self._placement
-        return float(self.scaling * placement.weight * self._law.get("mass", placement.shape))
+        return float(self.scaling * placement.weight * self.natural.get("mass"))
 
     @property
     def kind(self) -> str:
         """One of `KINDS`."""
-        if self._law.get("signed", self._placement.shape):
+        if self.natural.get("signed"):
             return "signed"
         if math.isinf(self.mass):
             return "infinite"
@@ -457,7 +383,7 @@ class Variant:
     def mean(self) -> float:
         """Mean of the normalised density; NaN where there is none."""
         placement = self._placement
-        return placement.centre + placement.scale * self._law.get("mean", placement.shape)
+        return placement.centre + placement.scale * self.natural.get("mean")
 
     @property
     def centre(self) -> float:
@@ -468,24 +394,24 @@ class Variant:
     def std(self) -> float:
         """Standard deviation of the normalised density; inf or NaN where there is none."""
         placement = self._placement
-        return placement.scale * self._law.get("std", placement.shape)
+        return placement.scale * self.natural.get("std")
 
     @property
     def support(self) -> tuple[float, float]:
         """The smallest interval outside which the density is zero."""
-        low, high = self._from_natural(self._law.get("support", self._placement.shape))
+        low, high = self._from_natural(self.natural.bounds())
         return low, high
 
     @property
     def kinks(self) -> tuple[float, ...]:
         """Where the density is not smooth."""
-        return self._from_natural(self._law.get("kinks", self._placement.shape))
+        return self._from_natural(self.natural.get("kinks"))
 
     @property
     def window(self) -> tuple[float, float]:
         """An interval of x that shows the gradient's shape."""
         placement = self._placement
-        reach = placement.scale * self._law.get("reach", placement.shape)
+        reach = placement.scale * self.natural.get("reach")
         thresholds = self.quantiser.thresholds
         return float(thresholds[0] + placement.centre - reach), float(thresholds[-1] + placement.centre + reach)
 
@@ -493,17 +419,17 @@ class Variant:
         """The density f at x."""
         placement = self._placement
         factor = self.scaling * placement.weight / placement.scale
-        return elementwise(lambda v: factor * self._natural("density", v), x)
+        return elementwise(lambda v: factor * self._at("pdf", v), x)
 
     def cdf(self, x: Any) -> Any:
         """A primitive F of the density: the mass up to x wherever that is finite, accurate in the lower tail."""
-        return elementwise(lambda v: self.scaling * self._placement.weight * self._natural("primitive", v), x)
+        return elementwise(lambda v: self.scaling * self._placement.weight * self._at("cdf", v), x)
 
     def sf(self, x: Any) -> Any:
         """The mass above x (of a density of finite mass), accurate in the upper tail of symmetric laws."""
         if not math.isfinite(self.mass):
             raise ValueError(f"{self.name} has mass {self.mass:g}, so there is no mass above x to speak of.")
-        if self._law.symmetric:
+        if self.natural.symmetric:
             return self.cdf(2 * self._placement.centre - x)
         return self.mass - self.cdf(x)
 
@@ -521,16 +447,22 @@ class Variant:
         rng = generator(rng)
         return np.asarray(self.icdf(np.clip(1.0 - rng.random(shape), None, 1 - 2.0**-53)))
 
-    def as_noise(self) -> Any:
-        """The noise behind a probability: a `Noise` where the law is one of the families.
+    def placed_law(self) -> tuple[Law, float, float]:
+        """The variant's law, with the mean and the standard deviation at which its density is the variant's.
 
-        Other laws come as an object that `anabook.Regularisation` takes in its place.
+        A law without a mean has the centre in its place, one without a standard deviation the scale. What is no noise's law
+        is not moved, so its mean is 0.
+        """
+        return _placed_law(self)
+
+    def as_noise(self) -> Noise:
+        """The noise behind a probability.
 
         Raises:
             ValueError: the variant is no probability.
         """
         self._require_probability()
-        return Noise(self.law, self.mean, self.std) if self.family else VariantNoise(self)
+        return Noise(self)
 
     def as_density(self) -> Any:
         """The noise behind a probability as an exact `anabook.symbolic.Density`, at the present parameters.
@@ -565,7 +497,7 @@ class Variant:
         """
         quantiser = self.quantiser
         start = quantiser.levels[0]
-        if self._law.get("unbounded", self._placement.shape):
+        if self.natural.get("unbounded"):
             middle = quantiser.thresholds[[0, -1]].mean()
             start = quantiser.levels[[0, -1]].mean() - self._over_jumps(self.cdf, middle)
         return elementwise(lambda v: start + self._over_jumps(self.cdf, v), x)
@@ -573,12 +505,12 @@ class Variant:
     @property
     def formula(self) -> Any:
         """The density as a SymPy expression in the symbol x and symbols named after the parameters."""
-        return self._symbolic("density")
+        return self._symbolic("pdf")
 
     @property
     def primitive_formula(self) -> Any:
         """The primitive as a SymPy expression."""
-        return self._symbolic("primitive")
+        return self._symbolic("cdf")
 
     def latex(self) -> str:
         """The density in LaTeX, parameters of several letters in upright type."""
@@ -601,8 +533,9 @@ class Variant:
         return table
 
     @property
-    def _law(self) -> Law:
-        return LAWS[self.law]
+    def natural(self) -> Law:
+        """The law in natural units, with the shape that it has at the present parameters."""
+        return LAWS[self.law].bound(**self._placement.shape)
 
     @property
     def _placement(self) -> Placement:
@@ -612,14 +545,13 @@ class Variant:
         placement = self._placement
         return tuple(float(placement.centre + placement.scale * t) for t in points)
 
-    def _natural(self, attribute: str, x: np.ndarray) -> np.ndarray:
-        placement = self._placement
+    def _at(self, method: str, x: np.ndarray) -> np.ndarray:
+        placement, law = self._placement, self.natural
         t = (x - placement.centre) / placement.scale
         with np.errstate(invalid="ignore", over="ignore"):  # at ±∞, which are set apart below
-            value = getattr(self._law, attribute)(NUMPY_OPS, t, **placement.shape)
-        if attribute == "primitive" and math.isfinite(self.mass):
-            total = self._law.get("mass", placement.shape)
-            value = np.where(t == math.inf, total, np.where(t == -math.inf, 0.0, value))
+            value = getattr(law, method)(t)
+        if method == "cdf" and math.isfinite(self.mass):
+            value = np.where(t == math.inf, law.total_mass, np.where(t == -math.inf, 0.0, value))
         return np.where(np.isnan(t), t, value)
 
     def _over_jumps(self, function: Callable[[np.ndarray], np.ndarray], v: np.ndarray) -> np.ndarray:
@@ -628,69 +560,30 @@ class Variant:
 
     def _require_probability(self) -> None:
         if not self.is_probability:
-            raise ValueError(f"{self.name} is no noise: its measure is {_WHY[self.kind]} (mass {self.mass:g}).")
+            raise ValueError(f"{self.name} is no noise: {self.placed_law()[0].why_no_noise}.")
 
     def _quantile(self, u: np.ndarray) -> np.ndarray:
         outside = (u < 0) | (u > 1)
         if outside.any():
             raise ValueError(f"probabilities must lie in [0, 1], not {float(u[outside].flat[0])!r}.")
-        upper = (u > 0.5) & self._law.symmetric
-        x = _bisect(self.cdf, np.where(upper, 1 - u, u), self._placement)
+        upper = (u > 0.5) & self.natural.symmetric
+        x = bisected(self.cdf, np.where(upper, 1 - u, u), self._placement.centre, self._placement.scale)
         return np.where(upper, 2 * self._placement.centre - x, x)
 
-    def _symbolic(self, attribute: str) -> Any:
+    def _symbolic(self, method: str) -> Any:
         import sympy as sp
 
         symbols = self.symbols()
         settings = {name: symbols.get(name, sp.nsimplify(value)) for name, value in self.settings.items()}
-        placement = self.place(_sympy_ops(), **settings)
+        placement = self.place(sympy_namespace(), **settings)
         distance = symbols["x"] - placement.centre
-        m = _sympy_ops(distance, placement.scale)
-        value = getattr(self._law, attribute)(m, distance / placement.scale, **placement.shape)
-        factor = sp.nsimplify(self.scaling) * placement.weight / (1 if attribute == "primitive" else placement.scale)
+        m, law = _readable_namespace(distance, placement.scale), LAWS[self.law].bound(**placement.shape)
+        value = getattr(law, method)(distance / placement.scale, m)
+        factor = sp.nsimplify(self.scaling) * placement.weight / (1 if method == "cdf" else placement.scale)
         return sp.piecewise_fold(sp.factor(factor) * value)
 
 
-_WHY = {"finite": "positive, of a mass other than 1", "signed": "negative in places", "infinite": "infinite"}
-
-
-@dataclass(frozen=True)
-class VariantNoise:
-    """A probability variant in the role of a `Noise`, for `anabook.Regularisation`.
-
-    Its `mean` is the centre of symmetry where the law has no mean: a place to measure tails from.
-    """
-
-    variant: Variant
-    is_dirac: bool = False
-
-    @property
-    def mean(self) -> float:
-        return self.variant.mean if math.isfinite(self.variant.mean) else self.variant.centre
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "variant":
-            raise AttributeError(name)
-        return getattr(self.variant, name)
-
-
-def _bisect(cdf: Callable[[np.ndarray], np.ndarray], u: np.ndarray, placement: Placement) -> np.ndarray:
-    """The smallest doubles x with cdf(x) ≥ u; ∓∞ where the tails never get there."""
-    centre, scale = placement.centre, placement.scale
-    low, high = np.full(u.shape, -1.0), np.full(u.shape, 1.0)
-    for _ in range(1023):  # the doublings from 1 to the largest double
-        short, long = cdf(centre + scale * high) < u, cdf(centre + scale * low) >= u
-        if not (short | long).any():
-            break
-        high, low = np.where(short, 2 * high, high), np.where(long, 2 * low, low)
-    low, high = centre + scale * low, centre + scale * high
-    while True:
-        middle = low / 2 + high / 2
-        active = (low < middle) & (middle < high)
-        if not active.any():
-            return np.where(u <= 0, -math.inf, high)
-        reached = cdf(middle) >= u
-        high, low = np.where(active & reached, middle, high), np.where(active & ~reached, middle, low)
+VariantNoise = Noise
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -938,6 +831,19 @@ class Zoo(dict):
 
 VARIANTS = Zoo((variant.name, variant) for variant in _ZOO)
 """The published variants by name."""
+
+
+@functools.lru_cache(maxsize=256)
+def _placed_law(variant: Variant) -> tuple[Law, float, float]:
+    placement, law = variant._placement, variant.natural
+    std = float(placement.scale * law.unit)
+    law = FAMILIES.get(law.name, law)
+    weight = float(variant.scaling * placement.weight)
+    if not math.isclose(weight, 1.0, rel_tol=1e-12):
+        law = law.changed(weight)
+    if variant.is_probability:
+        return law, float(variant.mean if math.isfinite(variant.mean) else placement.centre), std
+    return law.changed(offset=float(placement.centre) * law.unit / std), 0.0, std
 
 
 def _rebuild(name: str, values: dict[str, float], scaling: float) -> Variant:

@@ -18,7 +18,7 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.name[0].isdigit() or path.name == "the-data.ipynb"]
-THEORY = ("quantisers", "noise", "regularisation", "variants", "symbolic", "schedules", "convergence",
+THEORY = ("quantisers", "namespaces", "laws", "noise", "regularisation", "variants", "symbolic", "schedules", "convergence",
           "convergence.conditions", "convergence.networks", "check", "plots")
 
 

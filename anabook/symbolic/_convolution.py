@@ -8,7 +8,8 @@ from typing import Any
 import sympy as sp
 
 from anabook._validate import choice
-from anabook.laws import FAMILIES, Law, sympy_namespace
+from anabook.laws import FAMILIES, Law
+from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.symbolic._bounded import allowance

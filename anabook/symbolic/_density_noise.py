@@ -17,7 +17,8 @@ from scipy import integrate
 from scipy.optimize import elementwise as roots
 from sympy.codegen.rewriting import optimize, optims_numpy
 
-from anabook.laws import FLOATS, NUMPY, Law, mpmath_namespace, sympy_namespace
+from anabook.laws import Law
+from anabook.namespaces import FLOATS, NUMPY, SLACK, mpmath_namespace, sympy_namespace
 from anabook.symbolic._density import Density, Piece
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, probe_points, real_values, x
@@ -79,7 +80,9 @@ def law_of(density: Density) -> DensityLaw:
     value = functools.partial(_value, density)
     return DensityLaw(
         "density", density=functools.partial(value, "pdf"), distribution=functools.partial(value, "cdf"),
-        survival=functools.partial(value, "sf"), support=functools.partial(_ends, density), mean=mean, std=std, symmetric=False,
+        survival=functools.partial(value, "sf"), support=functools.partial(_ends, density), mean=mean, std=std,
+        symmetric=False,
+        kinks=tuple(float(end) for piece in density._pieces for end in (piece.lo, piece.hi)),
         is_movable=math.isfinite(mean) and math.isfinite(std), exact=density)
 
 
@@ -167,7 +170,7 @@ def _piecewise_function(
 ) -> Callable[[np.ndarray], np.ndarray]:
     # A density may jump at an end, and rounding of (x − θ − α)/β must not put x on the wrong side of it:
     # the same slack as for the uniform law in `anabook.laws`. Probabilities do not jump.
-    slack = [0.0 if is_probability or math.isinf(end) else 1024 * _EPS * max(1.0, abs(end)) for end in ends]
+    slack = [0.0 if is_probability or math.isinf(end) else SLACK * _EPS * max(1.0, abs(end)) for end in ends]
     # A pole is ∞ from either side: no slack there, and its place belongs to both pieces.
     poles = [False] * len(ends)
     if not is_probability:

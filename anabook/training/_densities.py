@@ -1,4 +1,4 @@
-"""A density of the reader's own, written in SymPy, as a law that the kernels compute with.
+"""A density of the reader's own, written in SymPy, as something that the kernels compute with.
 
 `anabook.symbolic` derives everything; here its expressions, standardised to mean 0 and standard deviation 1, become
 functions of tensors. Nothing of this is imported for the four families.
@@ -16,11 +16,9 @@ import mpmath
 import numpy as np
 import sympy as sp
 import torch
-from scipy import optimize
 from torch import Tensor
 
-from anabook.quantisers import Quantiser
-from anabook.regularisation import Regularisation
+from anabook.namespaces import SLACK
 from anabook.symbolic import Density, x
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import is_even, is_finite, is_long_sum, probe_points, real_values
@@ -45,7 +43,6 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 """What SymPy's functions are called with tensors. Constants are numbers by then: only what depends on x comes here."""
 
 _FLOATS = (torch.float32, torch.float64)
-_SLACK = 1024  # roundings of (x − θ − α)/β at which a density that jumps may take the value on the other side
 
 
 class _Piece(NamedTuple):
@@ -62,8 +59,11 @@ class _Piece(NamedTuple):
     function: Callable[[Tensor], Any]
 
 
-class DensityLaw:
-    """A density standardised to mean 0 and standard deviation 1, with the functions that the kernels ask for.
+class TorchDensity:
+    """A density standardised to mean 0 and standard deviation 1, with the functions that the kernels ask a law for.
+
+    A law's formulas are given, and torch computes with them as they stand. Those of a density SymPy finds, so that for
+    torch they have to be written anew, each in the form that is best in single precision.
 
     Two laws of equal densities are equal. Beyond `ends`, the support or what matters of it in a float type, all
     functions are 0.
@@ -107,11 +107,11 @@ class DensityLaw:
         (low, high), slack = self._ends[dtype], self._slack(dtype)
         return low - slack, high - slack
 
-    def pdf(self, t: Tensor) -> Tensor:
+    def pdf(self, t: Tensor, m: Any = None) -> Tensor:
         """f0(t), right-continuous where it jumps."""
         return _chosen(torch.abs(t) if self._mirrored else t, self._pieces["pdf"][t.dtype])
 
-    def tail(self, t: Tensor, above: Tensor) -> Tensor:
+    def beyond(self, t: Tensor, above: Tensor, m: Any = None) -> Tensor:
         """P(T > t) where `above` says that t counts as 0 or more, P(T ≤ t) elsewhere."""
         if self._mirrored:
             return torch.clamp(_chosen(torch.abs(t), self._pieces["upper"][t.dtype]), 0.0, 1.0)
@@ -119,30 +119,8 @@ class DensityLaw:
         lower = _chosen(torch.clamp(t, max=0.0), self._pieces["lower"][t.dtype])
         return torch.clamp(torch.where(above, upper, lower), 0.0, 1.0)
 
-    def covering(self, half_width: float, mass: float = 0.95) -> float:
-        """The standard deviation as in `Noise.covering`: a bounded support just fits, else `mass` lies inside."""
-        low, high = self._noise.support
-        if math.isfinite(low) and math.isfinite(high):
-            return half_width / max(-low, high)
-
-        def missing(width: float) -> float:
-            return float(self._noise.sf(width) + self._noise.cdf(-width)) - (1 - mass)
-
-        # Chebyshev's inequality gives the upper end.
-        return half_width / optimize.brentq(missing, 0.0, 1.01 / math.sqrt(1 - mass))
-
-    def mode_stair(self, quantiser: Quantiser, std: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """The most probable level under noise of mean 0, ties going to the higher one; it need not be monotone.
-
-        Returns:
-            The levels from left to right, the places from which on each but the first holds, and what is to be added
-            to the places. Their number comes in few sizes: at the end the last level may start at infinity again. The
-            levels and the places are the quantiser's own, where a common offset is all that the mode differs by.
-        """
-        return _mode_stair(self, quantiser, std)
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, DensityLaw) and self.density == other.density
+        return isinstance(other, TorchDensity) and self.density == other.density
 
     def __hash__(self) -> int:
         return hash(self.label)
@@ -154,7 +132,7 @@ class DensityLaw:
         if not self._jumps:
             return 0.0
         ends = [1.0, *(abs(end) for end in self._noise.support if math.isfinite(end))]
-        return _SLACK * torch.finfo(dtype).eps * max(ends)
+        return SLACK * torch.finfo(dtype).eps * max(ends)
 
     def _compiled(self, name: str) -> dict[torch.dtype, tuple[_Piece, ...]]:
         """The pieces of one function in each float type: of the density, or of a tail on its side of the mean."""
@@ -185,9 +163,9 @@ class DensityLaw:
 
 
 @functools.lru_cache(maxsize=64)
-def law_of(density: Density) -> DensityLaw:
-    """The law of a density; the same object for equal ones."""
-    return DensityLaw(density)
+def torch_density(density: Density) -> TorchDensity:
+    """The functions of a density; the same object for equal ones."""
+    return TorchDensity(density)
 
 
 def _chosen(t: Tensor, pieces: tuple[_Piece, ...]) -> Tensor:
@@ -319,87 +297,3 @@ def _error(function: Callable[[Tensor], Any], points: dict, exact: dict) -> floa
         wrong = (values - exact[dtype]).abs() / (1 + exact[dtype].abs()) / torch.finfo(dtype).eps
         worst = max(worst, float(torch.nan_to_num(wrong, nan=math.inf).max()))
     return worst
-
-
-# The mode -----------------------------------------------------------------------------------------------------------
-
-_SHARES = 16  # into how many parts the places between two knots are divided in the search for changes of the mode
-_KNOTS = (1e-16, 1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5)
-
-
-@functools.lru_cache(maxsize=256)
-def _mode_stair(law: DensityLaw, quantiser: Quantiser, std: float) -> tuple[np.ndarray, np.ndarray, float]:
-    stair, starts = _changes_of_mode(law, quantiser, std)
-    if np.array_equal(stair, quantiser.levels):
-        apart = starts - quantiser.thresholds
-        offset, rounding = float(np.median(apart)), 1e-12 * (np.abs(starts).max() + std)
-        offset = offset if abs(offset) > rounding else 0.0
-        return quantiser.levels, np.where(np.abs(apart - offset) <= rounding, quantiser.thresholds, starts - offset), offset
-    size = quantiser.n_levels - 1
-    while size < len(starts):
-        size *= 2
-    missing = size - len(starts)
-    return np.pad(stair, (0, missing), mode="edge"), np.pad(starts, (0, missing), constant_values=math.inf), 0.0
-
-
-def _changes_of_mode(law: DensityLaw, quantiser: Quantiser, std: float) -> tuple[np.ndarray, np.ndarray]:
-    thresholds = quantiser.thresholds
-    knots = np.concatenate(_knots(law))
-    knots = std * np.unique(knots[np.isfinite(knots)])
-    places = thresholds[:, np.newaxis] + knots
-    # Outside, however narrow the noise: the lowest and the highest level.
-    places = np.unique(np.concatenate([places.ravel(), np.nextafter([places.min(), places.max()], [-math.inf, math.inf])]))
-    shares = np.arange(_SHARES) / _SHARES
-    v = np.unique(np.append((places[:-1, np.newaxis] + np.diff(places)[:, np.newaxis] * shares).ravel(), places[-1]))
-    mode = functools.partial(_mode_index, quantiser, law, std)
-    index = mode(v)
-    changes = np.flatnonzero(np.diff(index))
-    left, right, before, after = v[changes], v[changes + 1], index[changes], index[changes + 1]
-    starts, levels = [], []
-    while len(left):
-        left, right = _bisected(mode, left, right, before)
-        reached = mode(right)
-        starts.append(right)
-        levels.append(reached)
-        # On the way to the level on the right there may be a third one.
-        more = reached != after
-        left, right, before, after = right[more], v[changes + 1][more], reached[more], after[more]
-        changes = changes[more]
-    starts = np.concatenate([*starts, []])
-    order = np.argsort(starts)
-    stair = quantiser.levels[np.concatenate([[index[0]], np.concatenate([*levels, []])[order]]).astype(int)]
-    return stair, starts[order]
-
-
-@functools.lru_cache(maxsize=64)
-def _knots(law: DensityLaw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places between which the standardised law is smooth and changes little: quantiles of both tails, and others."""
-    shares = np.array(_KNOTS)
-    ends = np.array([0.0, *(float(end) for piece in law._standard._pieces for end in (piece.lo, piece.hi))])
-    return law._noise.icdf(shares), law._noise.isf(shares), ends
-
-
-def _mode_index(quantiser: Quantiser, law: DensityLaw, std: float, v: np.ndarray) -> np.ndarray:
-    """The index of the most probable level at each of the ascending v."""
-    thresholds = quantiser.thresholds
-    # Some level has at least the mean probability, so those beyond places of smaller tails cannot be the mode.
-    too_little = np.searchsorted(_KNOTS, 1 / (4 * quantiser.n_levels), side="right") - 1
-    reach = [std * tail[too_little] for tail in _knots(law)[:2]]
-    result = np.empty(len(v), dtype=np.intp)
-    for part in np.array_split(np.arange(len(v)), min(-(-len(v) // 32), 400)):
-        first = max(np.searchsorted(thresholds, v[part[0]] - reach[1]) - 1, 0)
-        last = np.searchsorted(thresholds, v[part[-1]] - reach[0]) + 1
-        near = Quantiser(first + np.arange(len(thresholds[first:last]) + 1.0), thresholds[first:last])
-        result[part] = Regularisation(near, law.density.noise(0.0, std)).mode(v[part]).astype(np.intp)
-    return result
-
-
-def _bisected(mode: Callable, left: np.ndarray, right: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbouring doubles between which the mode first stops to be what it is at the left ends, by bisection."""
-    while True:
-        middle = left / 2 + right / 2
-        active = (left < middle) & (middle < right)
-        if not active.any():
-            return left, right
-        still = mode(np.where(active, middle, left)) == before
-        left, right = np.where(active & still, middle, left), np.where(active & ~still, middle, right)

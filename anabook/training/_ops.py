@@ -1,4 +1,4 @@
-"""The torch twin of `anabook.laws.NUMPY`: the laws' formulas run on tensors with it, unchanged."""
+"""The torch twin of `anabook.namespaces.NUMPY`: the laws' formulas run on tensors with it, unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from anabook.laws import arrays_namespace
+from anabook.namespaces import arrays_namespace
 
 # erfcx(a/√2)/2 = Φ(−a)·exp(a²/2) for a ≥ 0 as a polynomial in w = 1/(1 + 0.36·a), powers 9 to 1: a least-squares fit
 # reweighted towards the smallest largest relative error, 6.5e-8.

@@ -21,7 +21,10 @@ from anabook.training.report import report
 from anabook.training.state_dicts import take_float_names
 
 if TYPE_CHECKING:
+    from anabook.laws import Law
+    from anabook.noise import Noise
     from anabook.symbolic import Density
+    from anabook.variants import Variant
 
 _REMEMBERED = {"activation_relu_or_gelu": 0}
 """Attributes in which torch's modules note what their activation is, for a shortcut that does not call it, and what
@@ -33,7 +36,7 @@ def quantise(
     weights: Quantiser | None = None,
     activations: Quantiser | None = None,
     *,
-    noise: str | Density = "uniform",
+    noise: str | Law | Noise | Density | Variant = "uniform",
     strategy: str = "mode",
     keep: Iterable[str] = ("last",),
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,

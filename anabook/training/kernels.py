@@ -3,8 +3,8 @@
 A kernel is a plain function, element by element: it keeps nothing, moves nothing between devices and waits for none.
 `torch.compile` fuses it into one pass over memory; the same function runs as it stands on tensors too small to pay for
 that, on tensors of a transformation (`torch.func`), inside a program that is being compiled already, and where no
-compiler is found. All formulas of the families come from `anabook.noise.FAMILIES`, where they stand once; a density of
-the reader's own brings its functions along (`_densities.DensityLaw`).
+compiler is found. All formulas come from `anabook.laws`, where they stand once; a density of the reader's own brings its
+functions along (`_densities.TorchDensity`).
 
 What changes while noise is annealed comes in as one tensor of constants, so that annealing never compiles again. What
 is fixed is a `Layout`: which constants there are, and how the thresholds near a number are found.
@@ -30,12 +30,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anabook.noise import FAMILIES, NUMPY_OPS
+from anabook import laws
+from anabook.laws import FAMILIES
+from anabook.namespaces import SLACK
 from anabook.training._modes import forward_mode, transforming
 from anabook.training._ops import TORCH_OPS, as_type
 
 if TYPE_CHECKING:
-    from anabook.training._densities import DensityLaw
+    from anabook.training._densities import TorchDensity
 
 STRATEGIES = ("expectation", "mode", "random")
 
@@ -68,8 +70,9 @@ class Table(NamedTuple):
 
 
 Layout = Loop | Grid | Table
-Kind = "str | DensityLaw"
-"""What a law is of: a family's name, or a density of the reader's own."""
+Kind = "str | laws.Law | TorchDensity"
+"""A law, as programs are kept apart by it: a family's name, another law, or a density of the reader's own. The unit is the
+law's own, so α and β are the place of its 0 and the size of its 1."""
 
 _GRID = ("mean", "std", "a", "b", "high", "low", "per_quantum", "quantum", "shift", "last_start", "last", "bottom", "top",
          "lowest", "highest")
@@ -186,13 +189,8 @@ def _found(v: Tensor, thresholds: Tensor, layout: Loop | Table) -> tuple[Tensor 
     return torch.clamp(below - layout.window, 0, layout.n_thresholds - 2 * layout.window), 2 * layout.window
 
 
-def _pdf(law: Kind, t: Tensor) -> Tensor:
-    return FAMILIES[law].pdf(t, TORCH_OPS) if isinstance(law, str) else law.pdf(t)
-
-
-def _tail(law: Kind, t: Tensor, above: Tensor) -> Tensor:
-    """The standardised law's mass beyond t, on the side away from the mean; `above` says which side t is on."""
-    return FAMILIES[law].tail(t, TORCH_OPS) if isinstance(law, str) else law.tail(t, above)
+def _named(law: Kind) -> laws.Law | TorchDensity:
+    return FAMILIES[law] if isinstance(law, str) else law
 
 
 def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
@@ -205,7 +203,7 @@ def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
 
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
         above = v >= threshold
-        tail = _tail(law, (v - threshold) / std, above)
+        tail = _named(law).beyond((v - threshold) / std, above, TORCH_OPS)
         return step * torch.where(above, -tail, tail)
 
     value, total = _summed(wide - c[0], c, layout, term)
@@ -218,7 +216,7 @@ def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tens
     std = c[1]
 
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
-        return step * _pdf(law, (v - threshold) / std)
+        return step * _named(law).pdf((v - threshold) / std, TORCH_OPS)
 
     total = _summed(wide - c[0], c, layout, term)[1]
     return as_type(torch.where(wide != wide, wide, total / std) * as_type(grad, c.dtype), x.dtype)
@@ -251,12 +249,12 @@ def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Kind) -> Tens
     return as_type(random(wide, *_levels_and_thresholds(c, layout), law, u), x.dtype)
 
 
-def _compared(v: Tensor, c: Tensor, layout: Layout, law: DensityLaw, u: Tensor) -> Tensor:
+def _compared(v: Tensor, c: Tensor, layout: Layout, law: laws.Law | TorchDensity, u: Tensor) -> Tensor:
     """σ(v − ν) without a quantile: the draw ν = β·Q0(u) lies below v − θ where u < F0((v − θ)/β)."""
 
     def below(w: Tensor, threshold: Tensor) -> Tensor:
         above, draw = w >= threshold, u if w is v else u.unsqueeze(-1)
-        tail = law.tail((w - threshold) / c[1], above)
+        tail = law.beyond((w - threshold) / c[1], above, TORCH_OPS)
         return torch.where(above, 1 - draw > tail, draw < tail)
 
     if isinstance(layout, Grid):
@@ -328,11 +326,11 @@ def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, la
         thresholds: float64, not decreasing: two are equal where the level between them is skipped.
         dtype: float32 or float64, the type to compute in.
         law: of the noise that makes neighbours count; None if none does.
-        std, mean: the noise's β and α.
+        std, mean: the size of the law's unit and the place of its 0.
     """
     n = len(thresholds)
     low, high = (0.0, 0.0) if law is None else (std * end for end in _ends(law, dtype))
-    grid = None if n <= 3 else _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
+    grid = None if n <= 3 or math.isinf(high - low) else _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
     if grid is not None:
         quantum = grid["quantum"]
         # An interval that is closed on the left and m quanta long holds m thresholds.
@@ -358,27 +356,49 @@ def _bucket(count: int, first: int) -> int:
 @functools.lru_cache(maxsize=64)
 def _ends(law: Kind, dtype: torch.dtype) -> tuple[float, float]:
     """[low, high): where a law counts in a float type, in standard deviations from its mean."""
-    if not isinstance(law, str):
+    if not isinstance(law, (str, laws.Law)):
         return law.ends(dtype)
+    if not isinstance(law, str):
+        return _ends_of_law(law, torch.finfo(dtype).eps)
     family = FAMILIES[law]
     if math.isfinite(family.half_width):
-        low = _first_inside(law, dtype)
+        low = _first_inside(family, dtype)
         return low, low + 2 * family.half_width
     resolution = torch.finfo(dtype).eps / 8
     t = np.linspace(0.0, 40.0, 4001)
-    faded = (family.sf(t) < resolution) & (family.pdf(t, NUMPY_OPS) < resolution * family.pdf(np.zeros(1), NUMPY_OPS))
+    faded = (family.sf(t) < resolution) & (family.pdf(t) < resolution * family.pdf(np.zeros(1)))
     reach = float(t[np.argmax(faded)])
     return -reach, reach
 
 
-def _first_inside(law: str, dtype: torch.dtype) -> float:
+def _ends_of_law(law: laws.Law, eps: float) -> tuple[float, float]:
+    """The support, with slack; where it is unbounded, as far as tail and density are more than a rounding."""
+    low, high = map(float, law.bounds())
+    t = np.geomspace(0.05, 1e7, 400)
+    with np.errstate(over="ignore", invalid="ignore"):
+        both = np.abs(law.pdf(np.concatenate([-t, [0.0], t])))
+        peak = np.max(both, initial=0.0, where=np.isfinite(both))
+        found = []
+        for sign, end in ((-1, low), (1, high)):
+            slack = SLACK * eps * max(1.0, abs(end))
+            if math.isfinite(end):
+                found.append(end + sign * slack)
+                continue
+            counts = ~(np.abs(law.pdf(sign * t)) < eps / 8 * peak)
+            if law.is_probability:
+                counts |= ~((law.sf if sign > 0 else law.cdf)(sign * t) < eps / 8)
+            last = np.flatnonzero(counts).max(initial=-1) + 1
+            found.append(sign * (float(t[last]) if last < len(t) else math.inf))
+    return found[0], found[1]
+
+
+def _first_inside(family: laws.Law, dtype: torch.dtype) -> float:
     """Where the support begins according to the density's formula in a float type, slack included."""
-    family = FAMILIES[law]
     low, high = -2 * family.half_width, 0.0
     kind = np.float32 if dtype == torch.float32 else np.float64
     for _ in range(60):
         middle = (low + high) / 2
-        if family.pdf(np.full(1, middle, kind), NUMPY_OPS)[0] > 0:
+        if family.pdf(np.full(1, middle, kind))[0] > 0:
             high = middle
         else:
             low = middle

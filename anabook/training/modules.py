@@ -11,15 +11,19 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from anabook._validate import choice, real
-from anabook.noise import FAMILIES, Noise
+from anabook import laws
+from anabook.laws import FAMILIES, Law
+from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
 from anabook.training import kernels
+from anabook.training._mode_stair import mode_stair
 from anabook.training._modes import forward_mode, transforming, undisturbed
-from anabook.training._ops import as_type, compute_dtype
+from anabook.training._ops import compute_dtype
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
+    from anabook.variants import Variant
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The float types that a `Quantise` takes."""
@@ -128,20 +132,25 @@ class Quantise(nn.Module):
 
     Args:
         quantiser: a `Quantiser`.
-        noise: "uniform", "triangular", "normal", "logistic", or a density of your own: an `anabook.symbolic.Density`
-            with a finite standard deviation. Its shape is what counts; mean and std are set here.
+        noise: "uniform", "triangular", "normal", "logistic", a `Law` or a density of your own: an
+            `anabook.symbolic.Density` with a finite standard deviation. Its shape is what counts; mean and std are set
+            here. Or a `Noise`, or a variant of the zoo (`anabook.variants.VARIANTS`): these bring their own mean and std.
         strategy: what the forward pass gives while training: "expectation" E[σ(x − ν)]; "mode", the most probable
-            level (the higher one at a tie); "random", one draw, independent for each element.
-        mean: α.
-        std: β ≥ 0. By default the noise spans half the smallest step to either side of its mean (the wider side of a
-            lopsided density), with at least 95 % of its mass, as at the start of the paper's experiments.
+            level (the higher one at a tie); "random", one draw, independent for each element. A variant that is no
+            probability has the mode only: σ(x − α), as it was published, and its density for a slope.
+        mean: α; by default 0, or that of a `Noise` or a variant. For a law without a mean it is the place of its 0, for
+            one that is no probability what it is moved by.
+        std: β ≥ 0; by default that of a `Noise` or a variant. Else the noise spans half the smallest step to either side
+            of its mean (the wider side of a lopsided density), with at least 95 % of its mass, as at the start of the
+            paper's experiments. For a law without a standard deviation it is the scale.
         generator: a `torch.Generator` for the draws of "random"; by default torch's global one (`torch.manual_seed`),
             which alone goes with gradient checkpointing.
 
     Raises:
         TypeError: a quantiser that is not a `Quantiser`; in the call, a tensor of another type.
         ValueError: unknown family or strategy, non-finite mean, negative or non-finite std; a density with parameters
-            left, without a standard deviation, or with functions that torch lacks.
+            left, without a standard deviation, or with functions that torch lacks; another strategy than the mode for a
+            variant that is no probability.
 
     Example:
         >>> m = Quantise(Quantiser.ternary(), noise="uniform", strategy="mode")
@@ -154,9 +163,9 @@ class Quantise(nn.Module):
     def __init__(
         self,
         quantiser: Quantiser,
-        noise: str | Density = "uniform",
+        noise: str | Law | Noise | Density | Variant = "uniform",
         strategy: str = "mode",
-        mean: float = 0.0,
+        mean: float | None = None,
         std: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -166,10 +175,12 @@ class Quantise(nn.Module):
         self.quantiser = quantiser
         self.strategy = choice(strategy, kernels.STRATEGIES, "strategy")
         self.noise = noise
-        self._law = _law_of(noise, self.strategy)
+        self._law, self._kind = _law_of(noise, self.strategy)
         self.generator = generator
         self.layer: int | None = None
-        std = self.covering_std() if std is None else std
+        own = _own_noise(noise)
+        mean = own[0] if mean is None else mean
+        std = (self.covering_std() if own[1] is None else own[1]) if std is None else std
         self._mean, self._std = real(mean, "mean"), real(std, "std", minimum=0.0)
         self._rounded = undisturbed(lambda: _roundings(quantiser))
         self._plans: dict[tuple[bool, torch.dtype, torch.device], _Plan] = {}
@@ -201,9 +212,9 @@ class Quantise(nn.Module):
         Args:
             half_width: greater than 0; by default half the smallest step of the quantiser.
         """
-        half_width = float(self.quantiser.steps.min()) / 2 if half_width is None else real(half_width, "half_width", above=0.0)
-        law = self._law
-        return Noise.covering(law, half_width).std if isinstance(law, str) else law.covering(half_width)
+        if half_width is None:
+            half_width = float(self.quantiser.steps.min()) / 2
+        return self._law.covering(real(half_width, "half_width", above=0.0))
 
     def set_noise(self, mean: float, std: float) -> None:
         """Set the noise's mean α and standard deviation β ≥ 0, as plain finite numbers."""
@@ -269,7 +280,7 @@ class Quantise(nn.Module):
         return self._plans[*kind, x.device]
 
     def _recipes(self, mean: float, std: float) -> dict[torch.dtype, _Plan]:
-        return _recipes(self.quantiser, self._rounded, self._law, self.strategy, mean, std)
+        return _recipes(self.quantiser, self._rounded, self._law, self._kind, self.strategy, mean, std)
 
     def _plan_for(self, device: torch.device) -> None:
         """Make all constants for a device, for evaluation and for training in every float type.
@@ -303,11 +314,11 @@ class Quantise(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_plans", "_law", "_rounded")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_plans", "_law", "_kind", "_rounded")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._law = _law_of(self.noise, self.strategy)
+        self._law, self._kind = _law_of(self.noise, self.strategy)
         self._rounded = undisturbed(lambda: _roundings(self.quantiser))
         self._move(self.__dict__.get("_device", _CPU))
 
@@ -339,25 +350,35 @@ def _on_device(values: np.ndarray, device: torch.device) -> Tensor:
         return tensor
 
 
-def _law_of(noise: str | Density, strategy: str) -> kernels.Kind:
-    """What the kernels take for a noise: a family's name, or the functions of a density."""
-    if isinstance(noise, str):
-        return choice(noise, FAMILIES, "noise")
-    if type(noise).__module__.partition(".")[0] == "anabook":  # sympy is loaded for a density alone
-        from anabook.symbolic import Density
-        from anabook.training._densities import law_of
+def _law_of(noise: Any, strategy: str) -> tuple[Law, kernels.Kind]:
+    """The law of a noise, and what the kernels take for it: a family's name, the law, or the functions of a density."""
+    law = laws.placed(noise)[0]
+    if strategy != "mode" and not law.is_probability:
+        whose = getattr(noise, "name", law.name)
+        raise ValueError(f"the strategy for {whose} must be 'mode', not {strategy!r}, which needs a noise: "
+                         f"{law.why_no_noise}.")
+    if FAMILIES.get(law.name) is law:
+        return law, law.name
+    density = getattr(law, "exact", None)
+    if density is None:
+        return law, law
+    from anabook.training._densities import torch_density  # sympy is loaded for a density alone
 
-        def make() -> kernels.Kind:
-            with torch.device(_CPU):
-                law = law_of(noise)
-                if strategy != "mode":
-                    law.prepare_tails()
-            return law
+    def make() -> kernels.Kind:
+        with torch.device(_CPU):
+            functions = torch_density(density)
+            if strategy != "mode":
+                functions.prepare_tails()
+        return functions
 
-        if isinstance(noise, Density):
-            return undisturbed(make)
-    listing = ", ".join(map(repr, FAMILIES))
-    raise TypeError(f"noise must be one of {listing}, or an anabook.symbolic.Density, not {noise!r}.")
+    return law, undisturbed(make)
+
+
+def _own_noise(noise: Any) -> tuple[float, float | None]:
+    """The mean and the standard deviation that a noise comes with; None for what comes as a shape."""
+    if isinstance(noise, Noise) or hasattr(noise, "as_noise"):
+        return laws.placed(noise)[1:]
+    return 0.0, None
 
 
 # Constants ----------------------------------------------------------------------------------------------------------
@@ -374,20 +395,26 @@ def _roundings(quantiser: Quantiser) -> dict[torch.dtype, np.ndarray]:
     return held
 
 
-def _recipes(quantiser: Quantiser, rounded: dict[torch.dtype, np.ndarray], law: kernels.Kind | None = None,
-             strategy: str = "mode", mean: float = 0.0, std: float = 0.0) -> dict[torch.dtype, _Plan]:
+def _recipes(
+    quantiser: Quantiser, rounded: dict[torch.dtype, np.ndarray], law: Law | None = None, kind: kernels.Kind | None = None,
+    strategy: str = "mode", mean: float = 0.0, std: float = 0.0
+) -> dict[torch.dtype, _Plan]:
     """A plan for each float type, its constants still arrays; the same object for types with the same constants.
 
     Args:
         quantiser, rounded: the quantiser, and its thresholds as each type holds them.
-        law, strategy, mean, std: of the noise; there is none by default.
+        law, kind, strategy, mean, std: of the noise; there is none by default.
     """
     levels, thresholds = quantiser.levels, quantiser.thresholds
+    shift, scale = mean, std
+    if law is not None and (law is kind or isinstance(kind, str)):  # else standardised already
+        scale = std / law.unit
+        shift = mean - scale * law.origin
     noise: dict[torch.dtype, tuple] = {}
     for wide in (torch.float32, torch.float64):
-        if std >= torch.finfo(wide).tiny:
-            layout, values = kernels.layout_of(levels, thresholds, wide, law, std, mean)
-            noise[wide] = (layout, law), values
+        if scale >= torch.finfo(wide).tiny:
+            layout, values = kernels.layout_of(levels, thresholds, wide, kind, scale, shift)
+            noise[wide] = (layout, kind), values
     stairs: dict[bool, tuple] = {False: (levels, thresholds, 0.0)}
     if noise and strategy == "mode":
         stairs[True] = _mode(quantiser, law, std)
@@ -434,8 +461,13 @@ def _placed(recipes: dict[bool, dict[torch.dtype, _Plan]], devices: Iterable[tor
     return placed
 
 
-def _mode(quantiser: Quantiser, law: kernels.Kind, std: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """The stair that the mode is under noise of mean 0: its levels, where they start, and an offset of these."""
-    if isinstance(law, str):
+def _mode(quantiser: Quantiser, law: Law, std: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """The stair that the mode is under noise of mean 0: its levels, where they start, and an offset of these.
+
+    Where there is no probability there is no most probable level, and the quantiser is left as it is.
+    """
+    if not law.is_probability:
+        return quantiser.levels, quantiser.thresholds, 0.0
+    if law.log_concave:
         return quantiser.levels, Regularisation(quantiser, Noise(law, 0.0, std)).mode_thresholds(), 0.0
-    return law.mode_stair(quantiser, std)
+    return mode_stair(law, quantiser, std)
