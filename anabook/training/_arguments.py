@@ -21,7 +21,10 @@ _ELSEWHERE = {
     "dtype": "precision", "random_state": "seed", "verbose": "progress", "num_epochs": "epochs", "n_epochs": "epochs",
     "resume": "checkpoint",
 }
-"""What other libraries call the arguments, American spellings among them."""
+"""What other libraries call the arguments, American spellings among them.
+
+They are not among `SYNONYMS`, whose words stand for values: there "validation" is a name itself, here it means `test`.
+"""
 
 
 def spelt(function: Callable[P, R]) -> Callable[P, R]:

@@ -138,7 +138,7 @@ def settings_of(step: Any) -> dict[str, Any]:
     if isinstance(settings, list):
         several = len(settings) > 1
         settings = {f"{k} of group {i}" if several else k: v for i, group in enumerate(settings) for k, v in group.items()}
-    return json.loads(json.dumps(settings, default=str))
+    return settings
 
 
 def _settings(step: Any) -> Any:
@@ -203,6 +203,8 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, Tensor):
         return value.tolist()
+    if isinstance(value, float):  # NumPy's is one, too, and cannot be read back as safely
+        return float(value)
     return value if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
 
 

@@ -85,7 +85,8 @@ def fit(
         net: a network made by `quantise`; with `schedule=None`, any network.
         data: a tuple of inputs and integer class labels, as arrays or tensors of the same length; or anything that can
             be gone through again and again and gives such pairs, a batch each, like `datasets.batches.Batches` or a
-            DataLoader. Inputs are cast to the network's float type, but whole numbers that an `nn.Embedding` reads.
+            DataLoader. The inputs are one array: a network of several takes them apart itself. They are cast to the
+            network's float type, but whole numbers that an `nn.Embedding` reads.
             Labels of −100 are left out of loss and accuracy. With `loss`, the targets are whatever it takes.
         schedule: a `Schedule` or any (layer, t) ↦ (mean, std); None leaves the noise alone.
         epochs: how many.

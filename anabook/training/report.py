@@ -14,7 +14,6 @@ from anabook.training.modules import Quantise
 from anabook.training.order import INPUT, Flow, applications, weight_names
 from anabook.training.places import Scaled
 
-
 _UNUSED = "not used in evaluation"
 
 
