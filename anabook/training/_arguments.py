@@ -12,7 +12,8 @@ from torch import Tensor
 
 from anabook._validate import nearest
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _ELSEWHERE = {
     "optimizer": "optimiser", "opt": "optimiser", "optim": "optimiser", "initialize": "initialise",
