@@ -16,12 +16,15 @@ from typing import Any
 from anabook._validate import reason
 from anabook.datasets.dataset import DatasetError
 
-_LITTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"})
+_LITTER = frozenset(
+    {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"})
 
 
 def is_litter(path: PurePath) -> bool:
-    """Whether a system left this file there, not the makers of the data: hidden files (macOS's `._name` and `.DS_Store` among
-    them), thumbnails of Windows, folders that archivers and network drives add.
+    """Whether a system left this file there, not the makers of the data.
+
+    Hidden files (macOS's `._name` and `.DS_Store` among them), thumbnails of Windows, folders that archivers and network
+    drives add.
 
     Args:
         path: relative to what is being read; where that lies does not count.

@@ -251,7 +251,8 @@ def gsc(source: str | Path | None = None, note: str = "", progress: bool = False
     return Dataset(
         "gsc", np.stack([found[row] for row in rows]),
         np.array([CLASSES.index(word) if word in CLASSES else 1 for word in words]),
-        np.array([parts[path] for path, _ in rows], np.uint8), _numbers([_group(path) for path, _ in rows]), CLASSES, provenance,
+        np.array([parts[path] for path, _ in rows], np.uint8), _numbers([_group(path) for path, _ in rows]), CLASSES,
+        provenance,
     )
 
 
@@ -276,7 +277,8 @@ def _choose(source: Path) -> tuple[dict[PurePosixPath, int], list[np.ndarray]]:
 
 def _tenths(chosen: dict[PurePosixPath, int]) -> list[int]:
     """A tenth, rounded up, of the ten words' clips in each part."""
-    return [-(-sum(p == part and path.parent.name in WORDS for path, p in chosen.items()) // len(WORDS)) for part in range(3)]
+    return [-(-sum(p == part and path.parent.name in WORDS for path, p in chosen.items()) // len(WORDS))
+            for part in range(3)]
 
 
 def _tail(path: PurePosixPath) -> PurePosixPath:
@@ -326,7 +328,8 @@ def _read_wav(data: bytes, name: str) -> np.ndarray:
         raise DatasetError(f"{name} is no wav file that can be read ({why if data else 'it is empty'}).") from error
     if form != (1, 2, RATE):
         raise DatasetError(
-            f"{name} should be mono, 16 bits, 16000 samples a second, not {form[0]} channel(s), {8 * form[1]} bits, {form[2]}."
+            f"{name} should be mono, 16 bits, 16000 samples a second, not {form[0]} channel(s), {8 * form[1]} bits, "
+            f"{form[2]}."
         )
     if not frames or len(frames) != 2 * promised:
         raise DatasetError(f"{name} is truncated: {len(frames) // 2} of {promised} samples.")

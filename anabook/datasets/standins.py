@@ -48,9 +48,9 @@ def objects(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0) -> Datase
 def house_numbers(n_train: int = 10_000, n_test: int = 2_000, seed: int = 0, inks: str = "mixed") -> Dataset:
     """Stand-in for SVHN: a digit drawn with strokes, with neighbours left and right, blur, light and noise.
 
-    Args and returns as for `objects`; the name is "svhn-stand-in". `inks` says what is darker: "mixed", in each channel of each
-    picture the ink or the ground, as chance will have it; "two", the same of them in all three channels of a picture; "one",
-    always the ground. Nothing else differs.
+    Args and returns as for `objects`; the name is "svhn-stand-in". `inks` says what is darker: "mixed", in each channel of
+    each picture the ink or the ground, as chance will have it; "two", the same of them in all three channels of a picture;
+    "one", always the ground. Nothing else differs.
     """
     what = "rendered house numbers" + INKS[choice(inks, INKS, "inks")]
     return _images("svhn-stand-in", "SVHN", what, DIGITS, partial(_house_numbers, inks=inks), n_train, n_test, seed)
@@ -210,13 +210,17 @@ _STROKES: tuple[tuple[tuple[tuple[float, float], ...], ...], ...] = (
     (((2, 0), (0.6, 0.9), (0, 3), (0.6, 5.1), (2, 6), (3.4, 5.1), (4, 3), (3.4, 0.9), (2, 0)),),
     (((0.8, 1.2), (2.2, 0), (2.2, 6)),),
     (((0.2, 1.4), (0.9, 0.3), (2.2, 0), (3.5, 0.6), (3.7, 1.8), (2.9, 3.1), (0.1, 6), (4, 6)),),
-    (((0.2, 0.8), (1.4, 0), (3, 0.2), (3.6, 1.4), (2.9, 2.6), (1.6, 2.8)), ((1.6, 2.8), (3.2, 3.2), (3.8, 4.5), (3, 5.7), (1.4, 6), (0.1, 5.2))),
+    (((0.2, 0.8), (1.4, 0), (3, 0.2), (3.6, 1.4), (2.9, 2.6), (1.6, 2.8)),
+     ((1.6, 2.8), (3.2, 3.2), (3.8, 4.5), (3, 5.7), (1.4, 6), (0.1, 5.2))),
     (((3, 6), (3, 0), (0, 4.2), (4, 4.2)),),
     (((3.6, 0), (0.7, 0), (0.4, 2.7), (2, 2.2), (3.5, 2.9), (3.8, 4.4), (2.9, 5.7), (1.3, 6), (0.1, 5.3)),),
-    (((3.4, 0.4), (1.9, 0.3), (0.6, 1.9), (0.1, 4), (0.7, 5.6), (2.1, 6), (3.6, 5.3), (3.7, 3.8), (2.6, 2.8), (1, 3.1), (0.2, 4.2)),),
+    (((3.4, 0.4), (1.9, 0.3), (0.6, 1.9), (0.1, 4), (0.7, 5.6), (2.1, 6),
+      (3.6, 5.3), (3.7, 3.8), (2.6, 2.8), (1, 3.1), (0.2, 4.2)),),
     (((0, 0), (3.9, 0), (2.3, 3), (1.5, 6)),),
-    (((2, 2.8), (0.6, 2), (0.6, 0.8), (2, 0), (3.4, 0.8), (3.4, 2), (2, 2.8), (0.3, 3.7), (0.2, 5.1), (2, 6), (3.8, 5.1), (3.7, 3.7), (2, 2.8)),),
-    (((3.8, 2), (3, 3.2), (1.4, 3.2), (0.3, 2.2), (0.4, 0.7), (1.9, 0), (3.4, 0.6), (3.9, 2), (3.5, 4.3), (2.2, 5.8), (0.7, 5.8)),),
+    (((2, 2.8), (0.6, 2), (0.6, 0.8), (2, 0), (3.4, 0.8), (3.4, 2), (2, 2.8),
+      (0.3, 3.7), (0.2, 5.1), (2, 6), (3.8, 5.1), (3.7, 3.7), (2, 2.8)),),
+    (((3.8, 2), (3, 3.2), (1.4, 3.2), (0.3, 2.2), (0.4, 0.7), (1.9, 0),
+      (3.4, 0.6), (3.9, 2), (3.5, 4.3), (2.2, 5.8), (0.7, 5.8)),),
 )
 
 
@@ -225,7 +229,8 @@ def _stroke_distance(label: int, u: np.ndarray, v: np.ndarray, jitter: np.ndarra
     nearest = np.full(u.shape, 99.0)
     used = 0
     for stroke in _STROKES[label]:
-        points = [(x + jitter[:, used + i, 0, None, None], y + jitter[:, used + i, 1, None, None]) for i, (x, y) in enumerate(stroke)]
+        points = [(x + jitter[:, used + i, 0, None, None], y + jitter[:, used + i, 1, None, None])
+                  for i, (x, y) in enumerate(stroke)]
         used += len(stroke)
         for (ax, ay), (bx, by) in zip(points[:-1], points[1:]):
             dx, dy = bx - ax, by - ay

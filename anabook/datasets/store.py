@@ -149,7 +149,8 @@ def verify(name: str) -> None:
     record, dataset = describe(name), load(name)
     for what in ARRAYS:
         if _digest(getattr(dataset, what)) != record["sha256"].get(what):
-            raise DatasetError(f"{path_of(name)} is damaged (the {what} have changed since it was prepared): {_remedy(name)}.")
+            raise DatasetError(f"{path_of(name)} is damaged (the {what} have changed since it was prepared): "
+                               f"{_remedy(name)}.")
 
 
 def _digest(array: np.ndarray) -> str:
@@ -184,7 +185,8 @@ def _opened(name: str) -> Iterator[zipfile.ZipFile]:
         raise TypeError(f"the data set must be given by its name in the store, not {name!r}.")
     path = path_of(name)
     if path.is_dir():
-        raise DatasetError(f"{path} is a folder, not the file of a data set: move it elsewhere and run `anabook data {name}`.")
+        raise DatasetError(f"{path} is a folder, not the file of a data set: move it elsewhere and run `anabook data "
+                           f"{name}`.")
     if Path(name).name != name or not path.is_file():
         raise NotPrepared(_not_prepared(name))
     try:
@@ -199,7 +201,8 @@ def _opened(name: str) -> Iterator[zipfile.ZipFile]:
 
 
 # What zipfile, NumPy and json raise on bytes that somebody else wrote; RuntimeError stands for encrypted members.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, struct.error, ValueError, TypeError, AttributeError, RuntimeError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, struct.error, ValueError, TypeError, AttributeError,
+           RuntimeError)
 
 
 def _remedy(name: str) -> str:
@@ -222,11 +225,12 @@ def _not_prepared(name: str) -> str:
 def _record(archive: zipfile.ZipFile) -> dict[str, Any]:
     """What `save` wrote beside the arrays."""
     if "record.npy" not in archive.namelist():
-        raise DatasetError(f"{archive.filename} is no data set of this store (it has no record of where the data come from): "
-                           "move it elsewhere.")
+        raise DatasetError(f"{archive.filename} is no data set of this store (it has no record of where the data come "
+                           "from): move it elsewhere.")
     record = json.loads(_member(archive, "record").tobytes())
     kinds = {"name": str, "classes": list, "provenance": dict, "sha256": dict}
-    if not isinstance(record, dict) or (wrong := [what for what, kind in kinds.items() if not isinstance(record.get(what), kind)]):
+    if not isinstance(record, dict) or (
+            wrong := [what for what, kind in kinds.items() if not isinstance(record.get(what), kind)]):
         raise ValueError(f"its record lacks {', '.join(kinds if not isinstance(record, dict) else wrong)}")
     entries = {entry.name: entry.default is MISSING and entry.default_factory is MISSING for entry in fields(Provenance)}
     odd = [name for name in record["provenance"] if name not in entries]

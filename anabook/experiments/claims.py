@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERDICTS = ("supported", "contradicted", "undecided", "no data")
-"""What can be said of a claim: its intervals lie on the claim's side, or on the other; they do not tell; there are no runs."""
+"""What can be said of a claim: its intervals lie on its side, or on the other; they do not tell; there are no runs."""
 
 KINDS: dict[str, str] = {
     "above": "every difference is greater than 0",
@@ -30,8 +30,8 @@ class Contrast(NamedTuple):
 
     Attributes:
         name: what the difference is between, in words.
-        first, second: a unit's name, or the names of several, all of which must have been run: else one side might be the mean
-            of other schedules than the other. The effect is first minus second.
+        first, second: a unit's name, or the names of several, all of which must have been run: else one side might be
+            the mean of other schedules than the other. The effect is first minus second.
         measure: a key of `results.MEASURES`.
     """
 
@@ -69,7 +69,8 @@ class Claim:
         choice(self.kind, KINDS, "kind")
         for name, entries in (("tasks", self.tasks), ("contrasts", self.contrasts)):
             if not isinstance(entries, tuple) or not entries:
-                raise TypeError(f"{name} of the claim {self.name!r} must be a tuple with at least one entry, not {entries!r}.")
+                raise TypeError(f"{name} of the claim {self.name!r} must be a tuple with at least one entry, not "
+                                f"{entries!r}.")
         for task in self.tasks:
             choice(task, TASKS, f"a data set of the claim {self.name!r}")
         for contrast in self.contrasts:
@@ -140,82 +141,98 @@ def _annealed(strategy: str, *intervals: str, law: str | None = None, noise: str
 
 
 def _worst(strategy: str, worst: str = "same_end") -> tuple[Contrast, ...]:
-    return tuple(Contrast(f"{strategy}: {_WORDS[other]} − {_WORDS[worst]}", _annealed(strategy, other), _annealed(strategy, worst))
-                 for other in _OTHERS)
+    return tuple(Contrast(f"{strategy}: {_WORDS[other]} − {_WORDS[worst]}",
+                          _annealed(strategy, other), _annealed(strategy, worst)) for other in _OTHERS)
 
 
 _NOISES = ("triangular", "normal", "logistic")
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
-        "mode-above-random", "With static noise, the mode gives higher accuracy than random sampling.", "section 4", _ALL, "above",
-        tuple(Contrast(f"{noise}: mode − random", _unit("mode", "static", noise=noise), _unit("random", "static", noise=noise))
+        "mode-above-random", "With static noise, the mode gives higher accuracy than random sampling.", "section 4",
+        _ALL, "above",
+        tuple(Contrast(f"{noise}: mode − random",
+                       _unit("mode", "static", noise=noise), _unit("random", "static", noise=noise))
               for noise in ("uniform", *_NOISES)),
         paper="CIFAR-10: about 86 % against 82 %",
     ),
     Claim(
-        "noise-negligible-mode", "With static noise and the mode, the type of noise hardly matters.", "section 4", _ALL, "level",
+        "noise-negligible-mode", "With static noise and the mode, the type of noise hardly matters.", "section 4",
+        _ALL, "level",
         tuple(Contrast(f"mode: {noise} − uniform", _unit("mode", "static", noise=noise), _unit("mode", "static"))
               for noise in _NOISES),
         margin=0.02,
     ),
     Claim(
-        "uniform-behind-when-random", "With static noise and random sampling, uniform noise is slightly worse than the others.",
-        "section 4", _ALL, "above",
+        "uniform-behind-when-random",
+        "With static noise and random sampling, uniform noise is slightly worse than the others.", "section 4",
+        _ALL, "above",
         tuple(Contrast(f"random: {noise} − uniform", _unit("random", "static", noise=noise), _unit("random", "static"))
               for noise in _NOISES),
     ),
     Claim(
-        "noise-negligible-expectation", "Under expectation, too, the type of noise hardly matters, whatever the schedule.", "section 4",
+        "noise-negligible-expectation",
+        "Under expectation, too, the type of noise hardly matters, whatever the schedule.", "section 4",
         ("cifar10",), "level",
         tuple(Contrast(f"expectation: {noise} − uniform", _annealed("expectation", *_WORDS, noise=noise),
                        _annealed("expectation", *_WORDS)) for noise in _NOISES),
         margin=0.02,
     ),
     Claim(
-        "expectation-partition-or-same-start", "Under expectation, partition and same start are the best decay intervals.", "section 4", _ALL,
-        "above",
-        tuple(Contrast(f"expectation: {_WORDS[good]} − {_WORDS[bad]}", _annealed("expectation", good), _annealed("expectation", bad))
+        "expectation-partition-or-same-start",
+        "Under expectation, partition and same start are the best decay intervals.", "section 4",
+        _ALL, "above",
+        tuple(Contrast(f"expectation: {_WORDS[good]} − {_WORDS[bad]}",
+                       _annealed("expectation", good), _annealed("expectation", bad))
               for good in ("partition", "same_start") for bad in ("same_end", "overlapped")),
         paper="CIFAR-10: about 79 % for both",
     ),
     Claim(
-        "homogeneous-above-progressive", "Under expectation, homogeneous decay is slightly better than progressive decay.", "section 4", _ALL,
-        "above",
+        "homogeneous-above-progressive",
+        "Under expectation, homogeneous decay is slightly better than progressive decay.", "section 4",
+        _ALL, "above",
         (Contrast("expectation: homogeneous − progressive",
                   _annealed("expectation", "partition", "same_start", law="homogeneous"),
                   _annealed("expectation", "partition", "same_start", law="progressive")),),
     ),
-    Claim("same-end-worst-expectation", "Under expectation, same end is the worst decay interval.", "section 4", _ALL, "above",
-          _worst("expectation")),
+    Claim("same-end-worst-expectation", "Under expectation, same end is the worst decay interval.", "section 4",
+          _ALL, "above", _worst("expectation")),
     Claim("same-end-worst-random", "With random sampling, same end is the worst decay interval.", "section 4", _ALL, "above",
           _worst("random")),
-    Claim("same-end-worst-mode", "With the mode, same end is the worst decay interval.", "section 4", _ALL, "above", _worst("mode")),
+    Claim("same-end-worst-mode", "With the mode, same end is the worst decay interval.", "section 4",
+          _ALL, "above", _worst("mode")),
     Claim(
-        "random-partition-above-expectation", "Partition with random sampling is well above partition with expectation.", "section 4", _ALL,
-        "by",
-        (Contrast("partition: random − expectation", _annealed("random", "partition"), _annealed("expectation", "partition")),),
+        "random-partition-above-expectation",
+        "Partition with random sampling is well above partition with expectation.", "section 4",
+        _ALL, "by",
+        (Contrast("partition: random − expectation",
+                  _annealed("random", "partition"), _annealed("expectation", "partition")),),
         margin=0.02, paper="CIFAR-10: about 4 points",
     ),
     Claim(
         "mode-partition-level-with-static",
-        "Before the learning rate drops, partition with the mode is level with static noise and the mode.", "section 4", _ALL, "level",
-        (Contrast("mode, before the drop: partition − static", _unit("mode", "partition"), _unit("mode", "static"), "before_drop"),),
+        "Before the learning rate drops, partition with the mode is level with static noise and the mode.", "section 4",
+        _ALL, "level",
+        (Contrast("mode, before the drop: partition − static",
+                  _unit("mode", "partition"), _unit("mode", "static"), "before_drop"),),
         margin=0.02,
     ),
     Claim(
-        "static-ahead-after-drop", "After the learning rate has dropped, static noise with the mode is ahead of every annealed unit.",
-        "section 4", _ALL, "above",
+        "static-ahead-after-drop",
+        "After the learning rate has dropped, static noise with the mode is ahead of every annealed unit.", "section 4",
+        _ALL, "above",
         tuple(Contrast(f"static mode − {strategy} {_WORDS[interval]}", _unit("mode", "static"), _unit(strategy, interval))
               for strategy in ("expectation", "random", "mode") for interval in ("partition", "same_start")),
         paper="CIFAR-10: about 86 % against 83 % at best",
     ),
     Claim(
-        "ternary-below-float", "The float network of the same size is ahead of the quantised one.", "section 4", _ALL, "above",
+        "ternary-below-float", "The float network of the same size is ahead of the quantised one.", "section 4",
+        _ALL, "above",
         (Contrast("float − static mode", "float", _unit("mode", "static")),),
     ),
     Claim(
-        "static-mode-is-ste", "Static uniform noise with the mode is the straight-through estimator with clipping.", "abstract",
+        "static-mode-is-ste",
+        "Static uniform noise with the mode is the straight-through estimator with clipping.", "abstract",
         ("cifar10", "svhn"), "level",
         (Contrast("static mode − STE by hand", _unit("mode", "static"), "ste"),), margin=0.02,
     ),

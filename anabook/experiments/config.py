@@ -213,8 +213,8 @@ def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
         if isinstance(settings[what], str):
             choice(settings[what], names, what)
         elif not isinstance(settings[what], (list, tuple)):
-            raise TypeError(f"the {what} of {name!r} must be one of {', '.join(map(repr, names))}, or a list with an entry for "
-                            f"each quantised layer, not {settings[what]!r}.")
+            raise TypeError(f"the {what} of {name!r} must be one of {', '.join(map(repr, names))}, or a list with an entry "
+                            f"for each quantised layer, not {settings[what]!r}.")
         elif len(settings[what]) != n_layers:
             raise ValueError(f"the {what} of {name!r} has {len(settings[what])} entries, but the network has {n_layers} "
                              "quantised layers.")
@@ -251,7 +251,8 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
     return Config(data, unit, fold, seed, **{**sized, **overrides})
 
 
-_KEYS = {"data": "cifar10", "size": "scaled", "units": ["figures"], "folds": [0], "seeds": [0], "settings": {}, "schedules": {}}
+_KEYS = {"data": "cifar10", "size": "scaled", "units": ["figures"], "folds": [0], "seeds": [0], "settings": {},
+         "schedules": {}}
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -324,7 +325,8 @@ def unknown(values: Iterable[str], known: Iterable[str], what: str) -> None:
     known = list(known)
     for name in values:
         if name not in known:
-            raise ValueError(f"{what} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are {', '.join(known)}.")
+            raise ValueError(f"{what} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are "
+                             f"{', '.join(known)}.")
 
 
 _WORDS = {str: "text", list: "list", dict: "table"}

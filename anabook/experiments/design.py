@@ -258,7 +258,8 @@ def select(patterns: Iterable[str], task: str) -> tuple[str, ...]:
         bare = pattern.removeprefix("-")
         found = set(GROUPS[bare](task)) if bare in GROUPS else {name for name in order if fnmatch.fnmatchcase(name, bare)}
         if not found:
-            raise ValueError(f"there is no unit {bare!r}{did_you_mean(bare, [*order, *GROUPS], 2)}; `anabook sweep --list` lists all.")
+            raise ValueError(f"there is no unit {bare!r}{did_you_mean(bare, [*order, *GROUPS], 2)}; `anabook sweep --list` "
+                             "lists all.")
         chosen = chosen - found if pattern.startswith("-") else chosen | found
     if not chosen:
         raise ValueError(f"units = {patterns!r} leaves no unit.")

@@ -47,7 +47,8 @@ def merged(own: Read, others: Read) -> Read:
         if mine is None or (mine["status"] != "done" and record["status"] == "done"):
             records[key] = record
         elif mine != record and mine["status"] == "done":
-            set_aside.append(f"the run {key} ({Config.from_dict(record['config']).label}) that comes with anabook: set aside for your own.")
+            label = Config.from_dict(record["config"]).label
+            set_aside.append(f"the run {key} ({label}) that comes with anabook: set aside for your own.")
     return Read(records, set_aside)
 
 

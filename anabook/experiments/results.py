@@ -41,8 +41,8 @@ class NoRuns(ValueError):
 
 _MUST_AGREE = ("data", "size", "measured_on")
 _DEGREES = ("noise", "strategy", "mean", "std", "interval", "power_law")
-_COLUMNS = ("data", "task", "size", "measured_on", "unit", *_DEGREES, "schedule", "fold", "seed", *MEASURES, "seconds", "epochs",
-            "period", "kind", "sha256", "status", "error", "key", "curves")
+_COLUMNS = ("data", "task", "size", "measured_on", "unit", *_DEGREES, "schedule", "fold", "seed", *MEASURES, "seconds",
+            "epochs", "period", "kind", "sha256", "status", "error", "key", "curves")
 
 
 def folder() -> Path:
@@ -152,11 +152,12 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     for column in _MUST_AGREE:
         values = sorted(frame[column].unique())
         if len(values) > 1:
-            raise ValueError(f"runs of different {column} are not averaged: {', '.join(map(repr, values))}; select one of them.")
+            raise ValueError(f"runs of different {column} are not averaged: {', '.join(map(repr, values))}; select one of "
+                             "them.")
     prepared = sorted(set(frame["sha256"]) - {""})
     if len(prepared) > 1:
-        raise ValueError(f"runs on different preparations of {frame['data'].iloc[0]!r} are not averaged (SHA-256 of the inputs: "
-                         f"{', '.join(prepared)}); select one of them by the column sha256.")
+        raise ValueError(f"runs on different preparations of {frame['data'].iloc[0]!r} are not averaged (SHA-256 of the "
+                         f"inputs: {', '.join(prepared)}); select one of them by the column sha256.")
     again = frame[frame.duplicated(["unit", "seed", "fold"])]
     if len(again):
         unit, seed, fold = again.iloc[0][["unit", "seed", "fold"]]
@@ -188,7 +189,9 @@ class Interval(NamedTuple):
         return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
-def interval(values: Sequence[float], method: str = "t", level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+def interval(
+    values: Sequence[float], method: str = "t", level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
     """The mean of values from independent folds, with an interval of confidence.
 
     Args:
@@ -230,9 +233,9 @@ def summary(
 ) -> pd.DataFrame:
     """Mean, standard deviation and interval over folds for each group of units.
 
-    Where a group holds several units or seeds, each fold's values are averaged first: folds are what is independent. Only folds
-    that all units of the group were run on count, so that units are not mixed in other shares on some folds. The test set has no
-    folds; there, each seed gives one value.
+    Where a group holds several units or seeds, each fold's values are averaged first: folds are what is independent. Only
+    folds that all units of the group were run on count, so that units are not mixed in other shares on some folds. The
+    test set has no folds; there, each seed gives one value.
 
     Args:
         frame: of `load`, restricted to one data set and size.
@@ -258,7 +261,8 @@ def summary(
             raise ValueError(f"the {group['unit'].nunique()} units of {named!r} have no fold in common: take fewer of them, "
                              "or other columns.")
         found = interval(values, method, level)
-        rows.append({**dict(zip(by, names)), "n": found.n, "mean": found.mean, "std": found.std, "low": found.low, "high": found.high})
+        rows.append({**dict(zip(by, names)), "n": found.n, "mean": found.mean, "std": found.std,
+                     "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 
 
@@ -294,7 +298,7 @@ def paired(
 
 
 def named_units(which: str | Iterable[str], frame: pd.DataFrame) -> list[str]:
-    """One unit's name or several as a list, each of the design, a baseline's, or of a schedule of one's own among these runs.
+    """One unit's name or several as a list: of the design, baselines', or of schedules of one's own among these runs.
 
     Raises:
         TypeError: not text, or a list with something else in it.
@@ -385,7 +389,8 @@ def _values(column: str) -> list[str]:
     """What may stand in a column of names, whether it has been run or not; nothing for other columns."""
     if column in _DEGREES or column in ("schedule", "unit"):
         found = [unit.name if column == "unit" else getattr(unit, column) for unit in design.units()]
-        return [*dict.fromkeys(str(value) for value in found if value is not None), *(design.BASELINES if column != "noise" else ())]
+        return [*dict.fromkeys(str(value) for value in found if value is not None),
+                *(design.BASELINES if column != "noise" else ())]
     return {"task": list(TASKS), "size": list(SIZES), "measured_on": list(PARTS), "status": ["done", "failed"],
             "kind": list(store.KINDS)}.get(column, [])
 

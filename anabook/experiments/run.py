@@ -103,15 +103,17 @@ def run(
     }
 
 
-def attempt(values: dict[str, Any], device: str = "cpu", threads: int | None = None, checkpoint: str | None = None) -> dict[str, Any]:
+def attempt(
+    values: dict[str, Any], device: str = "cpu", threads: int | None = None, checkpoint: str | None = None
+) -> dict[str, Any]:
     """`run`, for other processes and machines: takes a plain config, keeps the checkpoint, returns errors as records."""
     config = Config.from_dict(values)
     start = time.perf_counter()
     try:
         return run(config, device=device, threads=threads, checkpoint=checkpoint, keep=True)
     except Exception as error:
-        failed = records.failure(config, f"{type(error).__name__}: {str(error) or 'no message'}", time.perf_counter() - start)
-        return failed | circumstances(device)
+        said = f"{type(error).__name__}: {str(error) or 'no message'}"
+        return records.failure(config, said, time.perf_counter() - start) | circumstances(device)
 
 
 def build(config: Config) -> nn.Module:
@@ -195,12 +197,14 @@ def revision() -> str | None:
     folder = Path(__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10).stdout
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
 
     try:
         if not git("ls-files", "--", "__init__.py").strip():
             return None
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "--", "..").strip() else "")
+        changed = git("status", "--porcelain", "--", "..").strip()
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

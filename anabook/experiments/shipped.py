@@ -24,8 +24,8 @@ def folder() -> Path:
     for place, is_there in ((_INSIDE, True), (checkout / "data", (checkout / "pyproject.toml").is_file())):
         if is_there and (place / "results").is_dir():
             return place
-    raise FileNotFoundError("the recorded results that come with anabook are missing from this copy of the package: install it again "
-                            "with pip, from the repository or from a wheel.")
+    raise FileNotFoundError("the recorded results that come with anabook are missing from this copy of the package: install "
+                            "it again with pip, from the repository or from a wheel.")
 
 
 def path(name: str) -> Path:
@@ -44,7 +44,7 @@ def path(name: str) -> Path:
 
 
 def sweep(file: Path) -> Path:
-    """The file itself; but where there is none, and it is named as in the book, "data/sweeps/NAME.toml", the one that came along."""
+    """The file itself; where there is none, and its name is the book's, "data/sweeps/NAME.toml", the one that came along."""
     if not file.exists() and file.parts[:-1] == ("data", "sweeps"):
         try:
             return path(file.as_posix().removeprefix("data/"))

@@ -76,8 +76,9 @@ def plan(configs: Iterable[Config], folder: Path, also: Sequence[Path] = ()) -> 
     todo = [config for config in configs if config.key not in finished]
     like: dict[tuple, list[float]] = {}
     for record in finished.values():
-        like.setdefault(_likeness(record["config"]["data"], record["size"], record["config"]["unit"]), []).append(record["seconds"])
-        like.setdefault((record["config"]["data"], record["size"]), []).append(record["seconds"])
+        data, unit = record["config"]["data"], record["config"]["unit"]
+        for kind in (_likeness(data, record["size"], unit), (data, record["size"])):
+            like.setdefault(kind, []).append(record["seconds"])
     seconds = {}
     for config in todo:
         for kind in (_likeness(config.data, config.size, config.unit), (config.data, config.size)):
@@ -210,8 +211,8 @@ def cluster(address: str, timeout: float = 10.0) -> Iterator[tuple[Executor, int
         try:
             client.wait_for_workers(1, timeout=timeout)
         except TimeoutError:
-            raise ValueError(f"the Dask cluster at {address!r} has no workers: start some with `dask worker {address} --nthreads "
-                             "1`.") from None
+            raise ValueError(f"the Dask cluster at {address!r} has no workers: start some with `dask worker {address} "
+                             "--nthreads 1`.") from None
         threads = sum(client.nthreads().values())
         yield client.get_executor(pure=False, retries=_CRASHES), threads
     finally:
@@ -239,8 +240,8 @@ class _Remote:
         try:
             return self.executor.submit(_work, config.as_dict(), None, 1, _checkpoint(self.checkpoints, config))
         except Exception as error:  # shut down, or a cluster that is gone: the runs that are left are not to blame
-            raise ValueError(f"the executor takes no more runs ({type(error).__name__}: {reason(error)}): start it again, and the same "
-                             "sweep goes on.") from error
+            raise ValueError(f"the executor takes no more runs ({type(error).__name__}: {reason(error)}): start it again, "
+                             "and the same sweep goes on.") from error
 
     def close(self) -> None:
         for future in self.running:

@@ -34,8 +34,8 @@ def accuracies(
 
     Args:
         frame: runs on one data set and size, of `results.select`, perhaps fewer.
-        rows, columns: two of "noise", "strategy", "schedule", "unit"; or for the columns "n", which gives one column with the
-            number of folds beside it.
+        rows, columns: two of "noise", "strategy", "schedule", "unit"; or for the columns "n", which gives one column with
+            the number of folds beside it.
         measure, method: as for `results.summary`.
 
     Raises:
@@ -55,7 +55,8 @@ def accuracies(
         return Table(caption, (rows, measure.replace("_", " "), f"{_word(frame)}s"), tuple(cells))
     titles = _names(found, columns)
     texts = {(row[rows], row[columns]): str(_interval(row)) for _, row in found.iterrows()}
-    cells = [(name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles)) for name in _names(found, rows)]
+    cells = [(name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles))
+             for name in _names(found, rows)]
     return Table(caption, (rows, *titles), tuple(cells))
 
 
@@ -69,8 +70,10 @@ def verdicts(found: Iterable[claims.Verdict]) -> Table:
     if not found:
         raise ValueError("there is no verdict to show.")
     most = max((finding.effect.n for v in found for finding in v.findings if finding.effect is not None), default=0)
-    caption = f"{found[0].data}, {found[0].size}, up to {most} fold{'s' * (most != 1)}: what is claimed, and what the runs say"
-    rows = tuple((v.claim.statement, _deciding(v), NOT_RUN if v.effect is None else claims.points(v.effect), v.verdict) for v in found)
+    caption = (f"{found[0].data}, {found[0].size}, up to {most} fold{'s' * (most != 1)}: what is claimed, and what the "
+               "runs say")
+    rows = tuple((v.claim.statement, _deciding(v), NOT_RUN if v.effect is None else claims.points(v.effect), v.verdict)
+                 for v in found)
     return Table(caption, ("claim", "deciding difference", "effect", "verdict"), rows)
 
 
