@@ -19,6 +19,7 @@ are negative in places (`anabook.variants.LAWS`).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable
@@ -29,7 +30,7 @@ import numpy as np
 from scipy import optimize
 
 from anabook._validate import choice
-from anabook.namespaces import NUMPY
+from anabook.namespaces import FLOATS, NUMPY
 
 # Tails --------------------------------------------------------------------------------------------------------------
 
@@ -221,6 +222,13 @@ class Law:
         """Inverse of the upper tail: the t with T(t) = u, accurate for tiny u."""
         return -self.icdf(u, m) if self.symmetric else self._searched(u, upper=True)
 
+    def in_floats(self) -> tuple[Callable[[float], float], Callable[[float], float]]:
+        """F and T as functions of single floats, for searches that ask for thousands of values."""
+        if self.shape or self.weight != 1 or self.offset or not self.symmetric:
+            return functools.partial(self.cdf, m=FLOATS), functools.partial(self.sf, m=FLOATS)
+        distribution = self.distribution
+        return (lambda t: distribution(t, FLOATS)), (lambda t: distribution(-t, FLOATS))
+
     # Facts ----------------------------------------------------------------------------------------------------------
 
     @property
@@ -306,7 +314,7 @@ class Law:
         return optimize.brentq(missing, 0.0, high)
 
     def _asked(self, formula: Callable[..., Any], t: Any, m: Any) -> Any:
-        value = formula(t, m, **self._shape(m))
+        value = formula(t, m, **self._shape(m)) if self.shape else formula(t, m)
         return value if self.weight == 1 else self.weight * value
 
     def _end(self, side: int, m: Any) -> Tail | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,6 @@ from scipy import optimize
 from anabook._arrays import as_floats, elementwise, to_float64, torch_of
 from anabook._validate import choice, generator
 from anabook.laws import Law
-from anabook.namespaces import FLOATS
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 
@@ -269,11 +269,16 @@ class Regularisation:
 
 def _reach(law: Law, std: float) -> float:
     """How far from its mean a noise may be: to the end of its support, or as far as tails count."""
+    return std * _standard_reach(law)
+
+
+@functools.lru_cache(maxsize=64)
+def _standard_reach(law: Law) -> float:
     low, high = (float(end) - law.origin for end in law.bounds())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        far = max(law.origin - float(law.icdf(np.float64(_NOTHING))), float(law.isf(np.float64(_NOTHING))) - law.origin)
-        return std * max(_FAR, far / law.unit)
-    return std * (max(-low, high) / law.unit)
+    if math.isfinite(low) and math.isfinite(high):
+        return max(-low, high) / law.unit
+    far = max(law.origin - float(law.icdf(np.float64(_NOTHING))), float(law.isf(np.float64(_NOTHING))) - law.origin)
+    return max(_FAR, far / law.unit)
 
 
 def _mode_thresholds(thresholds: list[float], law: Law, std: float) -> list[float]:
@@ -285,13 +290,14 @@ def _mode_thresholds(thresholds: list[float], law: Law, std: float) -> list[floa
     """
     std, origin, reach = std / law.unit, law.origin, _reach(law, std)
     edges = [-math.inf, *thresholds, math.inf]
+    cdf, sf = law.in_floats()
 
     def probability(k: int, v: float) -> float:
         low, high = origin + (v - edges[k + 1]) / std, origin + (v - edges[k]) / std
         # Both differences are the same number; the one between the smaller terms is the accurate one.
         if high <= -low:
-            return law.cdf(high, FLOATS) - law.cdf(low, FLOATS)
-        return law.sf(low, FLOATS) - law.sf(high, FLOATS)
+            return cdf(high) - cdf(low)
+        return sf(low) - sf(high)
 
     def lead(v: float, k: int, other: int) -> float:
         return probability(k, v) - probability(other, v) + _TIE

@@ -178,7 +178,7 @@ def _evenly_spaced(levels: bytes, thresholds: bytes, dtype: torch.dtype) -> dict
 
 
 def _quanta(levels: np.ndarray, a: float) -> Iterator[Fraction]:
-    """What the quantum may have been: the shortest decimal that gives a level, as `Quantiser.linear` reads it, or its float."""
+    """What the quantum may have been: the shortest decimal of a level's, as `Quantiser.linear` reads it, or its float."""
     z = np.arange(len(levels)) + a
     for k in np.argsort(np.abs(z), kind="stable")[:4]:
         if z[k]:
