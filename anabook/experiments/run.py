@@ -159,7 +159,7 @@ class StraightThrough(nn.Module):
 def straight_through(net: nn.Module, weights: Quantiser, activations: Quantiser, clip: bool) -> nn.Module:
     """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; the last layer stays."""
     net = training.quantise(net, weights, activations)
-    training.initialise_near_thresholds(net, torch.initial_seed())
+    training.initialise_near_thresholds(net, torch.initial_seed() % 2**63)
     for name, module in list(net.named_modules()):
         if isinstance(module, Quantise) and ".parametrizations." not in f".{name}":
             parent, _, last = name.rpartition(".")
