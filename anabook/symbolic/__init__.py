@@ -9,7 +9,8 @@ and the checks of Proposition 1 are derived: SymPy integrates, differentiates an
 from anabook.noise import Noise as DensityNoise  # a density's noise is one like all others
 from anabook.symbolic._convolution import derivative, family, regularise
 from anabook.symbolic._density import Density
-from anabook.symbolic._expressions import alpha, as_numpy, beta, x
+from anabook.symbolic._expressions import as_numpy
+from anabook.symbolic._symbols import alpha, beta, x
 from anabook.symbolic._proposition import Check, Verification, verify_proposition
 
 __all__ = ["Check", "Density", "DensityNoise", "Verification", "alpha", "as_numpy", "beta", "derivative", "family",

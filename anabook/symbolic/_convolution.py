@@ -14,7 +14,8 @@ from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.symbolic._bounded import allowance
 from anabook.symbolic._density import Density
-from anabook.symbolic._expressions import alpha, beta, exact_constant, shortest, simplified, x
+from anabook.symbolic._expressions import exact_constant, shortest, simplified
+from anabook.symbolic._symbols import alpha, beta, x
 
 _STEPS = 1_200_000  # what SymPy may take to make the branches of one result short
 

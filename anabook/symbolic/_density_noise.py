@@ -19,9 +19,10 @@ from sympy.codegen.rewriting import optimize, optims_numpy
 
 from anabook.laws import Law
 from anabook.namespaces import FLOATS, NUMPY, SLACK, mpmath_namespace, sympy_namespace
-from anabook.symbolic._density import Density, Piece
 from anabook.symbolic._bounded import allowance, attempt
-from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, probe_points, real_values, x
+from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, probe_points, real_values
+from anabook.symbolic._symbols import x
+from anabook.symbolic._pieces import Piece
 from anabook.symbolic._table import CumulativeTable
 
 _EPS = np.finfo(np.float64).eps
@@ -37,7 +38,7 @@ class DensityLaw(Law):
     high-precision arithmetic is kept; a value that still overflows is computed with mpmath.
     """
 
-    exact: Density | None = None
+    exact: Any = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DensityLaw) and self.exact == other.exact
@@ -65,14 +66,12 @@ class DensityLaw(Law):
 
 
 @lru_cache(maxsize=64)
-def law_of(density: Density) -> DensityLaw:
+def law_of(density: Any) -> DensityLaw:
     """The law of a density; the same object for equal ones.
 
     Raises:
         ValueError: parameters without values.
     """
-    if not isinstance(density, Density):
-        raise TypeError(f"density must be a Density, not {density!r}.")
     if density.parameters:
         listing = ", ".join(map(str, density.parameters))
         raise ValueError(f"the density has parameters without values ({listing}); give them by subs first.")
@@ -86,13 +85,13 @@ def law_of(density: Density) -> DensityLaw:
         is_movable=math.isfinite(mean) and math.isfinite(std), exact=density)
 
 
-def _ends(density: Density, m: Any) -> tuple[Any, Any]:
+def _ends(density: Any, m: Any) -> tuple[Any, Any]:
     if m is sympy_namespace():
         return density.support
     return tuple(float(end) for end in density.support)
 
 
-def _value(density: Density, what: str, t: Any, m: Any) -> Any:
+def _value(density: Any, what: str, t: Any, m: Any) -> Any:
     """pdf, cdf or sf in one of the namespaces."""
     if m is NUMPY:
         return _compiled(density)[what](t)
@@ -105,7 +104,7 @@ def _value(density: Density, what: str, t: Any, m: Any) -> Any:
     raise TypeError("a density's functions are for NumPy, floats, SymPy and mpmath; torch's are made by anabook.training.")
 
 
-def _precise(density: Density, what: str, t: Any) -> Any:
+def _precise(density: Any, what: str, t: Any) -> Any:
     before, after = {"pdf": (0, 0), "cdf": (0, 1), "sf": (1, 0)}[what]
     if t < mpmath.mpf(sp.N(density.support[0], mpmath.mp.dps + 5)):
         return mpmath.mpf(before)
@@ -115,7 +114,7 @@ def _precise(density: Density, what: str, t: Any) -> Any:
     return mpmath.mpf(after)
 
 
-def _quantiles(density: Density, u: np.ndarray, upper: bool) -> np.ndarray:
+def _quantiles(density: Any, u: np.ndarray, upper: bool) -> np.ndarray:
     """Quantiles of a one-dimensional array of probabilities, through the smaller of the two tails."""
     low, high = (float(end) for end in density.support)
     result = np.where(u <= 0, high if upper else low, np.where(u >= 1, low if upper else high, math.nan))
@@ -139,7 +138,7 @@ def _quantiles(density: Density, u: np.ndarray, upper: bool) -> np.ndarray:
     return result
 
 
-def _bracket(density: Density, functions: dict[str, Any], tail: float) -> tuple[float, float]:
+def _bracket(density: Any, functions: dict[str, Any], tail: float) -> tuple[float, float]:
     """Finite ends between which the quantiles of `tail` and 1 − `tail` lie."""
     low, high = (float(end) for end in density.support)
     anchor = low if math.isfinite(low) else high if math.isfinite(high) else 0.0
@@ -154,7 +153,7 @@ def _bracket(density: Density, functions: dict[str, Any], tail: float) -> tuple[
 
 
 @lru_cache(maxsize=64)
-def _compiled(density: Density) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+def _compiled(density: Any) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """pdf, cdf and sf of a density without parameters, as functions of float64 arrays."""
     ends = [float(density.support[0]), *(float(piece.hi) for piece in density._pieces)]
     outer = {"pdf": (0.0, 0.0), "cdf": (0.0, 1.0), "sf": (1.0, 0.0)}

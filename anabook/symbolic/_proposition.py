@@ -18,12 +18,12 @@ from scipy import optimize
 from anabook._validate import choice
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._convolution import exact_stair, family
-from anabook.symbolic._density import Density, Piece, edge_value, smallest_value
+from anabook.symbolic._density import Density
+from anabook.symbolic._density_checks import smallest_value
+from anabook.symbolic._pieces import Piece, edge_value
 from anabook.symbolic._expressions import (
     Unknown,
-    alpha,
     as_numpy,
-    beta,
     difference_from_zero,
     integral_of,
     is_finite,
@@ -34,8 +34,8 @@ from anabook.symbolic._expressions import (
     search_grid,
     shortest,
     value_at,
-    x,
 )
+from anabook.symbolic._symbols import alpha, beta, x
 
 _WORDS = {True: "holds", False: "FAILS", None: "undecided"}
 
