@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anabook._arrays import elementwise
-from anabook._validate import choice, generator, real
+from anabook._validate import generator, real
 from anabook.laws import FAMILIES, Law, placed
 from anabook.namespaces import NUMPY
 
@@ -53,9 +53,7 @@ class Noise:
         self, law: Any = None, mean: float | None = None, std: float | None = None, *, family: str | None = None
     ) -> None:
         source = family if law is None else law
-        if isinstance(source, str) or source is None:
-            choice(source, FAMILIES, "family")
-        law, own_mean, own_std = placed(source)
+        law, own_mean, own_std = placed(source, "family")
         source = source._source if isinstance(source, Noise) else source
         if not law.is_probability:
             raise ValueError(f"{law.name} is no noise: {law.why_no_noise}.")
@@ -85,13 +83,12 @@ class Noise:
             mass: probability inside, strictly between 0 and 1; ignored by bounded laws.
             mean: α.
         """
-        if isinstance(law, str):
-            choice(law, FAMILIES, "family")
+        shape = placed(law, "family")[0]
         half_width = real(half_width, "half_width", minimum=0.0)
         mass = real(mass, "mass")
         if not 0 < mass < 1:
             raise ValueError(f"mass must lie strictly between 0 and 1, not {mass!r}.")
-        return cls(law, mean, placed(law)[0].covering(half_width, mass))
+        return cls(law, mean, shape.covering(half_width, mass))
 
     def placed_law(self) -> tuple[Law, float, float]:
         """The law, the mean and the standard deviation."""
