@@ -218,14 +218,6 @@ def test_other_functions_check_their_arguments_too():
             call()
 
 
-def test_a_law_whose_tail_is_not_known_is_refused(monkeypatch):
-    monkeypatch.setitem(FAMILIES, "laplace", FAMILIES["logistic"])
-    for call in (lambda: check("laplace", [GOOD]), lambda: check(["normal", "laplace"], [GOOD] * 2, weights="same"),
-                 lambda: log_margin("laplace", 1, 1), lambda: log_margin_converges("laplace", [1], [1])):
-        with pytest.raises(ValueError, match=r"must be one of 'uniform', .*, 'logistic', not 'laplace'\."):
-            call()
-
-
 def test_an_edge_that_oscillates_is_left_undecided():
     verdict = check("uniform", [(-LAMBDA * (sp.sqrt(3) + LAMBDA * sp.sin(1 / LAMBDA)), LAMBDA)])
     assert verdict.conditions["(12)"] is True

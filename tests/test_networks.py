@@ -16,8 +16,9 @@ from anabook.convergence import networks
 from anabook.convergence.exact_arithmetic import DOUBLE, PRECISE, Exact
 from anabook.convergence.networks import FLOOR_TERNARY, HEAVISIDE, Network
 from anabook.convergence.power_sums import Surd
-from anabook.convergence.tails import Decay, Edge, centre, edge_of, tail_of, upper_tail
-from anabook.noise import FAMILIES, Family
+from anabook.convergence.tails import centre, edge_of, half_width, tail_of, upper_tail
+from anabook.laws import FAMILIES, Decay, Edge
+from anabook.namespaces import mpmath_namespace
 
 LAM = sympy.Symbol("lambda", positive=True)
 LOG = sympy.log(1 / LAM)
@@ -396,7 +397,8 @@ def test_the_precise_laws_are_the_laws_of_the_noise_module(family, t):
     if family in UNBOUNDED:
         assert edge_of(family) is None
     else:
-        seen = edge_of(family).tail(max(0, 1 - value / mpmath.sqrt(3 if family == "uniform" else 6)))
+        edge = edge_of(family)
+        seen = edge.coefficient * max(0, half_width(family) - t) ** edge.order
         assert float(seen) == pytest.approx(float(law.sf(np.array(t))), rel=1e-11, abs=3e-16)
     tail = upper_tail(family, np.array([value]), PRECISE)[0]
     assert float(tail) == pytest.approx(float(law.sf(np.array(t))), rel=1e-11, abs=3e-16 if family in BOUNDED else 0)
@@ -424,38 +426,17 @@ def test_tails_of_astronomical_arguments_are_ordered_and_positive_until_they_are
 def test_tails_end_as_their_edge_or_decay_says(family):
     tail, far = tail_of(family), FAMILIES[family].half_width
     if isinstance(tail, Edge):
-        assert float(tail.half_width(mpmath)) == pytest.approx(far, rel=1e-15)
+        assert float(half_width(family, mpmath_namespace())) == pytest.approx(far, rel=1e-15)
         for depth in (0.01, 0.3, 1.0):
             expected = float(FAMILIES[family].sf(np.array(far * (1 - depth))))
-            assert float(tail.coefficient) * depth**tail.order == pytest.approx(expected, rel=1e-10)
+            assert float(tail.coefficient * (far * depth) ** tail.order) == pytest.approx(expected, rel=1e-10)
         return
     assert isinstance(tail, Decay) and far == math.inf
     with mpmath.workdps(50):
-        shapes = [tail.tail(t) * mpmath.exp(tail.rate(mpmath) * t**tail.exponent) / t**tail.power
-                  for t in map(mpmath.mpf, (100, 1000, 10000))]
-    assert abs(shapes[2] / shapes[1] - 1) < 1e-5 and abs(shapes[1] / shapes[0] - 1) < 1e-3
-
-
-def laplace_cdf(t, ops):
-    return ops.where(t > 0, 1 - ops.exp(-math.sqrt(2) * ops.abs(t)) / 2, ops.exp(-math.sqrt(2) * ops.abs(t)) / 2)
-
-
-def test_a_law_whose_tail_is_not_known_is_right_in_doubles_and_refused_where_digits_are_asked(monkeypatch):
-    law = Family("laplace", math.inf, lambda t, ops: ops.exp(-math.sqrt(2) * ops.abs(t)) / math.sqrt(2), laplace_cdf, None)
-    monkeypatch.setitem(FAMILIES, "laplace", law)
-    unit, schedules = networks.chain(1), [(-LAM, LAM / 4)]
-    noises = networks.noises_at("laplace", schedules, 0.1)
-    assert unit.regularised([0], noises).values[0] == pytest.approx(1 - math.exp(-4 * math.sqrt(2)) / 2, rel=1e-14)
-    refused = pytest.raises(ValueError, match=r"^the tail of 'laplace' noise is not known .* and 'logistic' are\.$")
-    with refused:
-        unit.regularised([0], noises, digits=50)
-    with refused:
-        networks.worst_case("laplace", schedules, 0.1)
-    with refused:
-        networks.limit(unit, [0], "laplace", schedules)
-    monkeypatch.setitem(FAMILIES, "laplace", Family("laplace", 2.0, law.pdf, law.cdf, None))
-    with refused:
-        networks.noises_at("laplace", schedules, 0.1)
+        rate, coefficient = (mpmath.mpf(sympy.N(value, 60)) for value in (tail.rate, tail.coefficient))
+        shapes = [upper_tail(family, np.array([t]), PRECISE)[0] * mpmath.exp(rate * t ** int(tail.exponent))
+                  / t ** int(tail.power) for t in map(mpmath.mpf, (100, 1000, 10000))]
+    assert abs(shapes[2] / coefficient - 1) < 1e-5 and abs(shapes[0] / coefficient - 1) < 1e-3
 
 
 # Worst cases and witnesses

@@ -13,7 +13,7 @@ import numpy as np
 
 from anabook.convergence.exact_arithmetic import Exact, Precision
 from anabook.convergence.layer_noises import LayerNoise
-from anabook.convergence.tails import centre, edge_of, half_width, upper_tail
+from anabook.convergence.tails import beyond, centre
 from anabook.quantisers import Quantiser
 
 
@@ -64,13 +64,8 @@ def expect(
 
 
 def tail_at(noise: LayerNoise, offset: np.ndarray, above: np.ndarray, t: np.ndarray, of: Precision) -> np.ndarray:
-    """T0(|t|): the probability that the noise puts an offset on the other side of its threshold, or half of ties."""
-    edge = edge_of(noise.family)
-    if edge is None:
-        return upper_tail(noise.family, np.abs(t), of)
-    reach = of.number(half_width(noise.family, of.number(noise.std)))
+    """T0(|t|) of a symmetric law: the probability that the noise puts an offset on the other side of its threshold, or half of ties."""
     # np.subtract, since mpf − array makes mpmath print the array before NumPy gets to see it.
     below_upper, above_lower = np.subtract(of.number(noise.upper), offset), offset - of.number(noise.lower)
-    from_edge = np.where(above, below_upper, above_lower) / reach
-    from_mean = 1 - np.abs(t) * (of.number(noise.std) / reach)
-    return edge.tail(np.clip(np.where(from_mean > 0.5, from_mean, from_edge), 0, 1))
+    from_edge = np.where(above, below_upper, above_lower) / of.number(noise.std)
+    return beyond(noise.family, t, above, from_edge, of)

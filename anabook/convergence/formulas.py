@@ -9,16 +9,17 @@ import sympy as sp
 from anabook._validate import choice, real
 from anabook.convergence.limits import exact, show
 from anabook.convergence.orders import LAMBDA, compare
-from anabook.convergence.tails import DIRAC, KNOWN
+from anabook.convergence.tails import DIRAC, family_of, is_one
 
 
-def names_of(families: Any, n: int) -> list[str]:
-    """One law's name a layer."""
-    names = [families] * n if isinstance(families, str) else list(families)
+def families_of(families: Any, n: int) -> list[Any]:
+    """One law a layer: a family's name, or a `Law` that is no family's."""
+    names = [families] * n if is_one(families) else list(families)
     if len(names) != n:
         raise ValueError(f"{n} schedule{'s' * (n > 1)} need{'s' * (n == 1)} {n} famil{'ies' if n > 1 else 'y'} or one for "
                          f"all, not {len(names)}.")
-    return [name if name == DIRAC else choice(name, KNOWN, f"the family of layer {i}") for i, name in enumerate(names)]
+    return [family if isinstance(family, str) and family == DIRAC else family_of(family, f"the family of layer {i}")
+            for i, family in enumerate(names)]
 
 
 def read(

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import mpmath
 
 from anabook.convergence.exact_arithmetic import PRECISE
-from anabook.convergence.tails import edge_of, family_name, half_width
+from anabook.convergence.tails import family_of, half_width, is_one, law_of, lower_end, support
+from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
 
 
 class LayerNoise(NamedTuple):
-    """One layer's noise at one λ: family, mean α, standard deviation β and the ends of the support.
+    """One layer's noise at one λ: family (a name, or a `Law` without one), mean α, standard deviation β and the ends of the support.
 
     The ends stand apart from α ∓ h because, where they nearly meet 0, a difference of rounded numbers
     would not say how nearly. They are infinite for unbounded families, and both α where β = 0.
     """
 
-    family: str
+    family: Any
     mean: Any
     std: Any
     lower: Any
@@ -38,31 +40,31 @@ def layer_noises(noises: Sequence[Any], needed: int) -> list[LayerNoise]:
 
 
 def layer_noise(i: int, noise: Any) -> LayerNoise:
-    """The noise of layer i, from a `Noise` or a triple (family, mean, std)."""
+    """The noise of layer i, from a `Noise` or a triple (law, mean, std)."""
     if isinstance(noise, LayerNoise):
-        return noise
+        return noise if isinstance(noise.family, str) else noise._replace(family=family_of(noise.family, f"the family of layer {i}"))
     if isinstance(noise, Noise):
-        return LayerNoise(noise.family, noise.mean, noise.std, *noise.support)
+        return LayerNoise(family_of(noise, f"the noise of layer {i}"), noise.mean, noise.std, *noise.support)
     try:
         family, mean, std = noise
     except (TypeError, ValueError):
         raise TypeError(f"the noise of layer {i} must be a Noise or (family, mean, std), not {noise!r}.") from None
     family = _checked(i, family, std)
-    reach = half_width(family, std)
-    return LayerNoise(family, mean, std, mean - reach, mean + reach)
+    return LayerNoise(family, mean, std, *support(family, mean, std))
 
 
-def _checked(i: int, family: Any, std: Any) -> str:
+def _checked(i: int, family: Any, std: Any) -> Any:
     if not std >= 0:
         raise ValueError(f"the std of layer {i} must be at least 0, not {float(std):g}.")
-    return family_name(family, f"the family of layer {i}", gone=std == 0)
+    return family_of(family, f"the family of layer {i}", gone=std == 0)
 
 
 def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | None = None) -> list[LayerNoise]:
     """The noise of every layer at one λ, for `Network.regularised`.
 
     Args:
-        families: a family's name, or one name a layer.
+        families: a law for all layers, or one a layer: a family's name, a `Law`, or a `Noise`, `Density` or `Variant` of
+            one, whose own mean and standard deviation do not count.
         schedules: one pair (mean, std) a layer, each a number, a SymPy expression in one symbol, or a function of λ
             (it gets an mpmath number).
         lam: λ > 0.
@@ -77,7 +79,7 @@ def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | N
             too small for a float.
     """
     schedules = list(schedules)
-    families = [families] * len(schedules) if isinstance(families, str) else list(families)
+    families = [families] * len(schedules) if is_one(families) else list(families)
     if len(families) != len(schedules):
         raise ValueError(f"{len(schedules)} schedules need {len(schedules)} families, not {len(families)}.")
     if not lam > 0:
@@ -99,7 +101,7 @@ def _noise_at(i: int, family: Any, pair: Any, lam: Any) -> LayerNoise:
     numbers = _at(mean, lam), _at(std, lam)
     family = _checked(i, family, numbers[1])
     symbolic = hasattr(mean, "free_symbols") and hasattr(std, "free_symbols")
-    if not symbolic or edge_of(family) is None or numbers[1] == 0:
+    if not symbolic or numbers[1] == 0 or not math.isfinite(law_of(family).half_width):
         return layer_noise(i, (family, *numbers))
     return LayerNoise(family, *numbers, *(_at(end, lam) for end in _ends(family, mean, std)))
 
@@ -114,11 +116,11 @@ def pair_of(i: int, pair: Any) -> tuple[Any, Any]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _ends(family: str, mean: Any, std: Any) -> tuple[Any, Any]:
+def _ends(family: Any, mean: Any, std: Any) -> tuple[Any, Any]:
     import sympy
 
-    reach = edge_of(family).half_width(sympy) * std
-    return sympy.expand(mean - reach), sympy.expand(mean + reach)
+    m = sympy_namespace()
+    return sympy.expand(mean + lower_end(family, m) * std), sympy.expand(mean + half_width(family, m) * std)
 
 
 def _at(part: Any, lam: Any) -> Any:

@@ -15,7 +15,8 @@ from anabook.convergence.exact_stairs import rationals
 from anabook.convergence.layer_noises import noises_at, pair_of
 from anabook.convergence.power_sums import PowerSum, edge_step, from_sympy
 from anabook.convergence.quantised_networks import Network, exact_input, subset
-from anabook.convergence.tails import BOUNDED, DIRAC, edge_of
+from anabook.convergence.tails import BOUNDED, family_of, half_width, is_one, law_of
+from anabook.namespaces import sympy_namespace
 from anabook.quantisers import Quantiser
 
 RIGHT, WRONG, UNDECIDED = "right", "wrong", "undecided"
@@ -60,14 +61,17 @@ def exact_limit(network: Network, x: Any, families: Any, schedules: Sequence[Any
 def _noises_as_sums(families: Any, schedules: Sequence[Any]) -> list[tuple[str, PowerSum, PowerSum]]:
     """Family, mean and half-width of each layer, exactly."""
     schedules = list(schedules)
-    families = [families] * len(schedules) if isinstance(families, str) else list(families)
+    families = [families] * len(schedules) if is_one(families) else list(families)
     noises = []
     for i, (family, pair) in enumerate(zip(families, schedules)):
         mean, std = from_sympy(pair_of(i, pair)[0]), from_sympy(pair_of(i, pair)[1])
-        family = BOUNDED[0] if family == DIRAC and not std.terms else choice(family, BOUNDED, "the family")
+        family = family_of(family, "the family", gone=not std.terms)
+        if not isinstance(family, str):
+            raise ValueError(f"exact limits are computed for {' and '.join(BOUNDED)} noise only, not for {family!r}.")
+        choice(family, BOUNDED, "the family")
         if len(std.terms) > 1 or std.sign() < 0:
             raise ValueError(f"the std of layer {i} must be a single positive power of lambda or 0, not {pair[1]}.")
-        noises.append((family, mean, std.times_root(edge_of(family).half_width_squared)))
+        noises.append((family, mean, std.times_root(half_width(family, sympy_namespace()) ** 2)))
     return noises
 
 
@@ -80,7 +84,7 @@ def _exact_layer(
     def rise(offset: PowerSum) -> PowerSum:
         if not half_width.terms:
             return PowerSum.of(int(offset.sign() >= 0))
-        return edge_step(edge_of(family).order, offset.over(half_width))
+        return edge_step(law_of(family).upper_tail().order, offset.over(half_width))
 
     return [sum((rise(value - t - mean) * size for size, t in jumps), PowerSum.of(levels[0])) for value in values]
 

@@ -14,8 +14,10 @@ import sympy as sp
 
 from anabook.convergence.answers import Answer, both, tends_to
 from anabook.convergence.limits import LimitPoints, eventual_sign, leading, limit, show
-from anabook.convergence.tails import DIRAC, Decay, Edge, tail_of
+from anabook.convergence.tails import DIRAC, family_of, half_width, is_one, law_of, name_of, tail_of
 from anabook.convergence.verdicts import Finding
+from anabook.laws import Decay, Edge
+from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
 
 _ZERO, _ONE = sp.Integer(0), sp.Integer(1)
@@ -25,14 +27,14 @@ _ZERO, _ONE = sp.Integer(0), sp.Integer(1)
 class NoisyHeaviside:
     """A Heaviside unit with noise of offset a = −mean and standard deviation b."""
 
-    family: str
+    family: Any
     a: sp.Expr
     b: sp.Expr
 
     @cached_property
     def tail(self) -> Edge | Decay | None:
         """How the noise's tail ends; None if there is no noise."""
-        return None if self.family == DIRAC else tail_of(self.family)
+        return None if isinstance(self.family, str) and self.family == DIRAC else tail_of(self.family)
 
     @property
     def bounded(self) -> bool:
@@ -44,7 +46,7 @@ class NoisyHeaviside:
         """Half the length of the standardised support: h0, ∞ for unbounded noise."""
         if self.tail is None:
             return _ZERO
-        return self.tail.half_width(sp) if isinstance(self.tail, Edge) else sp.oo
+        return half_width(self.family, sympy_namespace()) if isinstance(self.tail, Edge) else sp.oo
 
     @cached_property
     def ratio(self) -> sp.Expr:
@@ -74,13 +76,19 @@ class NoisyHeaviside:
         if self.toward != 1:
             return _ONE
         if isinstance(self.tail, Edge):
-            return sp.expand(1 - self.ratio / self.half_width) ** self.tail.order
+            return self._depth ** self.tail.order
         return sp.exp(-self.exponent) * self.ratio**self.tail.power
+
+    @cached_property
+    def _depth(self) -> sp.Expr:
+        """How far a/β is inside the edge, in half-widths; a broken power is taken of the leading term alone."""
+        depth = sp.expand(1 - self.ratio / self.half_width)
+        return depth if self.tail.order.is_Integer else leading(depth)
 
     @cached_property
     def exponent(self) -> sp.Expr:
         """−ln T0(a/β) but for terms of a smaller order; for unbounded noise."""
-        return sp.expand(self.tail.rate(sp) * self.ratio**self.tail.exponent)
+        return sp.expand(self.tail.rate * self.ratio**self.tail.exponent)
 
     def log_gap(self, bound: sp.Expr) -> sp.Expr:
         """ln(bound/error) for unbounded noise, up to a constant."""
@@ -114,18 +122,18 @@ class NoisyHeaviside:
         if isinstance(self.tail, Decay):
             gap, gamma = leading(self.log_gap(bound)), self.tail.exponent
             return leading(self.b**gamma * gap / self.a ** (gamma - 1))
-        rest = self.b * bound ** sp.Rational(1, self.tail.order)
+        rest = self.b * bound ** (1 / self.tail.order)
         return leading(rest + self.edge if self.beyond[0] == 1 else rest)
 
 
-def noisy_units(names: Sequence[str], pairs: Sequence[tuple[sp.Expr, sp.Expr]], whose: str) -> list[NoisyHeaviside]:
-    """One unit a layer, from the laws' names and the pairs (mean, std)."""
+def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], whose: str) -> list[NoisyHeaviside]:
+    """One unit a layer, from the laws and the pairs (mean, std)."""
     units = []
     for i, (name, (mean, std)) in enumerate(zip(names, pairs)):
         if std == 0:
             units.append(NoisyHeaviside(DIRAC, -mean, _ZERO))
             continue
-        if name == DIRAC:
+        if isinstance(name, str) and name == DIRAC:
             raise ValueError(f"the noise of {whose} {i} is called 'dirac', so its std must be 0, not {show(std)}.")
         sign, _ = eventual_sign(std)
         if sign != 1:
@@ -138,7 +146,9 @@ def noisy_units(names: Sequence[str], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
 
 def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | None]:
     """One unit a layer for the noise of its weights; None where these have none."""
-    names = [families] * len(weights) if isinstance(families, str) else list(families)
+    given = [families] * len(weights) if is_one(families) else list(families)
+    names = [DIRAC if isinstance(family, str) and family == DIRAC else family_of(family, f"the family of layer {i}")
+             for i, family in enumerate(given)]
     noisy = [(_ZERO, _ZERO) if pair is None else pair for pair in weights]
     return [None if pair is None else u for pair, u in zip(weights, noisy_units(names, noisy, "the weights of layer"))]
 
@@ -169,13 +179,13 @@ def right_on_threshold(i: int, unit: NoisyHeaviside) -> Finding:
         value = found.is_at_least(half_width) if unit.bounded else found.is_equal(sp.oo)
         answer = Answer(value, found.numerical, found)
     needed = f"at least {show(half_width)}" if unit.bounded else "∞"
-    bad = f"offset/std → {found}, and {unit.family} noise needs {needed}: "
+    bad = f"offset/std → {found}, and {name_of(unit.family)} noise needs {needed}: "
     bad += f"on its threshold the layer tends to {_value_at(unit.family, found)}, not to 1." if found else ""
-    return answer.finding("(12)", i, f"offset/std → {found}, and {unit.family} noise needs {needed}.", bad)
+    return answer.finding("(12)", i, f"offset/std → {found}, and {name_of(unit.family)} noise needs {needed}.", bad)
 
 
-def _value_at(family: str, found: LimitPoints) -> str:
-    ends = [float(Noise(family, std=1.0).cdf(float(v))) for v in (found.low, found.high)]
+def _value_at(family: Any, found: LimitPoints) -> str:
+    ends = [float(Noise(law_of(family), 0.0, 1.0).cdf(float(v))) for v in (found.low, found.high)]
     return f"{ends[0]:.4g}" if ends[0] == ends[1] else f"something between {ends[0]:.4g} and {ends[1]:.4g}"
 
 

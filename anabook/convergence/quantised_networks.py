@@ -177,7 +177,7 @@ class Network:
 
         Args:
             x: shape (…, inputs), exact numbers.
-            noises: one for each layer with a quantiser: a `Noise` or a triple (family, mean, std).
+            noises: one for each layer with a quantiser: a `Noise` or a triple (law, mean, std), the law as for `noises_at`.
             weight_noises: noises of the weight quantisers, one a layer with a quantiser; by default each layer's own.
             digits: None for doubles, or the number of decimal digits to compute with (then mpmath numbers come back).
 
@@ -185,8 +185,8 @@ class Network:
             values and deviations of every layer, arrays of shape (…, outputs).
 
         Raises:
-            ValueError: a layer without noise, a noise too many, a negative std; digits for a law whose tail is not known to
-                so many (see `anabook.convergence.tails`).
+            ValueError: a layer without noise, a noise too many, a negative std; digits for a density whose
+                distribution function SymPy does not find.
         """
         noises = layer_noises(noises, self.n_noisy)
         weight_noises = noises if weight_noises is None else layer_noises(weight_noises, self.n_noisy)

@@ -10,6 +10,7 @@ from anabook.convergence.answers import Answer, both, stays_bounded, tends_to
 from anabook.convergence.limits import leading, limit, show
 from anabook.convergence.noisy_heavisides import NoisyHeaviside
 from anabook.convergence.orders import LAMBDA
+from anabook.convergence.tails import decay_in_words, power_in_words
 from anabook.convergence.verdicts import CONDITIONS, Finding
 
 
@@ -36,7 +37,7 @@ def _judge_rate(i: int, unit: NoisyHeaviside, rate: sp.Expr) -> list[Finding]:
     if unit.bounded:
         good = bad = "off its threshold the layer is exact for small λ, since the noise is bounded."
     else:
-        power = {1: "std", 2: "std²"}.get(unit.tail.exponent, f"std^{unit.tail.exponent}")
+        power = power_in_words("std", unit.tail.exponent)
         good = f"{power}·ln(1/r) → 0, so the layer errs by o(r) off its threshold."
         bad = f"{power}·ln(1/r) does not vanish, so the layer does not err by o(r) off its threshold."
     on = unit.errs_less_on_threshold(rate)
@@ -120,7 +121,7 @@ def _no_rate(i: int, unit: NoisyHeaviside, bound: sp.Expr, on: Answer, off: Answ
         mine = f"on its threshold layer {i} errs by about {show(leading(unit.error))}"
     else:
         answer = off
-        mine = f"off its threshold layer {i} errs by about {unit.tail.in_words}, std = {show(unit.b)}"
+        mine = f"off its threshold layer {i} errs by about {decay_in_words(unit.tail)}, std = {show(unit.b)}"
     good = f"{mine}, and the layers behind it tolerate {tolerated}."
     bad = f"{mine}, but the layers behind it tolerate {tolerated} only: no rate lies between."
     return answer.finding("(18)", i + 1, good, bad)

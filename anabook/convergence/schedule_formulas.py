@@ -10,7 +10,9 @@ import sympy as sp
 from anabook._validate import choice
 from anabook.convergence.formulas import decimal, formula, positive
 from anabook.convergence.orders import LAMBDA, compare
-from anabook.convergence.tails import KNOWN, Edge, tail_of
+from anabook.convergence.tails import KNOWN, family_of, half_width, tail_of
+from anabook.laws import Edge
+from anabook.namespaces import sympy_namespace
 from anabook.schedules import Schedule
 
 READINGS = ("time", "lambda")
@@ -26,7 +28,7 @@ def power_law(k: Any, p: Any, offset: Any = 1, std: Any = 1) -> tuple[sp.Expr, s
     return -formula(offset, "offset") * LAMBDA**k, formula(std, "std") * LAMBDA**p
 
 
-def log_margin(family: str, p: Any, kappa: Any) -> tuple[sp.Expr, sp.Expr]:
+def log_margin(family: Any, p: Any, kappa: Any) -> tuple[sp.Expr, sp.Expr]:
     """Mean and standard deviation, in `LAMBDA`, of a schedule that errs by about λ^κ on its threshold.
 
     With u = λ^p and L = ln(1/λ): uniform noise of width u and offset (u/2)(1 − 2λ^κ), an error of λ^κ exactly;
@@ -34,18 +36,28 @@ def log_margin(family: str, p: Any, kappa: Any) -> tuple[sp.Expr, sp.Expr]:
     about λ^κ/√(4πκL); logistic noise of scale u and offset κuL, 1/(1 + λ^−κ).
 
     Args:
-        family: one of the four.
+        family: one of the four; or another law as for `check`, of standard deviation u. Then the error is λ^κ up to a
+            constant at an edge, and up to a power of L without one.
         p: exponent of the width, positive.
         kappa: exponent of the error, positive.
     """
-    choice(family, KNOWN, "family")
+    family = family_of(family, "family")
     p, kappa = positive(p, "p"), positive(kappa, "kappa")
     tail = tail_of(family)
-    std = LAMBDA**p * tail.customary_std(sp)
+    std = LAMBDA**p * _customary_std(family)
     if isinstance(tail, Edge):
-        depth = (LAMBDA**kappa / sp.Rational(tail.coefficient)) ** sp.Rational(1, tail.order)
-        return -std * tail.half_width(sp) * (1 - depth), std
-    return -std * (kappa * sp.log(1 / LAMBDA) / tail.rate(sp)) ** sp.Rational(1, tail.exponent), std
+        reach = half_width(family, sympy_namespace())
+        depth = (LAMBDA**kappa / sp.simplify(tail.coefficient * reach**tail.order)) ** (1 / tail.order)
+        return -std * reach * (1 - depth), std
+    return -std * (kappa * sp.log(1 / LAMBDA) / tail.rate) ** (1 / tail.exponent), std
+
+
+def _customary_std(family: Any) -> sp.Expr:
+    """The standard deviation at the width 1 of a law's customary formula: a support of 1, a half of it, std or scale."""
+    if family in KNOWN:
+        reach = half_width(family, sympy_namespace())
+        return {"uniform": 1 / (2 * reach), "triangular": 1 / reach, "logistic": sp.pi / sp.sqrt(3)}.get(family, sp.Integer(1))
+    return sp.Integer(1)
 
 
 def log_margin_converges(family: str, ps: Sequence[Any], kappas: Sequence[Any]) -> bool:
@@ -57,6 +69,9 @@ def log_margin_converges(family: str, ps: Sequence[Any], kappas: Sequence[Any]) 
         family: one of the four, for all layers.
         ps, kappas: exponents of each quantised layer, from the input on.
     """
+    if not isinstance(family, str):
+        raise ValueError(f"the closed criterion is proved for {', '.join(KNOWN[:-1])} and {KNOWN[-1]} noise only, not for "
+                         f"{family!r}; `check` decides on other laws.")
     choice(family, KNOWN, "family")
     ps, kappas = [positive(p, "p") for p in ps], [positive(k, "kappa") for k in kappas]
     if not ps or len(ps) != len(kappas):
@@ -64,7 +79,7 @@ def log_margin_converges(family: str, ps: Sequence[Any], kappas: Sequence[Any]) 
     tail = tail_of(family)
     if not isinstance(tail, Edge):
         return all(compare(kappa, p) >= 0 for kappa, p in zip(kappas, ps[1:]))
-    part = sp.Rational(1, tail.order)
+    part = 1 / tail.order
     needed = [sum((p * part**j for j, p in enumerate(ps[i + 1 :])), sp.Integer(0)) for i in range(len(ps))]
     return all(compare(kappa, bound) > 0 for kappa, bound in zip(kappas[:-1], needed))
 

@@ -1,16 +1,17 @@
-"""The tails of the noise laws: all that the theory of convergence knows of a law beyond its name.
+"""The tails of the noise laws: all that the theory of convergence asks a `Law`, in the numbers that it needs.
 
-Whether a network converges depends on how the upper tail T0 of each standardised law (mean 0, standard deviation 1,
-symmetric) ends: at an `Edge`, or with a `Decay` for ever. `tail_of` tells which by the law's name. The functions behind it
-give the numbers that networks are computed with, in doubles or in any precision. Nothing else in this package looks a
-law up, and a law that has no entry here is refused, never taken for another.
+Whether a network converges depends on how the upper tail T0 of each standardised law (mean 0, standard deviation 1) ends:
+at an `Edge`, or with a `Decay` for ever. `tail_of` says which. The functions behind it give the probabilities that
+networks are computed with, in doubles or in any precision. All of it is the law's own: no formula stands here.
+
+A "family" is the name of one of the `FAMILIES`, or the `Law` itself.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -19,199 +20,354 @@ import numpy as np
 
 from anabook._validate import choice
 from anabook.convergence.exact_arithmetic import DOUBLE, Precision
-from anabook.noise import FAMILIES, NUMPY_OPS
-
-
-@dataclass(frozen=True)
-class Edge:
-    """The tail of a bounded law: T0(h0·(1 − u)) = c·u^m for 0 ≤ u ≤ 1, so that c is ½.
-
-    Attributes:
-        half_width_squared: h0², a whole number.
-        order: m.
-        centre: an mpmath number x in [−1, 1] ↦ F0(h0·x) − ½, without cancellation near x = 0.
-        customary_std: the standard deviation of the law at the width 1 of its customary formula, in `of`'s numbers.
-        coefficient: c.
-    """
-
-    half_width_squared: int
-    order: int
-    centre: Callable[[Any], Any]
-    customary_std: Callable[[Any], Any]
-    coefficient: Fraction = Fraction(1, 2)
-
-    def half_width(self, of: Any) -> Any:
-        """h0, in the numbers of `of`: the module `mpmath` or `sympy`."""
-        return of.sqrt(self.half_width_squared)
-
-    def tail(self, depth: Any) -> Any:
-        """The tail beyond a point of the support, `depth` half-widths (from 0 to 1) inside its edge.
-
-        Seen from the edge a tail keeps its digits; 1 − F0(t) near t = h0 has lost them.
-        """
-        return depth**self.order * self.coefficient.numerator / self.coefficient.denominator
-
-
-@dataclass(frozen=True)
-class Decay:
-    """The tail of an unbounded law: T0(t) ~ t^power·exp(−rate·t^exponent) as t → ∞, up to a constant factor.
-
-    Attributes:
-        exponent: γ, 1 or more.
-        rate: c, in the numbers of `of`: the module `mpmath` or `sympy`.
-        power: the exponent of t before the exponential.
-        in_words: the exponential at the distance s from the mean, for messages.
-        tail: an mpmath number t ≥ 0 ↦ T0(t), with full relative accuracy.
-        centre: an mpmath number t ↦ F0(t) − ½, without cancellation near t = 0.
-        customary_std: as for `Edge`.
-    """
-
-    exponent: int
-    rate: Callable[[Any], Any]
-    power: int
-    in_words: str
-    tail: Callable[[Any], Any]
-    centre: Callable[[Any], Any]
-    customary_std: Callable[[Any], Any]
-
-
-# mpmath's erfc gives up on arguments of astronomical size. There the leading term of Mills' ratio has a relative error
-# below 1e-100. Farther out a tail is smaller than exp(-10^25000), less than anything it is ever compared with.
-_MILLS_BEYOND = mpmath.mpf("1e50")
-_NOTHING_BEYOND = mpmath.mpf("1e25000")
-_POWER_OF_TWO_BEYOND = mpmath.mpf("1e40")
-
-
-def _normal_tail(t: Any) -> Any:
-    if t > _NOTHING_BEYOND:
-        return mpmath.mpf(0)
-    if t > _MILLS_BEYOND:
-        return _decay(t * t / 2) / (t * mpmath.sqrt(2 * mpmath.pi))
-    return mpmath.erfc(t / mpmath.sqrt(2)) / 2
-
-
-def _logistic_tail(t: Any) -> Any:
-    if t > _NOTHING_BEYOND:
-        return mpmath.mpf(0)
-    odds = _decay(mpmath.pi * t / mpmath.sqrt(3))
-    return odds / (1 + odds)
-
-
-def _decay(x: Any) -> Any:
-    """exp(−x) for x ≥ 0.
-
-    When x has more digits before the point than the working precision, only the logarithm of exp(−x) is known; then it
-    is rounded to a power of two, which is what decides between numbers of that size and costs nothing.
-    """
-    return mpmath.ldexp(mpmath.mpf(1), -int(x / mpmath.ln2)) if x > _POWER_OF_TWO_BEYOND else mpmath.exp(-x)
-
-
-# The laws once more, since the constants of `anabook.noise` are doubles and a comparison with 1e-200 needs more digits.
-_TAILS: dict[str, Edge | Decay] = {
-    "uniform": Edge(
-        half_width_squared=3, order=1,
-        centre=lambda x: x / mpmath.mpf(2),
-        customary_std=lambda of: 1 / (2 * of.sqrt(3)),
-    ),
-    "triangular": Edge(
-        half_width_squared=6, order=2,
-        centre=lambda x: x - x * abs(x) / mpmath.mpf(2),
-        customary_std=lambda of: 1 / of.sqrt(6),
-    ),
-    "normal": Decay(
-        exponent=2, rate=lambda of: of.sqrt(1) / 2, power=-1, in_words="exp(−s²/(2·std²))",
-        tail=_normal_tail,
-        centre=lambda t: mpmath.erf(t / mpmath.sqrt(2)) / 2,
-        customary_std=lambda of: of.sqrt(1),
-    ),
-    "logistic": Decay(
-        exponent=1, rate=lambda of: of.pi / of.sqrt(3), power=0, in_words="exp(−π·s/(√3·std))",
-        tail=_logistic_tail,
-        centre=lambda t: mpmath.tanh(mpmath.pi * t / (2 * mpmath.sqrt(3))) / 2,
-        customary_std=lambda of: of.pi / of.sqrt(3),
-    ),
-}
+from anabook.laws import FAMILIES, Decay, Edge, Law, Power, placed
+from anabook.namespaces import NUMPY, mpmath_namespace, sympy_namespace
 
 DIRAC = "dirac"
 """What a layer's law is called where its noise is gone."""
 
-KNOWN = tuple(_TAILS)
-"""The laws whose tails are known."""
+KNOWN = tuple(FAMILIES)
+"""The noise families."""
 
-BOUNDED = tuple(name for name, tail in _TAILS.items() if isinstance(tail, Edge))
-"""Those of them that have an edge."""
+BOUNDED = tuple(name for name, law in FAMILIES.items() if isinstance(law.upper_tail(), Edge))
+"""Those of them that have an edge. Their tails are c·d^m not only near the edge, but as far as the mean."""
 
 
-def family_name(name: Any, what: str, gone: bool = False) -> str:
-    """The name of a noise family, whether its tail is known or not: networks in doubles need no more.
+# Which law ----------------------------------------------------------------------------------------------------------
+
+
+def is_one(families: Any) -> bool:
+    """Whether one law is given for all layers, and not a list of them."""
+    return isinstance(families, (str, Law)) or callable(getattr(families, "placed_law", None))
+
+
+def family_of(given: Any, what: str, gone: bool = False) -> Any:
+    """The family of a name, of a `Law` or of whatever has one (a `Noise`, a `Density`, a `Variant`): only the shape counts.
 
     Noise that is `gone` may be called `DIRAC`; any bounded law of no width is the same.
 
     Raises:
-        ValueError, TypeError: another name, or no name at all.
+        ValueError: another name, a law that is no noise's.
+        TypeError: no law at all.
     """
-    return BOUNDED[0] if gone and name == DIRAC else choice(name, FAMILIES, what)
+    if gone and given == DIRAC:
+        return BOUNDED[0]
+    if isinstance(given, str) or not is_one(given):
+        return choice(given, FAMILIES, what)
+    law = placed(given, what)[0]
+    if not law.is_probability:
+        raise ValueError(f"{what} must be a probability's law, and that of {law.name} is none: {law.why_no_noise}.")
+    return law.name if FAMILIES.get(law.name) is law else law
 
 
-def tail_of(family: str) -> Edge | Decay:
-    """How a law's tail ends.
+def law_of(family: Any) -> Law:
+    """The law of a family."""
+    return FAMILIES[family] if isinstance(family, str) else family
+
+
+def name_of(family: Any) -> str:
+    """What a family is called in messages."""
+    return family if isinstance(family, str) else family.name
+
+
+# How it ends --------------------------------------------------------------------------------------------------------
+
+
+def tail_of(family: Any) -> Edge | Decay:
+    """How a standardised law's upper tail ends, in SymPy's numbers.
 
     Raises:
-        ValueError: a law whose tail is not known.
+        ValueError: a law for which the theorem is not proved, or whose tail is not known: see `_tail`.
     """
-    if family not in _TAILS:
-        raise ValueError(f"the tail of {family!r} noise is not known to more digits than a double has; those of "
-                         f"{', '.join(map(repr, KNOWN[:-1]))} and {KNOWN[-1]!r} are.")
-    return _TAILS[family]
+    return _tail(law_of(family))
 
 
-def edge_of(family: str) -> Edge | None:
+@functools.lru_cache(maxsize=256)
+def _tail(law: Law) -> Edge | Decay:
+    import sympy as sp
+
+    tail = law.upper_tail(sympy_namespace())
+    if isinstance(tail, Power):
+        raise ValueError(f"the tail of {law.name} noise decays like a power, t^−{tail.order}, and the conditions are worked out "
+                         "for tails with an edge or an exponential decay only.")
+    if tail is None:
+        raise ValueError(f"how the tail of {law.name} noise ends is not known: it is not seen to vanish like a power at an edge, "
+                         "nor to decay like exp(−c·t^γ).")
+    if not _falls_on_both_sides(law):
+        raise ValueError(f"the conditions are proved for laws that are symmetric about their mean and fall on either side of it, "
+                         f"and {law.name} noise is not of that kind.")
+    unit, numbers = _unit(law), [_exact(value) for value in tail]
+    if isinstance(tail, Edge):
+        order, coefficient = numbers
+        return Edge(order, coefficient * unit**order)
+    exponent, rate, power, coefficient = numbers
+    return Decay(exponent, sp.sympify(rate * unit**exponent), power, coefficient * unit**power)
+
+
+def edge_of(family: Any) -> Edge | None:
     """The edge of a law; None if it has none that is known."""
-    tail = _TAILS.get(family)
+    tail = tail_of(family)
     return tail if isinstance(tail, Edge) else None
 
 
-def half_width(family: str, std: Any) -> Any:
-    """Half the length of the support, in mpmath numbers where the standard deviation is one; infinite if there is no end.
+def _falls_on_both_sides(law: Law) -> bool:
+    """Whether the density is symmetric about the mean and nowhere rises away from it: as the law says, else by its values."""
+    if law.symmetric:
+        return law.peaked or law.log_concave
+    m = mpmath_namespace()
+    with mpmath.workdps(30):
+        middle, unit = _precise_place(law)
+        reach = min(12, (law.bounds(m)[1] - middle) / unit)
+        steps = [unit * reach * (k + mpmath.mpf("0.37")) / 60 for k in range(60)]
+        right, left = ([law.pdf(middle + side * step, m) for step in steps] for side in (1, -1))
+        tiny = mpmath.mpf("1e-12")
+        return all(abs(a - b) <= tiny * (abs(a) + tiny) for a, b in zip(left, right)) and all(
+            near + tiny >= far for near, far in zip(right, right[1:]))
 
-    Raises:
-        ValueError: digits are asked of a bounded law whose tail is not known.
+
+def _exact(value: Any) -> Any:
+    import sympy as sp
+
+    value = sp.sympify(value)
+    return value.replace(lambda e: e.is_Float, lambda e: sp.Rational(str(e)))
+
+
+@functools.lru_cache(maxsize=256)
+def _unit(law: Law) -> Any:
+    """The law's standard deviation (1 if it has none) in SymPy's numbers.
+
+    A density's is exact where SymPy found it. A double stands for √q or π√q with a simple fraction q if it is one up to roundings, else for itself.
     """
+    import sympy as sp
+
+    exact = getattr(law, "exact", None)
+    if exact is not None and exact.std.is_finite and not exact.std.has(sp.Float):
+        return _exact(exact.std)
+    for factor, symbol in ((1.0, sp.Integer(1)), (math.pi, sp.pi)):
+        square = (law.unit / factor) ** 2
+        simple = Fraction(square).limit_denominator(1000)
+        if simple and abs(square / simple - 1) < 1e-15:
+            return symbol * sp.sqrt(sp.Rational(simple.numerator, simple.denominator))
+    return sp.Rational(law.unit)
+
+
+def _place(law: Law) -> tuple[Any, Any]:
+    """Mean and standard deviation in the law's own units, in SymPy's numbers."""
+    exact = getattr(law, "exact", None)
+    mean = law.origin if exact is None or not exact.mean.is_finite or exact.mean.is_Float else exact.mean
+    return _exact(mean), _unit(law)
+
+
+def _precise_place(law: Law) -> tuple[Any, Any]:
+    return _precise_place_at(law, mpmath.mp.prec)
+
+
+@functools.lru_cache(maxsize=1024)
+def _precise_place_at(law: Law, precision: int) -> tuple[Any, Any]:
+    import sympy as sp
+
+    return tuple(mpmath.mpf(sp.N(value, mpmath.mp.dps + 5)) for value in _place(law))
+
+
+# Where it ends ------------------------------------------------------------------------------------------------------
+
+
+def half_width(family: Any, m: Any = NUMPY) -> Any:
+    """Half the length of the support of a symmetric standardised law, in a namespace's numbers; infinite if there is no end."""
+    law = law_of(family)
+    high = law.bounds(m)[1]
+    if law.unit == 1 and law.origin == 0:
+        return high
+    if m is NUMPY:
+        return (high - law.origin) / law.unit
+    origin, unit = _place(law) if m is sympy_namespace() else _precise_place(law)
+    return (high - origin) / unit
+
+
+def lower_end(family: Any, m: Any = NUMPY) -> Any:
+    """The lower end of a standardised law's support: minus `half_width` if it is symmetric."""
+    law = law_of(family)
+    if law.symmetric:
+        return -half_width(family, m)
+    low = law.bounds(m)[0]
+    if m is NUMPY:
+        return (low - law.origin) / law.unit
+    origin, unit = _place(law) if m is sympy_namespace() else _precise_place(law)
+    return (low - origin) / unit
+
+
+def support(family: Any, mean: Any, std: Any) -> tuple[Any, Any]:
+    """The ends of a noise's support, in mpmath numbers where the standard deviation is one."""
     if std == 0:
-        return 0
-    standard = FAMILIES[family].half_width
-    if isinstance(std, mpmath.mpf) and math.isfinite(standard):
-        return std * tail_of(family).half_width(mpmath)
-    return standard * std
+        return mean, mean
+    m = mpmath_namespace() if isinstance(std, mpmath.mpf) else NUMPY
+    return mean + std * lower_end(family, m), mean + std * half_width(family, m)
 
 
-def upper_tail(family: str, t: np.ndarray, of: Precision) -> np.ndarray:
-    """T0(t) for t ≥ 0, with full relative accuracy for unbounded laws; for bounded ones `Edge.tail` keeps more digits.
+# How much is beyond -------------------------------------------------------------------------------------------------
 
-    Raises:
-        ValueError: more digits than a double has are asked of a law whose tail is not known.
+_DIGITS_END = 2**14
+"""Bits. Where a law's formula loses more than so many to cancellation, what its tail comes to takes its place."""
+
+
+def upper_tail(family: Any, t: np.ndarray, of: Precision) -> np.ndarray:
+    """T0(t) for t ≥ 0, with full relative accuracy if the law is unbounded; see `beyond` where it has an edge."""
+    return beyond(family, t, np.full(np.shape(t), True), np.full(np.shape(t), math.inf), of)
+
+
+def beyond(family: Any, t: np.ndarray, above: np.ndarray, from_edge: np.ndarray, of: Precision) -> np.ndarray:
+    """The mass of the standardised law beyond t: upwards where `above`, else downwards.
+
+    Args:
+        family: of the noise.
+        t: where, in standard deviations from the mean.
+        above: which side.
+        from_edge: the distance from t to the end on that side, in standard deviations. Seen from there a tail keeps its
+            digits; 1 − F0(t) near the end has lost them.
+        of: doubles or mpmath's numbers.
     """
+    law = law_of(family)
+    if family in BOUNDED:
+        return _monomial(law, t, from_edge, of)
     if of is DOUBLE:
-        return FAMILIES[family].sf(t)
-    tail = tail_of(family)
+        x = law.origin + law.unit * t if law.unit != 1 or law.origin else t
+        if law.symmetric:
+            found = law.sf(np.abs(x))
+        else:
+            found = np.where(above, law.sf(np.where(above, x, law.origin)), law.cdf(np.where(above, law.origin, x)))
+        found = np.where(from_edge <= 0, 0.0, found)
+        for index in zip(*np.nonzero((from_edge > 0) & (from_edge < 0.01))):
+            found[index] = float(_mass(law, mpmath.mpf(t[index]), above[index], mpmath.mpf(from_edge[index])))
+        return found
+    return np.frompyfunc(lambda *place: _mass(law, *place), 3, 1)(t, above, from_edge)
+
+
+def _monomial(law: Law, t: np.ndarray, from_edge: np.ndarray, of: Precision) -> np.ndarray:
+    """½·depth^m: the tail of a law in `BOUNDED`, with the depth in half-widths."""
+    width = half_width(law, NUMPY if of is DOUBLE else mpmath_namespace())
+    from_mean = 1 - np.abs(t) / width
+    depth = np.where((from_mean > 0.5) | ~(from_edge < math.inf).astype(bool), from_mean, from_edge / width)
+    return np.clip(depth, 0, 1) ** law.upper_tail().order / 2
+
+
+def _mass(law: Law, t: Any, above: bool, from_edge: Any) -> Any:
+    if from_edge <= 0:
+        return mpmath.mpf(0)
+    m = mpmath_namespace()
+    near = from_edge < 0.01
+    value = law.sf if above else law.cdf
+
+    def mass() -> Any:
+        origin, unit = _precise_place(law)
+        if near:
+            end = law.bounds(m)[1 if above else 0]
+            return value(end - unit * from_edge if above else end + unit * from_edge, m)
+        return value(origin + unit * t, m)
+
+    if not near and getattr(law, "exact", None) is None:
+        return mass()
+    _refuse_integrals(law)
+    return _with_all_digits(mass, functools.partial(_leading, law, t, above, from_edge))
+
+
+def _leading(law: Law, t: Any, above: bool, from_edge: Any) -> Any:
+    """What the tail comes to at the end: None where that is not known."""
+    m = mpmath_namespace()
+    tail = law.upper_tail(m) if above else law.lower_tail(m)
+    origin, unit = _precise_place(law)
     if isinstance(tail, Edge):
-        width = tail.half_width(mpmath)
-        return np.frompyfunc(lambda v: tail.tail(max(0, 1 - v / width)), 1, 1)(t)
-    return np.frompyfunc(tail.tail, 1, 1)(t)
+        return tail.coefficient * (unit * from_edge) ** mpmath.mpf(tail.order) if mpmath.isfinite(from_edge) else None
+    # The densities' tails are counted from their means.
+    far = unit * abs(t)
+    if isinstance(tail, Decay) and far > 1:
+        return tail.coefficient * far ** mpmath.mpf(tail.power) * m.exp(-tail.rate * far ** mpmath.mpf(tail.exponent))
+    return tail.coefficient * far ** -mpmath.mpf(tail.order) if isinstance(tail, Power) and far > 1 else None
 
 
-def centre(family: str, t: np.ndarray, of: Precision) -> np.ndarray:
-    """F0(t) − ½, with full relative accuracy near t = 0.
+def _with_all_digits(value: Callable[[], Any], leading: Callable[[], Any]) -> Any:
+    """A small number by a formula that may subtract large ones: in so many more bits that the working precision is left."""
+    precision, extra = mpmath.mp.prec, 32
+    last = leading()
+    if last is not None and (last == 0 or -mpmath.mag(last) > _DIGITS_END):
+        return last
+    while True:
+        with mpmath.workprec(precision + extra):
+            found = value()
+        if found > 0 and -mpmath.mag(found) + 16 <= extra:
+            return +found
+        if extra > _DIGITS_END:
+            return mpmath.mpf(0) if last is None else last
+        extra = 2 * extra
 
-    Raises:
-        ValueError: as for `upper_tail`.
-    """
+
+def _refuse_integrals(law: Law) -> None:
+    exact = getattr(law, "exact", None)
+    if exact is not None and _has_integrals(exact):
+        raise ValueError(f"the tail of {law.name} noise is an integral that SymPy does not find, so it is known in doubles only.")
+
+
+@functools.lru_cache(maxsize=64)
+def _has_integrals(density: Any) -> bool:
+    import sympy as sp
+
+    return density.sf.has(sp.Integral)
+
+
+def centre(family: Any, t: np.ndarray, of: Precision) -> np.ndarray:
+    """F0(t) − ½, with full relative accuracy near t = 0 for symmetric laws."""
+    law = law_of(family)
     if of is DOUBLE:
-        law = FAMILIES[family]
+        x = law.origin + law.unit * t if law.unit != 1 or law.origin else t
+        if not law.symmetric:
+            return law.cdf(x) - 0.5
         # F0(t) − ½ by subtraction has lost all digits when |t| < 1e-16; the tangent has lost none.
-        return np.where(np.abs(t) < 1e-8, t * law.pdf(np.zeros_like(t), NUMPY_OPS), law.cdf(t, NUMPY_OPS) - 0.5)
-    tail = tail_of(family)
-    if isinstance(tail, Edge):
-        width = tail.half_width(mpmath)
-        return np.frompyfunc(lambda v: tail.centre(max(-1, min(1, v / width))), 1, 1)(t)
-    return np.frompyfunc(tail.centre, 1, 1)(t)
+        return np.where(np.abs(t) < 1e-8, x * law.pdf(np.zeros_like(t), NUMPY), law.cdf(x, NUMPY) - 0.5)
+    _refuse_integrals(law)
+    return np.frompyfunc(lambda v: _precise_centre(law, v), 1, 1)(t)
+
+
+def _precise_centre(law: Law, t: Any) -> Any:
+    if t == 0 and law.symmetric:
+        return mpmath.mpf(0)
+    m, precision = mpmath_namespace(), mpmath.mp.prec
+    lost = max(0, -mpmath.mag(t)) if law.symmetric else 0
+    if lost > 4 * precision + 40:
+        # So near the middle a density is what it is there, even one with a root's cusp.
+        unit, height = _precise_place(law)[1], law.pdf(mpmath.mpf(0), m)
+        if mpmath.isfinite(height):
+            return unit * t * height
+    with mpmath.workprec(precision + lost + 16):
+        origin, unit = _precise_place(law)
+        found = law.cdf(origin + unit * t, m) - mpmath.mpf(1) / 2
+    return +found
+
+
+# In words -----------------------------------------------------------------------------------------------------------
+
+
+def decay_in_words(tail: Decay) -> str:
+    """The exponential of a tail at the distance s from the mean, for messages: exp(−s²/(2·std²)) for the normal law."""
+    import sympy as sp
+
+    rate = sp.sympify(tail.rate)
+    forms = [sp.fraction(rate), tuple(reversed(sp.fraction(1 / rate)))]
+    over, under = min(forms, key=lambda pair: len(_product(pair[0], "s")) + len(_product(pair[1], "std")))
+    s, std = power_in_words("s", tail.exponent), power_in_words("std", tail.exponent)
+    below = _product(under, std)
+    return f"exp(−{_product(over, s)}/{f'({below})' if under != 1 else below})"
+
+
+def power_in_words(base: str, exponent: Any) -> str:
+    """A power of a word: std² for the exponent 2."""
+    text = str(exponent) if exponent == int(exponent) else f"({exponent})"
+    return {1: base, 2: f"{base}²"}.get(exponent, f"{base}^{text}")
+
+
+def _product(factor: Any, word: str) -> str:
+    import sympy as sp
+
+    if factor == 1:
+        return word
+    parts = [f"√{part.base}" if part.is_Pow and part.exp == sp.Rational(1, 2) else sp.sstr(part).replace("pi", "π")
+             for part in sp.Mul.make_args(factor)]
+    return "·".join([*parts, word])

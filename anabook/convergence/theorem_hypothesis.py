@@ -8,7 +8,7 @@ from typing import Any
 import sympy as sp
 
 from anabook.convergence.answers import both
-from anabook.convergence.formulas import names_of, read
+from anabook.convergence.formulas import families_of, read
 from anabook.convergence.limits import eventual_sign, leading, show
 from anabook.convergence.noisy_heavisides import monotone, noisy_units, noisy_weights, right_on_threshold, vanishing
 from anabook.convergence.orders import LAMBDA
@@ -57,7 +57,7 @@ def check(
     if isinstance(schedules, Schedule):
         schedules = as_formulas(schedules, reading)
     pairs, rates, weights = read(schedules, rates, weights)
-    units = noisy_units(names_of(families, len(pairs)), pairs, "layer")
+    units = noisy_units(families_of(families, len(pairs)), pairs, "layer")
     noises = noisy_weights(families, weights)
     singly = (vanishing, right_on_threshold, monotone)
     findings = [condition(i, unit) for i, unit in enumerate(units) for condition in singly]
@@ -101,7 +101,7 @@ def two_layers(families: Any, schedules: Any) -> tuple[Finding, Finding]:
     pairs, _, _ = read(schedules, None, None)
     if len(pairs) != 2:
         raise ValueError(f"this criterion is for two layers, not for {len(pairs)}.")
-    units = noisy_units(names_of(families, 2), pairs, "layer")
+    units = noisy_units(families_of(families, 2), pairs, "layer")
     singles = [f for i, u in enumerate(units) for f in (vanishing(i, u), right_on_threshold(i, u))]
     first = all_hold(f.holds for f in singles)
     worst = next((f for f in singles if f.holds is not True), singles[-1])

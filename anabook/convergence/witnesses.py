@@ -16,6 +16,7 @@ from anabook.convergence.exact_stairs import tail_at
 from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at
 from anabook.convergence.network_limits import FAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
 from anabook.convergence.quantised_networks import Network
+from anabook.convergence.tails import is_one
 
 
 def worst_case(
@@ -120,7 +121,7 @@ def _no_chain_fails(families: Any, schedules: list[Any]) -> bool:
 
 def _try_chain(families: Any, schedules: list[Any], start: int, stop: int, weight: Any, offset: Any) -> Witness | None:
     upto = stop + 1
-    part_families = families if isinstance(families, str) else list(families)[:upto]
+    part_families = families if is_one(families) else list(families)[:upto]
     part_network = chain(upto, start, stop, weight, offset)
     part_schedules = schedules[:upto]
     last = noises_at(part_families, part_schedules, FAR_LAMBDAS[-1], 60)

@@ -24,6 +24,7 @@ from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, 
 from anabook.symbolic._symbols import x
 from anabook.symbolic._pieces import Piece
 from anabook.symbolic._table import CumulativeTable
+from anabook.symbolic._tails import tails_of
 
 _EPS = np.finfo(np.float64).eps
 _STEPS = 500_000  # what SymPy may take for the algebraically equal forms of each function
@@ -79,8 +80,8 @@ def law_of(density: Any) -> DensityLaw:
     value = functools.partial(_value, density)
     return DensityLaw(
         "density", density=functools.partial(value, "pdf"), distribution=functools.partial(value, "cdf"),
-        survival=functools.partial(value, "sf"), support=functools.partial(_ends, density), mean=mean, std=std,
-        symmetric=False,
+        survival=functools.partial(value, "sf"), support=functools.partial(_ends, density),
+        ends=functools.partial(tails_of, density), mean=mean, std=std, symmetric=False,
         kinks=tuple(float(end) for piece in density._pieces for end in (piece.lo, piece.hi)),
         is_movable=math.isfinite(mean) and math.isfinite(std), exact=density)
 
@@ -88,7 +89,13 @@ def law_of(density: Any) -> DensityLaw:
 def _ends(density: Any, m: Any) -> tuple[Any, Any]:
     if m is sympy_namespace():
         return density.support
+    if m is mpmath_namespace():
+        return tuple(map(_precise_end, density.support))
     return tuple(float(end) for end in density.support)
+
+
+def _precise_end(end: sp.Expr) -> Any:
+    return mpmath.mpf(float(end) if end.is_infinite else sp.N(end, mpmath.mp.dps + 5))
 
 
 def _value(density: Any, what: str, t: Any, m: Any) -> Any:
@@ -106,10 +113,10 @@ def _value(density: Any, what: str, t: Any, m: Any) -> Any:
 
 def _precise(density: Any, what: str, t: Any) -> Any:
     before, after = {"pdf": (0, 0), "cdf": (0, 1), "sf": (1, 0)}[what]
-    if t < mpmath.mpf(sp.N(density.support[0], mpmath.mp.dps + 5)):
+    if t < _precise_end(density.support[0]):
         return mpmath.mpf(before)
     for piece in density._pieces:
-        if t < mpmath.mpf(sp.N(piece.hi, mpmath.mp.dps + 5)):
+        if t < _precise_end(piece.hi):
             return real_values(getattr(piece, what))(t)
     return mpmath.mpf(after)
 
