@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import pytest
-
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +14,7 @@ def _a_place_of_its_own(request, monkeypatch):
         return
     folder = request.getfixturevalue("tmp_path")
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setenv("ANABOOK_DATA", str(folder / "store"))
     monkeypatch.delenv("ANABOOK_RESULTS", raising=False)
     yield
