@@ -19,8 +19,23 @@ __version__ = "0.1.0"
 
 __all__ = ["Noise", "Quantiser", "Regularisation", "Schedule"]
 
-_SUBMODULES = ("check", "convergence", "datasets", "experiments", "laws", "models", "namespaces", "noise", "plots", "quantisers", "regularisation", "schedules",
-               "symbolic", "training", "variants")
+_SUBMODULES = (
+    "check",
+    "convergence",
+    "datasets",
+    "experiments",
+    "laws",
+    "models",
+    "namespaces",
+    "noise",
+    "plots",
+    "quantisers",
+    "regularisation",
+    "schedules",
+    "symbolic",
+    "training",
+    "variants",
+)
 
 
 def __getattr__(name: str) -> Any:

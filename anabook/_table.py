@@ -39,11 +39,14 @@ class Table:
         head = "".join(f'<th scope="col" style="{_CELL}">{html.escape(cell)}</th>' for cell in self.header)
         body = "".join(
             f'<tr><th scope="row" style="{_CELL}; font-weight: normal">{html.escape(first)}</th>'
-            + "".join(f'<td style="{_CELL}{_WHOLE * ("[" in cell)}">{html.escape(cell)}</td>' for cell in rest) + "</tr>"
+            + "".join(f'<td style="{_CELL}{_WHOLE * ("[" in cell)}">{html.escape(cell)}</td>' for cell in rest)
+            + "</tr>"
             for first, *rest in self.rows
         )
         caption = html.escape(self.caption)
         label = html.escape(self.caption, quote=True)
-        return (f'<div style="overflow-x: auto" tabindex="0" role="group" aria-label="{label}">'
-                f'<table><caption style="caption-side: top; text-align: left">{caption}</caption>'
-                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+        return (
+            f'<div style="overflow-x: auto" tabindex="0" role="group" aria-label="{label}">'
+            f'<table><caption style="caption-side: top; text-align: left">{caption}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )

@@ -176,8 +176,9 @@ def _train(arguments: argparse.Namespace) -> int:
     records.append(file, record)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    print(f"{record['provenance']['title']}, {one.unit}, {one.size}: "
-          f"{record['accuracy']:.1%} on {record['measured_on']} data")
+    print(
+        f"{record['provenance']['title']}, {one.unit}, {one.size}: {record['accuracy']:.1%} on {record['measured_on']} data"
+    )
     print(f"{sweeps.duration(record['seconds'])}; recorded as {one.key} in {file}")
     return 0
 
@@ -221,20 +222,35 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers must be at least 1, not {arguments.workers}.")
     if arguments.cluster is not None and (arguments.workers is not None or arguments.devices != ["cpu"]):
-        raise ValueError("--workers and --devices are of this machine: with --cluster, the cluster's own workers run, "
-                         "on their CPUs.")
+        raise ValueError(
+            "--workers and --devices are of this machine: with --cluster, the cluster's own workers run, on their CPUs."
+        )
     configs = config.expand(config.read(arguments.config, arguments.overrides))
     folder, also = _places(arguments.results)
     if arguments.dry_run:
         workers = arguments.workers or sweeps.default_workers(arguments.devices)
         return _dry_run(sweeps, sweeps.plan(configs, folder, also), workers)
     if arguments.cluster is None:
-        _, failed = sweeps.sweep(configs, folder, workers=arguments.workers, devices=arguments.devices,
-                                 checkpoints=arguments.checkpoints, also=also, report=sweeps.print_line)
+        _, failed = sweeps.sweep(
+            configs,
+            folder,
+            workers=arguments.workers,
+            devices=arguments.devices,
+            checkpoints=arguments.checkpoints,
+            also=also,
+            report=sweeps.print_line,
+        )
     else:
         with sweeps.cluster(arguments.cluster) as (executor, threads):
-            _, failed = sweeps.sweep(configs, folder, executor=executor, workers=threads,
-                                     checkpoints=arguments.checkpoints, also=also, report=sweeps.print_line)
+            _, failed = sweeps.sweep(
+                configs,
+                folder,
+                executor=executor,
+                workers=threads,
+                checkpoints=arguments.checkpoints,
+                also=also,
+                report=sweeps.print_line,
+            )
     return 1 if failed else 0
 
 
@@ -254,8 +270,11 @@ def _dry_run(sweeps: Any, found: Any, workers: int) -> int:
         seconds = found.seconds.get(one.key)
         print(f"{one.key}  {one.label}" + ("" if seconds is None else f"  about {sweeps.duration(seconds)}"))
     estimate = found.estimate(workers)
-    how_long = ("no like run is recorded to judge from" if estimate is None
-                else f"about {sweeps.duration(estimate)} with {workers} at a time")
+    how_long = (
+        "no like run is recorded to judge from"
+        if estimate is None
+        else f"about {sweeps.duration(estimate)} with {workers} at a time"
+    )
     print(f"{len(found.todo)} runs to do ({how_long}), {found.done} recorded already.")
     return 0
 
@@ -268,13 +287,15 @@ def _add_results(commands: argparse._SubParsersAction) -> None:
     )
     results.add_argument("data", nargs="?", metavar="NAME", help="the data set")
     results.add_argument("--size", default="scaled", help="paper, scaled or custom-… (scaled)")
-    results.add_argument("--measure", default="accuracy",
-                         help="accuracy, before_drop, best, noisy_accuracy or train_accuracy")
+    results.add_argument(
+        "--measure", default="accuracy", help="accuracy, before_drop, best, noisy_accuracy or train_accuracy"
+    )
     results.add_argument("--bootstrap", action="store_true", help="intervals by the bootstrap in place of Student's")
     results.add_argument("--claims", action="store_true", help="the verdicts on the paper's claims")
     results.add_argument("--test", action="store_true", help="runs measured on the official test set")
-    results.add_argument("--results", metavar="FOLDER",
-                         help="where the runs are recorded (data/results, and those that come with anabook)")
+    results.add_argument(
+        "--results", metavar="FOLDER", help="where the runs are recorded (data/results, and those that come with anabook)"
+    )
     results.add_argument("--csv", action="store_true", help="for other programs")
     results.set_defaults(run=_results)
 
@@ -288,19 +309,23 @@ def _results(arguments: argparse.Namespace) -> int:
     ignored = [f"--{name}" for name in ("test", "bootstrap", "csv") if getattr(arguments, name)]
     ignored += ["--measure"] * (arguments.measure != "accuracy")
     if arguments.claims and ignored:
-        raise ValueError("--claims judges validation data by Student's intervals, each claim by its own measure: "
-                         f"leave out {ignored[0]}.")
+        raise ValueError(
+            f"--claims judges validation data by Student's intervals, each claim by its own measure: leave out {ignored[0]}."
+        )
     if arguments.data is None and not arguments.claims and (ignored or arguments.size != "scaled"):
-        raise ValueError(f"{(ignored or ['--size'])[0]} needs the NAME of a data set; without options, `anabook results` "
-                         "lists them.")
+        raise ValueError(
+            f"{(ignored or ['--size'])[0]} needs the NAME of a data set; without options, `anabook results` lists them."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame = results.load(arguments.results)
     for sentence in frame.attrs["set_aside"]:
         print(f"anabook: {sentence}", file=sys.stderr)
     if not len(frame):
-        raise ValueError(f"no finished run is recorded in {str(arguments.results or results.folder())!r}: "
-                         "`anabook sweep CONFIG` makes some.")
+        raise ValueError(
+            f"no finished run is recorded in {str(arguments.results or results.folder())!r}: "
+            "`anabook sweep CONFIG` makes some."
+        )
     if arguments.data is None and arguments.claims:
         return _all_claims(frame, arguments.size)
     if arguments.data is None:

@@ -41,6 +41,10 @@ class Edge(NamedTuple):
     Attributes:
         order: m > 0; 1 where the density jumps, 2 where it has a kink.
         coefficient: c > 0.
+
+    Example:
+        >>> FAMILIES["uniform"].upper_tail()
+        Edge(order=1, coefficient=0.2886751345948129)
     """
 
     order: Any
@@ -55,6 +59,10 @@ class Decay(NamedTuple):
         rate: r > 0.
         power: p.
         coefficient: c > 0.
+
+    Example:
+        >>> FAMILIES["logistic"].upper_tail().exponent
+        1
     """
 
     exponent: Any
@@ -69,6 +77,10 @@ class Power(NamedTuple):
     Attributes:
         order: m > 0.
         coefficient: c > 0.
+
+    Example:
+        >>> Power(order=1, coefficient=0.3)
+        Power(order=1, coefficient=0.3)
     """
 
     order: Any
@@ -273,8 +285,9 @@ class Law:
         try:
             low, high = self.get("support", m) if callable(self.support) else self.support
         except TypeError:
-            raise TypeError(f"the support of {self.name} must be a pair of ends, or a function of a namespace that gives "
-                            "one.") from None
+            raise TypeError(
+                f"the support of {self.name} must be a pair of ends, or a function of a namespace that gives one."
+            ) from None
         return (-m.inf if low == -math.inf else low + self.offset), (m.inf if high == math.inf else high + self.offset)
 
     def lower_tail(self, m: Any = NUMPY) -> Tail | None:
@@ -405,43 +418,50 @@ def _rate(m: Any) -> Any:
     return m.pi / m.root(3)
 
 
-FAMILIES: dict[str, Law] = {law.name: law for law in (
-    Law(
-        "uniform",
-        density=lambda t, m: box(t, m, m.root(3)),
-        distribution=lambda t, m: box_mass(t, m, m.root(3)),
-        lower_quantile=lambda u, m: m.root(3) * (2 * u - 1),
-        support=lambda m: (-m.root(3), m.root(3)),
-        ends=lambda m: Edge(1, 1 / (2 * m.root(3))),
-        kinks=(-math.sqrt(3), math.sqrt(3)), log_concave=True, peaked=False,
-    ),
-    Law(
-        "triangular",
-        density=lambda t, m: tent(t, m, m.root(6), 6),
-        distribution=lambda t, m: symmetric(t, m, tent_tail(t, m, m.root(6), 6)),
-        lower_quantile=lambda u, m: m.sqrt(12 * u) - m.root(6),
-        far=lambda t, m: tent_tail(t, m, m.root(6), 6),
-        support=lambda m: (-m.root(6), m.root(6)),
-        ends=lambda m: Edge(2, m.one / 12),
-        kinks=(-math.sqrt(6), 0.0, math.sqrt(6)), log_concave=True,
-    ),
-    Law(
-        "normal",
-        density=bell,
-        distribution=lambda t, m: m.ndtr(t),
-        lower_quantile=lambda u, m: m.ndtri(u),
-        ends=lambda m: Decay(2, m.one / 2, -1, 1 / m.root(2 * m.pi)),
-        log_concave=True, reach=3.5,
-    ),
-    Law(
-        "logistic",
-        density=lambda t, m: sech2(t, m, _rate(m)),
-        distribution=lambda t, m: m.expit(_rate(m) * t),
-        lower_quantile=lambda u, m: (m.log(u) - m.log1p(-u)) / _rate(m),
-        ends=lambda m: Decay(1, _rate(m)),
-        log_concave=True,
-    ),
-)}
+FAMILIES: dict[str, Law] = {
+    law.name: law
+    for law in (
+        Law(
+            "uniform",
+            density=lambda t, m: box(t, m, m.root(3)),
+            distribution=lambda t, m: box_mass(t, m, m.root(3)),
+            lower_quantile=lambda u, m: m.root(3) * (2 * u - 1),
+            support=lambda m: (-m.root(3), m.root(3)),
+            ends=lambda m: Edge(1, 1 / (2 * m.root(3))),
+            kinks=(-math.sqrt(3), math.sqrt(3)),
+            log_concave=True,
+            peaked=False,
+        ),
+        Law(
+            "triangular",
+            density=lambda t, m: tent(t, m, m.root(6), 6),
+            distribution=lambda t, m: symmetric(t, m, tent_tail(t, m, m.root(6), 6)),
+            lower_quantile=lambda u, m: m.sqrt(12 * u) - m.root(6),
+            far=lambda t, m: tent_tail(t, m, m.root(6), 6),
+            support=lambda m: (-m.root(6), m.root(6)),
+            ends=lambda m: Edge(2, m.one / 12),
+            kinks=(-math.sqrt(6), 0.0, math.sqrt(6)),
+            log_concave=True,
+        ),
+        Law(
+            "normal",
+            density=bell,
+            distribution=lambda t, m: m.ndtr(t),
+            lower_quantile=lambda u, m: m.ndtri(u),
+            ends=lambda m: Decay(2, m.one / 2, -1, 1 / m.root(2 * m.pi)),
+            log_concave=True,
+            reach=3.5,
+        ),
+        Law(
+            "logistic",
+            density=lambda t, m: sech2(t, m, _rate(m)),
+            distribution=lambda t, m: m.expit(_rate(m) * t),
+            lower_quantile=lambda u, m: (m.log(u) - m.log1p(-u)) / _rate(m),
+            ends=lambda m: Decay(1, _rate(m)),
+            log_concave=True,
+        ),
+    )
+}
 """The four noise families by name."""
 
 
@@ -459,6 +479,11 @@ def placed(noise: Any, what: str = "noise") -> tuple[Law, float, float]:
     Raises:
         TypeError: none of these.
         ValueError: a name that no family has.
+
+    Example:
+        >>> law, mean, std = placed("uniform")
+        >>> law.name, mean, std
+        ('uniform', 0.0, 1.0)
     """
     if isinstance(noise, Law):
         return noise, 0.0, 1.0
@@ -467,5 +492,6 @@ def placed(noise: Any, what: str = "noise") -> tuple[Law, float, float]:
     if callable(getattr(noise, "placed_law", None)) and not isinstance(noise, type):
         return noise.placed_law()
     listing = ", ".join(map(repr, FAMILIES))
-    raise TypeError(f"{what} must be one of {listing}, a Law, a Noise, a Variant, or an anabook.symbolic.Density, not "
-                    f"{noise!r}.")
+    raise TypeError(
+        f"{what} must be one of {listing}, a Law, a Noise, a Variant, or an anabook.symbolic.Density, not {noise!r}."
+    )

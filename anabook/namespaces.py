@@ -44,8 +44,19 @@ def arrays_namespace(where: Callable, eps: Callable, floor: Callable, **function
         within = (from_end >= 0) & (from_end < teeth(pieces, spacing))
         return within & (from_end - spacing * floor(from_end / spacing) < 1)
 
-    return SimpleNamespace(where=where, eps=eps, floor=floor, inside=inside, on_teeth=on_teeth, number=_unchanged, one=1.0,
-                           pi=math.pi, inf=math.inf, root=math.sqrt, **functions)
+    return SimpleNamespace(
+        where=where,
+        eps=eps,
+        floor=floor,
+        inside=inside,
+        on_teeth=on_teeth,
+        number=_unchanged,
+        one=1.0,
+        pi=math.pi,
+        inf=math.inf,
+        root=math.sqrt,
+        **functions,
+    )
 
 
 def _unchanged(value: Any) -> Any:
@@ -92,10 +103,18 @@ def _scalars_namespace(**functions: Any) -> SimpleNamespace:
         return 0 <= from_end < teeth(pieces, spacing) and from_end - spacing * functions["floor"](from_end / spacing) < 1
 
     return SimpleNamespace(
-        abs=abs, eps=lambda t: 0, full_like=lambda t, value: value, maximum=max, minimum=min, on_teeth=on_teeth,
-        clip=lambda t, low, high: min(max(t, low), high), ramp=lambda t: max(t, 0),
+        abs=abs,
+        eps=lambda t: 0,
+        full_like=lambda t, value: value,
+        maximum=max,
+        minimum=min,
+        on_teeth=on_teeth,
+        clip=lambda t, low, high: min(max(t, low), high),
+        ramp=lambda t: max(t, 0),
         inside=lambda t, half_width, value, otherwise=0: value if -half_width <= t < half_width else otherwise,
-        where=_two_ways, **functions)
+        where=_two_ways,
+        **functions,
+    )
 
 
 def _float_expit(t: float) -> float:
@@ -214,7 +233,20 @@ def mpmath_namespace() -> SimpleNamespace:
 
     constants = {"one": mpmath.mpf(1), "inf": mpmath.inf, "pi": mpmath.pi}
     return _scalars_namespace(
-        bump=lambda t: expit(t) * expit(-t), cos=mpmath.cos, exp=exp, expit=expit, floor=mpmath.floor, half_turn=half_turn,
-        log=mpmath.log, log1p=mpmath.log1p, ndtr=ndtr, ndtri=ndtri, number=number,
-        root=mpmath.sqrt, sin=mpmath.sin, sqrt=mpmath.sqrt,
-        tanh=mpmath.tanh, **constants)
+        bump=lambda t: expit(t) * expit(-t),
+        cos=mpmath.cos,
+        exp=exp,
+        expit=expit,
+        floor=mpmath.floor,
+        half_turn=half_turn,
+        log=mpmath.log,
+        log1p=mpmath.log1p,
+        ndtr=ndtr,
+        ndtri=ndtri,
+        number=number,
+        root=mpmath.sqrt,
+        sin=mpmath.sin,
+        sqrt=mpmath.sqrt,
+        tanh=mpmath.tanh,
+        **constants,
+    )

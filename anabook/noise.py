@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -48,6 +48,10 @@ class Noise:
     law: Law
     mean: float
     std: float
+    if TYPE_CHECKING:  # set by `__init__`, and no fields: they follow from the others
+        _scale: float
+        _shift: float
+        _source: Any
 
     def __init__(
         self, law: Any = None, mean: float | None = None, std: float | None = None, *, family: str | None = None

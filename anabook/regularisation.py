@@ -58,8 +58,9 @@ class Regularisation:
             raise TypeError(f"quantiser must be a Quantiser, not {self.quantiser!r}.")
         if not isinstance(self.noise, (Noise, str)) and (isinstance(self.noise, Law) or hasattr(self.noise, "placed_law")):
             object.__setattr__(self, "noise", Noise(self.noise))
-        missing = [name for name in ("cdf", "sf", "pdf", "icdf", "sample", "mean", "is_dirac")
-                   if not hasattr(self.noise, name)]
+        missing = [
+            name for name in ("cdf", "sf", "pdf", "icdf", "sample", "mean", "is_dirac") if not hasattr(self.noise, name)
+        ]
         if missing:
             raise TypeError(f"noise must be a Noise, not {self.noise!r}: it has no {missing[0]!r}.")
 
@@ -85,6 +86,7 @@ class Regularisation:
 
     def derivative(self, x: Any) -> Any:
         """d/dx E[σ(x − ν)] = Σ_k Δ_k f(x − θ_k) (unit: levels per unit of x); 0 for a Dirac noise."""
+
         def slope(v: np.ndarray) -> np.ndarray:
             total = np.where(np.isnan(v), v, 0.0)
             if not self.noise.is_dirac:
@@ -137,8 +139,10 @@ class Regularisation:
             TypeError: a noise whose law is not log-concave: its mode need not be monotone.
         """
         if not isinstance(self.noise, Noise) or not self.noise.law.log_concave:
-            raise TypeError("thresholds of the mode are known for the four families of Noise and other log-concave laws, "
-                            f"not for {self.noise!r}.")
+            raise TypeError(
+                "thresholds of the mode are known for the four families of Noise and other log-concave laws, "
+                f"not for {self.noise!r}."
+            )
         thresholds, noise = self.quantiser.thresholds, self.noise
         if noise.is_dirac or self.quantiser.n_levels == 2 or _reach(noise.law, noise.std) <= np.diff(thresholds).min():
             # At most two levels are possible, and one has at least half the probability.

@@ -104,7 +104,14 @@ class Schedule:
 
     @classmethod
     def for_network(
-        cls, net: Any, period: float, interval: Any = "partition", *, half_width: float = 0.5, mean: float = 0.0, **options: Any
+        cls,
+        net: Any,
+        period: float,
+        interval: Any = "partition",
+        *,
+        half_width: float = 0.5,
+        mean: float = 0.0,
+        **options: Any,
     ) -> Schedule:
         """The periodic schedule for a network: its number of layers, and noise in units of its quanta.
 

@@ -73,9 +73,17 @@ def main() -> None:
         print(first_use())
         return
     load = os.getloadavg()[0]
-    rows = [*kernels(arguments.repeats), *floor(arguments.repeats), *own_density(arguments.repeats),
-            *levels(arguments.repeats), *wide(max(5, arguments.repeats // 5)), memory(), brevitas(arguments.repeats),
-            step(max(5, arguments.repeats // 3)), *compilation()]
+    rows = [
+        *kernels(arguments.repeats),
+        *floor(arguments.repeats),
+        *own_density(arguments.repeats),
+        *levels(arguments.repeats),
+        *wide(max(5, arguments.repeats // 5)),
+        memory(),
+        brevitas(arguments.repeats),
+        step(max(5, arguments.repeats // 3)),
+        *compilation(),
+    ]
     report(arguments.output, rows, arguments.repeats, (load, os.getloadavg()[0]))
 
 
@@ -98,8 +106,12 @@ def ratios(contenders: dict[str, Callable[[], None]], reference: str, repeats: i
             start = time.perf_counter()
             once()
             seconds[name].append(time.perf_counter() - start)
-    return {name: Ratio(statistics.median(a / b for a, b in zip(times, seconds[reference])),
-                        min(times) / min(seconds[reference])) for name, times in seconds.items()}
+    return {
+        name: Ratio(
+            statistics.median(a / b for a, b in zip(times, seconds[reference])), min(times) / min(seconds[reference])
+        )
+        for name, times in seconds.items()
+    }
 
 
 def tensors() -> tuple[Tensor, Tensor]:
@@ -112,9 +124,16 @@ def fake_quantise(x: Tensor) -> Tensor:
 
 def kernels(repeats: int) -> list[Row]:
     """Every family and strategy on a ternary quantiser, at the noise of the start of the experiments."""
-    bars = {("expectation", "uniform"): 0.3, ("expectation", "triangular"): 0.3, ("expectation", "normal"): 0.9,
-            ("expectation", "logistic"): 0.9, ("mode", "uniform"): 0.3, ("mode", "triangular"): 0.3,
-            ("mode", "normal"): 0.6, ("mode", "logistic"): 0.6}
+    bars = {
+        ("expectation", "uniform"): 0.3,
+        ("expectation", "triangular"): 0.3,
+        ("expectation", "normal"): 0.9,
+        ("expectation", "logistic"): 0.9,
+        ("mode", "uniform"): 0.3,
+        ("mode", "triangular"): 0.3,
+        ("mode", "normal"): 0.6,
+        ("mode", "logistic"): 0.6,
+    }
     x, grad = tensors()
     rows = []
     for strategy in ("expectation", "mode", "random"):
@@ -157,12 +176,23 @@ def floor(repeats: int) -> list[Row]:
         "the floor": both_passes(_Floor.apply, x, grad),
         "fake_quantize": both_passes(fake_quantise, x, grad),
         "Brevitas's ternary activation": both_passes(lambda t: theirs(t)[0], x, grad),
-        **{f"{strategy}, {family}, ternary": both_passes(Quantise(TERNARY, family, strategy), x, grad)
-           for strategy in ("expectation", "mode") for family in ("uniform", "triangular")},
+        **{
+            f"{strategy}, {family}, ternary": both_passes(Quantise(TERNARY, family, strategy), x, grad)
+            for strategy in ("expectation", "mode")
+            for family in ("uniform", "triangular")
+        },
     }
     found = ratios(contenders, "the floor", repeats)
-    return [Row(f"for orientation: {name} / the floor (same traffic, one multiplication)", ratio.median, math.nan,
-                fastest=ratio.fastest) for name, ratio in found.items() if name != "the floor"]
+    return [
+        Row(
+            f"for orientation: {name} / the floor (same traffic, one multiplication)",
+            ratio.median,
+            math.nan,
+            fastest=ratio.fastest,
+        )
+        for name, ratio in found.items()
+        if name != "the floor"
+    ]
 
 
 def own_density(repeats: int) -> list[Row]:
@@ -178,8 +208,11 @@ def own_density(repeats: int) -> list[Row]:
     for strategy in ("expectation", "mode", "random"):
         ours = both_passes(Quantise(TERNARY, density, strategy), x, grad)
         ratio = ratios({"ours": ours, "fake": both_passes(fake_quantise, x, grad)}, "fake", repeats)["ours"]
-        rows.append(Row(f"{strategy}, raised cosine in SymPy, ternary / fake_quantize", ratio.median, math.nan,
-                        fastest=ratio.fastest))
+        rows.append(
+            Row(
+                f"{strategy}, raised cosine in SymPy, ternary / fake_quantize", ratio.median, math.nan, fastest=ratio.fastest
+            )
+        )
     return rows
 
 
@@ -189,11 +222,19 @@ def wide(repeats: int) -> list[Row]:
     x, grad = (torch.rand(SHAPE) - 0.5) * 260, torch.randn(SHAPE)
     rows = []
     for family in ("uniform", "normal"):
-        contenders = {str(std): both_passes(Quantise(quantiser, family, "expectation", std=std), x.requires_grad_(), grad)
-                      for std in (0.2, 10.0)}
+        contenders = {
+            str(std): both_passes(Quantise(quantiser, family, "expectation", std=std), x.requires_grad_(), grad)
+            for std in (0.2, 10.0)
+        }
         ratio = ratios(contenders, "0.2", repeats)["10.0"]
-        rows.append(Row(f"256 levels, expectation, {family}: std 10 quanta / 0.2 quanta", ratio.median, math.nan,
-                        fastest=ratio.fastest))
+        rows.append(
+            Row(
+                f"256 levels, expectation, {family}: std 10 quanta / 0.2 quanta",
+                ratio.median,
+                math.nan,
+                fastest=ratio.fastest,
+            )
+        )
     return rows
 
 
@@ -209,8 +250,9 @@ def levels(repeats: int) -> list[Row]:
             module = Quantise(quantiser, family, "expectation", std=0.2)
             contenders[str(quantiser.n_levels)] = both_passes(module, x.requires_grad_(), grad)
         ratio = ratios(contenders, "3", repeats)["256"]
-        rows.append(Row(f"256 levels / 3 levels, expectation, {family}, std 0.2 quanta", ratio.median, bar,
-                        fastest=ratio.fastest))
+        rows.append(
+            Row(f"256 levels / 3 levels, expectation, {family}, std 0.2 quanta", ratio.median, bar, fastest=ratio.fastest)
+        )
     return rows
 
 
@@ -240,11 +282,14 @@ def brevitas(repeats: int) -> Row:
 
     x, grad = tensors()
     theirs = TernaryQuant(ConstScaling(1.0), threshold=0.5)
-    contenders = {"theirs": both_passes(lambda t: theirs(t)[0], x, grad),
-                  "ours": both_passes(Quantise(TERNARY, "uniform", "mode"), x, grad)}
+    contenders = {
+        "theirs": both_passes(lambda t: theirs(t)[0], x, grad),
+        "ours": both_passes(Quantise(TERNARY, "uniform", "mode"), x, grad),
+    }
     ratio = ratios(contenders, "ours", repeats)["theirs"]
-    return Row("Brevitas's ternary activation / ours (uniform, mode)", ratio.median, 5.0, at_least=True,
-               fastest=ratio.fastest)
+    return Row(
+        "Brevitas's ternary activation / ours (uniform, mode)", ratio.median, 5.0, at_least=True, fastest=ratio.fastest
+    )
 
 
 def training_step(net: nn.Module) -> Callable[[], None]:
@@ -264,8 +309,12 @@ def step(repeats: int) -> Row:
     float_net = vgg(width=0.25)
     net = quantise(float_net, TERNARY, TERNARY, noise="uniform", strategy="mode")
     ratio = ratios({"ours": training_step(net), "float": training_step(float_net)}, "float", repeats)["ours"]
-    return Row("training step of the VGG (width 1/4, 32×32, batch 128), ours / float with ReLU", ratio.median, 1.15,
-               fastest=ratio.fastest)
+    return Row(
+        "training step of the VGG (width 1/4, 32×32, batch 128), ours / float with ReLU",
+        ratio.median,
+        1.15,
+        fastest=ratio.fastest,
+    )
 
 
 def first_use() -> float:
@@ -287,12 +336,17 @@ def compilation() -> list[Row]:
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
         cold, warm = (
-            float(subprocess.run([sys.executable, __file__, "--compile-only"], env=environment, check=True,
-                                 capture_output=True, text=True).stdout.split()[-1])
+            float(
+                subprocess.run(
+                    [sys.executable, __file__, "--compile-only"], env=environment, check=True, capture_output=True, text=True
+                ).stdout.split()[-1]
+            )
             for _ in range(2)
         )
-    return [Row("compile time of all kernels of a VGG, first use", cold, 60, unit=" s"),
-            Row("the same with a warm cache", warm, 10, unit=" s")]
+    return [
+        Row("compile time of all kernels of a VGG, first use", cold, 60, unit=" s"),
+        Row("the same with a warm cache", warm, 10, unit=" s"),
+    ]
 
 
 def processor() -> str:

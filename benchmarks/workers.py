@@ -28,8 +28,13 @@ def rate(workers: int, folder: Path) -> float:
     """Runs a second, once warm."""
     ends: list[float] = []
     configs = [make("svhn-stand-in", "uniform-mode-static", 0, seed=seed, period=1, n_train=N_TRAIN) for seed in range(RUNS)]
-    _, failed = sweep(configs, folder, workers=workers, threads=1,
-                      report=lambda text: ends.append(time.perf_counter()) if text.startswith("[") else None)
+    _, failed = sweep(
+        configs,
+        folder,
+        workers=workers,
+        threads=1,
+        report=lambda text: ends.append(time.perf_counter()) if text.startswith("[") else None,
+    )
     if failed:
         raise RuntimeError(f"{failed} of {RUNS} runs failed, and failures are no measure of speed: see {folder}.")
     return (len(ends) - workers) / (ends[-1] - ends[workers - 1])

@@ -19,8 +19,9 @@ from studies.loop import Study, carry_out, plan
 def parser_of(study: Study) -> argparse.ArgumentParser:
     """The options that all studies have, and this one's own."""
     description = sys.modules[f"studies.{study.name}"].__doc__
-    parser = argparse.ArgumentParser(f"python -m studies {study.name}", description=description,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        f"python -m studies {study.name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", metavar="FILE", help=f"where the records are, and go (data/results/{study.name}.jsonl)")
     parser.add_argument("--dry-run", action="store_true", help="say what there is to do, and measure nothing")
     for name, option in study.options.items():

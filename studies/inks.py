@@ -22,8 +22,14 @@ from studies.loop import Config, Option, Study
 
 FOLDS = (0, 1, 2)
 UNITS = {
-    "one": ("float", "uniform-mode-static", "uniform-mode-partition-homogeneous", "uniform-mode-same-start-homogeneous",
-            "uniform-mode-same-end-homogeneous", "uniform-random-static"),
+    "one": (
+        "float",
+        "uniform-mode-static",
+        "uniform-mode-partition-homogeneous",
+        "uniform-mode-same-start-homogeneous",
+        "uniform-mode-same-end-homogeneous",
+        "uniform-random-static",
+    ),
     "two": ("float", "uniform-mode-static", "uniform-mode-partition-homogeneous", "uniform-random-static"),
 }
 KEPT = ("accuracy", "loss", "curves", "examples", "measured_on", "parameters", "provenance", "size", "training_seconds")
@@ -31,8 +37,11 @@ KEPT = ("accuracy", "loss", "curves", "examples", "measured_on", "parameters", "
 
 def cases(inks: tuple[str, ...] = tuple(UNITS), folds: tuple[int, ...] = FOLDS) -> list[Config]:
     """All units of a fold before the next fold. Besides its inks, a case says what `experiments.make` is asked for."""
-    return [{"inks": each, "data": "svhn-stand-in", "unit": unit, "fold": fold, "seed": 0, "size": "scaled"}
-            for each in inks for fold, unit in itertools.product(folds, UNITS[each])]
+    return [
+        {"inks": each, "data": "svhn-stand-in", "unit": unit, "fold": fold, "seed": 0, "size": "scaled"}
+        for each in inks
+        for fold, unit in itertools.product(folds, UNITS[each])
+    ]
 
 
 @functools.cache
@@ -80,7 +89,11 @@ def older(line: dict) -> Config | None:
 
 
 STUDY = Study(
-    "inks", cases, measure, told=told, older=older,
+    "inks",
+    cases,
+    measure,
+    told=told,
+    older=older,
     options={
         "inks": Option(tuple(UNITS), "which inks", str, tuple(UNITS)),
         "folds": Option(FOLDS, "which folds"),

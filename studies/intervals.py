@@ -35,8 +35,12 @@ def cases(period: int | None = None, seeds: int | None = None, first_seed: int =
         if drops or (period is None and each == min(CHAPTER)):
             kinds += [("partition", drop) for drop in (1, LAYERS)]
         n_seeds = CHAPTER.get(each, max(CHAPTER.values())) if seeds is None else seeds
-        found += [{**base, "strategy": strategy, "interval": interval, "drop": drop, "seed": seed}
-                  for seed in range(first_seed, first_seed + n_seeds) for strategy in STRATEGIES for interval, drop in kinds]
+        found += [
+            {**base, "strategy": strategy, "interval": interval, "drop": drop, "seed": seed}
+            for seed in range(first_seed, first_seed + n_seeds)
+            for strategy in STRATEGIES
+            for interval, drop in kinds
+        ]
     return found
 
 
@@ -57,24 +61,41 @@ def measure(config: Config) -> dict:
     net = training.quantise(net, ternary, ternary, noise=config["noise"], strategy=config["strategy"])
     drop, lr = config["drop"] * period, config["lr"]
     training.fit(
-        net, digits.train, schedule_of(config), epochs=(n + 3) * period, batch_size=config["batch_size"],
-        lr=lambda epoch: lr if epoch < drop else lr / 10, seed=config["seed"], initialise="near_thresholds", progress=False,
+        net,
+        digits.train,
+        schedule_of(config),
+        epochs=(n + 3) * period,
+        batch_size=config["batch_size"],
+        lr=lambda epoch: lr if epoch < drop else lr / 10,
+        seed=config["seed"],
+        initialise="near_thresholds",
+        progress=False,
         optimiser=functools.partial(torch.optim.Adam, fused=True),
     )
     scores = {part: training.evaluate(net, getattr(digits, part)) for part in ("train", "test")}
-    return {"accuracy": round(scores["test"].accuracy, 6), "train_accuracy": round(scores["train"].accuracy, 6),
-            "data": digits.name, "provenance": digits.provenance.kind}
+    return {
+        "accuracy": round(scores["test"].accuracy, 6),
+        "train_accuracy": round(scores["train"].accuracy, 6),
+        "data": digits.name,
+        "provenance": digits.provenance.kind,
+    }
 
 
 def told(record: dict, _: object) -> str:
     """Which run it was, and its accuracy."""
     config = record["config"]
-    return (f"seed {config['seed']}, {config['strategy']}, {config['interval']}, period {config['period']}, "
-            f"fall at {config['drop']}P: {record['accuracy']:.1%}")
+    return (
+        f"seed {config['seed']}, {config['strategy']}, {config['interval']}, period {config['period']}, "
+        f"fall at {config['drop']}P: {record['accuracy']:.1%}"
+    )
 
 
 STUDY = Study(
-    "intervals", cases, measure, told=told, older=lambda line: line["config"],
+    "intervals",
+    cases,
+    measure,
+    told=told,
+    older=lambda line: line["config"],
     options={
         "period": Option(None, "epochs in which one layer of the partition is annealed (what the chapter shows)"),
         "seeds": Option(None, "how many seeds (as many as in the chapter)"),

@@ -137,13 +137,17 @@ def measured(study: Study, config: Config) -> Record:
     around["versions"] |= {name: version(name) for name in study.packages}
     record = {"study": study.name, "key": key_of(config), "config": config, "wall_seconds": seconds, **around}
     if taken := sorted(record.keys() & results.keys()):
-        raise ValueError(f"the study {study.name!r} must not name a result as every record's entries are named: "
-                         f"{', '.join(taken)}.")
+        raise ValueError(
+            f"the study {study.name!r} must not name a result as every record's entries are named: {', '.join(taken)}."
+        )
     return record | results
 
 
 def plan(
-    study: Study, cases: Iterable[Config], output: Path | str | None = None, report: Callable[[str], None] = print,
+    study: Study,
+    cases: Iterable[Config],
+    output: Path | str | None = None,
+    report: Callable[[str], None] = print,
 ) -> tuple[Path, list[Config]]:
     """The file, and the cases that are missing in it, each once.
 

@@ -19,7 +19,10 @@ from studies.loop import Config, Study
 
 SETTINGS = {"epochs": 8, "batch_size": 128, "optimiser": "Adam, one-cycle to 3e-3", "augmentation": "none", "seed": 0}
 MAKERS: dict[str, Callable[[], store.Dataset]] = {
-    "cifar10-stand-in": standins.objects, "svhn-stand-in": standins.house_numbers, "gsc-stand-in": standins.spoken_words}
+    "cifar10-stand-in": standins.objects,
+    "svhn-stand-in": standins.house_numbers,
+    "gsc-stand-in": standins.spoken_words,
+}
 
 
 def cases() -> list[Config]:
@@ -63,8 +66,12 @@ def measure(config: Config) -> dict:
     torch.manual_seed(config["seed"])
     net = models.dscnn() if config["data"] == "gsc-stand-in" else models.vgg(width=1 / 8)
     result = accuracy(data, net, config["epochs"], config["batch_size"])
-    return {"data": data.name, "provenance": data.provenance.kind, "accuracy": round(result, 4),
-            "parameters": sum(p.numel() for p in net.parameters())}
+    return {
+        "data": data.name,
+        "provenance": data.provenance.kind,
+        "accuracy": round(result, 4),
+        "parameters": sum(p.numel() for p in net.parameters()),
+    }
 
 
 def told(record: dict, _: object) -> str:
@@ -72,5 +79,6 @@ def told(record: dict, _: object) -> str:
     return f"{record['data']}: {record['accuracy']:.1%}"
 
 
-STUDY = Study("standins", cases, measure, packages=("librosa",), told=told,
-              older=lambda line: {"data": line["data"], **line["config"]})
+STUDY = Study(
+    "standins", cases, measure, packages=("librosa",), told=told, older=lambda line: {"data": line["data"], **line["config"]}
+)

@@ -23,18 +23,44 @@ from studies.loop import Config, Option, Study, key_of
 
 LAYERS = 7
 ADAM = functools.partial(torch.optim.Adam, fused=True)  # one pass over the parameters; it goes on while layers rest
-RULES = {"full": None, "stop": training.Stopping(), "still": training.Stopping(still=True),
-         "cache": training.Stopping(cache=True)}
+RULES = {
+    "full": None,
+    "stop": training.Stopping(),
+    "still": training.Stopping(still=True),
+    "cache": training.Stopping(cache=True),
+}
 
 
 def cases(
-    width: float = 0.25, n_train: int = 1024, batch_size: int = 128, period: int = 2, noise: str = "uniform",
-    strategy: str = "mode", threads: int = 1, seeds: tuple[int, ...] = (0,), rules: tuple[str, ...] = ("full", "stop"),
+    width: float = 0.25,
+    n_train: int = 1024,
+    batch_size: int = 128,
+    period: int = 2,
+    noise: str = "uniform",
+    strategy: str = "mode",
+    threads: int = 1,
+    seeds: tuple[int, ...] = (0,),
+    rules: tuple[str, ...] = ("full", "stop"),
 ) -> list[Config]:
     """The rules one after the other for each seed."""
-    return [{"network": "vgg", "width": width, "n_train": n_train, "batch_size": batch_size, "period": period,
-             "interval": "partition", "noise": noise, "strategy": strategy, "optimiser": "Adam, fused",
-             "threads": threads, "seed": seed, "rule": rule} for seed in seeds for rule in rules]
+    return [
+        {
+            "network": "vgg",
+            "width": width,
+            "n_train": n_train,
+            "batch_size": batch_size,
+            "period": period,
+            "interval": "partition",
+            "noise": noise,
+            "strategy": strategy,
+            "optimiser": "Adam, fused",
+            "threads": threads,
+            "seed": seed,
+            "rule": rule,
+        }
+        for seed in seeds
+        for rule in rules
+    ]
 
 
 def build(config: Config) -> tuple[torch.nn.Module, Schedule]:
@@ -71,11 +97,18 @@ def train(config: Config) -> dict:
     net, schedule = build(config)
     clock, period = Clock(schedule), config["period"]
     history = training.fit(
-        net, data(config), clock, epochs=(LAYERS + 3) * period, batch_size=config["batch_size"], seed=config["seed"],
-        optimiser=ADAM, lr=lambda epoch: 1e-3 if epoch < (LAYERS + 1) * period else 1e-4, initialise="near_thresholds",
+        net,
+        data(config),
+        clock,
+        epochs=(LAYERS + 3) * period,
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        optimiser=ADAM,
+        lr=lambda epoch: 1e-3 if epoch < (LAYERS + 1) * period else 1e-4,
+        initialise="near_thresholds",
         stop=RULES[config["rule"]] or False,
     )
-    cpu = np.diff([*clock.times[-len(history):], time.process_time()])
+    cpu = np.diff([*clock.times[-len(history) :], time.process_time()])
     weights = b"".join(t.numpy().tobytes() for t in net.state_dict().values())
     return {
         "seconds": [round(epoch.seconds, 4) for epoch in history],
@@ -155,7 +188,11 @@ def told(record: dict, found: Mapping[str, dict]) -> str:
 
 
 STUDY = Study(
-    "stopping", cases, measure, told=told, older=lambda line: line["config"],
+    "stopping",
+    cases,
+    measure,
+    told=told,
+    older=lambda line: line["config"],
     options={
         "width": Option(0.25, "factor of all numbers of channels"),
         "n_train": Option(1024, "how many images"),

@@ -30,9 +30,7 @@ OWN = {
     "ex-table": exercise("ex-table", [[1, 0], [0, 1]], "which is the identity?"),
     "ex-word": exercise("ex-word", "floor", "compare the thresholds.", options=("floor", "nearest")),
     "ex-truth": exercise("ex-truth", False, "try x = 0.", options=("true", "false")),
-    "ex-function": exercise(
-        "ex-function", math.tanh, "odd and bounded.", decimals=6, points=[(-1,), (0,), (0.5,), (2,)]
-    ),
+    "ex-function": exercise("ex-function", math.tanh, "odd and bounded.", decimals=6, points=[(-1,), (0,), (0.5,), (2,)]),
     "ex-two": exercise("ex-two", lambda a, b: a / b, "which divides which?", decimals=6, points=[(1, 2), (3, 4)]),
 }
 

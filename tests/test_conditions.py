@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import anabook as ab
-from anabook.convergence import CONDITIONS, LAMBDA, as_formulas, check, log_margin, log_margin_converges, paper_table
-from anabook.convergence import power_law, two_layers
+from anabook.convergence import (
+    CONDITIONS,
+    LAMBDA,
+    as_formulas,
+    check,
+    log_margin,
+    log_margin_converges,
+    paper_table,
+    power_law,
+    two_layers,
+)
 from anabook.convergence.limits import leading, limit
 from anabook.noise import FAMILIES
 from anabook.schedules import INTERVALS, POWER_LAWS
@@ -212,9 +221,12 @@ def test_bad_input_gets_one_clear_sentence(case):
 
 
 def test_other_functions_check_their_arguments_too():
-    for call in (lambda: log_margin("normal", 0, 1), lambda: log_margin_converges("normal", [1], []),
-                 lambda: two_layers("normal", [GOOD])):
-        with pytest.raises(ValueError):
+    for call in (
+        lambda: log_margin("normal", 0, 1),
+        lambda: log_margin_converges("normal", [1], []),
+        lambda: two_layers("normal", [GOOD]),
+    ):
+        with pytest.raises(ValueError):  # noqa: PT011
             call()
 
 

@@ -3,7 +3,6 @@
 import math
 
 import mpmath
-import numpy as np
 import pytest
 import sympy as sp
 from scipy import integrate
@@ -34,13 +33,17 @@ BUMP = Law(
     "bump",
     density=lambda t, m: m.inside(t, 1, 3 * (1 - t * t) / 4),
     distribution=lambda t, m: m.one / 2 + 3 * m.clip(t, -1, 1) / 4 - m.clip(t, -1, 1) ** 3 / 4,
-    support=(-1, 1), ends=lambda m: Edge(2, 3 * m.one / 4), std=math.sqrt(0.2), log_concave=True,
+    support=(-1, 1),
+    ends=lambda m: Edge(2, 3 * m.one / 4),
+    std=math.sqrt(0.2),
+    log_concave=True,
 )
 STUDENT = Law(
     "student",
     density=lambda t, m: 1 / (2 + t * t) / m.sqrt(2 + t * t),
     distribution=lambda t, m: m.one / 2 + t / (2 * m.sqrt(2 + t * t)),
-    ends=lambda m: Power(2, m.one / 2), std=math.inf,
+    ends=lambda m: Power(2, m.one / 2),
+    std=math.inf,
 )
 NORMAL = Density(sp.exp(-((x - 1) ** 2) / 8) / sp.sqrt(8 * sp.pi), x)
 QUADRATIC = Density(sp.Rational(3, 4) * (1 - x**2), x, (-1, 1))
@@ -51,19 +54,30 @@ MARGINS = ([(2, 2), (1, 1)], [(1, 1), (2, 2)], [(3, 4), (2, 3), (1, 1)], [(1, 1)
 def test_the_law_says_how_its_tail_ends():
     assert tail_of(LAPLACE) == Decay(1, sp.sqrt(2), 0, sp.Rational(1, 2)) == tail_of(WIDE)
     assert [str(decay_in_words(tail_of(law))) for law in (LAPLACE, "normal", "logistic")] == [
-        "exp(−√2·s/std)", "exp(−s²/(2·std²))", "exp(−π·s/(√3·std))"]
+        "exp(−√2·s/std)",
+        "exp(−s²/(2·std²))",
+        "exp(−π·s/(√3·std))",
+    ]
     bump = ab.laws.placed(QUADRATIC)[0]
     assert tail_of(bump) == Edge(2, sp.Rational(3, 20)) == tail_of(BUMP)
     assert tail_of(ab.laws.placed(NORMAL)[0]) == tail_of("normal")
 
 
-@pytest.mark.parametrize(("expression", "support", "tail"), [
-    (1 - sp.Abs(x), (-1, 1), Edge(2, sp.Rational(1, 2))),
-    (sp.Rational(1, 2), (-1, 1), Edge(1, sp.Rational(1, 2))),
-    (sp.exp(-sp.Abs(x)) / 2, (-sp.oo, sp.oo), Decay(1, 1, 0, sp.Rational(1, 2))),
-    (2 * sp.exp(-x**4) / sp.gamma(sp.Rational(1, 4)), (-sp.oo, sp.oo), Decay(4, 1, -3, 1 / (2 * sp.gamma(sp.Rational(1, 4))))),
-    (1 / (sp.pi * (1 + x**2)), (-sp.oo, sp.oo), Power(1, 1 / sp.pi)),
-], ids=["triangle", "box", "laplace", "quartic", "cauchy"])
+@pytest.mark.parametrize(
+    ("expression", "support", "tail"),
+    [
+        (1 - sp.Abs(x), (-1, 1), Edge(2, sp.Rational(1, 2))),
+        (sp.Rational(1, 2), (-1, 1), Edge(1, sp.Rational(1, 2))),
+        (sp.exp(-sp.Abs(x)) / 2, (-sp.oo, sp.oo), Decay(1, 1, 0, sp.Rational(1, 2))),
+        (
+            2 * sp.exp(-(x**4)) / sp.gamma(sp.Rational(1, 4)),
+            (-sp.oo, sp.oo),
+            Decay(4, 1, -3, 1 / (2 * sp.gamma(sp.Rational(1, 4)))),
+        ),
+        (1 / (sp.pi * (1 + x**2)), (-sp.oo, sp.oo), Power(1, 1 / sp.pi)),
+    ],
+    ids=["triangle", "box", "laplace", "quartic", "cauchy"],
+)
 def test_sympy_finds_the_tails_of_densities(expression, support, tail):
     law = ab.laws.placed(Density(expression, x, support))[0]
     found = law.upper_tail(sympy_namespace())
@@ -72,7 +86,7 @@ def test_sympy_finds_the_tails_of_densities(expression, support, tail):
 
 
 def test_what_decays_unlike_all_of_these_is_refused():
-    odd = Density(sp.exp(-sp.log(x) ** 2 / 2) / (x * sp.sqrt(2 * sp.pi)), x, (0, sp.oo))
+    odd = Density(sp.exp(-(sp.log(x) ** 2) / 2) / (x * sp.sqrt(2 * sp.pi)), x, (0, sp.oo))
     with pytest.raises(ValueError, match=r"^how the tail of density noise ends is not known: .* exp\(−c·t\^γ\)\.$"):
         check(odd, [power_law(1, 2)])
 
@@ -101,7 +115,12 @@ def test_a_density_that_is_the_normal_law_gets_the_normal_laws_verdicts(steps):
     schedules = [log_margin("normal", p, kappa) for p, kappa in steps]
     mine, known = check(NORMAL, schedules), check("normal", schedules)
     assert [log_margin(NORMAL, p, kappa) for p, kappa in steps] == schedules
-    assert (mine.holds, mine.conditions, mine.rates, mine.bounds) == (known.holds, known.conditions, known.rates, known.bounds)
+    assert (mine.holds, mine.conditions, mine.rates, mine.bounds) == (
+        known.holds,
+        known.conditions,
+        known.rates,
+        known.bounds,
+    )
     assert mine.explain() == known.explain()
     assert mine.table().splitlines()[1].split() == ["family", *["density"] * len(steps)]
 
@@ -121,8 +140,11 @@ def test_on_its_threshold_the_edge_of_a_law_is_exact():
         assert check(law, [(-(reach - sp.Rational(1, 10**20)) * LAMBDA, LAMBDA)]).holds is False
 
 
-@pytest.mark.parametrize("law", [LAPLACE, WIDE, BUMP, STUDENT, NORMAL, QUADRATIC, EXPONENTIAL],
-                         ids=["laplace", "wide", "bump", "student", "normal", "quadratic", "exponential"])
+@pytest.mark.parametrize(
+    "law",
+    [LAPLACE, WIDE, BUMP, STUDENT, NORMAL, QUADRATIC, EXPONENTIAL],
+    ids=["laplace", "wide", "bump", "student", "normal", "quadratic", "exponential"],
+)
 def test_networks_in_many_digits_agree_with_doubles_and_with_quadrature(law):
     network = networks.Network([[[1], [1]], [[1, 2]]], [[0.5, -0.25], [-1]])
     noises = [(law, -0.5, 0.75), (law, 0.25, 1.5)]
@@ -165,8 +187,11 @@ def test_a_law_that_is_registered_is_called_by_its_name(monkeypatch):
     unit, noises = networks.chain(1), networks.noises_at("laplace", [(-LAMBDA, LAMBDA / 4)], 0.1)
     for digits in (None, 50):
         assert float(unit.regularised([0], noises, digits=digits).values[0][0]) == pytest.approx(
-            1 - math.exp(-4 * math.sqrt(2)) / 2, rel=1e-14)
-    with pytest.raises(ValueError, match="proved for uniform, triangular, normal and logistic noise only, not for <law laplace>"):
+            1 - math.exp(-4 * math.sqrt(2)) / 2, rel=1e-14
+        )
+    with pytest.raises(
+        ValueError, match="proved for uniform, triangular, normal and logistic noise only, not for <law laplace>"
+    ):
         log_margin_converges(LAPLACE, [1], [1])
 
 
@@ -174,8 +199,14 @@ SILENT = Law("silent", LAPLACE.density, LAPLACE.distribution)
 REFUSED = {
     "a power": (STUDENT, r"^the tail of student noise decays like a power, t\^−2, and "),
     "a tail of which nothing is said": (SILENT, "^how the tail of silent noise ends is not known: "),
-    "lopsided": (EXPONENTIAL, "^the conditions are proved for laws that are symmetric about their mean .*, and density noise is not "),
-    "no probability": (LAPLACE.bound(2.0), r"must be a probability's law, and that of laplace is none: its measure is positive, .*\.$"),
+    "lopsided": (
+        EXPONENTIAL,
+        "^the conditions are proved for laws that are symmetric about their mean .*, and density noise is not ",
+    ),
+    "no probability": (
+        LAPLACE.bound(2.0),
+        r"must be a probability's law, and that of laplace is none: its measure is positive, .*\.$",
+    ),
 }
 
 
@@ -193,6 +224,6 @@ def test_other_wrong_laws():
         check("laplace", [power_law(1, 2)])
     with pytest.raises(ValueError, match=r"uniform and triangular noise only, not for <law laplace>\."):
         networks.exact_limit(networks.chain(1), [0], LAPLACE, [(-LAMBDA, LAMBDA)])
-    with pytest.raises(ValueError, match="has parameters without values"):
+    with pytest.raises(ValueError, match="has parameters without values"):  # noqa: PT012
         a = sp.Symbol("a", positive=True)
         check(Density(a * sp.exp(-a * sp.Abs(x)) / 2, x, parameters=(a,)), [power_law(1, 2)])

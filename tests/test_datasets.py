@@ -54,9 +54,11 @@ def test_fractions_outside_the_unit_interval_are_refused(fraction):
 
 
 def test_missing_scikit_learn_says_what_to_install():
-    code = ("import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.datasets'] = None\n"
-            "from anabook import datasets\n"
-            "try: datasets.digits()\n"
-            "except ModuleNotFoundError as error: print(error)")
+    code = (
+        "import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.datasets'] = None\n"
+        "from anabook import datasets\n"
+        "try: datasets.digits()\n"
+        "except ModuleNotFoundError as error: print(error)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'anabook[training]'" in result.stdout

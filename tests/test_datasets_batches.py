@@ -34,7 +34,7 @@ def test_a_shift_is_torchvisions_padding_and_crop():
 def test_shifts_reach_as_far_as_is_said_and_no_farther():
     spot = np.zeros((2000, 1, 9, 9), np.uint8)
     spot[:, 0, 4, 4] = 1
-    (x, _), = batches.Batches(spot, np.zeros(2000), 2000, augmentation="crop", reach=2)
+    ((x, _),) = batches.Batches(spot, np.zeros(2000), 2000, augmentation="crop", reach=2)
     rows, columns = np.nonzero(x[:, 0].sum(0).numpy())
     assert set(zip(rows.tolist(), columns.tolist())) == {(i, j) for i in range(2, 7) for j in range(2, 7)}
     assert torch.equal(x.sum((1, 2, 3)), torch.ones(2000))
@@ -51,7 +51,7 @@ def test_every_example_comes_once_a_pass():
 def test_normalisation_uses_one_mean_and_one_deviation():
     mean, std = batches.statistics(X)
     assert mean == pytest.approx(X.mean(dtype=float), rel=1e-12) and std == pytest.approx(X.std(dtype=float), rel=1e-9)
-    (x, y), = batches.Batches(X, Y, 50, mean, std)
+    ((x, y),) = batches.Batches(X, Y, 50, mean, std)
     np.testing.assert_allclose(x.numpy(), (X - mean) / std, rtol=1e-5, atol=1e-5)
     assert x.dtype == torch.float32 and y.dtype == torch.int64 and torch.equal(y, torch.arange(50))
 
@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_passes_and_another_does_not():
 def test_flips_mirror_about_half_of_the_images_left_to_right():
     loader = batches.Batches(np.repeat(X[:1], 400, axis=0), np.zeros(400), 400, augmentation="crop and flip", seed=3)
     loader._steps = ("flip",)
-    (x, _), = loader
+    ((x, _),) = loader
     plain = torch.from_numpy(X[0]).float()
     mirrored = sum(torch.equal(image, plain.flip(-1)) for image in x)
     assert mirrored + sum(torch.equal(image, plain) for image in x) == 400 and 150 < mirrored < 250
@@ -76,15 +76,25 @@ def test_flips_mirror_about_half_of_the_images_left_to_right():
 
 def test_a_digit_is_never_mirrored():
     suits = {name: task.augmentation for name, task in TASKS.items()}
-    assert suits == {"cifar10": "crop and flip", "cifar10-stand-in": "crop and flip", "svhn": "crop",
-                     "svhn-stand-in": "crop", "gsc": "none", "gsc12": "none", "gsc-stand-in": "none"}
+    assert suits == {
+        "cifar10": "crop and flip",
+        "cifar10-stand-in": "crop and flip",
+        "svhn": "crop",
+        "svhn-stand-in": "crop",
+        "gsc": "none",
+        "gsc12": "none",
+        "gsc-stand-in": "none",
+    }
     assert {standins.house_numbers(10, 1).name, standins.objects(10, 1).name} <= set(TASKS)
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: batches.Batches(X, Y, 8, augmentation="flip"), "augmentation must be one of 'none', 'crop', 'crop and flip'"),
+        (
+            lambda: batches.Batches(X, Y, 8, augmentation="flip"),
+            "augmentation must be one of 'none', 'crop', 'crop and flip'",
+        ),
         (lambda: batches.Batches(X[:, 0], Y, 8, augmentation="crop"), "needs images of shape"),
         (lambda: batches.Batches(X, Y[:3], 8), "one length, not 50 and 3"),
         (lambda: batches.Batches(X, Y, 0), "batch_size must be an integer at least 1, not 0"),
@@ -103,7 +113,9 @@ def test_targets_that_are_no_whole_numbers_are_kept():
     assert next(iter(batches.Batches(x, [0, 1, 2, 3, 4], 5)))[1].dtype == torch.int64
 
 
-@pytest.mark.parametrize("n, size, drop, last", [(7, 3, False, 1), (6, 3, False, 3), (2, 3, False, 2), (7, 3, True, 3), (2, 3, True, None)])
+@pytest.mark.parametrize(
+    "n, size, drop, last", [(7, 3, False, 1), (6, 3, False, 3), (2, 3, False, 2), (7, 3, True, 3), (2, 3, True, None)]
+)
 def test_the_last_batch_has_the_size_that_it_is_said_to_have(n, size, drop, last):
     made = batches.Batches(np.zeros((n, 1)), np.zeros(n, int), size, drop_last=drop)
     assert made.last_batch == last == ([len(y) for _, y in made] or [None])[-1]

@@ -18,8 +18,15 @@ from test_datasets_store import made_up
 from anabook import cli
 from anabook.datasets import images, prepare, sources, speech, store
 
-LITTER = ("{folder}/._00000001_nohash_4.wav", "{folder}/.DS_Store", "{folder}/Thumbs.db", "{folder}/desktop.ini",
-          "__MACOSX/{folder}/00000001_nohash_4.wav", ".Trashes/{folder}/00000009_nohash_4.wav", "@eaDir/{folder}/00000008_nohash_4.wav")
+LITTER = (
+    "{folder}/._00000001_nohash_4.wav",
+    "{folder}/.DS_Store",
+    "{folder}/Thumbs.db",
+    "{folder}/desktop.ini",
+    "__MACOSX/{folder}/00000001_nohash_4.wav",
+    ".Trashes/{folder}/00000009_nohash_4.wav",
+    "@eaDir/{folder}/00000008_nohash_4.wav",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +93,9 @@ def test_an_archive_that_points_outside_is_refused_though_the_member_is_hidden(t
         speech.gsc12(tmp_path / "set.tar")
 
 
-@pytest.mark.parametrize(("data", "why"), [(b"", "it is empty"), (b"RIFF", "it ends too early"), (wav(np.zeros(9))[:30], "it ends too early")])
+@pytest.mark.parametrize(
+    ("data", "why"), [(b"", "it is empty"), (b"RIFF", "it ends too early"), (wav(np.zeros(9))[:30], "it ends too early")]
+)
 def test_a_clip_that_cannot_be_read_says_why_and_never_in_empty_brackets(data, why):
     with pytest.raises(store.DatasetError, match=rf"^yes/a.wav is no wav file that can be read \({why}\)\.$"):
         speech.read_clip(data, "yes/a.wav")
@@ -102,7 +111,10 @@ def test_no_reader_shows_the_empty_message_of_an_exception(monkeypatch, tmp_path
     monkeypatch.setattr("scipy.io.loadmat", silent)
     with pytest.raises(store.DatasetError, match=r"can be read \(MemoryError\)\.$"):
         images._svhn_part("train_32x32.mat", b"")
-    with pytest.raises(store.DatasetError, match=r"could not be downloaded \(OSError: OSError\); with"), sources.explain_failed_download("svhn"):
+    with (
+        pytest.raises(store.DatasetError, match=r"could not be downloaded \(OSError: OSError\); with"),
+        sources.explain_failed_download("svhn"),
+    ):
         raise OSError
 
 
@@ -128,7 +140,10 @@ FOREIGN = {
     "no-json": (a_record("hello"), "is damaged"),
     "a-list": (a_record("[1, 2]"), "its record lacks name, classes, provenance, sha256"),
     "half-a-record": (a_record('{"name": "half", "classes": []}'), "its record lacks provenance, sha256"),
-    "other-provenance": (a_record('{"name": "o", "classes": [], "sha256": {}, "provenance": {"where": "here"}}'), "is damaged"),
+    "other-provenance": (
+        a_record('{"name": "o", "classes": [], "sha256": {}, "provenance": {"where": "here"}}'),
+        "is damaged",
+    ),
 }
 
 
@@ -233,8 +248,17 @@ def test_a_store_that_is_no_folder_or_may_not_be_read_is_said_and_not_called_emp
 # --- names and homes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "hint"), [("cifar", "'cifar10'"), ("CIFAR-10", "'cifar10'"), ("svnh", "'svhn'"), ("gsc-standin", "'gsc-stand-in'"),
-                                            ("speech", "'gsc12'"), ("toy", "'toy-stand-in'")])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("cifar", "'cifar10'"),
+        ("CIFAR-10", "'cifar10'"),
+        ("svnh", "'svhn'"),
+        ("gsc-standin", "'gsc-stand-in'"),
+        ("speech", "'gsc12'"),
+        ("toy", "'toy-stand-in'"),
+    ],
+)
 def test_a_name_that_is_no_data_sets_gets_the_nearest_and_no_command_that_fails(name, hint):
     store.save(made_up())
     with pytest.raises(store.NotPrepared, match=rf"there is no data set '{name}' \(did you mean {hint}\?\)") as caught:
@@ -288,13 +312,16 @@ def test_sources_in_the_home_folder_are_found(home, capsys):
     assert len(images.cifar10("~/cifar-10-batches-py").labels) == 120
 
 
-@pytest.mark.parametrize(("value", "error", "says"), [
-    (3, TypeError, "source must be a path, as text or as a pathlib.Path, not 3"),
-    (b"set", TypeError, "source must be a path"),
-    ("", ValueError, "source must be a path without null characters and not empty, not ''"),
-    ("a\0b", ValueError, "source must be a path without null characters"),
-    ("~nobody-of-this-name/set", ValueError, "the home folder that '~nobody-of-this-name/set' begins with is not known"),
-])
+@pytest.mark.parametrize(
+    ("value", "error", "says"),
+    [
+        (3, TypeError, "source must be a path, as text or as a pathlib.Path, not 3"),
+        (b"set", TypeError, "source must be a path"),
+        ("", ValueError, "source must be a path without null characters and not empty, not ''"),
+        ("a\0b", ValueError, "source must be a path without null characters"),
+        ("~nobody-of-this-name/set", ValueError, "the home folder that '~nobody-of-this-name/set' begins with is not known"),
+    ],
+)
 def test_what_is_no_path_gets_one_sentence(value, error, says):
     for read in (images.cifar10, images.svhn, speech.gsc12, speech.gsc, lambda source: prepare.prepare("svhn", source)):
         with pytest.raises(error) as caught:

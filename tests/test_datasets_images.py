@@ -113,16 +113,21 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path):
     folder = write_cifar(tmp_path / "cifar-10-batches-py")
     mark = tmp_path / "ran"
     (folder / "data_batch_3").write_bytes(pickle.dumps({"data": Hostile(f"touch {mark}"), "labels": []}))
-    with pytest.raises(store.DatasetError, match=r"data_batch_3 is refused: it should hold arrays only, and has the name (posix|nt).system"):
+    with pytest.raises(
+        store.DatasetError, match=r"data_batch_3 is refused: it should hold arrays only, and has the name (posix|nt).system"
+    ):
         images.cifar10(folder)
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("make", [
-    lambda: pickle.dumps({"data": np.zeros((2, 3072)), "labels": [0, 1]}),
-    lambda: pickle.dumps({"data": np.zeros((2, 3071), np.uint8), "labels": [0, 1]}),
-    lambda: pickle.dumps([1, 2]),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pickle.dumps({"data": np.zeros((2, 3072)), "labels": [0, 1]}),
+        lambda: pickle.dumps({"data": np.zeros((2, 3071), np.uint8), "labels": [0, 1]}),
+        lambda: pickle.dumps([1, 2]),
+    ],
+)
 def test_a_batch_of_another_form_is_refused(tmp_path, make):
     folder = write_cifar(tmp_path / "cifar-10-batches-py")
     (folder / "test_batch").write_bytes(make())
@@ -199,13 +204,16 @@ def test_missing_and_repeated_files_are_named(tmp_path):
         images.cifar10(tmp_path / "b")
 
 
-@pytest.mark.parametrize("make", [
-    lambda path: path.write_bytes(b"no matlab file"),
-    lambda path: path.write_bytes(path.read_bytes()[:300]),
-    lambda path: savemat(path, {"X": np.zeros((32, 32, 3, 2)), "y": np.ones(2)}),
-    lambda path: savemat(path, {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.zeros(2)}),
-    lambda path: savemat(path, {"y": np.ones(2)}),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_bytes(b"no matlab file"),
+        lambda path: path.write_bytes(path.read_bytes()[:300]),
+        lambda path: savemat(path, {"X": np.zeros((32, 32, 3, 2)), "y": np.ones(2)}),
+        lambda path: savemat(path, {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.zeros(2)}),
+        lambda path: savemat(path, {"y": np.ones(2)}),
+    ],
+)
 def test_a_mat_file_of_another_form_gets_one_sentence(tmp_path, make):
     folder = write_svhn(tmp_path / "svhn")
     make(folder / "test_32x32.mat")

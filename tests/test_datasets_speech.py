@@ -102,7 +102,9 @@ def write_test_archive(folder):
     for c, word in enumerate(speech.CLASSES):
         (folder / word).mkdir(parents=True)
         for i in range(3):
-            name = {"_silence_": f"{i}.wav", "_unknown_": f"bed_0000000{i}_nohash_0.wav"}.get(word, f"0000000{i}_nohash_{c}.wav")
+            name = {"_silence_": f"{i}.wav", "_unknown_": f"bed_0000000{i}_nohash_0.wav"}.get(
+                word, f"0000000{i}_nohash_{c}.wav"
+            )
             (folder / word / name).write_bytes(wav(sound(10 * c + i)))
     return folder
 

@@ -13,7 +13,9 @@ def digest(array):
 
 
 @pytest.mark.parametrize(
-    ("make", "expected"), [(standins.objects, "f332585ba90aa16c"), (standins.house_numbers, "a37a8a1141af9809")], ids=["objects", "numbers"]
+    ("make", "expected"),
+    [(standins.objects, "f332585ba90aa16c"), (standins.house_numbers, "a37a8a1141af9809")],
+    ids=["objects", "numbers"],
 )
 def test_pictures_are_the_same_bytes_on_every_machine(make, expected):
     data = make(300, 100)
@@ -36,7 +38,9 @@ def test_picture_classes_are_equally_frequent_and_visible(make):
     assert max(counts) - min(counts) == 0 and len(counts) == 10
     assert len(data.train[0]) == 1000 and len(data.test[0]) == 200
     # An average picture of a class differs from another's: there is something to learn.
-    means = np.stack([np.abs(data.inputs[data.labels == c].astype(float) - data.inputs.mean()).mean((0, 1)) for c in range(10)])
+    means = np.stack(
+        [np.abs(data.inputs[data.labels == c].astype(float) - data.inputs.mean()).mean((0, 1)) for c in range(10)]
+    )
     assert all(np.abs(means[i] - means[j]).max() > 3 for i in range(10) for j in range(i))
 
 

@@ -140,8 +140,15 @@ def test_what_is_not_official_says_so_in_its_title(kind, says):
 
 def test_subsets_are_nested_stratified_and_keep_the_test_part():
     data = made_up(n=900)
-    data = store.Dataset("t", data.inputs, data.labels, np.where(np.arange(900) < 600, 0, 2).astype("u1"), data.group,
-                         data.classes, data.provenance)
+    data = store.Dataset(
+        "t",
+        data.inputs,
+        data.labels,
+        np.where(np.arange(900) < 600, 0, 2).astype("u1"),
+        data.group,
+        data.classes,
+        data.provenance,
+    )
     previous = set()
     for n in (3, 30, 33, 300, 600):
         part = store.subset(data, n)
@@ -199,8 +206,11 @@ def test_the_store_is_where_the_variable_says_or_in_the_project(tmp_path, monkey
         (lambda d: store.subset(d, 46), ValueError, "n_train must be an integer from 3 to 45, not 46"),
         (lambda d: store.folds(d, 1), ValueError, "n_folds must be an integer at least 2, not 1"),
         (lambda d: store.Provenance("real", "", "", ""), ValueError, "kind must be one of 'official', 'differs'"),
-        (lambda d: store.Dataset("x", d.inputs, d.labels[:3], d.split, d.group, d.classes, d.provenance), ValueError,
-         "must have one length, not 60, 3, 60 and 60"),
+        (
+            lambda d: store.Dataset("x", d.inputs, d.labels[:3], d.split, d.group, d.classes, d.provenance),
+            ValueError,
+            "must have one length, not 60, 3, 60 and 60",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(make, error, says):

@@ -130,8 +130,13 @@ def test_accuracies_on_the_page_are_those_that_anabook_results_prints(task, caps
     assert cli.main(["results", task, "--results", str(RESULTS)]) == 0
     lines = capsys.readouterr().out.splitlines()
     said = {each.split()[0]: each[58:].split("  n =")[0].strip() for each in lines[1:]}
-    checked = [text == said[unit] for table in shown(task) if "scaled, validation" in table.caption
-               for unit, text in units_of(table) if text != tables.NOT_RUN]
+    checked = [
+        text == said[unit]
+        for table in shown(task)
+        if "scaled, validation" in table.caption
+        for unit, text in units_of(table)
+        if text != tables.NOT_RUN
+    ]
     assert all(checked) and len(checked) >= 35
 
 
@@ -161,15 +166,27 @@ def test_every_table_and_every_figure_of_runs_names_the_data_as_recorded(task):
     assert f"data: {title}" in printed(task)
     captions = [table.caption for table in shown(task)]
     assert len(captions) >= 4 and all(caption.startswith(title) for caption in captions)
-    words = {"cifar10": "differs from the official archive", "gsc12": "local files, not verified", "svhn-stand-in": "stand-in"}[task]
-    figures = [cell for cell in cells(task) if re.search(r"^(plots\.\w+_curves|plots\.final|plots\.effects)", "".join(cell["source"]), re.M)]
+    words = {
+        "cifar10": "differs from the official archive",
+        "gsc12": "local files, not verified",
+        "svhn-stand-in": "stand-in",
+    }[task]
+    figures = [
+        cell
+        for cell in cells(task)
+        if re.search(r"^(plots\.\w+_curves|plots\.final|plots\.effects)", "".join(cell["source"]), re.M)
+    ]
     assert len(figures) >= 4
     for cell in figures:
         assert words in cell["metadata"]["mystnb"]["figure"]["caption"]
 
 
 def test_the_figures_of_the_page_are_those_of_the_documented_command(task):
-    called = set(re.findall(r"plots\.(\w+_curves|final_accuracies|effects|order)\(", "".join("".join(c["source"]) for c in cells(task))))
+    called = set(
+        re.findall(
+            r"plots\.(\w+_curves|final_accuracies|effects|order)\(", "".join("".join(c["source"]) for c in cells(task))
+        )
+    )
     own = {"cifar10": {"noise_curves", "size_curves"}, "svhn-stand-in": {"size_curves", "order"}}.get(task, set())
     assert called == {"static_curves", "strategy_curves", "final_accuracies", "effects"} | own
     assert f"python tools/figures.py {task}" in "".join("".join(cell["source"]) for cell in cells(task))
@@ -177,7 +194,10 @@ def test_the_figures_of_the_page_are_those_of_the_documented_command(task):
 
 def test_no_accuracy_on_the_stand_in_is_called_one_on_svhn(task):
     text = " ".join("".join(cell["source"]) for cell in cells(task))
-    assert not re.search(r"accurac\w+ (?:on|for|of) SVHN(?! stand-in| \*stand-in)(?!.{0,40}nothing)", text.replace("nothing on this page is an accuracy on SVHN", ""))
+    assert not re.search(
+        r"accurac\w+ (?:on|for|of) SVHN(?! stand-in| \*stand-in)(?!.{0,40}nothing)",
+        text.replace("nothing on this page is an accuracy on SVHN", ""),
+    )
 
 
 def test_the_test_set_is_used_for_the_two_units_that_validation_picked_and_no_other(task):

@@ -58,13 +58,16 @@ def test_a_static_unit_has_no_interval_whatever_was_given():
     assert Unit("normal", "mode", "static", "static", "same_end", "progressive") == design.unit("normal-mode-static")
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("gaussian", "mode"), "noise must be one of"),
-    (("normal", "mod"), "Did you mean 'mode'"),
-    (("normal", "mode", "still"), "mean must be one of"),
-    (("normal", "mode", "static", "dynamic", "samestart"), "Did you mean 'same_start'"),
-    (("normal", "mode", "static", "dynamic", None), "interval must be one of"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("gaussian", "mode"), "noise must be one of"),
+        (("normal", "mod"), "Did you mean 'mode'"),
+        (("normal", "mode", "still"), "mean must be one of"),
+        (("normal", "mode", "static", "dynamic", "samestart"), "Did you mean 'same_start'"),
+        (("normal", "mode", "static", "dynamic", None), "interval must be one of"),
+    ],
+)
 def test_units_refuse_what_is_no_degree_of_freedom(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         Unit(*arguments)
@@ -77,11 +80,14 @@ def test_selections_take_groups_patterns_and_exceptions():
     assert design.select(["float", "uniform-mode-static", "float"], "svhn") == ("uniform-mode-static", "float")
 
 
-@pytest.mark.parametrize("patterns, message", [
-    (["uniform-mode-statc"], "did you mean 'uniform-mode-static'"),
-    (["figure"], "did you mean 'figures'"),
-    (["float", "-float"], "leaves no unit"),
-])
+@pytest.mark.parametrize(
+    "patterns, message",
+    [
+        (["uniform-mode-statc"], "did you mean 'uniform-mode-static'"),
+        (["figure"], "did you mean 'figures'"),
+        (["float", "-float"], "leaves no unit"),
+    ],
+)
 def test_selections_refuse_what_stands_for_nothing(patterns, message):
     with pytest.raises(ValueError, match=message):
         design.select(patterns, "cifar10")
@@ -102,22 +108,41 @@ def test_a_change_to_a_size_gives_it_another_name():
 
 def test_schedules_of_configs_are_those_of_the_experiments():
     c = make("cifar10", "logistic-random-same-end-progressive-dynamic-mean", size="paper")
-    assert c.schedule() == Schedule(7, "same_end", "progressive", start=0, end=350, mean0=-0.5, static_mean=False,
-                                    std0=Noise.covering("logistic", half_width=0.5).std)
+    assert c.schedule() == Schedule(
+        7,
+        "same_end",
+        "progressive",
+        start=0,
+        end=350,
+        mean0=-0.5,
+        static_mean=False,
+        std0=Noise.covering("logistic", half_width=0.5).std,
+    )
     speech = make("gsc", "uniform-mode-static", size="paper").schedule()
     assert speech.n_layers == 9 and speech(8, 100) == (0.0, pytest.approx(0.035 / 3**0.5))
     assert make("cifar10", "float").schedule() is None
 
 
 def test_runs_of_one_fold_start_alike_and_others_do_not():
-    starts = [make("cifar10", unit, fold, seed=seed).start for unit in ("float", "uniform-mode-static")
-              for fold in (0, 4, None) for seed in (0, 1)]
+    starts = [
+        make("cifar10", unit, fold, seed=seed).start
+        for unit in ("float", "uniform-mode-static")
+        for fold in (0, 4, None)
+        for seed in (0, 1)
+    ]
     assert starts[:6] == starts[6:] and len(set(starts)) == 6
 
 
 def test_keys_tell_all_settings_apart_and_survive_json():
-    configs = [make("cifar10", "float"), make("cifar10", "float", 1), make("cifar10", "ste"), make("cifar10", "float", seed=1),
-               make("cifar10", "float", lr=0.5), make("svhn", "float"), make("cifar10", "float", None)]
+    configs = [
+        make("cifar10", "float"),
+        make("cifar10", "float", 1),
+        make("cifar10", "ste"),
+        make("cifar10", "float", seed=1),
+        make("cifar10", "float", lr=0.5),
+        make("svhn", "float"),
+        make("cifar10", "float", None),
+    ]
     configs.append(make("cifar10", "mine", own={"interval": [[0, 2]] * 7, "noise": "normal", "strategy": "mode"}))
     assert len({c.key for c in configs}) == len(configs)
     assert all(Config.from_dict(c.as_dict()) == c for c in configs)
@@ -156,7 +181,10 @@ def test_only_what_older_runs_do_not_hold_may_be_left_out_of_a_record():
 def test_a_stand_in_has_the_row_of_what_it_stands_for():
     stand_ins = [task for task in tasks.TASKS.values() if task.stands_for is not None]
     assert {task.name: task.original for task in stand_ins} == {
-        "cifar10-stand-in": "cifar10", "svhn-stand-in": "svhn", "gsc-stand-in": "gsc"}
+        "cifar10-stand-in": "cifar10",
+        "svhn-stand-in": "svhn",
+        "gsc-stand-in": "gsc",
+    }
     for task in stand_ins:
         row = tasks.TASKS[task.original]
         assert row.original == row.name and row.stand_in(task.name) == task
@@ -185,19 +213,26 @@ def test_a_row_makes_a_network_of_its_layers_and_classes_for_its_inputs(task):
         assert net.eval()(torch.zeros(2, channels, height // shrink, width // shrink)).shape == (2, task.classes)
 
 
-@pytest.mark.parametrize("arguments, options, message", [
-    (("cifar", "float"), {}, "Did you mean 'cifar10'"),
-    (("cifar10", "uniform-mode"), {}, "did you mean 'uniform-mode-static'"),
-    (("cifar10", "float", 5), {}, "fold must be an integer from 0 to 4, not 5"),
-    (("cifar10", "float"), {"size": "small"}, "size must be one of"),
-    (("cifar10", "float"), {"peroid": 3}, "did you mean 'period'"),
-    (("cifar10", "float"), {"shrink": 3}, "shrink must be 1, 2 or 4"),
-    (("gsc12", "float"), {"shrink": 2}, "shrink must be 1"),
-    (("cifar10", "float"), {"width": 0}, "width must be finite and greater than 0"),
-    (("cifar10", "mine"), {"own": {"noise": "normal", "interval": [[0, 1]] * 9}}, "9 entries, but the network has 7 quantised layers"),
-    (("cifar10", "mine"), {"own": {"nois": "normal"}}, "did you mean 'noise'"),
-    (("cifar10", "float"), {"own": {"noise": "normal"}}, "that name is taken"),
-])
+@pytest.mark.parametrize(
+    "arguments, options, message",
+    [
+        (("cifar", "float"), {}, "Did you mean 'cifar10'"),
+        (("cifar10", "uniform-mode"), {}, "did you mean 'uniform-mode-static'"),
+        (("cifar10", "float", 5), {}, "fold must be an integer from 0 to 4, not 5"),
+        (("cifar10", "float"), {"size": "small"}, "size must be one of"),
+        (("cifar10", "float"), {"peroid": 3}, "did you mean 'period'"),
+        (("cifar10", "float"), {"shrink": 3}, "shrink must be 1, 2 or 4"),
+        (("gsc12", "float"), {"shrink": 2}, "shrink must be 1"),
+        (("cifar10", "float"), {"width": 0}, "width must be finite and greater than 0"),
+        (
+            ("cifar10", "mine"),
+            {"own": {"noise": "normal", "interval": [[0, 1]] * 9}},
+            "9 entries, but the network has 7 quantised layers",
+        ),
+        (("cifar10", "mine"), {"own": {"nois": "normal"}}, "did you mean 'noise'"),
+        (("cifar10", "float"), {"own": {"noise": "normal"}}, "that name is taken"),
+    ],
+)
 def test_configs_refuse_what_does_not_fit(arguments, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make(*arguments, **options)
@@ -232,7 +267,10 @@ def test_the_sizes_differ_in_nothing_but_what_chapter_10_lists(data):
     paper, scaled = (make(data, "logistic-mode-same-end-progressive", 1, size) for size in ("paper", "scaled"))
     differ = {name for name, value in paper.as_dict().items() if scaled.as_dict()[name] != value}
     assert differ <= {"width", "shrink", "n_train", "period", "lr"}
-    assert paper.epochs * scaled.period == scaled.epochs * paper.period and paper.drop * scaled.period == scaled.drop * paper.period
+    assert (
+        paper.epochs * scaled.period == scaled.epochs * paper.period
+        and paper.drop * scaled.period == scaled.drop * paper.period
+    )
     for t in range(12 * scaled.period):
         for layer in range(paper.n_layers):
             ours, theirs = scaled.schedule()(layer, t), paper.schedule()(layer, t * paper.period / scaled.period)
@@ -240,42 +278,54 @@ def test_the_sizes_differ_in_nothing_but_what_chapter_10_lists(data):
 
 
 def test_files_are_read_and_overridden(tmp_path):
-    path = write(tmp_path, 'data = "svhn-stand-in"\nunits = ["static", "mine"]\nfolds = [0, "test"]\n[settings]\nperiod = 2\n'
-                           '[schedules.mine]\nnoise = "normal"\nstrategy = "mode"\ninterval = "same_start"\n')
+    path = write(
+        tmp_path,
+        'data = "svhn-stand-in"\nunits = ["static", "mine"]\nfolds = [0, "test"]\n[settings]\nperiod = 2\n'
+        '[schedules.mine]\nnoise = "normal"\nstrategy = "mode"\ninterval = "same_start"\n',
+    )
     configs = config.expand(config.read(path, ["width=0.5", "settings.lr=0.1", "seeds=[0, 1]"]))
     assert len(configs) == 2 * 2 * 9
     assert {(c.period, c.width, c.lr) for c in configs} == {(2, 0.5, 0.1)}
     assert [c.fold for c in configs[::9]] == [0, None, 0, None]
     assert configs[8].unit == "mine" and configs[8].schedule().interval == "same_start"
-    assert config.expand(config.read(path, ["data=svhn", "units=[\"float\"]"]))[0].data == "svhn"
+    assert config.expand(config.read(path, ["data=svhn", 'units=["float"]']))[0].data == "svhn"
 
 
-@pytest.mark.parametrize("text, overrides, message", [
-    ("units = 3", [], "units must be a list"),
-    ("dat = 'x'", [], "did you mean 'data'"),
-    ("data = ", [], "is not TOML"),
-    ("data = 'mnist'", [], "data must be one of"),
-    ("folds = ['tests']", [], "folds must be numbers"),
-    ("folds = []", [], "folds must hold at least one entry"),
-    ("units = []", [], "units must hold at least one entry"),
-    ("", ["seeds=[]"], "seeds must hold at least one entry"),
-    ("", ["peroid=2"], "did you mean 'period'"),
-    ("", ["period"], "key=value"),
-    ("", ["settings.peroid=2"], "did you mean 'period'"),
-    ("[schedules]\nmine = 3", [], "schedules.mine must be a table"),
-])
+@pytest.mark.parametrize(
+    "text, overrides, message",
+    [
+        ("units = 3", [], "units must be a list"),
+        ("dat = 'x'", [], "did you mean 'data'"),
+        ("data = ", [], "is not TOML"),
+        ("data = 'mnist'", [], "data must be one of"),
+        ("folds = ['tests']", [], "folds must be numbers"),
+        ("folds = []", [], "folds must hold at least one entry"),
+        ("units = []", [], "units must hold at least one entry"),
+        ("", ["seeds=[]"], "seeds must hold at least one entry"),
+        ("", ["peroid=2"], "did you mean 'period'"),
+        ("", ["period"], "key=value"),
+        ("", ["settings.peroid=2"], "did you mean 'period'"),
+        ("[schedules]\nmine = 3", [], "schedules.mine must be a table"),
+    ],
+)
 def test_files_refuse_what_they_do_not_know(tmp_path, text, overrides, message):
     with pytest.raises(ValueError, match=message):
         config.expand(config.read(write(tmp_path, text), overrides))
 
 
-@pytest.mark.parametrize("text, message", [
-    ("units = [['float']]", "units must be names, patterns or groups, not ..float"),
-    ("units = ['mine']\n[schedules.mine]\ninterval = 3", "the interval of 'mine' must be one of .*, not 3"),
-    ("units = ['mine']\n[schedules.mine]\npower_law = true", "the power_law of 'mine' must be one of .*, not True"),
-    ("units = ['mine']\n[schedules.mine]\ninterval = [1, 2, 3, 4, 5, 6, 7]", "pairs .start, end., not .1, 2"),
-    ("units = ['mine']\n[schedules.mine]\ninterval = [[0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [3, 1]]", "end of layer 6"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("units = [['float']]", "units must be names, patterns or groups, not ..float"),
+        ("units = ['mine']\n[schedules.mine]\ninterval = 3", "the interval of 'mine' must be one of .*, not 3"),
+        ("units = ['mine']\n[schedules.mine]\npower_law = true", "the power_law of 'mine' must be one of .*, not True"),
+        ("units = ['mine']\n[schedules.mine]\ninterval = [1, 2, 3, 4, 5, 6, 7]", "pairs .start, end., not .1, 2"),
+        (
+            "units = ['mine']\n[schedules.mine]\ninterval = [[0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [3, 1]]",
+            "end of layer 6",
+        ),
+    ],
+)
 def test_entries_of_a_wrong_type_are_named_before_anything_runs(tmp_path, text, message):
     with pytest.raises((ValueError, TypeError), match=message):
         config.expand(config.read(write(tmp_path, text)))
@@ -284,7 +334,12 @@ def test_entries_of_a_wrong_type_are_named_before_anything_runs(tmp_path, text, 
 def test_sweeps_have_all_units_of_a_fold_before_the_next_and_of_a_seed_before_the_next(tmp_path):
     configs = config.expand(config.read(write(tmp_path, "units = ['float', 'ste']\nfolds = [0, 1]\nseeds = [0, 1]")))
     assert [(c.seed, c.fold, c.unit) for c in configs[:5]] == [
-        (0, 0, "float"), (0, 0, "ste"), (0, 1, "float"), (0, 1, "ste"), (1, 0, "float")]
+        (0, 0, "float"),
+        (0, 0, "ste"),
+        (0, 1, "float"),
+        (0, 1, "ste"),
+        (1, 0, "float"),
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -33,15 +33,24 @@ def frame(tmp_path_factory):
 
 
 def claim(first=MODE, second=RANDOM, measure="accuracy", **changes):
-    entries = {"name": "mine", "statement": "…", "section": "–", "tasks": ("cifar10",), "kind": "above",
-               "contrasts": (claims.Contrast("a − b", first, second, measure),), **changes}
+    entries = {
+        "name": "mine",
+        "statement": "…",
+        "section": "–",
+        "tasks": ("cifar10",),
+        "kind": "above",
+        "contrasts": (claims.Contrast("a − b", first, second, measure),),
+        **changes,
+    }
     return claims.Claim(**entries)
 
 
 # --- claims ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [{"first": "uniform-mode-statc"}, {"second": "uniform-mode-statc"}, {"first": (RANDOM, "uniform-mode-statc")}])
+@pytest.mark.parametrize(
+    "wrong", [{"first": "uniform-mode-statc"}, {"second": "uniform-mode-statc"}, {"first": (RANDOM, "uniform-mode-statc")}]
+)
 def test_a_misspelt_unit_in_a_claim_is_refused_and_never_called_no_data(frame, wrong):
     with pytest.raises(ValueError, match="there is no unit 'uniform-mode-statc', .* .did you mean 'uniform-mode-static'"):
         claims.judge(claim(**wrong), frame)
@@ -67,19 +76,28 @@ def test_schedules_of_ones_own_are_units_where_they_were_run(tmp_path):
         records.append(tmp_path / "x.jsonl", line(MODE, fold, 0.5))
     frame = results.load(tmp_path)
     assert claims.judge(claim("mine", MODE), frame).verdict == "supported"
-    with pytest.raises(ValueError, match="there is no unit 'mien', neither in the design nor among these runs .did you mean 'mine'"):
+    with pytest.raises(
+        ValueError, match="there is no unit 'mien', neither in the design nor among these runs .did you mean 'mine'"
+    ):
         claims.judge(claim("mien", MODE), frame)
 
 
-@pytest.mark.parametrize(("wrong", "error", "says"), [
-    ({"measure": "acuracy"}, ValueError, "the measure of 'a − b' must be one of .* Did you mean 'accuracy'"),
-    ({"kind": "abvoe"}, ValueError, "kind must be one of .* Did you mean 'above'"),
-    ({"tasks": ("cifar",)}, ValueError, "a data set of the claim 'mine' must be one of .* Did you mean 'cifar10'"),
-    ({"tasks": "cifar10"}, TypeError, "tasks of the claim 'mine' must be a tuple with at least one entry, not 'cifar10'"),
-    ({"contrasts": ()}, TypeError, r"contrasts of the claim 'mine' must be a tuple with at least one entry, not \(\)"),
-    ({"contrasts": (("a", MODE, RANDOM),)}, TypeError, "must be a Contrast"),
-    ({"margin": -0.1}, ValueError, "margin must be finite and at least 0"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"measure": "acuracy"}, ValueError, "the measure of 'a − b' must be one of .* Did you mean 'accuracy'"),
+        ({"kind": "abvoe"}, ValueError, "kind must be one of .* Did you mean 'above'"),
+        ({"tasks": ("cifar",)}, ValueError, "a data set of the claim 'mine' must be one of .* Did you mean 'cifar10'"),
+        (
+            {"tasks": "cifar10"},
+            TypeError,
+            "tasks of the claim 'mine' must be a tuple with at least one entry, not 'cifar10'",
+        ),
+        ({"contrasts": ()}, TypeError, r"contrasts of the claim 'mine' must be a tuple with at least one entry, not \(\)"),
+        ({"contrasts": (("a", MODE, RANDOM),)}, TypeError, "must be a Contrast"),
+        ({"margin": -0.1}, ValueError, "margin must be finite and at least 0"),
+    ],
+)
 def test_a_claim_that_cannot_be_judged_is_refused_when_it_is_made(wrong, error, says):
     with pytest.raises(error, match=says):
         claim(**wrong)
@@ -88,8 +106,11 @@ def test_a_claim_that_cannot_be_judged_is_refused_when_it_is_made(wrong, error, 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95])
 def test_a_level_out_of_bounds_is_refused_and_never_called_no_data(frame, level):
-    for asked in (lambda: claims.judge(claim(), frame, level), lambda: claims.judge(claim("float"), frame, level),
-                  lambda: claims.judge_all(frame, "cifar10", level=level)):
+    for asked in (
+        lambda: claims.judge(claim(), frame, level),
+        lambda: claims.judge(claim("float"), frame, level),
+        lambda: claims.judge_all(frame, "cifar10", level=level),
+    ):
         with pytest.raises(ValueError, match="level must"):
             asked()
 
@@ -97,34 +118,58 @@ def test_a_level_out_of_bounds_is_refused_and_never_called_no_data(frame, level)
 # --- everything else that takes names -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ask", "says"), [
-    (lambda f: results.paired(f, "uniform-mode-statc", MODE), "there is no unit 'uniform-mode-statc'.*did you mean 'uniform-mode-static'"),
-    (lambda f: results.paired(f, "gaussian-mode-static", MODE), "did you mean 'normal-mode-static'"),
-    (lambda f: results.paired(f, [], MODE), "there must be at least one unit's name"),
-    (lambda f: results.paired(f, results.where(noize="uniform"), MODE), "the column must be one of .* Did you mean 'noise'"),
-    (lambda f: results.paired(f, results.where(noise="gaussian"), MODE), "noise must be one of .* Did you mean 'normal'"),
-    (lambda f: results.paired(f, results.where(unit=["float", "flaot"]), MODE), "unit must be one of .* Did you mean 'float'"),
-    (lambda f: results.paired(f, results.where(mean="dynamic"), MODE), "there is no run among these results for mean='dynamic'"),
-    (lambda f: results.summary(f, "nois"), "by must be one of .* Did you mean 'noise'"),
-    (lambda f: results.summary(f, measure="acc"), "measure must be one of .* Did you mean 'accuracy'"),
-    (lambda f: results.curves(f, "acuracy"), "quantity must be one of .* Did you mean 'accuracy'"),
-    (lambda f: results.select(f, "cifar"), "the data set must be one of .* Did you mean 'cifar10'"),
-    (lambda f: results.select(f, "cifar10", "scalled"), "of size 'scalled' .did you mean 'scaled'"),
-    (lambda f: results.select(f, "cifar10", measured_on="val"), "measured_on must be one of .* Did you mean 'validation'"),
-    (lambda f: tables.accuracies(f, "schedul"), "rows must be one of .* Did you mean 'schedule'"),
-    (lambda f: tables.accuracies(f, measure="bst"), "measure must be one of .* Did you mean 'best'"),
-    (lambda f: plots.strategy_curves(f, noise="gaussian"), "noise must be one of .* Did you mean 'normal'"),
-    (lambda f: plots.strategy_curves(f, mean="moving"), "mean must be one of 'static', 'dynamic', not 'moving'"),
-    (lambda f: plots.strategy_curves(f, mean="dynamic"), "there is no run with annealed uniform noise and a dynamic mean to draw"),
-    (lambda f: plots.noise_curves(f, "stochastic"), "strategy must be one of .* Did you mean 'random'"),
-    (lambda f: plots.final_accuracies(f, noise="unifrom"), "noise must be one of .* Did you mean 'uniform'"),
-    (lambda f: plots.final_accuracies(f, measure="bst"), "measure must be one of .* Did you mean 'best'"),
-    (lambda f: plots.order(f, f, noise="tri"), "noise must be one of .* Did you mean 'triangular'"),
-    (lambda f: plots.static_curves(f[f["schedule"] != "static"]), "there is no run with static noise to draw"),
-    (lambda f: plots.effects([claims.judge(claim("float"), f)]), "there is no difference to draw"),
-    (lambda f: design.select(["gaussian-mode-static"], "cifar10"), "did you mean 'normal-mode-static'"),
-    (lambda f: design.unit("uniform-stochastic-static"), "did you mean 'uniform-random-static'"),
-])
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (
+            lambda f: results.paired(f, "uniform-mode-statc", MODE),
+            "there is no unit 'uniform-mode-statc'.*did you mean 'uniform-mode-static'",
+        ),
+        (lambda f: results.paired(f, "gaussian-mode-static", MODE), "did you mean 'normal-mode-static'"),
+        (lambda f: results.paired(f, [], MODE), "there must be at least one unit's name"),
+        (
+            lambda f: results.paired(f, results.where(noize="uniform"), MODE),
+            "the column must be one of .* Did you mean 'noise'",
+        ),
+        (
+            lambda f: results.paired(f, results.where(noise="gaussian"), MODE),
+            "noise must be one of .* Did you mean 'normal'",
+        ),
+        (
+            lambda f: results.paired(f, results.where(unit=["float", "flaot"]), MODE),
+            "unit must be one of .* Did you mean 'float'",
+        ),
+        (
+            lambda f: results.paired(f, results.where(mean="dynamic"), MODE),
+            "there is no run among these results for mean='dynamic'",
+        ),
+        (lambda f: results.summary(f, "nois"), "by must be one of .* Did you mean 'noise'"),
+        (lambda f: results.summary(f, measure="acc"), "measure must be one of .* Did you mean 'accuracy'"),
+        (lambda f: results.curves(f, "acuracy"), "quantity must be one of .* Did you mean 'accuracy'"),
+        (lambda f: results.select(f, "cifar"), "the data set must be one of .* Did you mean 'cifar10'"),
+        (lambda f: results.select(f, "cifar10", "scalled"), "of size 'scalled' .did you mean 'scaled'"),
+        (
+            lambda f: results.select(f, "cifar10", measured_on="val"),
+            "measured_on must be one of .* Did you mean 'validation'",
+        ),
+        (lambda f: tables.accuracies(f, "schedul"), "rows must be one of .* Did you mean 'schedule'"),
+        (lambda f: tables.accuracies(f, measure="bst"), "measure must be one of .* Did you mean 'best'"),
+        (lambda f: plots.strategy_curves(f, noise="gaussian"), "noise must be one of .* Did you mean 'normal'"),
+        (lambda f: plots.strategy_curves(f, mean="moving"), "mean must be one of 'static', 'dynamic', not 'moving'"),
+        (
+            lambda f: plots.strategy_curves(f, mean="dynamic"),
+            "there is no run with annealed uniform noise and a dynamic mean to draw",
+        ),
+        (lambda f: plots.noise_curves(f, "stochastic"), "strategy must be one of .* Did you mean 'random'"),
+        (lambda f: plots.final_accuracies(f, noise="unifrom"), "noise must be one of .* Did you mean 'uniform'"),
+        (lambda f: plots.final_accuracies(f, measure="bst"), "measure must be one of .* Did you mean 'best'"),
+        (lambda f: plots.order(f, f, noise="tri"), "noise must be one of .* Did you mean 'triangular'"),
+        (lambda f: plots.static_curves(f[f["schedule"] != "static"]), "there is no run with static noise to draw"),
+        (lambda f: plots.effects([claims.judge(claim("float"), f)]), "there is no difference to draw"),
+        (lambda f: design.select(["gaussian-mode-static"], "cifar10"), "did you mean 'normal-mode-static'"),
+        (lambda f: design.unit("uniform-stochastic-static"), "did you mean 'uniform-random-static'"),
+    ],
+)
 def test_a_wrong_name_is_refused_with_the_right_one(frame, ask, says):
     with pytest.raises(ValueError, match=says) as caught:
         ask(frame)
@@ -142,13 +187,27 @@ def test_values_that_can_be_but_were_not_run_are_no_mistakes(frame):
 # --- other words -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("word", "allowed", "meant"), [
-    ("gaussian", FAMILIES, "normal"), ("Gauss", FAMILIES, "normal"), ("rectangular", FAMILIES, "uniform"), ("tri", FAMILIES, "triangular"),
-    ("STE", design.Strategy, "mode"), ("straight-through", design.Strategy, "mode"), ("stochastic", design.Strategy, "random"),
-    ("mean", design.Strategy, "expectation"), ("Expected", design.Strategy, "expectation"), ("deterministic", design.Strategy, "mode"),
-    ("val", store.SPLITS, "validation"), ("training", store.SPLITS, "train"), ("speech_commands", config.TASKS, "gsc12"),
-    ("exp", design.Strategy, "expectation"), ("unifrom", FAMILIES, "uniform"), ("MODE", design.Strategy, "mode"),
-])
+@pytest.mark.parametrize(
+    ("word", "allowed", "meant"),
+    [
+        ("gaussian", FAMILIES, "normal"),
+        ("Gauss", FAMILIES, "normal"),
+        ("rectangular", FAMILIES, "uniform"),
+        ("tri", FAMILIES, "triangular"),
+        ("STE", design.Strategy, "mode"),
+        ("straight-through", design.Strategy, "mode"),
+        ("stochastic", design.Strategy, "random"),
+        ("mean", design.Strategy, "expectation"),
+        ("Expected", design.Strategy, "expectation"),
+        ("deterministic", design.Strategy, "mode"),
+        ("val", store.SPLITS, "validation"),
+        ("training", store.SPLITS, "train"),
+        ("speech_commands", config.TASKS, "gsc12"),
+        ("exp", design.Strategy, "expectation"),
+        ("unifrom", FAMILIES, "uniform"),
+        ("MODE", design.Strategy, "mode"),
+    ],
+)
 def test_another_word_leads_to_the_name_of_this_package(word, allowed, meant):
     with pytest.raises(ValueError, match=rf"not '{word}'\. Did you mean '{meant}'\?$"):
         choice(word, list(map(str, allowed)), "the name")
@@ -162,13 +221,27 @@ def test_a_word_is_suggested_only_where_its_meaning_is_allowed():
 def test_no_word_means_two_things_or_is_a_name_itself():
     words = [word for group in SYNONYMS.values() for word in group]
     assert len(words) == len(set(words)) and not set(words) & set(SYNONYMS) and all(word == word.lower() for word in words)
-    known = {*FAMILIES, *map(str, design.Strategy), *map(str, design.Interval), *map(str, design.PowerLaw), *store.SPLITS,
-             *results.MEASURES, *config.TASKS}
+    known = {
+        *FAMILIES,
+        *map(str, design.Strategy),
+        *map(str, design.Interval),
+        *map(str, design.PowerLaw),
+        *store.SPLITS,
+        *results.MEASURES,
+        *config.TASKS,
+    }
     assert set(SYNONYMS) <= known
 
 
-@pytest.mark.parametrize("ask", [lambda: Noise("gaussian", std=1.0), lambda: config.make("cifar10", "mine", own={"noise": "gaussian"}),
-                                 lambda: design.Unit("gaussian", "mode"), lambda: standins.house_numbers(1, 1, inks="gaussian")])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: Noise("gaussian", std=1.0),
+        lambda: config.make("cifar10", "mine", own={"noise": "gaussian"}),
+        lambda: design.Unit("gaussian", "mode"),
+        lambda: standins.house_numbers(1, 1, inks="gaussian"),
+    ],
+)
 def test_every_door_that_names_noise_knows_the_other_words(ask):
     with pytest.raises(ValueError, match="not 'gaussian'") as caught:
         ask()
@@ -220,13 +293,23 @@ def test_paths_of_functions_and_variables_may_begin_with_the_home_folder(home, m
     assert sweep.sweep([one], "~/mine", checkpoints="~/points", report=lambda _: None) == (0, 0)
 
 
-@pytest.mark.parametrize(("value", "says"), [("~nobody-of-this-name", "the home folder that '~nobody-of-this-name' begins with is not known"),
-                                             ("", "not empty, not ''")])
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("~nobody-of-this-name", "the home folder that '~nobody-of-this-name' begins with is not known"),
+        ("", "not empty, not ''"),
+    ],
+)
 def test_a_path_that_is_none_gets_one_sentence_at_the_command_line(home, capsys, value, says):
     (home / "mine.toml").write_text(TINY)
-    for words in (["train", "~/mine.toml", f"--results={value}"], ["train", "~/mine.toml", "--results=~/runs", f"--checkpoint={value}"],
-                  ["sweep", "~/mine.toml", "--results=~/runs", f"--checkpoints={value}"], ["results", f"--results={value}"],
-                  ["data", "svhn", f"--from={value}"], ["train", value]):
+    for words in (
+        ["train", "~/mine.toml", f"--results={value}"],
+        ["train", "~/mine.toml", "--results=~/runs", f"--checkpoint={value}"],
+        ["sweep", "~/mine.toml", "--results=~/runs", f"--checkpoints={value}"],
+        ["results", f"--results={value}"],
+        ["data", "svhn", f"--from={value}"],
+        ["train", value],
+    ):
         assert cli.main(words) == 2, words
         said = capsys.readouterr().err
         assert says in said and said.count("\n") == 1
@@ -256,7 +339,12 @@ def test_a_byte_order_mark_before_recorded_runs_is_no_part_of_them(tmp_path):
 
 
 def test_claims_without_a_data_set_are_judged_on_all_that_have_runs(tmp_path, capsys):
-    for run in (line(MODE, 0, 0.5), line(RANDOM, 0, 0.4), line(MODE, 0, 0.5, data="gsc12"), line(MODE, 0, 0.4, data="svhn", period=9)):
+    for run in (
+        line(MODE, 0, 0.5),
+        line(RANDOM, 0, 0.4),
+        line(MODE, 0, 0.5, data="gsc12"),
+        line(MODE, 0, 0.4, data="svhn", period=9),
+    ):
         records.append(tmp_path / "x.jsonl", run)
     assert cli.main(["results", "--claims", "--results", str(tmp_path)]) == 0
     said = capsys.readouterr().out
@@ -266,21 +354,37 @@ def test_claims_without_a_data_set_are_judged_on_all_that_have_runs(tmp_path, ca
     assert "no run of size 'paper' is recorded; the sizes are 'custom-" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("words", "says"), [
-    (["results", "--test"], "--test needs the NAME of a data set"), (["results", "--csv"], "--csv needs the NAME"),
-    (["results", "--bootstrap"], "--bootstrap needs the NAME"), (["results", "--measure", "best"], "--measure needs the NAME"),
-    (["results", "--size", "paper"], "--size needs the NAME"), (["results", "--claims", "--csv"], "leave out --csv"),
-    (["data", "--note", "x"], "--note needs the NAME of a data set"), (["data", "--from", "x"], "--from needs the NAME"),
-    (["data", "svhn", "--verify", "--from", "x"], "leave out --from"), (["data", "--verify", "--note", "x"], "leave out --note"),
-])
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["results", "--test"], "--test needs the NAME of a data set"),
+        (["results", "--csv"], "--csv needs the NAME"),
+        (["results", "--bootstrap"], "--bootstrap needs the NAME"),
+        (["results", "--measure", "best"], "--measure needs the NAME"),
+        (["results", "--size", "paper"], "--size needs the NAME"),
+        (["results", "--claims", "--csv"], "leave out --csv"),
+        (["data", "--note", "x"], "--note needs the NAME of a data set"),
+        (["data", "--from", "x"], "--from needs the NAME"),
+        (["data", "svhn", "--verify", "--from", "x"], "leave out --from"),
+        (["data", "--verify", "--note", "x"], "leave out --note"),
+    ],
+)
 def test_an_option_that_would_be_ignored_is_refused(words, says, capsys):
     assert cli.main(words) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
 
 
-ABSENT = [name for name, is_there in (("mps", torch.backends.mps.is_available()), ("xpu", torch.xpu.is_available()),
-                                      ("cuda", torch.cuda.is_available()), ("cuda:7", torch.cuda.device_count() > 7)) if not is_there]
+ABSENT = [
+    name
+    for name, is_there in (
+        ("mps", torch.backends.mps.is_available()),
+        ("xpu", torch.xpu.is_available()),
+        ("cuda", torch.cuda.is_available()),
+        ("cuda:7", torch.cuda.device_count() > 7),
+    )
+    if not is_there
+]
 
 
 @pytest.fixture
@@ -298,8 +402,14 @@ def refusing(monkeypatch):
 
 
 @pytest.mark.parametrize("device", ABSENT)
-@pytest.mark.parametrize("words", [["train", "FILE", "--device", "DEVICE"], ["sweep", "FILE", "--devices", "DEVICE"],
-                                   ["sweep", "FILE", "--devices", "cpu", "DEVICE", "--workers", "2"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "FILE", "--device", "DEVICE"],
+        ["sweep", "FILE", "--devices", "DEVICE"],
+        ["sweep", "FILE", "--devices", "cpu", "DEVICE", "--workers", "2"],
+    ],
+)
 def test_a_device_that_is_not_there_ends_in_one_sentence_before_anything_is_made(home, refusing, capsys, words, device):
     (home / "mine.toml").write_text(TINY)
     words = [word.replace("FILE", "~/mine.toml").replace("DEVICE", device) for word in words]
@@ -326,7 +436,9 @@ def test_a_record_names_the_device_it_was_made_on(device, name):
 
 def test_a_device_that_gives_up_ends_in_one_sentence_and_mistakes_of_ours_do_not(home, monkeypatch, capsys):
     (home / "mine.toml").write_text(TINY)
-    monkeypatch.setattr(runs, "run", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried\nmuch")))
+    monkeypatch.setattr(
+        runs, "run", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried\nmuch"))
+    )
     assert cli.main(["train", "~/mine.toml", "--results=~/runs"]) == 2
     assert capsys.readouterr().err == "anabook: the device gave up (CUDA out of memory. Tried).\n"
     monkeypatch.setattr(runs, "run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("shapes do not match")))

@@ -19,12 +19,23 @@ def line(unit, fold, accuracy, data="cifar10", title=None, status="done", **sett
     """A record as `run` writes it, of a made-up result."""
     c = make(data, unit, fold, **settings)
     curve = [round(accuracy * (i + 1) / c.epochs, 4) for i in range(c.epochs)]
-    record = {"record": "run", "key": c.key, "status": status, "config": c.as_dict(), "size": c.size, "seconds": 10.0,
-              "provenance": {"title": title or c.data, "kind": "official"}}
+    record = {
+        "record": "run",
+        "key": c.key,
+        "status": status,
+        "config": c.as_dict(),
+        "size": c.size,
+        "seconds": 10.0,
+        "provenance": {"title": title or c.data, "kind": "official"},
+    }
     if status == "failed":
         return record | {"error": "ValueError: no"}
-    return record | {"measured_on": "test" if fold is None else "validation", "accuracy": accuracy, "loss": 1.0,
-                     "curves": {"accuracy": curve, "train_loss": curve, "train_accuracy": curve, "loss": curve}}
+    return record | {
+        "measured_on": "test" if fold is None else "validation",
+        "accuracy": accuracy,
+        "loss": 1.0,
+        "curves": {"accuracy": curve, "train_loss": curve, "train_accuracy": curve, "loss": curve},
+    }
 
 
 @pytest.fixture
@@ -49,12 +60,17 @@ def test_broken_and_repeated_lines_are_set_aside_by_name_and_the_rest_is_read(fo
     path = folder(first) / "made-up.jsonl"
     incomplete = {k: v for k, v in line("float", 2, 0.7).items() if k != "size"}
     with path.open("a") as file:
-        file.write('{"half": \n' + json.dumps(first) + "\n" + json.dumps(incomplete) + '\n[1, 2]\n{"another": "measurement"}\n\n')
+        file.write(
+            '{"half": \n' + json.dumps(first) + "\n" + json.dumps(incomplete) + '\n[1, 2]\n{"another": "measurement"}\n\n'
+        )
     folder(second)
     found = records.read([path])
     assert [r["accuracy"] for r in found.records.values()] == [0.5, 0.6]
     assert [sentence.split(" is ")[0].split(" repeats ")[0] for sentence in found.set_aside] == [
-        "made-up.jsonl, line 2", "made-up.jsonl, line 3", "made-up.jsonl, line 4"]
+        "made-up.jsonl, line 2",
+        "made-up.jsonl, line 3",
+        "made-up.jsonl, line 4",
+    ]
     with pytest.warns(UserWarning, match="line 2 is not JSON"):
         frame = results.load(path.parent)
     assert len(frame) == 2 and len(frame.attrs["set_aside"]) == 3
@@ -64,17 +80,20 @@ def changed(record, **changes):
     return {**record, **changes}
 
 
-@pytest.mark.parametrize("wrong, message", [
-    (lambda r: {k: v for k, v in r.items() if k != "seconds"}, r"no complete run \(seconds missing\)"),
-    (lambda r: {k: v for k, v in r.items() if k != "accuracy"}, r"no complete run \(accuracy missing\)"),
-    (lambda r: changed(r, status="running"), "status 'running' is neither"),
-    (lambda r: changed(r, config={}), "no run that is known here"),
-    (lambda r: changed(r, config=changed(r["config"], unit="flaot")), "no unit 'flaot'"),
-    (lambda r: changed(r, config=changed(r["config"], fold=1)), "no run of its config, which has the key"),
-    (lambda r: changed(r, size="paper"), "no run of its config, which has the key '.*' and the size 'scaled'"),
-    (lambda r: changed(r, curves=changed(r["curves"], accuracy=[])), "a curve is no list of 30 numbers"),
-    (lambda r: changed(r, curves=changed(r["curves"], loss=["x"] * 30)), "a curve is no list of 30 numbers"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda r: {k: v for k, v in r.items() if k != "seconds"}, r"no complete run \(seconds missing\)"),
+        (lambda r: {k: v for k, v in r.items() if k != "accuracy"}, r"no complete run \(accuracy missing\)"),
+        (lambda r: changed(r, status="running"), "status 'running' is neither"),
+        (lambda r: changed(r, config={}), "no run that is known here"),
+        (lambda r: changed(r, config=changed(r["config"], unit="flaot")), "no unit 'flaot'"),
+        (lambda r: changed(r, config=changed(r["config"], fold=1)), "no run of its config, which has the key"),
+        (lambda r: changed(r, size="paper"), "no run of its config, which has the key '.*' and the size 'scaled'"),
+        (lambda r: changed(r, curves=changed(r["curves"], accuracy=[])), "a curve is no list of 30 numbers"),
+        (lambda r: changed(r, curves=changed(r["curves"], loss=["x"] * 30)), "a curve is no list of 30 numbers"),
+    ],
+)
 def test_lines_whose_entries_do_not_fit_are_set_aside_by_name_and_the_rest_is_read(folder, wrong, message):
     path = folder(line("ste", 0, 0.4)) / "cifar10-scaled.jsonl"
     (path.parent / "made-up.jsonl").rename(path)
@@ -127,7 +146,15 @@ def test_tables_have_the_degrees_of_freedom_and_measures(folder):
     frame = results.load(folder(line("float", 0, 0.5), line("normal-expectation-same-end-progressive", 1, 0.3)))
     row = frame.iloc[0]
     assert [row[name] for name in ("noise", "strategy", "mean", "std", "interval", "power_law", "schedule", "fold")] == [
-        "normal", "expectation", "static", "dynamic", "same_end", "progressive", "same-end-progressive", 1]
+        "normal",
+        "expectation",
+        "static",
+        "dynamic",
+        "same_end",
+        "progressive",
+        "same-end-progressive",
+        1,
+    ]
     c = make("cifar10", "float")
     end = c.drop
     curve = [round(0.3 * (i + 1) / c.epochs, 4) for i in range(c.epochs)]
@@ -137,8 +164,13 @@ def test_tables_have_the_degrees_of_freedom_and_measures(folder):
 
 
 def test_sizes_data_sets_and_provenances_are_not_mixed(folder):
-    runs = [line("float", 0, 0.5), line("float", 1, 0.5, lr=0.1), line("float", 2, 0.5, data="svhn"),
-            line("float", 3, 0.5, title="cifar10 (differs from the official archive)"), line("float", None, 0.5)]
+    runs = [
+        line("float", 0, 0.5),
+        line("float", 1, 0.5, lr=0.1),
+        line("float", 2, 0.5, data="svhn"),
+        line("float", 3, 0.5, title="cifar10 (differs from the official archive)"),
+        line("float", None, 0.5),
+    ]
     frame = results.load(folder(*runs))
     for other, what in ((1, "size"), (2, "data"), (3, "data"), (4, "measured_on")):
         chosen = frame[frame["key"].isin([runs[0]["key"], runs[other]["key"]])]
@@ -180,14 +212,19 @@ def test_a_selection_that_is_not_there_says_what_is(folder):
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
 def test_students_interval_is_scipys(values):
     found = results.interval(values)
-    low, high = np.mean(values) + np.array(stats.t.interval(0.95, len(values) - 1)) * np.std(values, ddof=1) / math.sqrt(len(values))
+    low, high = np.mean(values) + np.array(stats.t.interval(0.95, len(values) - 1)) * np.std(values, ddof=1) / math.sqrt(
+        len(values)
+    )
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_the_bootstrap_of_few_values_enumerates_all_resamples():
     # Means of (0,0), (0,1), (1,0), (1,1): 0, ½, ½, 1.
-    assert results.interval([0.0, 1.0], "bootstrap")[:3] == (0.5, pytest.approx(np.quantile([0, 0.5, 0.5, 1], 0.025)),
-                                                            pytest.approx(np.quantile([0, 0.5, 0.5, 1], 0.975)))
+    assert results.interval([0.0, 1.0], "bootstrap")[:3] == (
+        0.5,
+        pytest.approx(np.quantile([0, 0.5, 0.5, 1], 0.025)),
+        pytest.approx(np.quantile([0, 0.5, 0.5, 1], 0.975)),
+    )
     many = results.interval(np.linspace(0, 1, 50), "bootstrap")
     assert many == results.interval(np.linspace(0, 1, 50), "bootstrap") and 0.4 < many.low < 0.45
 
@@ -199,8 +236,13 @@ def test_one_fold_has_no_interval():
 
 def test_paired_differences_use_folds_that_both_sides_have_in_full(folder):
     a, b, c = "uniform-mode-static", "float", "ste"
-    frame = results.load(folder(*[line(a, i, 0.5 + 0.01 * i) for i in range(4)], *[line(b, i, 0.6 + 0.02 * i) for i in range(1, 5)],
-                                *[line(c, i, 0.4) for i in (0, 1, 3)]))
+    frame = results.load(
+        folder(
+            *[line(a, i, 0.5 + 0.01 * i) for i in range(4)],
+            *[line(b, i, 0.6 + 0.02 * i) for i in range(1, 5)],
+            *[line(c, i, 0.4) for i in (0, 1, 3)],
+        )
+    )
     found = results.paired(frame, b, a)
     assert found.n == 3 and found.mean == pytest.approx(np.mean([0.62 - 0.51, 0.64 - 0.52, 0.66 - 0.53]))
     assert results.paired(frame, b, [a, c]).n == 2  # fold 2 has no ste
@@ -211,15 +253,25 @@ def test_paired_differences_use_folds_that_both_sides_have_in_full(folder):
 
 
 def test_summaries_average_units_within_folds_first(folder):
-    frame = results.load(folder(*[line(f"{noise}-mode-static", i, 0.5 + 0.1 * (noise == "normal") + 0.01 * i)
-                                  for noise in ("normal", "uniform") for i in range(3)]))
+    frame = results.load(
+        folder(
+            *[
+                line(f"{noise}-mode-static", i, 0.5 + 0.1 * (noise == "normal") + 0.01 * i)
+                for noise in ("normal", "uniform")
+                for i in range(3)
+            ]
+        )
+    )
     table = results.summary(frame, by="strategy")
     assert list(table["n"]) == [3] and table["mean"][0] == pytest.approx(0.56) and table["std"][0] == pytest.approx(0.01)
 
 
 def test_summaries_count_only_folds_that_all_units_of_a_group_have(folder):
-    frame = results.load(folder(*[line("uniform-mode-static", i, 0.5) for i in range(4)],
-                                *[line("normal-mode-static", i, 0.7) for i in range(2)]))
+    frame = results.load(
+        folder(
+            *[line("uniform-mode-static", i, 0.5) for i in range(4)], *[line("normal-mode-static", i, 0.7) for i in range(2)]
+        )
+    )
     table = results.summary(frame, by="strategy")
     assert (list(table["n"]), table["mean"][0], table["std"][0]) == ([2], pytest.approx(0.6), pytest.approx(0))
     with pytest.raises(ValueError, match="have no fold in common"):
@@ -227,10 +279,22 @@ def test_summaries_count_only_folds_that_all_units_of_a_group_have(folder):
 
 
 def test_seeds_of_one_fold_are_averaged_and_are_not_counted_as_folds(folder):
-    frame = results.load(folder(*[line(unit, fold, 0.5 + 0.1 * fold + 0.02 * seed + 0.1 * (unit == "float"), seed=seed)
-                                  for unit in ("float", "ste") for fold in (0, 1) for seed in (0, 1)]))
+    frame = results.load(
+        folder(
+            *[
+                line(unit, fold, 0.5 + 0.1 * fold + 0.02 * seed + 0.1 * (unit == "float"), seed=seed)
+                for unit in ("float", "ste")
+                for fold in (0, 1)
+                for seed in (0, 1)
+            ]
+        )
+    )
     table = results.summary(frame[frame["unit"] == "ste"])
-    assert (list(table["n"]), table["mean"][0], table["std"][0]) == ([2], pytest.approx(0.56), pytest.approx(0.1 / math.sqrt(2)))
+    assert (list(table["n"]), table["mean"][0], table["std"][0]) == (
+        [2],
+        pytest.approx(0.56),
+        pytest.approx(0.1 / math.sqrt(2)),
+    )
     assert results.paired(frame, "float", "ste").n == 2
     runs = [line("float", None, 0.5 + 0.1 * seed, seed=seed) for seed in range(3)]
     tested = results.load(folder(*runs, name="tested.jsonl") / "tested.jsonl")
@@ -247,8 +311,11 @@ def test_curves_of_different_lengths_are_refused(folder):
 def made_up(effects, folds=3, jitter=0.001):
     """Accuracy of every unit of CIFAR-10's figures by a rule."""
     rng = np.random.default_rng(0)
-    return [line(u.name, fold, round(0.5 + 0.05 * fold + effects(u) + jitter * rng.standard_normal(), 6))
-            for u in design.figure_units("cifar10") for fold in range(folds)]
+    return [
+        line(u.name, fold, round(0.5 + 0.05 * fold + effects(u) + jitter * rng.standard_normal(), 6))
+        for u in design.figure_units("cifar10")
+        for fold in range(folds)
+    ]
 
 
 def as_the_paper_says(u):
@@ -271,8 +338,15 @@ def test_results_as_the_paper_describes_them_support_its_claims(folder):
 def test_results_the_other_way_round_contradict_them(folder):
     frame = results.load(folder(*made_up(lambda u: -as_the_paper_says(u))))
     verdicts = {v.claim.name: v.verdict for v in claims.judge_all(frame, "cifar10")}
-    for name in ("mode-above-random", "same-end-worst-expectation", "same-end-worst-mode", "same-end-worst-random",
-                 "homogeneous-above-progressive", "random-partition-above-expectation", "static-ahead-after-drop"):
+    for name in (
+        "mode-above-random",
+        "same-end-worst-expectation",
+        "same-end-worst-mode",
+        "same-end-worst-random",
+        "homogeneous-above-progressive",
+        "random-partition-above-expectation",
+        "static-ahead-after-drop",
+    ):
         assert verdicts[name] == "contradicted"
     assert verdicts["noise-negligible-mode"] == "supported"
 
@@ -293,19 +367,30 @@ def test_claims_about_several_units_have_no_data_until_all_are_run(folder):
 
 
 def test_a_higher_level_turns_narrow_verdicts_into_undecided_ones(folder):
-    units = {f"{noise}-{strategy}-static": 0.5 if strategy == "mode" else 0.4
-             for noise in ("uniform", "triangular", "normal", "logistic") for strategy in ("mode", "random")}
+    units = {
+        f"{noise}-{strategy}-static": 0.5 if strategy == "mode" else 0.4
+        for noise in ("uniform", "triangular", "normal", "logistic")
+        for strategy in ("mode", "random")
+    }
     runs = [line(unit, i, a + (0.01 * i if "mode" in unit else 0)) for unit, a in units.items() for i in range(3)]
     frame = results.load(folder(*runs))
     said = [claims.judge_all(frame, "cifar10", level=level)[0] for level in (0.95, 0.9999)]
-    assert [v.claim.name for v in said] == 2 * ["mode-above-random"] and [v.verdict for v in said] == ["supported", "undecided"]
+    assert [v.claim.name for v in said] == 2 * ["mode-above-random"] and [v.verdict for v in said] == [
+        "supported",
+        "undecided",
+    ]
     effect = said[1].findings[0].effect
     assert effect.high - effect.mean == pytest.approx(stats.t.ppf(1 - 0.0001 / 2, 2) * 0.01 / 3**0.5)
 
 
 def test_validation_picks_the_best_static_and_the_best_annealed_unit_by_the_mean_over_folds(folder):
-    accuracies = {"float": (0.9, 0.9), "uniform-mode-static": (0.5, 0.7), "normal-mode-static": (0.65, 0.5),
-                  "uniform-mode-partition-homogeneous": (0.4, 0.4), "uniform-mode-same-end-homogeneous": (0.45, 0.3)}
+    accuracies = {
+        "float": (0.9, 0.9),
+        "uniform-mode-static": (0.5, 0.7),
+        "normal-mode-static": (0.65, 0.5),
+        "uniform-mode-partition-homogeneous": (0.4, 0.4),
+        "uniform-mode-same-end-homogeneous": (0.45, 0.3),
+    }
     frame = results.load(folder(*[line(unit, i, each[i]) for unit, each in accuracies.items() for i in range(2)]))
     assert results.picked(frame) == ("uniform-mode-static", "uniform-mode-partition-homogeneous")
     with pytest.raises(ValueError, match="no run to summarise"):

@@ -33,9 +33,15 @@ def data_store(tmp_path_factory):
     old, os.environ["ANABOOK_DATA"] = os.environ.get("ANABOOK_DATA"), str(folder)
     store.save(standins.house_numbers(200, 50))
     rng = np.random.default_rng(0)
-    words = store.Dataset("gsc-stand-in", rng.integers(0, 256, (120, 1, 49, 10), np.uint8), np.arange(120) % 12,
-                          np.zeros(120, np.uint8), np.arange(120) // 12, tuple(map(str, range(12))),
-                          store.Provenance("stand-in", "random bytes", "-", "-"))
+    words = store.Dataset(
+        "gsc-stand-in",
+        rng.integers(0, 256, (120, 1, 49, 10), np.uint8),
+        np.arange(120) % 12,
+        np.zeros(120, np.uint8),
+        np.arange(120) // 12,
+        tuple(map(str, range(12))),
+        store.Provenance("stand-in", "random bytes", "-", "-"),
+    )
     store.save(words)
     if old is None:
         del os.environ["ANABOOK_DATA"]
@@ -66,13 +72,24 @@ def test_a_run_is_recorded_with_all_that_it_depends_on():
 
 
 def test_a_run_is_the_same_each_time_and_differs_between_folds_and_seeds():
-    numbers = [{k: r[k] for k in ("curves", "accuracy", "loss")} for r in
-               (run(tiny()), run(tiny()), run(tiny(fold=1)), run(tiny(seed=1)))]
+    numbers = [
+        {k: r[k] for k in ("curves", "accuracy", "loss")}
+        for r in (run(tiny()), run(tiny()), run(tiny(fold=1)), run(tiny(seed=1)))
+    ]
     assert numbers[0] == numbers[1] and numbers[0] != numbers[2] and numbers[0] != numbers[3]
 
 
-@pytest.mark.parametrize("unit", ["normal-expectation-partition-progressive", "triangular-mode-overlapped-homogeneous-dynamic-mean-only",
-                                  "logistic-random-same-start-homogeneous-dynamic-mean", "float", "ste", "identity"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "normal-expectation-partition-progressive",
+        "triangular-mode-overlapped-homogeneous-dynamic-mean-only",
+        "logistic-random-same-start-homogeneous-dynamic-mean",
+        "float",
+        "ste",
+        "identity",
+    ],
+)
 def test_units_of_all_kinds_run(unit):
     record = run(tiny(unit))
     assert record["status"] == "done" and ("noisy_accuracy" in record["curves"]) == (unit.count("-") > 0)
@@ -193,7 +210,9 @@ def test_a_sweep_records_each_run_once(tmp_path):
     assert sweep.sweep([*configs, tiny("ste")], tmp_path, executor=ThreadPoolExecutor(1), report=lines.append) == (1, 0)
     found = records.read([sweep.results_file(configs[0], tmp_path)]).records
     assert set(found) == {c.key for c in (*configs, tiny("ste"))}
-    assert lines[0].startswith("4 runs to do, 0 recorded already, 1 at a time") and lines[6].startswith("1 runs to do, 4 recorded")
+    assert lines[0].startswith("4 runs to do, 0 recorded already, 1 at a time") and lines[6].startswith(
+        "1 runs to do, 4 recorded"
+    )
     assert sweep.sweep(configs, tmp_path, report=lines.append) == (0, 0) and "recorded already" in lines[-1]
 
 
@@ -219,13 +238,16 @@ def test_plans_do_not_share_one_run_among_workers():
     assert (plan.estimate(1), plan.estimate(2), plan.estimate(8)) == (80.0, 60.0, 60.0)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"workers": 0}, "workers must be an integer at least 1, not 0"),
-    ({"slots": 0, "executor": ThreadPoolExecutor(1)}, "slots must be an integer at least 1, not 0"),
-    ({"devices": ["nonexistent"]}, "device must name one of torch's devices, .*, not 'nonexistent'"),
-    ({"devices": ["cpu", "cuda:99"]}, "cuda:99 was asked for"),
-    ({"devices": []}, "devices must name at least one"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"workers": 0}, "workers must be an integer at least 1, not 0"),
+        ({"slots": 0, "executor": ThreadPoolExecutor(1)}, "slots must be an integer at least 1, not 0"),
+        ({"devices": ["nonexistent"]}, "device must name one of torch's devices, .*, not 'nonexistent'"),
+        ({"devices": ["cpu", "cuda:99"]}, "cuda:99 was asked for"),
+        ({"devices": []}, "devices must name at least one"),
+    ],
+)
 def test_sweeps_refuse_what_the_machine_has_not_before_anything_runs(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         sweep.sweep([tiny()], tmp_path / "results", report=lambda _: None, **options)
@@ -264,7 +286,9 @@ def test_local_processes_survive_the_death_of_one(tmp_path):
 
     def kill_one(text):
         if text.startswith("[1/") and not killed:
-            workers = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, text=True).stdout.split()
+            workers = subprocess.run(
+                ["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, text=True
+            ).stdout.split()
             killed.append(int(workers[0]))
             os.kill(killed[0], signal.SIGKILL)
 
@@ -277,7 +301,8 @@ def test_a_run_that_kills_its_process_each_time_is_recorded_as_failed(tmp_path, 
     (tmp_path / "sitecustomize.py").write_text(
         "import os\nimport sys\nif any('spawn_main' in a for a in sys.orig_argv):\n"
         "    import anabook.experiments.run as r\n    old = r.build\n"
-        "    def build(config):\n        if config.unit == 'identity':\n            os._exit(1)\n        return old(config)\n    r.build = build\n")
+        "    def build(config):\n        if config.unit == 'identity':\n            os._exit(1)\n        return old(config)\n    r.build = build\n"
+    )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}")
     configs = [tiny("identity"), tiny("float"), tiny("ste")]
     assert sweep.sweep(configs, tmp_path, workers=2, report=lambda _: None) == (2, 1)
@@ -293,7 +318,17 @@ def sweep_file(tmp_path, units='["float", "ste"]', folds="[0, 1, 2]", **changes)
 
 
 def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
-    command = [sys.executable, "-m", "anabook.cli", "sweep", str(sweep_file(tmp_path)), "--workers", "1", "--results", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "anabook.cli",
+        "sweep",
+        str(sweep_file(tmp_path)),
+        "--workers",
+        "1",
+        "--results",
+        str(tmp_path),
+    ]
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     [file] = wait_for(lambda: list(tmp_path.glob("*.jsonl")))
     wait_for(lambda: len(file.read_text().splitlines()) >= 2)
@@ -317,15 +352,43 @@ def wait_for(condition, seconds=120):
 
 def test_a_dask_cluster_finishes_a_sweep_though_a_worker_is_killed(tmp_path):
     pytest.importorskip("distributed")
-    scheduler = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
-                                  "--no-dashboard", "--scheduler-file", str(tmp_path / "scheduler.json")], stderr=subprocess.DEVNULL)
+    scheduler = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(tmp_path / "scheduler.json"),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
     workers = []
     try:
         wait_for(lambda: (tmp_path / "scheduler.json").exists() and (tmp_path / "scheduler.json").stat().st_size)
         address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
-        workers = [subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny",
-                                     "--no-dashboard", "--local-directory", str(tmp_path / f"worker{i}")], stderr=subprocess.DEVNULL)
-                   for i in range(2)]
+        workers = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "distributed.cli.dask_worker",
+                    address,
+                    "--nthreads",
+                    "1",
+                    "--no-nanny",
+                    "--no-dashboard",
+                    "--local-directory",
+                    str(tmp_path / f"worker{i}"),
+                ],
+                stderr=subprocess.DEVNULL,
+            )
+            for i in range(2)
+        ]
         configs = [tiny(fold=i, period=2) for i in range(5)]
 
         def kill_one(text):
@@ -352,7 +415,10 @@ def test_a_cluster_without_workers_says_so():
 
 def test_a_cluster_that_cannot_be_reached_is_named():
     pytest.importorskip("distributed")
-    with pytest.raises(ValueError, match="no Dask scheduler answers at 'tcp://127.0.0.1:9'"), sweep.cluster("tcp://127.0.0.1:9", timeout=1):
+    with (
+        pytest.raises(ValueError, match="no Dask scheduler answers at 'tcp://127.0.0.1:9'"),
+        sweep.cluster("tcp://127.0.0.1:9", timeout=1),
+    ):
         pass
 
 
@@ -375,27 +441,33 @@ def test_the_threads_of_a_process_can_be_set():
         sweep.sweep([tiny()], "nowhere", threads=0, report=lambda _: None)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["sweep"], "sweep needs a CONFIG"),
-    (["sweep", "nowhere.toml"], "cannot read the config"),
-    (["sweep", "FILE", "units=[\"uniform-mode-statc\"]"], "did you mean 'uniform-mode-static'"),
-    (["sweep", "FILE", "data=svhn"], "run `anabook data svhn`"),
-    (["sweep", "FILE", "--workers", "0"], "--workers must be at least 1"),
-    (["train", "FILE", "--unit", "flaot"], "did you mean 'float'"),
-    (["train", "FILE", "--fold", "9"], "fold must be an integer from 0 to 4"),
-    (["train", "FILE", "--device", "cuda:99"], "cuda:99 was asked for"),
-    (["train", "FILE", "--fold", "-1"], "fold must be an integer from 0 to 4, not -1"),
-    (["train", "FILE", "folds=[]"], "folds must hold at least one entry"),
-    (["train", "FILE", "lr=1e30"], "the loss became nan"),
-    (["train", "FILE", "--checkpoint", "FILE/x.pt"], "cannot write to the folder"),
-    (["sweep", "FILE", "--checkpoints", "FILE"], "cannot write to the folder"),
-    (["sweep", "FILE", "--devices", "nonexistent"], "not 'nonexistent'"),
-    (["sweep", "FILE", "--cluster", "tcp://127.0.0.1:9", "--workers", "2"], "--workers and --devices are of this machine"),
-    (["results", "--results", "nowhere"], "there are no results at 'nowhere'"),
-    (["results", "--results", "EMPTY"], "no finished run is recorded in"),
-    (["results", "cifar10", "--claims", "--results", "EMPTY"], "no finished run is recorded in"),
-    (["results", "cifar10", "--claims", "--test", "--results", "EMPTY"], "leave out --test"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["sweep"], "sweep needs a CONFIG"),
+        (["sweep", "nowhere.toml"], "cannot read the config"),
+        (["sweep", "FILE", 'units=["uniform-mode-statc"]'], "did you mean 'uniform-mode-static'"),
+        (["sweep", "FILE", "data=svhn"], "run `anabook data svhn`"),
+        (["sweep", "FILE", "--workers", "0"], "--workers must be at least 1"),
+        (["train", "FILE", "--unit", "flaot"], "did you mean 'float'"),
+        (["train", "FILE", "--fold", "9"], "fold must be an integer from 0 to 4"),
+        (["train", "FILE", "--device", "cuda:99"], "cuda:99 was asked for"),
+        (["train", "FILE", "--fold", "-1"], "fold must be an integer from 0 to 4, not -1"),
+        (["train", "FILE", "folds=[]"], "folds must hold at least one entry"),
+        (["train", "FILE", "lr=1e30"], "the loss became nan"),
+        (["train", "FILE", "--checkpoint", "FILE/x.pt"], "cannot write to the folder"),
+        (["sweep", "FILE", "--checkpoints", "FILE"], "cannot write to the folder"),
+        (["sweep", "FILE", "--devices", "nonexistent"], "not 'nonexistent'"),
+        (
+            ["sweep", "FILE", "--cluster", "tcp://127.0.0.1:9", "--workers", "2"],
+            "--workers and --devices are of this machine",
+        ),
+        (["results", "--results", "nowhere"], "there are no results at 'nowhere'"),
+        (["results", "--results", "EMPTY"], "no finished run is recorded in"),
+        (["results", "cifar10", "--claims", "--results", "EMPTY"], "no finished run is recorded in"),
+        (["results", "cifar10", "--claims", "--test", "--results", "EMPTY"], "leave out --test"),
+    ],
+)
 def test_mistakes_at_the_command_line_get_one_sentence(tmp_path, capsys, arguments, message):
     file = str(sweep_file(tmp_path, units='["float"]', folds="[0]"))
     (tmp_path / "empty").mkdir()
@@ -415,7 +487,11 @@ def test_results_that_cannot_be_written_are_refused_before_anything_runs(tmp_pat
 
 def test_overrides_may_stand_before_and_after_options(tmp_path, capsys):
     file, folder = str(sweep_file(tmp_path)), ["--results", str(tmp_path)]
-    for words in (["folds=[0]", "--dry-run", *folder], ["--dry-run", *folder, "folds=[0]"], ["--dry-run", "folds=[0]", *folder]):
+    for words in (
+        ["folds=[0]", "--dry-run", *folder],
+        ["--dry-run", *folder, "folds=[0]"],
+        ["--dry-run", "folds=[0]", *folder],
+    ):
         assert main(["sweep", file, *words]) == 0
         assert "2 runs to do" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):

@@ -36,7 +36,7 @@ def test_permissions_are_the_owners_unless_others_are_asked_for(tmp_path):
 def test_what_fails_while_writing_leaves_the_old_file_alone(tmp_path, error):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(type(error)), _files.replacing(path) as file:
+    with pytest.raises(type(error)), _files.replacing(path) as file:  # noqa: PT012
         file.write(b"half")
         raise error
     assert path.read_bytes() == b"old" and [each.name for each in tmp_path.iterdir()] == ["file"]
@@ -91,7 +91,7 @@ def test_a_folder_is_tried_without_leaving_anything(tmp_path):
     _files.try_to_write(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "file").touch()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError):  # noqa: PT011
         _files.try_to_write(tmp_path / "file")
 
 

@@ -18,8 +18,21 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.name[0].isdigit() or path.name == "the-data.ipynb"]
-THEORY = ("quantisers", "namespaces", "laws", "noise", "regularisation", "variants", "symbolic", "schedules", "convergence",
-          "convergence.conditions", "convergence.networks", "check", "plots")
+THEORY = (
+    "quantisers",
+    "namespaces",
+    "laws",
+    "noise",
+    "regularisation",
+    "variants",
+    "symbolic",
+    "schedules",
+    "convergence",
+    "convergence.conditions",
+    "convergence.networks",
+    "check",
+    "plots",
+)
 
 
 def loaded_after(code: str) -> set[str]:
@@ -66,7 +79,11 @@ def test_every_submodule_loads_when_it_is_first_used():
 def test_public_names_are_british():
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "anabook").rglob("*.py"))
     names = re.findall(r"^(?:class|def|    def) ([A-Za-z]\w*)", source, flags=re.M)
-    american = [name for name in names if re.search(r"(quanti|regulari|normali|initiali|optimi|synchroni)z|color(?!map)|behavior", name)]
+    american = [
+        name
+        for name in names
+        if re.search(r"(quanti|regulari|normali|initiali|optimi|synchroni)z|color(?!map)|behavior", name)
+    ]
     assert len(names) > 200 and american == []
 
 
@@ -91,8 +108,13 @@ def test_the_examples_of_the_readme_run(number, tmp_path):
     blocks = python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(blocks) == 4
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", BOARD * (number == 3) + blocks[number]],
-                          capture_output=True, text=True, cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", BOARD * (number == 3) + blocks[number]],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
     if number == 0:
         assert done.stdout.startswith("[-0.") and "Piecewise" in done.stdout
@@ -158,7 +180,11 @@ def test_the_citation_file_cites_the_paper():
 
 
 def test_every_page_is_in_the_table_of_contents_and_the_other_way_round():
-    found = {path.relative_to(ROOT).with_suffix("").as_posix() for suffix in ("ipynb", "md") for path in (ROOT / "book").glob(f"*.{suffix}")}
+    found = {
+        path.relative_to(ROOT).with_suffix("").as_posix()
+        for suffix in ("ipynb", "md")
+        for path in (ROOT / "book").glob(f"*.{suffix}")
+    }
     assert found == set(PAGES) and len(PAGES) == len(set(PAGES))
 
 

@@ -26,7 +26,8 @@ LAPLACE = Law(
     density=lambda t, m: m.exp(-m.root(2) * m.abs(t)) / m.root(2),
     distribution=lambda t, m: symmetric(t, m, m.exp(-m.root(2) * m.abs(t)) / 2),
     ends=lambda m: Decay(exponent=1, rate=m.root(2), coefficient=m.one / 2),
-    kinks=(0.0,), log_concave=True,
+    kinks=(0.0,),
+    log_concave=True,
 )
 
 ALL = {**FAMILIES, "my Laplace": LAPLACE, **{f"zoo: {name}": variant.placed_law()[0] for name, variant in VARIANTS.items()}}
@@ -133,9 +134,11 @@ def test_mean_and_standard_deviation_are_those_of_the_density(name):
     law = ALL[name]
     low, high = (max(-60 * law.unit, min(60 * law.unit, float(end))) for end in law.bounds())
     points = sorted({low, high, 0.0, *(float(k) for k in law.get("kinks"))})
-    moment = lambda power: sum(  # noqa: E731
-        integrate.quad(lambda t: t**power * float(law.pdf(np.float64(t))), a, b, limit=200)[0]
-        for a, b in zip(points, points[1:]))
+
+    def moment(power):
+        parts = zip(points, points[1:])
+        return sum(integrate.quad(lambda t: t**power * float(law.pdf(np.float64(t))), a, b, limit=200)[0] for a, b in parts)
+
     assert moment(1) == pytest.approx(law.get("mean"), abs=1e-8 * law.unit)
     assert math.sqrt(moment(2)) == pytest.approx(law.get("std"), rel=1e-7)
 
@@ -152,7 +155,9 @@ def test_tails_are_of_the_order_that_the_law_names(name):
             elif isinstance(tail, Decay):
                 t = mpmath.mpf(10) ** 6
                 found = mass(sign * t, m)
-                named = tail.coefficient * t**tail.power * mpmath.exp(-tail.rate * abs(t - sign * law.offset)**tail.exponent)
+                named = (
+                    tail.coefficient * t**tail.power * mpmath.exp(-tail.rate * abs(t - sign * law.offset) ** tail.exponent)
+                )
             else:
                 assert isinstance(tail, Power)
                 t = mpmath.mpf(10) ** 12
@@ -240,12 +245,15 @@ def test_noise_is_copied_and_pickled_with_its_law():
     assert repr(ab.Noise("normal")) == "Noise(family='normal', mean=0.0, std=1.0)"
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: ab.Noise(VARIANTS["identity"]), r"constant is no noise: its measure is infinite \(mass inf\)\."),
-    (lambda: ab.Noise(VARIANTS["ste_heaviside"]), r"uniform is no noise: .* of a mass other than 1 \(mass 2\)\."),
-    (lambda: placed(3), "noise must be one of 'uniform', .*, a Law, .*, or an anabook.symbolic.Density, not 3"),
-    (lambda: ab.Noise("gauss"), "family must be one of .* Did you mean 'normal'"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: ab.Noise(VARIANTS["identity"]), r"constant is no noise: its measure is infinite \(mass inf\)\."),
+        (lambda: ab.Noise(VARIANTS["ste_heaviside"]), r"uniform is no noise: .* of a mass other than 1 \(mass 2\)\."),
+        (lambda: placed(3), "noise must be one of 'uniform', .*, a Law, .*, or an anabook.symbolic.Density, not 3"),
+        (lambda: ab.Noise("gauss"), "family must be one of .* Did you mean 'normal'"),
+    ],
+)
 def test_what_is_no_noise_is_refused_in_one_sentence(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()

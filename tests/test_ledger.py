@@ -56,7 +56,11 @@ def defined(file: str) -> frozenset[str]:
 def ledger_outputs() -> str:
     """What the ledger's cells gave when the page was stored."""
     cells = json.loads((ROOT / "book" / "claims-ledger.ipynb").read_text(encoding="utf-8"))["cells"]
-    shown = [output.get("data", {}).get("text/markdown", output.get("text", "")) for cell in cells for output in cell.get("outputs", [])]
+    shown = [
+        output.get("data", {}).get("text/markdown", output.get("text", ""))
+        for cell in cells
+        for output in cell.get("outputs", [])
+    ]
     return "\n\n".join("".join(each) for each in shown)
 
 
@@ -106,8 +110,19 @@ def test_every_note_on_the_paper_is_in_the_ledger():
 
 
 def test_every_theorem_lemma_and_proposition_of_the_book_is_in_the_ledger_or_serves_another():
-    serving = {"prop-heavisides", "prop-zero-gradient", "prop-inverse-sampling", "prop-dither", "prop-mass-multiplies", "lem-ratio",
-               "lem-worst-place", "prop-two-layer-laws", "thm-margins", "lem-margin-scale", "prop-generic-numbers"}
+    serving = {
+        "prop-heavisides",
+        "prop-zero-gradient",
+        "prop-inverse-sampling",
+        "prop-dither",
+        "prop-mass-multiplies",
+        "lem-ratio",
+        "lem-worst-place",
+        "prop-two-layer-laws",
+        "thm-margins",
+        "lem-margin-scale",
+        "prop-generic-numbers",
+    }
     stated = {label for label in labels() if label.split("-")[0] in ("thm", "lem", "prop", "cor", "alg")}
     named = {label for kind in LEDGER for row in LEDGER[kind] for label in row["book"]}
     assert stated - serving <= named
@@ -118,7 +133,11 @@ def test_the_stored_page_shows_every_row_with_its_verdict():
     for kind in OF_THE_PAPER:
         for row in LEDGER[kind]:
             line = next(line for line in shown.splitlines() if row["says"] in line)
-            assert line.startswith("| ") and f"**{row['verdict']}**, {row['how']} |" in line and (not row["note"] or row["note"] in line)
+            assert (
+                line.startswith("| ")
+                and f"**{row['verdict']}**, {row['how']} |" in line
+                and (not row["note"] or row["note"] in line)
+            )
 
 
 def test_empirical_verdicts_on_the_stored_page_are_those_of_the_recorded_runs():

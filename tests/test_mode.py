@@ -44,6 +44,7 @@ def inside(quantiser, u, margin=1e-6):
 
 def crossing(noise, width):
     """The upper mode threshold of a ternary quantiser with middle bin ±width/2, where F(τ + w/2) = 2 F(τ − w/2)."""
+
     def excess(tau):
         return float(noise.cdf(tau + width / 2) - 2 * noise.cdf(tau - width / 2))
 
@@ -86,9 +87,7 @@ def test_mode_differs_from_quantiser_beside_a_narrowest_bin_when_support_does_no
 
 
 @given(quantisers(min_levels=2, max_levels=2), families, st.floats(0.01, 50.0), st.floats(1e-6, 10.0), st.booleans())
-def test_mode_of_two_levels_equals_quantiser_off_the_threshold_for_any_noise_width(
-    quantiser, family, std, distance, up
-):
+def test_mode_of_two_levels_equals_quantiser_off_the_threshold_for_any_noise_width(quantiser, family, std, distance, up):
     r = Regularisation(quantiser, Noise(family, std=std))
     x = quantiser.thresholds[0] + (distance if up else -distance)
     assert r.mode(x) == quantiser(x)
@@ -110,8 +109,11 @@ def test_unbounded_noise_never_leaves_the_ternary_mode_equal_to_the_quantiser(fa
     noise = Noise(family, std=std)
     with mpmath.workdps(400):  # the leads at small widths are far below a double's resolution
         scale = mpmath.mpf(std) * (mpmath.sqrt(3) / mpmath.pi if family == "logistic" else 1)
-        tail = (lambda t: 1 / (1 + mpmath.exp(t / scale))) if family == "logistic" else (
-            lambda t: mpmath.erfc(t / scale / mpmath.sqrt(2)) / 2)
+        tail = (
+            (lambda t: 1 / (1 + mpmath.exp(t / scale)))
+            if family == "logistic"
+            else (lambda t: mpmath.erfc(t / scale / mpmath.sqrt(2)) / 2)
+        )
         x = -mpmath.mpf(1) / 2 + tail(1) * mpmath.mpf(std) / 1000
         lower, middle = tail(x + mpmath.mpf(1) / 2), 1 - tail(x + mpmath.mpf(1) / 2) - tail(mpmath.mpf(1) / 2 - x)
         assert lower > middle

@@ -13,8 +13,9 @@ from anabook.noise import FAMILIES
 def regularisations(draw):
     n = draw(st.integers(2, 7))
     if draw(st.booleans()):
-        quantiser = Quantiser.linear(draw(st.integers(1, 4)), quantum=draw(st.floats(0.05, 2.0)),
-                                     rounding=draw(st.sampled_from(["floor", "nearest"])))
+        quantiser = Quantiser.linear(
+            draw(st.integers(1, 4)), quantum=draw(st.floats(0.05, 2.0)), rounding=draw(st.sampled_from(["floor", "nearest"]))
+        )
     else:
         steps = draw(st.lists(st.floats(0.1, 3.0), min_size=n, max_size=n))
         gaps = draw(st.lists(st.floats(0.2, 3.0), min_size=n - 1, max_size=n - 1))

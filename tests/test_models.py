@@ -38,8 +38,10 @@ def test_pooling_acts_on_what_the_activation_gave():
             assert kinds[i - 1] is nn.ReLU
 
 
-@pytest.mark.parametrize(("make", "n"), [(lambda: models.vgg(1 / 16), 7), (lambda: models.dscnn(channels=4), 9),
-                                         (lambda: models.mlp(64, (16, 16)), 2)])
+@pytest.mark.parametrize(
+    ("make", "n"),
+    [(lambda: models.vgg(1 / 16), 7), (lambda: models.dscnn(channels=4), 9), (lambda: models.mlp(64, (16, 16)), 2)],
+)
 def test_conversion_finds_as_many_layers_as_the_paper_counts(make, n):
     q = ab.Quantiser.ternary()
     net = training.quantise(make(), weights=q, activations=q, keep=("last",))
@@ -48,7 +50,11 @@ def test_conversion_finds_as_many_layers_as_the_paper_counts(make, n):
 
 
 def test_only_the_last_layer_of_the_vgg_has_a_bias():
-    biased = [name for name, m in models.vgg(1 / 16).named_modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m.bias is not None]
+    biased = [
+        name
+        for name, m in models.vgg(1 / 16).named_modules()
+        if isinstance(m, (nn.Conv2d, nn.Linear)) and m.bias is not None
+    ]
     assert biased == ["last"]
     assert not any(m.bias is not None for m in models.dscnn().modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
 

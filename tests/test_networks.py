@@ -102,9 +102,7 @@ def log_margins_converge(family, ps, kappas):
     if family in UNBOUNDED:
         return all(kappa >= p for kappa, p in zip(kappas, ps[1:]))
     shrink = 1 if family == "uniform" else Fraction(1, 2)
-    return all(
-        kappas[i] > sum(ps[j] * shrink ** (j - i - 1) for j in range(i + 1, len(ps))) for i in range(len(ps) - 1)
-    )
+    return all(kappas[i] > sum(ps[j] * shrink ** (j - i - 1) for j in range(i + 1, len(ps))) for i in range(len(ps) - 1))
 
 
 @settings(max_examples=60)
@@ -373,9 +371,7 @@ def test_a_batch_of_networks_gives_each_network_its_own_answer():
     noises = [ab.Noise("triangular", -0.1, 0.3)] * 2
     together = batch.regularised(x, noises)
     for i in range(30):
-        alone = Network(
-            [layer.weights[i] for layer in batch.layers], [layer.biases[i] for layer in batch.layers]
-        )
+        alone = Network([layer.weights[i] for layer in batch.layers], [layer.biases[i] for layer in batch.layers])
         np.testing.assert_array_equal(alone(x[i]), batch(x)[i])
         np.testing.assert_allclose(alone.regularised(x[i], noises).deviation, together.deviation[i], rtol=1e-12)
     one = Network([layer.weights[0] for layer in batch.layers], [layer.biases[0] for layer in batch.layers])
@@ -434,8 +430,10 @@ def test_tails_end_as_their_edge_or_decay_says(family):
     assert isinstance(tail, Decay) and far == math.inf
     with mpmath.workdps(50):
         rate, coefficient = (mpmath.mpf(sympy.N(value, 60)) for value in (tail.rate, tail.coefficient))
-        shapes = [upper_tail(family, np.array([t]), PRECISE)[0] * mpmath.exp(rate * t ** int(tail.exponent))
-                  / t ** int(tail.power) for t in map(mpmath.mpf, (100, 1000, 10000))]
+        shapes = [
+            upper_tail(family, np.array([t]), PRECISE)[0] * mpmath.exp(rate * t ** int(tail.exponent)) / t ** int(tail.power)
+            for t in map(mpmath.mpf, (100, 1000, 10000))
+        ]
     assert abs(shapes[2] / coefficient - 1) < 1e-5 and abs(shapes[0] / coefficient - 1) < 1e-3
 
 

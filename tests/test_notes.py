@@ -40,7 +40,9 @@ def notes() -> dict:
 
 def test_every_test_and_test_file_that_the_appendix_names_exists():
     nbformat = pytest.importorskip("nbformat")
-    text = "\n".join(c.source for c in nbformat.read(ROOT / "book/notes-on-the-paper.ipynb", 4).cells if c.cell_type == "markdown")
+    text = "\n".join(
+        c.source for c in nbformat.read(ROOT / "book/notes-on-the-paper.ipynb", 4).cells if c.cell_type == "markdown"
+    )
     files = {*re.findall(r"`tests/(test_\w+\.py)`", text)}
     named = {*re.findall(r"`(test_\w+)`", text)}
     assert len(files) >= 8 and len(named) >= 10
@@ -119,8 +121,16 @@ def test_the_grid_of_384_points_holds_264_different_experiments(notes):
     ):
         if strategy == "expectation" and std == "static":
             continue
-        schedule = ab.Schedule.periodic(7, 50, interval, power_law=law, mean0=-0.5 * (mean == "dynamic"), std0=0.25,
-                                        static_mean=mean == "static", static_std=std == "static")
+        schedule = ab.Schedule.periodic(
+            7,
+            50,
+            interval,
+            power_law=law,
+            mean0=-0.5 * (mean == "dynamic"),
+            std0=0.25,
+            static_mean=mean == "static",
+            static_std=std == "static",
+        )
         values = schedule.values(range(0, 351, 5))
         courses.add((family, strategy, *(np.round(v, 12).tobytes() for v in values)))
     assert len(courses) == len(notes["kept"]) == 264

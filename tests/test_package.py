@@ -18,7 +18,16 @@ from anabook.experiments import config, make, records, results, shipped, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "results"
-CHAPTERS = ("09-algorithm-1", "10-the-experiment", "11-cifar10", "12-svhn", "13-speech", "14-stopping", "claims-ledger", "the-data")
+CHAPTERS = (
+    "09-algorithm-1",
+    "10-the-experiment",
+    "11-cifar10",
+    "12-svhn",
+    "13-speech",
+    "14-stopping",
+    "claims-ledger",
+    "the-data",
+)
 
 
 def quietly(*command, **options):
@@ -56,7 +65,9 @@ def elsewhere(installed, tmp_path):
 
     def run(*command, **variables):
         blank = {name: value for name, value in os.environ.items() if name not in ("ANABOOK_RESULTS", "ANABOOK_DATA")}
-        return quietly(*command, cwd=tmp_path, env={**blank, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", **variables})
+        return quietly(
+            *command, cwd=tmp_path, env={**blank, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", **variables}
+        )
 
     run.folder = tmp_path
     return run
@@ -144,7 +155,9 @@ def test_downloaded_chapters_read_the_recorded_runs_without_the_repository(elsew
     for name in CHAPTERS:
         shutil.copy(ROOT / "book" / f"{name}.ipynb", elsewhere.folder)
     found = json.loads(elsewhere("-c", RUNNER, *(f"{name}.ipynb" for name in CHAPTERS)).stdout)
-    assert set(found) == {f"{name}.ipynb" for name in CHAPTERS} and min(found.values()) >= 1 and sum(found.values()) >= 15, found
+    assert set(found) == {f"{name}.ipynb" for name in CHAPTERS} and min(found.values()) >= 1 and sum(found.values()) >= 15, (
+        found
+    )
 
 
 def test_no_page_looks_for_the_repository_around_the_package():
@@ -186,7 +199,9 @@ def own(tmp_path, monkeypatch):
 def test_a_repeated_run_counts_in_place_of_the_one_that_came_along_and_that_is_said(own):
     c, record = own
     records.append(results.folder() / "cifar10-scaled.jsonl", {**record, "accuracy": 0.123})
-    with pytest.warns(UserWarning, match=f"the run {c.key} .cifar10 uniform-mode-static fold 0. that comes with anabook: set aside"):
+    with pytest.warns(
+        UserWarning, match=f"the run {c.key} .cifar10 uniform-mode-static fold 0. that comes with anabook: set aside"
+    ):
         frame = results.load()
     assert frame.set_index("key").loc[c.key, "accuracy"] == 0.123 and len(frame) == len(results.load(RECORDED))
 
@@ -227,7 +242,9 @@ def test_hidden_files_beside_results_are_passed_over(own, recwarn):
     assert len(results.load("mine")) == 1 and not recwarn.list
 
 
-@pytest.mark.parametrize("name", ["results/intervalls.jsonl", "../pyproject.toml", "results/../ledger.toml", "cache/cifar10.npz", ""])
+@pytest.mark.parametrize(
+    "name", ["results/intervalls.jsonl", "../pyproject.toml", "results/../ledger.toml", "cache/cifar10.npz", ""]
+)
 def test_what_does_not_come_along_is_refused_by_name(name):
     with pytest.raises(ValueError, match=f"no {name!r} comes with anabook") as caught:
         shipped.path(name)

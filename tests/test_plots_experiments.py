@@ -21,9 +21,25 @@ TITLE = "cifar10 (differs from the official archive)"
 def line(unit, fold, rng, data="cifar10", title=TITLE, **settings):
     c = make(data, unit, fold, **settings)
     curve = np.round(np.linspace(0.1, 0.3 + 0.2 * rng.random(), c.epochs) + 0.02 * rng.random(c.epochs), 4).tolist()
-    return {"record": "run", "key": c.key, "status": "done", "config": c.as_dict(), "size": c.size, "seconds": 10.0,
-            "provenance": {"title": title, "kind": "differs"}, "measured_on": "validation", "accuracy": curve[-1], "loss": 1.0,
-            "curves": {"accuracy": curve, "noisy_accuracy": [0.9 * each for each in curve], "train_loss": curve, "train_accuracy": curve, "loss": curve}}
+    return {
+        "record": "run",
+        "key": c.key,
+        "status": "done",
+        "config": c.as_dict(),
+        "size": c.size,
+        "seconds": 10.0,
+        "provenance": {"title": title, "kind": "differs"},
+        "measured_on": "validation",
+        "accuracy": curve[-1],
+        "loss": 1.0,
+        "curves": {
+            "accuracy": curve,
+            "noisy_accuracy": [0.9 * each for each in curve],
+            "train_loss": curve,
+            "train_accuracy": curve,
+            "loss": curve,
+        },
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +84,9 @@ def test_static_curves_are_means_over_folds_and_bands_go_from_the_worst_to_the_b
     assert band.min() == pytest.approx(folds.min()) and band.max() == pytest.approx(folds.max())
 
 
-@pytest.mark.parametrize(("mean", "quantity"), [("static", "accuracy"), ("dynamic", "accuracy"), ("dynamic", "noisy_accuracy")])
+@pytest.mark.parametrize(
+    ("mean", "quantity"), [("static", "accuracy"), ("dynamic", "accuracy"), ("dynamic", "noisy_accuracy")]
+)
 def test_each_strategy_has_its_panel_with_eight_schedules_and_static_noise_as_reference(runs, mean, quantity):
     figure = plots.strategy_curves(runs, mean=mean, quantity=quantity)
     assert ("with noise" in figure.axes[0].get_ylabel()) == (quantity == "noisy_accuracy")
@@ -77,11 +95,15 @@ def test_each_strategy_has_its_panel_with_eight_schedules_and_static_noise_as_re
     ending = "-dynamic-mean" if mean == "dynamic" else ""
     same_folds = runs[runs["fold"] < 1] if mean == "dynamic" else runs
     for ax, strategy, reference in zip(panels, ("expectation", "random", "mode"), ("mode", "random", "mode")):
-        assert np.allclose(drawn(ax, "static noise").get_ydata(), expected(same_folds, f"uniform-{reference}-static", quantity))
+        assert np.allclose(
+            drawn(ax, "static noise").get_ydata(), expected(same_folds, f"uniform-{reference}-static", quantity)
+        )
         for interval in design.Interval:
             for law in design.PowerLaw:
                 unit = f"uniform-{strategy}-{interval.replace('_', '-')}-{law}{ending}"
-                assert np.allclose(drawn(ax, f"{interval.replace('_', ' ')}, {law}").get_ydata(), expected(runs, unit, quantity))
+                assert np.allclose(
+                    drawn(ax, f"{interval.replace('_', ' ')}, {law}").get_ydata(), expected(runs, unit, quantity)
+                )
 
 
 def test_curves_of_another_quantity_are_refused(runs):
@@ -91,9 +113,17 @@ def test_curves_of_another_quantity_are_refused(runs):
 
 def test_lines_are_told_apart_without_colour(runs):
     for ax in (ax for name in ("strategies", "noises") for ax in plots.EXPERIMENT_FIGURES[name](runs).axes if ax.axison):
-        looks = [(each.get_marker(), each.get_markerfacecolor() == "white") for each in ax.lines if not each.get_label().startswith("_")]
+        looks = [
+            (each.get_marker(), each.get_markerfacecolor() == "white")
+            for each in ax.lines
+            if not each.get_label().startswith("_")
+        ]
         assert len(looks) >= 8 and len(looks) == len(set(looks))
-    looks = [(each.get_marker(), each.get_linestyle()) for each in plots.static_curves(runs).axes[0].lines if not each.get_label().startswith("_")]
+    looks = [
+        (each.get_marker(), each.get_linestyle())
+        for each in plots.static_curves(runs).axes[0].lines
+        if not each.get_label().startswith("_")
+    ]
     assert len(looks) == len(set(looks)) == 4
 
 
@@ -117,10 +147,16 @@ def test_dots_at_the_end_are_the_means_of_the_summary(runs):
     (ax,) = plots.final_accuracies(runs).axes
     rows = [label.get_text() for label in ax.get_yticklabels()]
     summary = results.summary(runs).set_index("unit")["mean"]
-    points = {(each.get_color(), round(each.get_ydata()[0], 2)): each.get_xdata()[0] for each in ax.lines if each.get_marker() in "o^sD"}
+    points = {
+        (each.get_color(), round(each.get_ydata()[0], 2)): each.get_xdata()[0]
+        for each in ax.lines
+        if each.get_marker() in "o^sD"
+    }
     for place, (strategy, look) in enumerate(plots.STRATEGY_LINES.items()):
         row = rows.index("partition, homogeneous") + 0.24 * (place - 1)
-        assert points[look["color"], round(row, 2)] == pytest.approx(100 * summary[f"uniform-{strategy}-partition-homogeneous"])
+        assert points[look["color"], round(row, 2)] == pytest.approx(
+            100 * summary[f"uniform-{strategy}-partition-homogeneous"]
+        )
     assert points[plots.COLOURS["quantiser"], rows.index("float")] == pytest.approx(100 * summary["float"])
 
 
@@ -131,7 +167,11 @@ def more(folder, tmp_path_factory):
     lines = (folder / "cifar10-scaled.jsonl").read_text()
     (path / "cifar10-scaled.jsonl").write_text(lines)
     for fold in range(2):
-        for unit in ("uniform-mode-static", "uniform-mode-partition-homogeneous", "uniform-mode-partition-homogeneous-dynamic-mean"):
+        for unit in (
+            "uniform-mode-static",
+            "uniform-mode-partition-homogeneous",
+            "uniform-mode-partition-homogeneous-dynamic-mean",
+        ):
             records.append(path / "longer.jsonl", line(unit, fold, rng, period=6))
         for unit in design.select(["uniform-mode-*", "uniform-random-static"], "cifar10"):
             records.append(path / "other.jsonl", line(unit, fold, rng, "svhn-stand-in", "svhn (stand-in)"))
@@ -156,7 +196,10 @@ def test_sizes_are_compared_in_periods(more):
     frame = results.load(more).query("task == 'cifar10'")
     sizes = {"scaled": "period 3", make("cifar10", "float", period=6).size: "period 6"}
     figure = plots.size_curves(frame, sizes)
-    assert [ax.get_title() for ax in figure.axes] == ["period 3\n1 to 3 folds", "period 6\n2 folds"] and TITLE == figure.get_suptitle()
+    assert [ax.get_title() for ax in figure.axes] == [
+        "period 3\n1 to 3 folds",
+        "period 6\n2 folds",
+    ] and TITLE == figure.get_suptitle()
     for ax, (size, epochs) in zip(figure.axes, zip(sizes, (30, 60))):
         labels = [each.get_label() for each in ax.lines if not each.get_label().startswith("_")]
         assert len(labels) == 3 and len({each.get_marker() for each in ax.lines[:3]}) == 3
@@ -191,8 +234,10 @@ def test_a_table_has_the_texts_of_the_summary_and_a_dash_where_nothing_was_run(r
     uniform = runs[(runs["noise"] == "uniform") & (runs["mean"] == "static")]
     table = tables.accuracies(uniform)
     assert table.header == ("schedule", "expectation", "mode", "random")
-    found = {row.unit: results.Interval(row.mean, row.low, row.high, row.std, row.n)
-             for row in results.summary(uniform).itertuples(index=False)}
+    found = {
+        row.unit: results.Interval(row.mean, row.low, row.high, row.std, row.n)
+        for row in results.summary(uniform).itertuples(index=False)
+    }
     for first, *cells in table.rows:
         for strategy, cell in zip(table.header[1:], cells):
             unit = f"uniform-{strategy}-{first.replace(' ', '-')}"
@@ -220,7 +265,9 @@ def test_the_table_of_claims_has_statement_effect_and_verdict_of_each(runs):
 
 def test_a_table_as_html_has_caption_and_headers_and_escapes_its_texts():
     text = tables.Table("a < b", ("x", "y"), (("1", "<2>"),))._repr_html_()
-    assert "<caption" in text and 'scope="col"' in text and 'scope="row"' in text and "&lt;2&gt;" in text and "a &lt; b" in text
+    assert (
+        "<caption" in text and 'scope="col"' in text and 'scope="row"' in text and "&lt;2&gt;" in text and "a &lt; b" in text
+    )
 
 
 def figures(*words):
@@ -235,7 +282,9 @@ def test_one_command_writes_every_figure_from_the_recorded_lines(folder, tmp_pat
     assert len(re.findall(r"\.png", done.stdout)) == len(plots.EXPERIMENT_FIGURES)
 
 
-@pytest.mark.parametrize(("words", "says"), [(["cifar11"], "Did you mean 'cifar10'"), (["--size", "paper"], "no runs of size 'paper'")])
+@pytest.mark.parametrize(
+    ("words", "says"), [(["cifar11"], "Did you mean 'cifar10'"), (["--size", "paper"], "no runs of size 'paper'")]
+)
 def test_a_wrong_name_gets_one_sentence(folder, words, says):
     done = figures("--results", folder, *words)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr

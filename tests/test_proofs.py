@@ -93,7 +93,9 @@ def test_sobolev_densities_move_the_derivative_to_the_density(family):
         ends = noise.support if math.isfinite(noise.half_width) else (-20, 20)
         cuts = sorted({*ends, 0.25, *(c for c in x - quantiser.thresholds if ends[0] < c < ends[1])})
         by_parts = mpmath.quad(
-            lambda t: float(quantiser(x - float(t))) * (noise.pdf(float(t) + slope) - noise.pdf(float(t) - slope)) / (2 * slope),
+            lambda t: (
+                float(quantiser(x - float(t))) * (noise.pdf(float(t) + slope) - noise.pdf(float(t) - slope)) / (2 * slope)
+            ),
             cuts,
         )
         assert float(by_parts) == pytest.approx(r.derivative(x), abs=2e-4)

@@ -116,7 +116,11 @@ def test_residual_keeps_its_digits_where_subtraction_loses_them(family, x):
     assert r(x) == 1.0
     with mpmath.workdps(60):
         t = mpmath.mpf(x) / mpmath.mpf(0.3)
-        tail = mpmath.erfc(t / mpmath.sqrt(2)) / 2 if family == "normal" else 1 / (1 + mpmath.exp(mpmath.pi * t / mpmath.sqrt(3)))
+        tail = (
+            mpmath.erfc(t / mpmath.sqrt(2)) / 2
+            if family == "normal"
+            else 1 / (1 + mpmath.exp(mpmath.pi * t / mpmath.sqrt(3)))
+        )
         assert abs(-mpmath.mpf(float(r.residual(x))) / tail - 1) < 1e-12
 
 

@@ -51,8 +51,18 @@ def test_the_figures_schedules_are_the_packages():
             for layers in (1, 2, 7):
                 for mean0, static in ((0.0, True), (-0.5, False), (-0.5, True)):
                     end = 50 * layers
-                    cases.append({"layers": layers, "interval": interval, "powerLaw": law, "start": 0, "end": end,
-                                  "mean0": mean0, "staticMean": static, "std0": 0.2887})
+                    cases.append(
+                        {
+                            "layers": layers,
+                            "interval": interval,
+                            "powerLaw": law,
+                            "start": 0,
+                            "end": end,
+                            "mean0": mean0,
+                            "staticMean": static,
+                            "std0": 0.2887,
+                        }
+                    )
                     s = Schedule(layers, interval, law, 0, end, mean0, 0.2887, static)
                     expected.append([[*zip(*map(np.ndarray.tolist, s(layer, times)))] for layer in range(layers)])
     body = """return data.cases.map(c => Array.from({length: c.layers}, (_, layer) =>
@@ -112,12 +122,16 @@ def test_the_figure_asks_for_nothing_from_elsewhere():
 
 # What a reader's browser makes of it
 
-PAGE = ('<!doctype html><html lang="en" data-theme="{theme}"><head><title>Schedules</title>'
-        '<meta name="viewport" content="width=device-width"><style>{style}</style></head>'
-        '<body style="background: {ground}; color: {ink}; --pst-color-text-base: {ink}; --pst-color-text-muted: {muted};'
-        ' --pst-color-background: {ground}"><main><h1>Schedules</h1><div class="schedule-figure"></div></main></body></html>')
-THEMES = {"light": {"ground": "#ffffff", "ink": "#222832", "muted": "#48566b"},
-          "dark": {"ground": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"}}
+PAGE = (
+    '<!doctype html><html lang="en" data-theme="{theme}"><head><title>Schedules</title>'
+    '<meta name="viewport" content="width=device-width"><style>{style}</style></head>'
+    '<body style="background: {ground}; color: {ink}; --pst-color-text-base: {ink}; --pst-color-text-muted: {muted};'
+    ' --pst-color-background: {ground}"><main><h1>Schedules</h1><div class="schedule-figure"></div></main></body></html>'
+)
+THEMES = {
+    "light": {"ground": "#ffffff", "ink": "#222832", "muted": "#48566b"},
+    "dark": {"ground": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +167,9 @@ def test_the_keyboard_moves_time_and_the_numbers_shown_are_the_schedules(page):
     page.keyboard.press("End")
     for _ in range(30):
         page.keyboard.press("ArrowLeft")
-    s = Schedule.periodic(3, 50, "same_end", power_law="progressive", mean0=-0.5, static_mean=False,
-                          std0=Noise.covering("uniform", 0.5).std)
+    s = Schedule.periodic(
+        3, 50, "same_end", power_law="progressive", mean0=-0.5, static_mean=False, std0=Noise.covering("uniform", 0.5).std
+    )
     shown = page.locator(".sf-values").all_inner_texts()
     assert len(shown) == 3
     for layer, text in enumerate(shown):

@@ -27,8 +27,17 @@ named = st.builds(
 
 
 def test_the_fixed_signature_of_the_package_gives_the_papers_vgg_setting():
-    s = Schedule(n_layers=7, interval="partition", power_law="homogeneous", start=0, end=350, mean0=0.0, std0=0.2887,
-                 static_mean=True, static_std=False)
+    s = Schedule(
+        n_layers=7,
+        interval="partition",
+        power_law="homogeneous",
+        start=0,
+        end=350,
+        mean0=0.0,
+        std0=0.2887,
+        static_mean=True,
+        static_std=False,
+    )
     assert s == Schedule()
     assert s(0, 0) == (0.0, 0.2887)
     assert s(0, 50) == (0.0, 0.0)

@@ -103,7 +103,9 @@ def test_hidden_files_beside_the_chapters_are_no_notebooks_and_homes_are_found(t
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     assert student.main(["--out=~/students"]) == 0
-    assert [path.name for path in (tmp_path / "home" / "students").iterdir()] == ["a.ipynb"] and not (tmp_path / "~").exists()
+    assert [path.name for path in (tmp_path / "home" / "students").iterdir()] == ["a.ipynb"] and not (
+        tmp_path / "~"
+    ).exists()
     with pytest.raises(SystemExit, match="2"):
         student.main(["--out=~nobody-of-this-name/students"])
     assert "begins with is not known" in capsys.readouterr().err

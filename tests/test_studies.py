@@ -36,7 +36,7 @@ def squares(n: int = 3, **changes) -> tuple[Study, list[dict], list[int]]:
         measured.append(config["n"])
         return {"square": config["n"] ** 2}
 
-    return Study("squares", lambda: [], **{"measure": measure, **changes}), [{"n": i, "seed": 0} for i in range(n)], measured
+    return Study("squares", list, **{"measure": measure, **changes}), [{"n": i, "seed": 0} for i in range(n)], measured
 
 
 def measure_all(study, cases, path, said=None):
@@ -151,8 +151,13 @@ def test_the_output_is_found_at_home_and_must_be_a_file(tmp_path, monkeypatch, c
 
 
 def test_the_command_runs_from_the_root_of_the_repository():
-    done = subprocess.run([sys.executable, "-m", "studies", "stopping", "--rules", "stop", "--dry-run"], cwd=ROOT,
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "studies", "stopping", "--rules", "stop", "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == f"stopping: 0 of 1 cases to measure, 1 recorded in {RECORDED / 'stopping.jsonl'}\n"
 
 
@@ -177,10 +182,29 @@ def test_the_recorded_results_are_all_that_the_chapter_shows_and_nothing_else(na
 
 
 TINY = {
-    "inks": {"inks": "two", "data": "svhn-stand-in", "unit": "float", "fold": 0, "seed": 0, "size": "scaled", "n_train": 200,
-             "period": 1, "batch_size": 64},
-    "intervals": {"layers": 1, "width": 4, "batch_size": 512, "lr": 2e-2, "period": 1, "noise": "uniform",
-                  "strategy": "mode", "interval": "partition", "drop": 2, "seed": 0},
+    "inks": {
+        "inks": "two",
+        "data": "svhn-stand-in",
+        "unit": "float",
+        "fold": 0,
+        "seed": 0,
+        "size": "scaled",
+        "n_train": 200,
+        "period": 1,
+        "batch_size": 64,
+    },
+    "intervals": {
+        "layers": 1,
+        "width": 4,
+        "batch_size": 512,
+        "lr": 2e-2,
+        "period": 1,
+        "noise": "uniform",
+        "strategy": "mode",
+        "interval": "partition",
+        "drop": 2,
+        "seed": 0,
+    },
     "standins": {"data": "svhn-stand-in", **standins.SETTINGS, "epochs": 1},
     "stopping": {**stopping.cases(width=1 / 64, n_train=32, batch_size=16, period=1)[1]},
 }

@@ -27,7 +27,10 @@ SKEWED = Density(12 * t * (1 - t) ** 2, t, (0, 1))
 EXPONENTIAL = Density(sp.exp(-t), t, (0, sp.oo))
 BOXES = Density(sp.Piecewise((sp.Rational(1, 2), sp.Abs(t) > 1), (0, True)), t, (-2, 2))
 SCIPY = {
-    LAPLACE: stats.laplace(), CAUCHY: stats.cauchy(), SKEWED: stats.beta(2, 3), EXPONENTIAL: stats.expon(),
+    LAPLACE: stats.laplace(),
+    CAUCHY: stats.cauchy(),
+    SKEWED: stats.beta(2, 3),
+    EXPONENTIAL: stats.expon(),
     EPANECHNIKOV: stats.beta(2, 2, loc=-1, scale=2),
 }
 
@@ -43,9 +46,12 @@ def same(left, right):
 def test_family_is_standardised(name):
     law = symbolic.family(name)
     mass, first, second = (
-        mpmath.quad(lambda v: v**k * sp.lambdify(x, law.pdf, "mpmath")(v),
-                    [-mpmath.inf, -math.sqrt(6), -math.sqrt(3), 0, math.sqrt(3), math.sqrt(6), mpmath.inf])
-        for k in range(3))
+        mpmath.quad(
+            lambda v: v**k * sp.lambdify(x, law.pdf, "mpmath")(v),
+            [-mpmath.inf, -math.sqrt(6), -math.sqrt(3), 0, math.sqrt(3), math.sqrt(6), mpmath.inf],
+        )
+        for k in range(3)
+    )
     assert abs(mass - 1) < 1e-12 and abs(first) < 1e-12 and abs(second - 1) < 1e-10
     assert (law.mean, law.std) == (0, 1)
 
@@ -74,16 +80,20 @@ def test_change_of_variables_equals_integration_with_alpha_and_beta(name):
         direct = sp.integrate(piece.pdf, x)
         assert same(sp.diff(direct - piece.cdf, x), 0) and same(piece.cdf + piece.sf, 1)
         for end in (piece.lo, piece.hi):
-            assert end in (sp.oo, -sp.oo) or same((direct - piece.cdf).subs(x, end), (direct - piece.cdf).subs(
-                x, piece.hi if piece.hi != sp.oo else piece.lo))
+            assert end in (sp.oo, -sp.oo) or same(
+                (direct - piece.cdf).subs(x, end), (direct - piece.cdf).subs(x, piece.hi if piece.hi != sp.oo else piece.lo)
+            )
 
 
 # --- regularisations -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("quantiser", [HEAVISIDE, TERNARY, UNEVEN, ab.Quantiser.linear(4, quantum=0.07)],
-                         ids=["heaviside", "ternary", "uneven", "int4"])
+@pytest.mark.parametrize(
+    "quantiser",
+    [HEAVISIDE, TERNARY, UNEVEN, ab.Quantiser.linear(4, quantum=0.07)],
+    ids=["heaviside", "ternary", "uneven", "int4"],
+)
 def test_expressions_agree_with_regularisation_to_1e_12(name, quantiser):
     rng = np.random.default_rng(1)
     value = as_numpy(symbolic.regularise(quantiser, name), x, alpha, beta)
@@ -100,8 +110,7 @@ def test_expressions_agree_with_regularisation_to_1e_12(name, quantiser):
 @settings(max_examples=60)
 def test_symbols_and_numbers_give_the_same_regularisation(name, mean, std, place):
     symbols = as_numpy(symbolic.regularise(UNEVEN, name), x, alpha, beta)
-    assert symbols(place, mean, std) == pytest.approx(ab.Regularisation(UNEVEN, ab.Noise(name, mean, std))(place),
-                                                      abs=1e-12)
+    assert symbols(place, mean, std) == pytest.approx(ab.Regularisation(UNEVEN, ab.Noise(name, mean, std))(place), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["uniform", "triangular"])
@@ -146,7 +155,8 @@ def test_known_special_cases():
 
 def test_noise_object_and_zero_std():
     assert symbolic.regularise(TERNARY, ab.Noise("normal", 0.25, 0.5)) == symbolic.regularise(
-        TERNARY, "normal", sp.Rational(1, 4), sp.Rational(1, 2))
+        TERNARY, "normal", sp.Rational(1, 4), sp.Rational(1, 2)
+    )
     shifted = sp.Piecewise((0, x < sp.Rational(1, 4)), (1, True))
     assert symbolic.regularise(HEAVISIDE, ab.Noise("normal", 0.25, 0.0)) == shifted
     assert symbolic.regularise(HEAVISIDE, EPANECHNIKOV, mean=sp.Rational(1, 4), std=0) == shifted
@@ -166,8 +176,11 @@ def test_proposition_1_holds_for_every_family(name, quantiser):
     assert len(found.jumps) == (2 if name == "uniform" else 0)
 
 
-@pytest.mark.parametrize("law", [EPANECHNIKOV, LAPLACE, CAUCHY, SKEWED, EXPONENTIAL, BOXES],
-                         ids=["epanechnikov", "laplace", "cauchy", "skewed", "exponential", "boxes"])
+@pytest.mark.parametrize(
+    "law",
+    [EPANECHNIKOV, LAPLACE, CAUCHY, SKEWED, EXPONENTIAL, BOXES],
+    ids=["epanechnikov", "laplace", "cauchy", "skewed", "exponential", "boxes"],
+)
 def test_proposition_1_holds_for_densities_of_a_user(law):
     found = symbolic.verify_proposition(law, TERNARY)
     assert found, str(found)
@@ -275,11 +288,13 @@ def test_families_given_as_densities_reach_the_precision_of_the_numerical_ones(n
     assert np.allclose(density_noise.icdf(levels), noise.icdf(levels), rtol=1e-12)
     assert np.allclose(density_noise.isf(levels), noise.isf(levels), rtol=1e-12)
     assert density_noise.support == pytest.approx(noise.support) and density_noise.half_width == pytest.approx(
-        noise.half_width)
+        noise.half_width
+    )
 
 
-@pytest.mark.parametrize("law", [EPANECHNIKOV, LAPLACE, SKEWED, CAUCHY, BOXES],
-                         ids=["epanechnikov", "laplace", "skewed", "cauchy", "boxes"])
+@pytest.mark.parametrize(
+    "law", [EPANECHNIKOV, LAPLACE, SKEWED, CAUCHY, BOXES], ids=["epanechnikov", "laplace", "skewed", "cauchy", "boxes"]
+)
 def test_users_density_regularises_a_quantiser_in_both_worlds(law):
     numbers = ab.Regularisation(UNEVEN, law.noise())
     points = np.random.default_rng(3).uniform(-4, 4, 200)
@@ -328,8 +343,10 @@ def test_parameters_get_their_values_later():
     fixed = law.subs({skew: 0.5})
     assert fixed.parameters == () and fixed.mean == sp.Rational(1, 6)
     assert symbolic.verify_proposition(fixed, TERNARY)
-    assert same(symbolic.regularise(HEAVISIDE, law).subs({skew: sp.Rational(1, 2), x: 0}),
-                symbolic.regularise(HEAVISIDE, fixed).subs(x, 0))
+    assert same(
+        symbolic.regularise(HEAVISIDE, law).subs({skew: sp.Rational(1, 2), x: 0}),
+        symbolic.regularise(HEAVISIDE, fixed).subs(x, 0),
+    )
 
 
 def test_arrays_tensors_and_numbers_come_back_as_they_went_in():
@@ -348,8 +365,9 @@ ILL_FORMED = {
     "its total mass is infinity": lambda: Density(1 / (1 + sp.Abs(t)), t),
     "its total mass is 1.812804954": lambda: Density(sp.exp(-(t**4)), t),
     "must not be negative, but this one is -": lambda: Density(sp.Rational(3, 4) * (1 - t**2), t, (-1, 2)),
-    "contains u, which is neither its variable t nor among its parameters (none declared)":
-        lambda: Density(u * sp.exp(-sp.Abs(t)), t),
+    "contains u, which is neither its variable t nor among its parameters (none declared)": lambda: Density(
+        u * sp.exp(-sp.Abs(t)), t
+    ),
     "real ends with lo < hi, not (2, -2)": lambda: Density(t / 2, t, (2, -2)),
     "real ends with lo < hi, not (1, 1)": lambda: Density(t / 2, t, (1, 1)),
     "real ends with lo < hi, not (0, I)": lambda: Density(2 * t, t, (0, sp.I)),
@@ -359,8 +377,9 @@ ILL_FORMED = {
     "must be a real number on its support": lambda: Density(sp.Rational(3, 4) * sp.sqrt(t), t, (-1, 1)),
     "t is the variable, so it cannot be a parameter too": lambda: Density(2 * t, t, (0, 1), parameters=[t]),
     "c = ": lambda: Density((1 + sp.Symbol("c") * t) / 2, t, (-1, 1), parameters={sp.Symbol("c"): (0, 2)}),
-    "must be one of 'uniform', 'triangular', 'normal', 'logistic', not 'norml'. Did you mean 'normal'?":
-        lambda: symbolic.regularise(HEAVISIDE, "norml"),
+    "must be one of 'uniform', 'triangular', 'normal', 'logistic', not 'norml'. Did you mean 'normal'?": lambda: (
+        symbolic.regularise(HEAVISIDE, "norml")
+    ),
     "std must be positive": lambda: symbolic.regularise(HEAVISIDE, "normal", std=-1.0),
     "std must be positive, or a symbol declared positive, not u": lambda: symbolic.regularise(HEAVISIDE, "normal", std=u),
     "an expression without x": lambda: symbolic.regularise(HEAVISIDE, "normal", mean=x),
@@ -384,15 +403,18 @@ def test_bad_values_are_refused_in_one_sentence(sentence):
     assert sentence in message and "\n" not in message and message.endswith((".", "?"))
 
 
-@pytest.mark.parametrize("call", [
-    lambda: Density("1/2", t, (-1, 1)),
-    lambda: Density(sp.Rational(1, 2), "t", (-1, 1)),
-    lambda: Density(sp.Rational(1, 2), t, (-1, 1), parameters=["c"]),
-    lambda: symbolic.regularise(HEAVISIDE, 3),
-    lambda: symbolic.regularise(7, "normal"),
-    lambda: symbolic.verify_proposition(ab.Noise("normal"), HEAVISIDE),
-    lambda: symbolic.family(None),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Density("1/2", t, (-1, 1)),
+        lambda: Density(sp.Rational(1, 2), "t", (-1, 1)),
+        lambda: Density(sp.Rational(1, 2), t, (-1, 1), parameters=["c"]),
+        lambda: symbolic.regularise(HEAVISIDE, 3),
+        lambda: symbolic.regularise(7, "normal"),
+        lambda: symbolic.verify_proposition(ab.Noise("normal"), HEAVISIDE),
+        lambda: symbolic.family(None),
+    ],
+)
 def test_wrong_kinds_are_type_errors(call):
     with pytest.raises(TypeError) as caught:
         call()

@@ -61,13 +61,17 @@ def test_rounded_constant_is_divided_by_its_mass():
     assert Density(0.3989422804014327 * sp.exp(-(t**2) / 2), t) == Density(NORMAL, t)
 
 
-@pytest.mark.parametrize("variable, mean, std", [
-    (random.Normal("N", 0.1, 0.3), sp.Rational(1, 10), sp.Rational(3, 10)),
-    (random.Gamma("G", 2.0, 0.5), 1, sp.sqrt(2) / 2),
-    (random.Laplace("L", 0.0, 0.5), 0, sp.sqrt(2) / 2),
-    (random.Exponential("E", 1.5), sp.Rational(2, 3), sp.Rational(2, 3)),
-    (random.Uniform("U", -0.5, 1.0), sp.Rational(1, 4), sp.sqrt(3) / 4),
-], ids=lambda v: str(v))
+@pytest.mark.parametrize(
+    "variable, mean, std",
+    [
+        (random.Normal("N", 0.1, 0.3), sp.Rational(1, 10), sp.Rational(3, 10)),
+        (random.Gamma("G", 2.0, 0.5), 1, sp.sqrt(2) / 2),
+        (random.Laplace("L", 0.0, 0.5), 0, sp.sqrt(2) / 2),
+        (random.Exponential("E", 1.5), sp.Rational(2, 3), sp.Rational(2, 3)),
+        (random.Uniform("U", -0.5, 1.0), sp.Rational(1, 4), sp.sqrt(3) / 4),
+    ],
+    ids=lambda v: str(v),
+)
 def test_random_variables_of_sympy_are_densities(variable, mean, std):
     law = Density(variable)
     assert sp.simplify(law.mean - mean) == 0 and sp.simplify(law.std - std) == 0
@@ -82,14 +86,21 @@ def test_mass_that_is_not_nearly_one_is_still_refused():
             Density(factor * sp.exp(-t), t, (0, sp.oo))
 
 
-@pytest.mark.parametrize("law, sentence", [
-    (lambda: Density(random.Die("D", 6)), "not a continuous random variable"),
-    (lambda: Density(2 * random.Normal("N", 0, 1)), "made of a random variable itself or of a formula"),
-    (lambda: Density(random.Normal("N", 0, 1), support=(0, 1)), "brings its own support"),
-    (lambda: Density(sp.nan, t), "must be a finite expression"),
-    (lambda: Density(sp.zoo * t, t), "must be a finite expression"),
-    (lambda: Density(sp.log(t) / (2 * sp.log(2) - 1), t, (0, 2)), "must be a real number on its support|must not be negative"),
-], ids=range(6))
+@pytest.mark.parametrize(
+    "law, sentence",
+    [
+        (lambda: Density(random.Die("D", 6)), "not a continuous random variable"),
+        (lambda: Density(2 * random.Normal("N", 0, 1)), "made of a random variable itself or of a formula"),
+        (lambda: Density(random.Normal("N", 0, 1), support=(0, 1)), "brings its own support"),
+        (lambda: Density(sp.nan, t), "must be a finite expression"),
+        (lambda: Density(sp.zoo * t, t), "must be a finite expression"),
+        (
+            lambda: Density(sp.log(t) / (2 * sp.log(2) - 1), t, (0, 2)),
+            "must be a real number on its support|must not be negative",
+        ),
+    ],
+    ids=range(6),
+)
 def test_what_is_no_density_is_refused_in_one_sentence(law, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         law()
@@ -141,8 +152,7 @@ def endless():
 
 def test_what_does_not_end_is_ended_in_any_thread():
     answers = []
-    others = [threading.Thread(target=lambda: answers.append(attempt(endless, default="none", steps=250)))
-              for _ in range(2)]
+    others = [threading.Thread(target=lambda: answers.append(attempt(endless, default="none", steps=250))) for _ in range(2)]
     for other in others:
         other.start()
     assert attempt(endless, default="none", steps=250) == "none"
@@ -218,12 +228,16 @@ def test_gaussian_mixture_is_quick_to_build_and_to_train_with():
     assert _steps() - before < 100_000, "this many are 2 s on a slow machine"
 
 
-@pytest.mark.parametrize("expression, support, reference", [
-    (sp.exp(-(t**4)) / (2 * sp.gamma(sp.Rational(5, 4))), (-sp.oo, sp.oo), stats.gennorm(4)),
-    (1 / (sp.pi * sp.sqrt(t * (1 - t))), (0, 1), stats.arcsine()),
-    (1 / (sp.pi * (1 + t**2)), (-sp.oo, sp.oo), stats.cauchy()),
-    (sp.exp(-t) / sp.sqrt(sp.pi * t), (0, sp.oo), stats.gamma(0.5)),
-], ids=["quartic", "arcsine", "cauchy", "gamma"])
+@pytest.mark.parametrize(
+    "expression, support, reference",
+    [
+        (sp.exp(-(t**4)) / (2 * sp.gamma(sp.Rational(5, 4))), (-sp.oo, sp.oo), stats.gennorm(4)),
+        (1 / (sp.pi * sp.sqrt(t * (1 - t))), (0, 1), stats.arcsine()),
+        (1 / (sp.pi * (1 + t**2)), (-sp.oo, sp.oo), stats.cauchy()),
+        (sp.exp(-t) / sp.sqrt(sp.pi * t), (0, sp.oo), stats.gamma(0.5)),
+    ],
+    ids=["quartic", "arcsine", "cauchy", "gamma"],
+)
 def test_tables_of_integrals_are_exact_to_roundings(expression, support, reference):
     table = CumulativeTable(expression.subs(t, x), *map(sp.sympify, support))
     points = reference.ppf([1e-6, 0.01, 0.3, 0.5, 0.7, 0.99, 1 - 1e-6])
@@ -288,8 +302,14 @@ def test_gradients_at_poles_are_finite(name, strategy):
 
 
 def test_a_formula_has_the_value_that_it_tends_to_where_it_has_none():
-    for formula, value in (((1 - sp.cos(x)) / x**2, 0.5), (sp.sin(x) / x, 1.0), (x * sp.log(sp.Abs(x)), 0.0),
-                           (1 / x**2, math.inf), (-sp.log(sp.Abs(x)), math.inf), (sp.log(sp.Abs(x)), -math.inf)):
+    for formula, value in (
+        ((1 - sp.cos(x)) / x**2, 0.5),
+        (sp.sin(x) / x, 1.0),
+        (x * sp.log(sp.Abs(x)), 0.0),
+        (1 / x**2, math.inf),
+        (-sp.log(sp.Abs(x)), math.inf),
+        (sp.log(sp.Abs(x)), -math.inf),
+    ):
         assert float(real_values(formula)(0.0)) == pytest.approx(value, abs=1e-15)
     assert float(real_values(1 / sp.sqrt(1 - x))(1.0, 0.5)) == math.inf
     assert math.isnan(real_values(1 / sp.sqrt(1 - x))(2.0))

@@ -105,9 +105,7 @@ def test_the_rates_that_the_checker_finds_beat_the_errors_of_every_layer(case):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shape", [(6, 6, 6, 3), (16, 4, 4)])
-@pytest.mark.parametrize(
-    "quantiser", [networks.HEAVISIDE, networks.FLOOR_TERNARY, ab.Quantiser([-2, 0, 1, 5], [-1, 0, 2])]
-)
+@pytest.mark.parametrize("quantiser", [networks.HEAVISIDE, networks.FLOOR_TERNARY, ab.Quantiser([-2, 0, 1, 5], [-1, 0, 2])])
 def test_accepted_schedules_converge_on_a_hundred_networks_of_any_number_of_levels(family, shape, quantiser):
     n = len(shape) - 1
     accepted = [

@@ -21,6 +21,7 @@ from anabook.training import checkpoint
 TERNARY = Quantiser.ternary()
 SCHEDULE = Schedule(n_layers=2, end=6, mean0=-0.25, static_mean=False)
 
+
 def data(n=80, seed=0):
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 4
@@ -31,8 +32,17 @@ def data(n=80, seed=0):
 
 def network(seed=0):
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
-                        nn.Linear(64, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(64, 8, bias=False),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Linear(8, 4),
+    )
     return training.quantise(net, weights=TERNARY, activations=TERNARY, strategy="random")
 
 
@@ -48,9 +58,23 @@ def train(path=None, batches=False, epochs=8, slow=0.0, fail=None, seed=0, **opt
                 fail(count[0])
 
     net[-1].register_forward_pre_hook(each)  # runs on cached features, too
-    source = Batches(*data(), batch_size=16, mean=90, std=60, augmentation="crop and flip", shuffle=True, seed=1) if batches else data()
-    history = training.fit(net, source, options.pop("schedule", SCHEDULE), epochs=epochs, batch_size=16, seed=seed, checkpoint=path,
-                           initialise="near_thresholds", test=data(seed=1), **{"lr": 1e-2, **options})
+    source = (
+        Batches(*data(), batch_size=16, mean=90, std=60, augmentation="crop and flip", shuffle=True, seed=1)
+        if batches
+        else data()
+    )
+    history = training.fit(
+        net,
+        source,
+        options.pop("schedule", SCHEDULE),
+        epochs=epochs,
+        batch_size=16,
+        seed=seed,
+        checkpoint=path,
+        initialise="near_thresholds",
+        test=data(seed=1),
+        **{"lr": 1e-2, **options},
+    )
     return net, history
 
 
@@ -67,6 +91,7 @@ def stop_at(number):
     def fail(n):
         if n == number:
             raise Stop
+
     return fail
 
 
@@ -86,16 +111,22 @@ def test_run_that_failed_anywhere_ends_with_the_weights_of_one_that_did_not(tmp_
     assert same(net, expected) and history == whole
 
 
-@pytest.mark.parametrize("options", [
-    {"optimiser": functools.partial(torch.optim.SGD, momentum=0.9)},
-    {"scheduler": functools.partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[2, 5])},
-    {"scheduler": functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.02, total_steps=40), "scheduler_every": "iteration"},
-    {"noise_every": "iteration"},
-    {"stop": False},
-    {"stop": training.Stopping(still=True)},
-    {"stop": training.Stopping(cache=True), "checkpoint_steps": 3},
-    {"precision": "float16"},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimiser": functools.partial(torch.optim.SGD, momentum=0.9)},
+        {"scheduler": functools.partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[2, 5])},
+        {
+            "scheduler": functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.02, total_steps=40),
+            "scheduler_every": "iteration",
+        },
+        {"noise_every": "iteration"},
+        {"stop": False},
+        {"stop": training.Stopping(still=True)},
+        {"stop": training.Stopping(cache=True), "checkpoint_steps": 3},
+        {"precision": "float16"},
+    ],
+)
 def test_resumption_holds_for_optimisers_schedulers_and_options(tmp_path, options):
     with pytest.raises(Stop):
         train(tmp_path / "run.pt", fail=stop_at(33), **{"checkpoint_steps": 4, **options})
@@ -236,16 +267,25 @@ def test_nan_loss_keeps_the_last_good_checkpoint(tmp_path):
     assert all(t.isfinite().all() for t in state["network"].values())
 
 
-@pytest.mark.parametrize("change, name", [
-    ({"lr": 1e-3}, "lr"), ({"seed": 1}, "seed"), ({"batches": True}, "data"),
-    ({"optimiser": torch.optim.SGD}, "optimiser"), ({"config": {"fold": 1}}, "config"),
-    ({"schedule": Schedule.static(2)}, "schedule"), ({"schedule": lambda layer, t: (0.0, 0.1)}, "schedule"),
-])
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"lr": 1e-3}, "lr"),
+        ({"seed": 1}, "seed"),
+        ({"batches": True}, "data"),
+        ({"optimiser": torch.optim.SGD}, "optimiser"),
+        ({"config": {"fold": 1}}, "config"),
+        ({"schedule": Schedule.static(2)}, "schedule"),
+        ({"schedule": lambda layer, t: (0.0, 0.1)}, "schedule"),
+    ],
+)
 def test_checkpoint_from_another_config_is_refused_with_one_sentence(tmp_path, change, name):
     path = tmp_path / "run.pt"
     with pytest.raises(Stop):
         train(path, fail=stop_at(7))
-    with pytest.raises(ValueError, match=rf"is from another config: its {name} is .*, not .*; choose another file") as caught:
+    with pytest.raises(
+        ValueError, match=rf"is from another config: its {name} is .*, not .*; choose another file"
+    ) as caught:
         train(path, **change)
     assert "\n" not in str(caught.value)
 
@@ -258,22 +298,44 @@ def steps(kind=lr_scheduler.StepLR, **settings):
     return functools.partial(kind, **settings)
 
 
-@pytest.mark.parametrize("before, now, said", [
-    ({"lr": 0.1}, {"lr": 0.2}, "its lr is 0.1 in epoch 0, not 0.2"),
-    ({"lr": lambda t: 0.1}, {"lr": lambda t: 0.1 * 0.5 ** (t // 2)}, "its lr is 0.1 in epoch 2, not 0.05"),
-    ({"optimiser": functools.partial(SGD, momentum=0.9)}, {"optimiser": functools.partial(SGD, momentum=0.8)},
-     "its optimiser is SGD with momentum = 0.9, not 0.8"),
-    ({"optimiser": SGD}, {}, "its optimiser is SGD, not Adam"),
-    ({"optimiser": groups(0.0)}, {"optimiser": groups(0.1)},
-     "its optimiser is SGD with weight_decay of group 1 = 0.0, not 0.1"),
-    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(step_size=2, gamma=0.5)},
-     "its scheduler is StepLR with gamma = 0.1, not 0.5"),
-    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(lr_scheduler.ExponentialLR, gamma=0.5)},
-     "its scheduler is StepLR, not ExponentialLR"),
-    ({"scheduler": steps(step_size=2)}, {"scheduler": steps(step_size=2), "lr": 0.2}, "its lr is 0.01 in epoch 0, not 0.2"),
-    ({"scheduler": steps(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=4)},
-     {"scheduler": steps(lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=4)}, "its scheduler is OneCycleLR with base_lrs = "),
-])
+@pytest.mark.parametrize(
+    "before, now, said",
+    [
+        ({"lr": 0.1}, {"lr": 0.2}, "its lr is 0.1 in epoch 0, not 0.2"),
+        ({"lr": lambda t: 0.1}, {"lr": lambda t: 0.1 * 0.5 ** (t // 2)}, "its lr is 0.1 in epoch 2, not 0.05"),
+        (
+            {"optimiser": functools.partial(SGD, momentum=0.9)},
+            {"optimiser": functools.partial(SGD, momentum=0.8)},
+            "its optimiser is SGD with momentum = 0.9, not 0.8",
+        ),
+        ({"optimiser": SGD}, {}, "its optimiser is SGD, not Adam"),
+        (
+            {"optimiser": groups(0.0)},
+            {"optimiser": groups(0.1)},
+            "its optimiser is SGD with weight_decay of group 1 = 0.0, not 0.1",
+        ),
+        (
+            {"scheduler": steps(step_size=2)},
+            {"scheduler": steps(step_size=2, gamma=0.5)},
+            "its scheduler is StepLR with gamma = 0.1, not 0.5",
+        ),
+        (
+            {"scheduler": steps(step_size=2)},
+            {"scheduler": steps(lr_scheduler.ExponentialLR, gamma=0.5)},
+            "its scheduler is StepLR, not ExponentialLR",
+        ),
+        (
+            {"scheduler": steps(step_size=2)},
+            {"scheduler": steps(step_size=2), "lr": 0.2},
+            "its lr is 0.01 in epoch 0, not 0.2",
+        ),
+        (
+            {"scheduler": steps(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=4)},
+            {"scheduler": steps(lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=4)},
+            "its scheduler is OneCycleLR with base_lrs = ",
+        ),
+    ],
+)
 @pytest.mark.parametrize("older", [False, True])
 def test_what_differs_in_a_checkpoint_is_named(tmp_path, before, now, said, older):
     path = tmp_path / "run.pt"
@@ -301,17 +363,27 @@ def test_checksum_of_data_sees_one_changed_label():
     x, y = (torch.as_tensor(t) for t in data())
     other = y.clone()
     other[3] += 1
-    assert checkpoint.describe_data((x, y)) == checkpoint.describe_data((x.clone(), y)) != checkpoint.describe_data((x, other))
+    assert (
+        checkpoint.describe_data((x, y)) == checkpoint.describe_data((x.clone(), y)) != checkpoint.describe_data((x, other))
+    )
 
 
 # Another number of epochs -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"batches": True}, {"schedule": lambda layer, t: (-0.1, max(0.0, 0.3 - 0.05 * t))}, {"lr": lambda epoch: 0.01 * 0.9**epoch},
-    {"optimiser": functools.partial(torch.optim.SGD, momentum=0.9)}, {"noise_every": "iteration"},
-    {"scheduler": functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2)}, {"stop": training.Stopping(cache=True)},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batches": True},
+        {"schedule": lambda layer, t: (-0.1, max(0.0, 0.3 - 0.05 * t))},
+        {"lr": lambda epoch: 0.01 * 0.9**epoch},
+        {"optimiser": functools.partial(torch.optim.SGD, momentum=0.9)},
+        {"noise_every": "iteration"},
+        {"scheduler": functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2)},
+        {"stop": training.Stopping(cache=True)},
+    ],
+)
 def test_a_finished_run_that_is_prolonged_is_the_longer_run_bit_for_bit(tmp_path, options):
     path = tmp_path / "run.pt"
     train(path, epochs=2, **options)
@@ -358,7 +430,9 @@ def test_schedules_of_the_package_may_end_later_if_nothing_done_is_different(tmp
 
 def test_fewer_epochs_than_are_done_are_refused_in_one_sentence(tmp_path):
     train(tmp_path / "run.pt", epochs=3)
-    with pytest.raises(ValueError, match=r"is of a run that has begun 3 epochs, more than the epochs=2 asked for; .*afresh\.$"):
+    with pytest.raises(
+        ValueError, match=r"is of a run that has begun 3 epochs, more than the epochs=2 asked for; .*afresh\.$"
+    ):
         train(tmp_path / "run.pt", epochs=2)
 
 
@@ -398,11 +472,15 @@ def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
     assert checkpoint.save("~/other.pt", {"format": 1}) == tmp_path / "other.pt"
 
 
-@pytest.mark.parametrize("wrong, error, message", [
-    (True, TypeError, "^checkpoint must be the path of a file, not True"), (3, TypeError, "^checkpoint must be the path of a file, not 3"),
-    (".", ValueError, r"^checkpoint must be the path of a file, and '\.' is a folder"),
-    ("~nobody-of-this-name/x.pt", ValueError, "^there is no home folder for the path"),
-])
+@pytest.mark.parametrize(
+    "wrong, error, message",
+    [
+        (True, TypeError, "^checkpoint must be the path of a file, not True"),
+        (3, TypeError, "^checkpoint must be the path of a file, not 3"),
+        (".", ValueError, r"^checkpoint must be the path of a file, and '\.' is a folder"),
+        ("~nobody-of-this-name/x.pt", ValueError, "^there is no home folder for the path"),
+    ],
+)
 def test_paths_that_cannot_be_checkpoints_are_refused_in_one_sentence(wrong, error, message):
     with pytest.raises(error, match=message):
         train(wrong, epochs=1)

@@ -68,8 +68,10 @@ def test_latent_weights_are_the_float_weights():
 def test_keep_takes_ends_names_and_containers():
     def quantised(keep, net=None):
         net = training.quantise(net or mlp(), weights=TERNARY, activations=TERNARY, keep=keep)
-        return sorted(training.quantised_weights(net)), [n for n, m in net.named_modules() if type(m) is Quantise
-                                                         and "parametrizations" not in n]
+        return sorted(training.quantised_weights(net)), [
+            n for n, m in net.named_modules() if type(m) is Quantise and "parametrizations" not in n
+        ]
+
     assert quantised(()) == (["0.weight", "3.weight", "5.weight"], ["2", "4"])
     assert quantised("last") == (["0.weight", "3.weight"], ["2", "4"])
     assert quantised(("first", "last")) == (["3.weight"], ["2", "4"])
@@ -213,11 +215,14 @@ def test_conversion_does_not_draw_from_the_global_generator():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)),
-    lambda: nn.Sequential(nn.ConvTranspose2d(2, 3, 3), nn.GELU(), nn.Flatten(), nn.Linear(300, 2)),
-    lambda: nn.Sequential(nn.Conv3d(2, 3, 3), nn.Hardtanh(), nn.Flatten(), nn.Linear(3, 2)),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)),
+        lambda: nn.Sequential(nn.ConvTranspose2d(2, 3, 3), nn.GELU(), nn.Flatten(), nn.Linear(300, 2)),
+        lambda: nn.Sequential(nn.Conv3d(2, 3, 3), nn.Hardtanh(), nn.Flatten(), nn.Linear(3, 2)),
+    ],
+)
 def test_all_convolutions_are_quantised(make):
     net = training.quantise(make(), weights=TERNARY, activations=TERNARY)
     assert list(training.quantised_weights(net)) == ["0.weight"]
@@ -255,34 +260,51 @@ def test_wrong_number_of_layers_names_both_numbers():
         training.set_noise(net, 0.3, 0)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: training.quantise(nn.Sequential(nn.ReLU()), weights=TERNARY), "has no linear or convolution layer"),
-    (lambda: training.quantise(mlp()), "give a Quantiser as weights, activations or both"),
-    (lambda: training.quantise(nn.Linear(2, 2), weights=TERNARY, activations=TERNARY), "has no activation module to swap"),
-    (lambda: training.quantise(nn.Linear(2, 2), weights=TERNARY), r"keep=\('last',\) covers the whole network"),
-    (lambda: training.quantise(mlp(), weights=TERNARY, keep=("lst",)), r"names 'lst', .* Did you mean 'last'\?"),
-    (lambda: training.quantise(mlp(), weights=TERNARY, keep=("conv1",)), r"no such module\. There are 'first', 'last', '0'"),
-    (lambda: training.quantise(training.quantise(mlp(), weights=TERNARY), weights=TERNARY), "convert the float network"),
-    (lambda: training.quantise(nn.Sequential(nn.LazyLinear(2), nn.ReLU(), nn.Linear(2, 2)), TERNARY, TERNARY),
-     "run one batch through the network first"),
-    (lambda: training.layers(mlp()), "has no quantised layer: convert it with training.quantise first"),
-    (lambda: training.layers(nn.Sequential(Quantise(TERNARY))), "the Quantise at '0' has no layer number"),
-    (lambda: training.initialise_near_thresholds(mlp(), 0), "no weight of this network is quantised"),
-    (lambda: training.quantise(mlp(), TERNARY, TERNARY, noise="gaussian"), "noise must be one of"),
-    (lambda: training.quantise(mlp(), TERNARY, TERNARY, strategy="modes"), "Did you mean 'mode'"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: training.quantise(nn.Sequential(nn.ReLU()), weights=TERNARY), "has no linear or convolution layer"),
+        (lambda: training.quantise(mlp()), "give a Quantiser as weights, activations or both"),
+        (
+            lambda: training.quantise(nn.Linear(2, 2), weights=TERNARY, activations=TERNARY),
+            "has no activation module to swap",
+        ),
+        (lambda: training.quantise(nn.Linear(2, 2), weights=TERNARY), r"keep=\('last',\) covers the whole network"),
+        (lambda: training.quantise(mlp(), weights=TERNARY, keep=("lst",)), r"names 'lst', .* Did you mean 'last'\?"),
+        (
+            lambda: training.quantise(mlp(), weights=TERNARY, keep=("conv1",)),
+            r"no such module\. There are 'first', 'last', '0'",
+        ),
+        (lambda: training.quantise(training.quantise(mlp(), weights=TERNARY), weights=TERNARY), "convert the float network"),
+        (
+            lambda: training.quantise(nn.Sequential(nn.LazyLinear(2), nn.ReLU(), nn.Linear(2, 2)), TERNARY, TERNARY),
+            "run one batch through the network first",
+        ),
+        (lambda: training.layers(mlp()), "has no quantised layer: convert it with training.quantise first"),
+        (lambda: training.layers(nn.Sequential(Quantise(TERNARY))), "the Quantise at '0' has no layer number"),
+        (lambda: training.initialise_near_thresholds(mlp(), 0), "no weight of this network is quantised"),
+        (lambda: training.quantise(mlp(), TERNARY, TERNARY, noise="gaussian"), "noise must be one of"),
+        (lambda: training.quantise(mlp(), TERNARY, TERNARY, strategy="modes"), "Did you mean 'mode'"),
+    ],
+)
 def test_bad_networks_and_names_are_refused_with_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: training.quantise(mlp(), weights=[-1, 0, 1]), r"weights must be a Quantiser or None, not \[-1, 0, 1\]"),
-    (lambda: training.quantise("net", weights=TERNARY), "net must be a torch.nn.Module"),
-    (lambda: training.quantise(mlp(), weights=TERNARY, keep=3), "keep must be a collection of module names, not 3"),
-    (lambda: training.quantise(mlp(), weights=TERNARY, keep=(0,)), "keep must be a collection of module names"),
-    (lambda: training.quantise(mlp(), TERNARY, TERNARY, swap=nn.ReLU), "swap must be a tuple of torch.nn.Module classes"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: training.quantise(mlp(), weights=[-1, 0, 1]), r"weights must be a Quantiser or None, not \[-1, 0, 1\]"),
+        (lambda: training.quantise("net", weights=TERNARY), "net must be a torch.nn.Module"),
+        (lambda: training.quantise(mlp(), weights=TERNARY, keep=3), "keep must be a collection of module names, not 3"),
+        (lambda: training.quantise(mlp(), weights=TERNARY, keep=(0,)), "keep must be a collection of module names"),
+        (
+            lambda: training.quantise(mlp(), TERNARY, TERNARY, swap=nn.ReLU),
+            "swap must be a tuple of torch.nn.Module classes",
+        ),
+    ],
+)
 def test_arguments_of_a_wrong_type_are_refused(call, message):
     with pytest.raises(TypeError, match=message):
         call()
@@ -301,8 +323,14 @@ class SharedActivation(nn.Module):
         return self.act(x) if self.thrice else x
 
 
-@pytest.mark.parametrize("make, calls", [(lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)), 1),
-                                         (SharedActivation, 2), (lambda: SharedActivation(thrice=True), 3)])
+@pytest.mark.parametrize(
+    "make, calls",
+    [
+        (lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)), 1),
+        (SharedActivation, 2),
+        (lambda: SharedActivation(thrice=True), 3),
+    ],
+)
 def test_hooks_of_a_swapped_activation_go_to_its_quantiser_and_stay_when_deployed(make, calls):
     seen = []
     net, x = make(), torch.randn(5, 2)
@@ -339,8 +367,15 @@ def pretrained():
     y = np.arange(300) % 3
     x = (np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])[y] + 0.3 * rng.normal(size=(300, 2))).astype(np.float32)
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(2, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 16), nn.BatchNorm1d(16), nn.ReLU(inplace=True),
-                        nn.Linear(16, 3))
+    net = nn.Sequential(
+        nn.Linear(2, 24),
+        nn.BatchNorm1d(24),
+        nn.ReLU(),
+        nn.Linear(24, 16),
+        nn.BatchNorm1d(16),
+        nn.ReLU(inplace=True),
+        nn.Linear(16, 3),
+    )
     training.fit(net, (x, y), None, epochs=15, batch_size=30, lr=0.02)
     return net, x, y
 
@@ -357,8 +392,10 @@ def test_calibrated_scale_is_the_best_of_a_fine_search(per):
         rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
         assert scales[str(i)].shape == ((len(w), 1) if per == "channel" else ())
         for row, found in zip(rows, scales[str(i)].double().numpy().reshape(-1)):
+
             def lost(s):
                 return np.mean((row - s * TERNARY(row / s)) ** 2)
+
             finest = min(lost(s) for s in np.geomspace(0.05, 2, 1000) * np.abs(row).max())
             assert lost(found) <= 1.02 * finest + 1e-12
 
@@ -402,7 +439,9 @@ def test_noise_is_in_units_of_the_quantum_and_gradients_are_those_of_the_scaled_
     out.sum().backward()
     for row in range(2):
         s = scale[row].item()
-        by_hand = Quantise(Quantiser(s * TERNARY.levels, s * TERNARY.thresholds), "normal", "expectation", mean=0.1 * s, std=0.3 * s)
+        by_hand = Quantise(
+            Quantiser(s * TERNARY.levels, s * TERNARY.thresholds), "normal", "expectation", mean=0.1 * s, std=0.3 * s
+        )
         z = x[row].detach().clone().requires_grad_()
         expected = by_hand(z)
         expected.sum().backward()
@@ -413,7 +452,10 @@ def test_noise_is_in_units_of_the_quantum_and_gradients_are_those_of_the_scaled_
 def test_scales_are_saved_deployed_and_used_for_the_start_near_thresholds():
     net = mlp()
     scales = training.calibrate(net, torch.randn(64, 6), weights=TERNARY, activations=TERNARY, per="channel")
-    a, b = (training.quantise(net, TERNARY, TERNARY, scales=s) for s in (scales, {k: torch.ones_like(v) for k, v in scales.items()}))
+    a, b = (
+        training.quantise(net, TERNARY, TERNARY, scales=s)
+        for s in (scales, {k: torch.ones_like(v) for k, v in scales.items()})
+    )
     b.load_state_dict(a.state_dict())
     x = torch.randn(20, 6)
     assert torch.equal(a.eval()(x), b.eval()(x)) and torch.equal(a(x), training.deploy(a)(x))
@@ -425,14 +467,20 @@ def test_scales_are_saved_deployed_and_used_for_the_start_near_thresholds():
     assert nearest.max() <= 6**-0.5 + 1e-6
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: training.calibrate(mlp(), weights=TERNARY, per="row"), "per must be one of 'layer', 'channel', not 'row'"),
-    (lambda: training.calibrate(mlp(), activations=TERNARY), "inputs are needed to calibrate activations"),
-    (lambda: training.calibrate(nn.Flatten(), weights=TERNARY), "nothing to calibrate: this Flatten"),
-    (lambda: training.quantise(mlp(), TERNARY, scales={"9": 1.0}), "scales names '9', but the network has no such"),
-    (lambda: training.quantise(mlp(), TERNARY, scales={"0": 0.0}), "scale must be finite and greater than 0 everywhere, not 0.0"),
-    (lambda: training.shift_by_mean(mlp()), "no weight of this network is quantised"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: training.calibrate(mlp(), weights=TERNARY, per="row"), "per must be one of 'layer', 'channel', not 'row'"),
+        (lambda: training.calibrate(mlp(), activations=TERNARY), "inputs are needed to calibrate activations"),
+        (lambda: training.calibrate(nn.Flatten(), weights=TERNARY), "nothing to calibrate: this Flatten"),
+        (lambda: training.quantise(mlp(), TERNARY, scales={"9": 1.0}), "scales names '9', but the network has no such"),
+        (
+            lambda: training.quantise(mlp(), TERNARY, scales={"0": 0.0}),
+            "scale must be finite and greater than 0 everywhere, not 0.0",
+        ),
+        (lambda: training.shift_by_mean(mlp()), "no weight of this network is quantised"),
+    ],
+)
 def test_bad_calibrations_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

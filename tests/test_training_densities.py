@@ -28,8 +28,13 @@ EXPRESSIONS = {
     "laplace": (sp.exp(-sp.Abs(t)) / 2, -sp.oo, sp.oo),
     "raised_cosine": ((1 + sp.cos(sp.pi * t)) / 2, -1, 1),
     "lopsided": (12 * t * (1 - t) ** 2, 0, 1),
-    "mixture": (sp.Piecewise((sp.Rational(9, 40) * (1 - (t + 2) ** 2), t < -1), (0, t < 0),
-                             (sp.Rational(21, 40) * (1 - (t - 1) ** 2), True)), -3, 2),
+    "mixture": (
+        sp.Piecewise(
+            (sp.Rational(9, 40) * (1 - (t + 2) ** 2), t < -1), (0, t < 0), (sp.Rational(21, 40) * (1 - (t - 1) ** 2), True)
+        ),
+        -3,
+        2,
+    ),
     "humps": (sp.Rational(15, 4) * t**2 * (1 - t**2), -1, 1),
     "boxes": (sp.Piecewise((HALF, sp.Abs(t) > 1), (0, True)), -2, 2),
     "semicircle": (2 / sp.pi * sp.sqrt(1 - t**2), -1, 1),
@@ -87,7 +92,7 @@ def check(name, quantiser, strategy, dtype, spread=0.3, mean=0.0625):
             clear = (below == expected) & (above == expected)
         else:
             torch.manual_seed(3)
-            keys = torch.randint(-2**31, 2**31, (3,), dtype=torch.int32)
+            keys = torch.randint(-(2**31), 2**31, (3,), dtype=torch.int32)
             u = kernels.uniforms(len(x), keys, wide).double().numpy()[:, None]
             passed = noise.cdf(exact[:, None] - quantiser.thresholds)
             expected = quantiser.levels[(u < passed).sum(axis=1)]
@@ -101,7 +106,9 @@ def check(name, quantiser, strategy, dtype, spread=0.3, mean=0.0625):
     slope, clear = r.derivative(exact), off > 1e-3 * std + 1e-6 * scale
     # A density with a vertical tangent at its ends (the semicircle) loses half of the digits there.
     tolerance = TOLERANCE[dtype] ** (HALF if name == "semicircle" else 1) * 20
-    np.testing.assert_allclose(grad.double()[clear], slope[clear], rtol=float(tolerance), atol=float(tolerance) * slope.max())
+    np.testing.assert_allclose(
+        grad.double()[clear], slope[clear], rtol=float(tolerance), atol=float(tolerance) * slope.max()
+    )
     assert (grad == 0).sum() >= (slope[clear] == 0).sum() > 0 or math.isinf(noise.half_width) or spread > 1
 
 
@@ -233,7 +240,9 @@ def test_mode_under_a_density_is_a_most_probable_level(name, quantiser, spread):
 
 def test_mode_need_not_rise_with_x_and_is_followed_where_it_falls():
     # Two narrow humps, three bins apart: the level of one hump's bin, then of the other's, in turn.
-    two = Density(sp.Piecewise((sp.Rational(11, 10), t < HALF), (0, t < sp.Rational(5, 2)), (sp.Rational(9, 10), True)), t, (0, 3))
+    two = Density(
+        sp.Piecewise((sp.Rational(11, 10), t < HALF), (0, t < sp.Rational(5, 2)), (sp.Rational(9, 10), True)), t, (0, 3)
+    )
     q = Quantiser.linear(3, signed=False, quantum=1.0)
     std = float(two.std)
     r = Regularisation(q, two.noise(0.0, std))
@@ -290,8 +299,9 @@ def test_copies_and_pickles_keep_the_density():
 
 def test_networks_of_different_densities_are_described_apart_and_equal_ones_alike():
     def net(name):
-        return training.quantise(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), TERNARY, TERNARY,
-                                 noise=density(name))
+        return training.quantise(
+            nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), TERNARY, TERNARY, noise=density(name)
+        )
 
     first, second = describe_network(net("laplace")), describe_network(net("lopsided"))
     assert first != second and first == describe_network(net("laplace"))
@@ -329,12 +339,28 @@ def test_vmap_autocast_and_a_users_compilation_take_a_density():
 def test_digits_are_learnt_with_a_density(strategy):
     digits = datasets.digits()
     torch.manual_seed(0)
-    net = training.quantise(models.mlp(64, (64,)), TERNARY, TERNARY, noise=density("lopsided"),
-                            strategy=strategy)
-    schedule = Schedule(n_layers=1, interval="same_end", power_law="homogeneous", start=0, end=12, mean0=0.0,
-                        std0=training.layers(net)[0].weight.std)
-    history = training.fit(net, digits.train, schedule, epochs=12, batch_size=64, lr=0.01, test=digits.test,
-                           initialise="near_thresholds", seed=1, progress=False)
+    net = training.quantise(models.mlp(64, (64,)), TERNARY, TERNARY, noise=density("lopsided"), strategy=strategy)
+    schedule = Schedule(
+        n_layers=1,
+        interval="same_end",
+        power_law="homogeneous",
+        start=0,
+        end=12,
+        mean0=0.0,
+        std0=training.layers(net)[0].weight.std,
+    )
+    history = training.fit(
+        net,
+        digits.train,
+        schedule,
+        epochs=12,
+        batch_size=64,
+        lr=0.01,
+        test=digits.test,
+        initialise="near_thresholds",
+        seed=1,
+        progress=False,
+    )
     assert history[-1].test.accuracy > 0.85
 
 
@@ -355,10 +381,17 @@ print(("sympy" in sys.modules) == before, "anabook.symbolic" in sys.modules)
     assert done.stdout.split()[-2:] == ["True", "False"]
 
 
-@pytest.mark.parametrize("expression, support, message", [
-    (1 / (sp.pi * (1 + t**2)), (-sp.oo, sp.oo), r"needs a finite mean and a finite standard deviation, .* nan and nan\."),
-    (2 / t**3, (1, sp.oo), r"finite standard deviation, but those of this density are 2 and oo\."),
-])
+@pytest.mark.parametrize(
+    "expression, support, message",
+    [
+        (
+            1 / (sp.pi * (1 + t**2)),
+            (-sp.oo, sp.oo),
+            r"needs a finite mean and a finite standard deviation, .* nan and nan\.",
+        ),
+        (2 / t**3, (1, sp.oo), r"finite standard deviation, but those of this density are 2 and oo\."),
+    ],
+)
 def test_densities_without_a_standard_deviation_are_refused(expression, support, message):
     with pytest.raises(ValueError, match=message):
         Quantise(TERNARY, Density(expression, t, support))
@@ -372,11 +405,15 @@ def test_parameters_without_values_are_refused():
     Quantise(TERNARY, open_density.subs({a: 2}))
 
 
-@pytest.mark.parametrize("expression, support", [
-    (sp.exp(-t**4) / (2 * sp.gamma(sp.Rational(5, 4))), (-sp.oo, sp.oo)),
-    (sp.exp(t**2) / (sp.sqrt(sp.pi) * sp.erfi(1)), (-1, 1)),  # ∫ exp(t²) is a function that torch lacks
-    (1 / (sp.pi * sp.sqrt(t * (1 - t))), (0, 1)),
-], ids=["quartic", "bathtub", "arcsine"])
+@pytest.mark.parametrize(
+    "expression, support",
+    [
+        (sp.exp(-(t**4)) / (2 * sp.gamma(sp.Rational(5, 4))), (-sp.oo, sp.oo)),
+        (sp.exp(t**2) / (sp.sqrt(sp.pi) * sp.erfi(1)), (-1, 1)),  # ∫ exp(t²) is a function that torch lacks
+        (1 / (sp.pi * sp.sqrt(t * (1 - t))), (0, 1)),
+    ],
+    ids=["quartic", "bathtub", "arcsine"],
+)
 def test_a_density_without_a_distribution_function_in_torch_trains_with_every_strategy(expression, support):
     law = Density(expression, t, support)
     r, x = Regularisation(TERNARY, law.noise(0.0, 0.3)), points(TERNARY, torch.float64, 400)
@@ -386,12 +423,13 @@ def test_a_density_without_a_distribution_function_in_torch_trains_with_every_st
             assert torch.isin(out, torch.tensor(TERNARY.levels).to(dtype)).all() or strategy == "expectation"
             np.testing.assert_allclose(grad.double(), r.derivative(x.to(dtype).double().numpy()), rtol=1e-3, atol=1e-4)
             if strategy == "expectation":
-                np.testing.assert_allclose(out.double(), r(x.to(dtype).double().numpy()), rtol=0,
-                                           atol=1e-12 if dtype == torch.float64 else 2e-5)
+                np.testing.assert_allclose(
+                    out.double(), r(x.to(dtype).double().numpy()), rtol=0, atol=1e-12 if dtype == torch.float64 else 2e-5
+                )
 
 
 def test_a_table_in_torch_takes_transformations_and_compilation():
-    law = Density(sp.exp(-t**4) / (2 * sp.gamma(sp.Rational(5, 4))), t)
+    law = Density(sp.exp(-(t**4)) / (2 * sp.gamma(sp.Rational(5, 4))), t)
     module, x = Quantise(TERNARY, law, "expectation", std=0.3), points(TERNARY, torch.float32, 600)
     expected, slope = both(module, x)
     assert torch.equal(torch.func.vmap(module)(x.reshape(6, 100)).flatten(), expected)

@@ -31,8 +31,17 @@ def images(n=96, seed=0):
 
 def network(strategy="random", seed=0):
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(),
-                        nn.Linear(216, 12, bias=False), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.1), nn.Linear(12, 3))
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(216, 12, bias=False),
+        nn.BatchNorm1d(12),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(12, 3),
+    )
     net = training.quantise(net, weights=TERNARY, activations=TERNARY, strategy=strategy)
     training.initialise_near_thresholds(net, seed)
     return net
@@ -44,24 +53,31 @@ def train(data=None, net=None, epochs=6, **options):
     return net, training.fit(net, images() if data is None else data, options.pop("schedule"), epochs=epochs, **options)
 
 
-@pytest.mark.parametrize("optimiser", [functools.partial(SGD, momentum=0.9, nesterov=True), torch.optim.AdamW, torch.optim.RMSprop])
+@pytest.mark.parametrize(
+    "optimiser", [functools.partial(SGD, momentum=0.9, nesterov=True), torch.optim.AdamW, torch.optim.RMSprop]
+)
 def test_any_optimiser_trains_and_repeats_bit_for_bit(optimiser):
     (a, first), (b, second) = (train(optimiser=optimiser) for _ in range(2))
     assert same(a, b) and first == second
     assert first[-1].train.loss < first[0].train.loss
 
 
-@pytest.mark.parametrize("make, rates", [
-    (functools.partial(lr_scheduler.StepLR, step_size=2, gamma=0.5), [0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025]),
-    (functools.partial(lr_scheduler.LambdaLR, lr_lambda=lambda e: 1 / (1 + e)), [0.01 / k for k in range(1, 7)]),
-])
+@pytest.mark.parametrize(
+    "make, rates",
+    [
+        (functools.partial(lr_scheduler.StepLR, step_size=2, gamma=0.5), [0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025]),
+        (functools.partial(lr_scheduler.LambdaLR, lr_lambda=lambda e: 1 / (1 + e)), [0.01 / k for k in range(1, 7)]),
+    ],
+)
 def test_torch_schedulers_step_once_an_epoch(make, rates):
     assert [h.lr for h in train(scheduler=make)[1]] == pytest.approx(rates)
 
 
 def test_schedulers_can_step_with_every_batch():
     make = functools.partial(lr_scheduler.LambdaLR, lr_lambda=lambda step: 1 / (1 + step))
-    assert [h.lr for h in train(scheduler=make, scheduler_every="iteration")[1]] == pytest.approx([0.01 / (1 + 5 * e) for e in range(6)])
+    assert [h.lr for h in train(scheduler=make, scheduler_every="iteration")[1]] == pytest.approx(
+        [0.01 / (1 + 5 * e) for e in range(6)]
+    )
 
 
 def test_plateau_scheduler_is_told_the_training_loss():
@@ -210,8 +226,16 @@ def test_weights_that_stop_being_finite_are_noticed_where_the_loss_is_late(tmp_p
     net = nn.Sequential(nn.Linear(64, 3))
     flat = images()[0].reshape(-1, 64), images()[1]
     with pytest.raises(FloatingPointError, match=r"^0\.weight stopped being finite by the last step of epoch 0"):
-        training.fit(net, flat, None, epochs=1, batch_size=96, lr=3e38, optimiser=functools.partial(SGD, weight_decay=1e30),
-                     checkpoint=tmp_path / "run.pt")
+        training.fit(
+            net,
+            flat,
+            None,
+            epochs=1,
+            batch_size=96,
+            lr=3e38,
+            optimiser=functools.partial(SGD, weight_decay=1e30),
+            checkpoint=tmp_path / "run.pt",
+        )
     assert not (tmp_path / "run.pt").exists()
 
 
@@ -225,22 +249,37 @@ def test_cuda_asked_for_and_absent_is_one_sentence():
         train(device="cuda")
 
 
-@pytest.mark.parametrize("options, error, message", [
-    ({"device": "gpu"}, ValueError, "device must name one of torch's devices"),
-    ({"precision": "half"}, ValueError, "precision must be one of 'bfloat16', 'float16', not 'half'"),
-    ({"noise_every": "step"}, ValueError, "noise_every must be one of 'epoch', 'iteration'"),
-    ({"scheduler_every": "batch"}, ValueError, "scheduler_every must be one of 'epoch', 'iteration'"),
-    ({"initialise": "near"}, ValueError, "initialise must be one of 'near_thresholds', 'shift', not 'near'"),
-    ({"stop": "yes"}, TypeError, "stop must be True or False, not 'yes'"),
-    ({"checkpoint_steps": 0}, ValueError, "checkpoint_steps must be an integer at least 1"),
-    ({"lr": lambda e: 0.1, "scheduler": lambda o: lr_scheduler.StepLR(o, 1)}, ValueError, "lr must be a number where a scheduler"),
-    ({"data": one_pass()}, TypeError, "data must be a pair of arrays or something that can be gone through again .* generator"),
-    ({"data": []}, ValueError, "data gave no batch"),
-    ({"data": 3}, TypeError, "data must be a pair"),
-    ({"data": [(images(4)[0], None, None)] * 3}, TypeError, r"each batch of data must be a pair \(inputs, labels\)"),
-    ({"data": [images(4)] * 3, "stop": training.Stopping(cache=True)}, ValueError, "cached for data given as a tuple of arrays"),
-    ({"schedule": Schedule()}, ValueError, "the schedule is for 7 layers, but the network has 2 quantised layers"),
-])
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"device": "gpu"}, ValueError, "device must name one of torch's devices"),
+        ({"precision": "half"}, ValueError, "precision must be one of 'bfloat16', 'float16', not 'half'"),
+        ({"noise_every": "step"}, ValueError, "noise_every must be one of 'epoch', 'iteration'"),
+        ({"scheduler_every": "batch"}, ValueError, "scheduler_every must be one of 'epoch', 'iteration'"),
+        ({"initialise": "near"}, ValueError, "initialise must be one of 'near_thresholds', 'shift', not 'near'"),
+        ({"stop": "yes"}, TypeError, "stop must be True or False, not 'yes'"),
+        ({"checkpoint_steps": 0}, ValueError, "checkpoint_steps must be an integer at least 1"),
+        (
+            {"lr": lambda e: 0.1, "scheduler": lambda o: lr_scheduler.StepLR(o, 1)},
+            ValueError,
+            "lr must be a number where a scheduler",
+        ),
+        (
+            {"data": one_pass()},
+            TypeError,
+            "data must be a pair of arrays or something that can be gone through again .* generator",
+        ),
+        ({"data": []}, ValueError, "data gave no batch"),
+        ({"data": 3}, TypeError, "data must be a pair"),
+        ({"data": [(images(4)[0], None, None)] * 3}, TypeError, r"each batch of data must be a pair \(inputs, labels\)"),
+        (
+            {"data": [images(4)] * 3, "stop": training.Stopping(cache=True)},
+            ValueError,
+            "cached for data given as a tuple of arrays",
+        ),
+        ({"schedule": Schedule()}, ValueError, "the schedule is for 7 layers, but the network has 2 quantised layers"),
+    ],
+)
 def test_bad_settings_are_refused_with_one_sentence(options, error, message):
     with pytest.raises(error, match=message) as caught:
         train(**{"epochs": 1, **options})

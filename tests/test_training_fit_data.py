@@ -28,14 +28,17 @@ def loader(x, y, cls=DataLoader, **options):
 # One example in a batch ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data, batch_size, advice", [
-    (blobs(33), 16, "choose another batch_size than 16 for 33 examples, or pass drop_last=True"),
-    (blobs(1), 16, r"train on two examples at least\.$"),
-    (blobs(33), 1, r"choose another batch_size than 1 for 33 examples\.$"),
-    (loader(*blobs(33)), 16, r"let the data leave out such a batch \(drop_last=True\), or choose another batch size"),
-    (Batches(*blobs(33), batch_size=16), 16, "let the data leave out such a batch"),
-    ([blobs(16), blobs(1)], 16, "let the data leave out such a batch"),
-])
+@pytest.mark.parametrize(
+    "data, batch_size, advice",
+    [
+        (blobs(33), 16, "choose another batch_size than 16 for 33 examples, or pass drop_last=True"),
+        (blobs(1), 16, r"train on two examples at least\.$"),
+        (blobs(33), 1, r"choose another batch_size than 1 for 33 examples\.$"),
+        (loader(*blobs(33)), 16, r"let the data leave out such a batch \(drop_last=True\), or choose another batch size"),
+        (Batches(*blobs(33), batch_size=16), 16, "let the data leave out such a batch"),
+        ([blobs(16), blobs(1)], 16, "let the data leave out such a batch"),
+    ],
+)
 def test_a_batch_of_one_example_is_refused_where_batch_normalisation_cannot_take_a_variance(data, batch_size, advice):
     net = blob_network()
     before = {name: t.clone() for name, t in net.state_dict().items()}
@@ -96,7 +99,9 @@ def test_a_stream_without_a_length_trains_and_goes_on_from_a_checkpoint(tmp_path
 
 
 def test_noise_per_step_of_a_stream_without_a_length_is_refused_in_one_sentence():
-    with pytest.raises(TypeError, match=r"^noise_every='iteration' needs data with a length, and this DataLoader has none\.$"):
+    with pytest.raises(
+        TypeError, match=r"^noise_every='iteration' needs data with a length, and this DataLoader has none\.$"
+    ):
         fit(DataLoader(Stream(), batch_size=8), noise_every="iteration")
 
 
@@ -109,7 +114,12 @@ class Tokens(nn.Module):
     def __init__(self, shift=0, words=11):
         super().__init__()
         self.table, self.norm, self.first, self.act, self.last = (
-            nn.Embedding(words, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+            nn.Embedding(words, 8),
+            nn.LayerNorm(8),
+            nn.Linear(8, 8),
+            nn.ReLU(),
+            nn.Linear(8, 3),
+        )
         self.shift = shift
 
     def forward(self, x):
@@ -133,8 +143,14 @@ def sentences(n=48, dtype=np.int64):
     return (rng.integers(0, 3, (n, 5)) * 3 + y[:, None]).astype(dtype), y
 
 
-@pytest.mark.parametrize("make", [Tokens, lambda: nn.Sequential(nn.Embedding(11, 8), nn.Flatten(), nn.Linear(40, 8), nn.ReLU(), nn.Linear(8, 3)),
-                                  lambda: nn.Sequential(nn.EmbeddingBag(11, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Tokens,
+        lambda: nn.Sequential(nn.Embedding(11, 8), nn.Flatten(), nn.Linear(40, 8), nn.ReLU(), nn.Linear(8, 3)),
+        lambda: nn.Sequential(nn.EmbeddingBag(11, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)),
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
 def test_a_network_that_begins_with_an_embedding_trains_on_token_ids(make, dtype):
     torch.manual_seed(0)
@@ -143,7 +159,7 @@ def test_a_network_that_begins_with_an_embedding_trains_on_token_ids(make, dtype
     _, history = fit(data, net, epochs=15, lr=0.03, initialise="near_thresholds", test=data)
     assert history[-1].train.loss < history[0].train.loss
     assert training.evaluate(net, data) == history[-1].test
-    batches = [(data[0][i:i + 16], data[1][i:i + 16]) for i in range(0, 48, 16)]
+    batches = [(data[0][i : i + 16], data[1][i : i + 16]) for i in range(0, 48, 16)]
     assert training.evaluate(net, batches) == history[-1].test
 
 
@@ -261,55 +277,141 @@ class Cut(lr_scheduler.OneCycleLR):
 
 
 def test_a_scheduler_that_ends_within_the_run_is_named():
-    with pytest.raises(ValueError, match=r"^the Cut cannot take another step \(Tried to step 2 times\): let it have as many as"):
+    with pytest.raises(
+        ValueError, match=r"^the Cut cannot take another step \(Tried to step 2 times\): let it have as many as"
+    ):
         fit(blobs(32), epochs=3, scheduler=Cut)
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda: fit(blobs(32), optimizer=torch.optim.SGD), TypeError, r"^fit has no argument 'optimizer'\. Did you mean 'optimiser'\?$"),
-    (lambda: fit(blobs(32), learning_rate=0.1), TypeError, r"Did you mean 'lr'\?$"),
-    (lambda: fit(blobs(32), initialize="shift"), TypeError, r"Did you mean 'initialise'\?$"),
-    (lambda: fit(blobs(32), schedular=3), TypeError, r"Did you mean 'scheduler'\?$"),
-    (lambda: fit(blobs(32), criterion=3), TypeError, r"Did you mean 'loss'\?$"),
-    (lambda: fit(blobs(32), zzz=3), TypeError, r"^fit has no argument 'zzz'\. There are net, data, schedule"),
-    (lambda: training.evaluate(blob_network(), blobs(32), batchsize=3), TypeError, r"^evaluate has no argument 'batchsize'\. Did you mean 'batch_size'\?$"),
-    (lambda: training.recalibrate(blob_network(), data=3), TypeError, "^recalibrate has no argument 'data'"),
-    (lambda: fit(blobs(32), optimiser=torch.optim.SGD(blob_network().parameters())), TypeError,
-     r"^optimiser must be a class or a function .*, not a SGD that is made already\.$"),
-    (lambda: fit(blobs(32), optimiser="adam"), TypeError, "^optimiser must be a class or a function .*, not 'adam'"),
-    (lambda: fit(blobs(32), optimiser=lambda ps, lr: None), TypeError, "^optimiser must give one of torch's optimisers, not None"),
-    (lambda: fit(blobs(32), optimiser=torch.optim.LBFGS), ValueError, "^LBFGS computes the loss several times in a step"),
-    (lambda: fit(blobs(32), optimiser=lambda ps: torch.optim.SGD(ps)), TypeError,
-     r"^optimiser is called with the parameters and lr=…, which this lambda does not take: .* lambda parameters, lr: "),
-    (lambda: fit(blobs(32), scheduler=lr_scheduler.StepLR), TypeError,
-     r"^scheduler is called with the optimiser alone, .*: give lambda optimiser: StepLR\(optimiser, step_size=…\)\.$"),
-    (lambda: fit(blobs(32), scheduler=functools.partial(lr_scheduler.StepLR, gamma=0.5)), TypeError,
-     r"give lambda optimiser: StepLR\(optimiser, step_size=…, gamma=0\.5\)\.$"),
-    (lambda: fit(blobs(32), scheduler=lambda: 3), TypeError,
-     r"this lambda does not allow: give lambda optimiser: .*StepLR\(optimiser, step_size=…\)"),
-    (lambda: fit(blobs(32), scheduler=functools.partial(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=3), scheduler_every="iteration"),
-     ValueError, r"^the OneCycleLR ends after 3 steps, and this run has 4: give it total_steps=4"),
-    (lambda: fit(blobs(32), scheduler="cosine"), TypeError, "^scheduler must be a function of the optimiser, .*, not 'cosine'"),
-    (lambda: fit(blobs(32), scheduler=lambda step: None), TypeError, "^scheduler must give one of torch's .*, not None"),
-    (lambda: fit(blobs(32), scheduler=torch.optim.lr_scheduler.StepLR(torch.optim.SGD(blob_network().parameters()), 1)), TypeError,
-     "^scheduler must be a function .*, not a StepLR that is made already"),
-    (lambda: training.fit(blob_network(), *(torch.as_tensor(t) for t in blobs(3000)), epochs=1), TypeError,
-     r"^schedule must be .*, not a Tensor of shape \(3000,\); inputs and labels go together, as a pair: fit\(net, \(inputs, labels\), schedule, …\)\.$"),
-    (lambda: fit(blobs(32), schedule=list(range(10**4))), TypeError, "not a list"),
-    (lambda: fit((np.array(["a", "b"]), [0, 1])), TypeError, "^the inputs of data must be numbers in an array or a tensor"),
-    (lambda: fit({"x": 1, "y": 2}), TypeError, r"^data must be a pair \(inputs, labels\)"),
-    (lambda: fit([{"x": blobs(8)[0], "y": blobs(8)[1]}]), TypeError,
-     r"^each batch of data must be a pair \(inputs, labels\) .*, not dict; several inputs, or inputs by name, are not supported"),
-    (lambda: fit(DataLoader([{"x": x, "y": y} for x, y in zip(*blobs(8))])), TypeError, "^each batch of data .* not dict; several"),
-    (lambda: fit((*blobs(8), blobs(8)[1])), TypeError, "^data must be a pair .*, not tuple; several inputs, or inputs by name, are"),
-    (lambda: fit(((blobs(8)[0], blobs(8)[0]), blobs(8)[1])), TypeError, "in one array or tensor, not in a tuple of 2 arrays; several"),
-    (lambda: fit([({"x": blobs(8)[0]}, blobs(8)[1])]), TypeError, "^each batch .* in one array or tensor, not in a dict of 1 arrays;"),
-    (lambda: fit(examples()), TypeError, "and this TensorDataset gives single examples: torch.utils.data.DataLoader.* makes batches"),
-    (lambda: fit(blobs(8), test=examples()), TypeError, "^test must be .* and this TensorDataset gives single examples"),
-    (lambda: fit(Subset(examples(), range(4))), TypeError, "and this Subset gives single examples: "),
-    (lambda: fit(DataLoader(examples(), batch_size=None)), TypeError, "and this DataLoader gives single examples: "),
-    (lambda: fit(blobs(32), nn.Sequential(nn.Linear(2, 3)).requires_grad_(False), schedule=None), ValueError, "nothing to train"),
-])
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (
+            lambda: fit(blobs(32), optimizer=torch.optim.SGD),
+            TypeError,
+            r"^fit has no argument 'optimizer'\. Did you mean 'optimiser'\?$",
+        ),
+        (lambda: fit(blobs(32), learning_rate=0.1), TypeError, r"Did you mean 'lr'\?$"),
+        (lambda: fit(blobs(32), initialize="shift"), TypeError, r"Did you mean 'initialise'\?$"),
+        (lambda: fit(blobs(32), schedular=3), TypeError, r"Did you mean 'scheduler'\?$"),
+        (lambda: fit(blobs(32), criterion=3), TypeError, r"Did you mean 'loss'\?$"),
+        (lambda: fit(blobs(32), zzz=3), TypeError, r"^fit has no argument 'zzz'\. There are net, data, schedule"),
+        (
+            lambda: training.evaluate(blob_network(), blobs(32), batchsize=3),
+            TypeError,
+            r"^evaluate has no argument 'batchsize'\. Did you mean 'batch_size'\?$",
+        ),
+        (lambda: training.recalibrate(blob_network(), data=3), TypeError, "^recalibrate has no argument 'data'"),
+        (
+            lambda: fit(blobs(32), optimiser=torch.optim.SGD(blob_network().parameters())),
+            TypeError,
+            r"^optimiser must be a class or a function .*, not a SGD that is made already\.$",
+        ),
+        (lambda: fit(blobs(32), optimiser="adam"), TypeError, "^optimiser must be a class or a function .*, not 'adam'"),
+        (
+            lambda: fit(blobs(32), optimiser=lambda ps, lr: None),
+            TypeError,
+            "^optimiser must give one of torch's optimisers, not None",
+        ),
+        (
+            lambda: fit(blobs(32), optimiser=torch.optim.LBFGS),
+            ValueError,
+            "^LBFGS computes the loss several times in a step",
+        ),
+        (
+            lambda: fit(blobs(32), optimiser=lambda ps: torch.optim.SGD(ps)),
+            TypeError,
+            r"^optimiser is called with the parameters and lr=…, which this lambda does not take: .* lambda parameters, lr: ",
+        ),
+        (
+            lambda: fit(blobs(32), scheduler=lr_scheduler.StepLR),
+            TypeError,
+            r"^scheduler is called with the optimiser alone, .*: give lambda optimiser: StepLR\(optimiser, step_size=…\)\.$",
+        ),
+        (
+            lambda: fit(blobs(32), scheduler=functools.partial(lr_scheduler.StepLR, gamma=0.5)),
+            TypeError,
+            r"give lambda optimiser: StepLR\(optimiser, step_size=…, gamma=0\.5\)\.$",
+        ),
+        (
+            lambda: fit(blobs(32), scheduler=lambda: 3),
+            TypeError,
+            r"this lambda does not allow: give lambda optimiser: .*StepLR\(optimiser, step_size=…\)",
+        ),
+        (
+            lambda: fit(
+                blobs(32),
+                scheduler=functools.partial(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=3),
+                scheduler_every="iteration",
+            ),
+            ValueError,
+            r"^the OneCycleLR ends after 3 steps, and this run has 4: give it total_steps=4",
+        ),
+        (
+            lambda: fit(blobs(32), scheduler="cosine"),
+            TypeError,
+            "^scheduler must be a function of the optimiser, .*, not 'cosine'",
+        ),
+        (lambda: fit(blobs(32), scheduler=lambda step: None), TypeError, "^scheduler must give one of torch's .*, not None"),
+        (
+            lambda: fit(
+                blobs(32), scheduler=torch.optim.lr_scheduler.StepLR(torch.optim.SGD(blob_network().parameters()), 1)
+            ),
+            TypeError,
+            "^scheduler must be a function .*, not a StepLR that is made already",
+        ),
+        (
+            lambda: training.fit(blob_network(), *(torch.as_tensor(t) for t in blobs(3000)), epochs=1),
+            TypeError,
+            r"^schedule must be .*, not a Tensor of shape \(3000,\); inputs and labels go together, as a pair: fit\(net, \(inputs, labels\), schedule, …\)\.$",
+        ),
+        (lambda: fit(blobs(32), schedule=list(range(10**4))), TypeError, "not a list"),
+        (
+            lambda: fit((np.array(["a", "b"]), [0, 1])),
+            TypeError,
+            "^the inputs of data must be numbers in an array or a tensor",
+        ),
+        (lambda: fit({"x": 1, "y": 2}), TypeError, r"^data must be a pair \(inputs, labels\)"),
+        (
+            lambda: fit([{"x": blobs(8)[0], "y": blobs(8)[1]}]),
+            TypeError,
+            r"^each batch of data must be a pair \(inputs, labels\) .*, not dict; several inputs, or inputs by name, are not supported",
+        ),
+        (
+            lambda: fit(DataLoader([{"x": x, "y": y} for x, y in zip(*blobs(8))])),
+            TypeError,
+            "^each batch of data .* not dict; several",
+        ),
+        (
+            lambda: fit((*blobs(8), blobs(8)[1])),
+            TypeError,
+            "^data must be a pair .*, not tuple; several inputs, or inputs by name, are",
+        ),
+        (
+            lambda: fit(((blobs(8)[0], blobs(8)[0]), blobs(8)[1])),
+            TypeError,
+            "in one array or tensor, not in a tuple of 2 arrays; several",
+        ),
+        (
+            lambda: fit([({"x": blobs(8)[0]}, blobs(8)[1])]),
+            TypeError,
+            "^each batch .* in one array or tensor, not in a dict of 1 arrays;",
+        ),
+        (
+            lambda: fit(examples()),
+            TypeError,
+            "and this TensorDataset gives single examples: torch.utils.data.DataLoader.* makes batches",
+        ),
+        (lambda: fit(blobs(8), test=examples()), TypeError, "^test must be .* and this TensorDataset gives single examples"),
+        (lambda: fit(Subset(examples(), range(4))), TypeError, "and this Subset gives single examples: "),
+        (lambda: fit(DataLoader(examples(), batch_size=None)), TypeError, "and this DataLoader gives single examples: "),
+        (
+            lambda: fit(blobs(32), nn.Sequential(nn.Linear(2, 3)).requires_grad_(False), schedule=None),
+            ValueError,
+            "nothing to train",
+        ),
+    ],
+)
 def test_arguments_that_do_not_fit_are_refused_with_one_short_sentence(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call()

@@ -23,12 +23,20 @@ network = functools.partial(blob_network, dropout=0.1, strategy="random")
 
 def train(data=None, net=None, epochs=4, **options):
     net = net or network()
-    history = training.fit(net, data or blobs(60), SCHEDULE, epochs=epochs, batch_size=16,
-                           **{"lr": 1e-2, "initialise": "near_thresholds", **options})
+    history = training.fit(
+        net,
+        data or blobs(60),
+        SCHEDULE,
+        epochs=epochs,
+        batch_size=16,
+        **{"lr": 1e-2, "initialise": "near_thresholds", **options},
+    )
     return net, history
 
 
-@pytest.mark.parametrize("loss", [F.cross_entropy, nn.CrossEntropyLoss(), lambda outputs, targets: F.cross_entropy(outputs, targets)])
+@pytest.mark.parametrize(
+    "loss", [F.cross_entropy, nn.CrossEntropyLoss(), lambda outputs, targets: F.cross_entropy(outputs, targets)]
+)
 def test_the_cross_entropy_as_a_loss_of_ones_own_is_the_default_bit_for_bit(loss):
     (a, first), (b, second) = train(test=blobs(60, seed=1)), train(test=blobs(60, seed=1), loss=loss)
     assert same(a, b) and [h.train for h in first] == [h.train for h in second]
@@ -36,8 +44,14 @@ def test_the_cross_entropy_as_a_loss_of_ones_own_is_the_default_bit_for_bit(loss
     assert [h.test.loss for h in first] == pytest.approx([h.test.loss for h in second], rel=1e-6)
 
 
-@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(weight=torch.tensor([10.0, 1.0, 1.0])), nn.CrossEntropyLoss(label_smoothing=0.2),
-                                  functools.partial(F.cross_entropy, label_smoothing=0.2)])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(weight=torch.tensor([10.0, 1.0, 1.0])),
+        nn.CrossEntropyLoss(label_smoothing=0.2),
+        functools.partial(F.cross_entropy, label_smoothing=0.2),
+    ],
+)
 def test_class_weights_and_label_smoothing_change_the_weights_and_keep_the_accuracy(loss):
     (a, _), (b, history) = train(), train(loss=loss)
     assert not same(a, b) and 0 <= history[-1].train.accuracy <= 1
@@ -97,7 +111,7 @@ def test_outputs_and_targets_may_be_dictionaries_or_tuples(nest, batches):
 
     data = (x, targets)
     if batches:
-        data = [(x[i:i + 16], nest(y[i:i + 16], x[i:i + 16].sum(1))) for i in range(0, 60, 16)]
+        data = [(x[i : i + 16], nest(y[i : i + 16], x[i : i + 16].sum(1))) for i in range(0, 60, 16)]
     net = Two()
     history = training.fit(net, data, None, epochs=30, batch_size=16, lr=0.05, loss=loss, test=data)
     assert history[-1].train.loss < 0.5 * history[0].train.loss and math.isnan(history[-1].test.accuracy)
@@ -110,8 +124,15 @@ def test_a_loss_is_part_of_the_checkpoints_config_without_addresses(tmp_path):
     def two(outputs, targets):
         return 2 * F.cross_entropy(outputs, targets)
 
-    losses = [None, one, two, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1),
-              nn.CrossEntropyLoss(weight=torch.ones(3)), functools.partial(F.cross_entropy, label_smoothing=0.1)]
+    losses = [
+        None,
+        one,
+        two,
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(label_smoothing=0.1),
+        nn.CrossEntropyLoss(weight=torch.ones(3)),
+        functools.partial(F.cross_entropy, label_smoothing=0.1),
+    ]
     texts = [checkpoint.describe_loss(loss) for loss in losses]
     assert len(set(texts)) == len(losses) and not any("0x" in text for text in texts)
     assert checkpoint.describe_loss(nn.CrossEntropyLoss(weight=torch.ones(3))) == texts[5]
@@ -206,21 +227,54 @@ def test_a_callback_writes_the_history_to_a_board_as_it_grows():
     assert writer.scalars["noise_std_0", 1] == history[1].noise[0][1]
 
 
-@pytest.mark.parametrize("options, error, message", [
-    ({"loss": "mse"}, TypeError, r"loss must be a function \(outputs, targets\) -> one number, .*, not 'mse'\.$"),
-    ({"loss": nn.MSELoss}, TypeError, r"so hand over MSELoss\(\), not the class\.$"),
-    ({"loss": nn.CrossEntropyLoss(reduction="none")}, TypeError, r"loss must give one number, .*, not a Tensor of shape \(16,\): take its mean"),
-    ({"loss": lambda o, t: 3.0}, TypeError, r"loss must give one number, .*, not 3\.0"),
-    ({"loss": lambda o, t: F.cross_entropy(o.detach(), t)}, TypeError, r"^loss must be computed from the outputs .* no gradient\.$"),
-    ({"data": (blobs(60)[0], blobs(60)[1][:, None] % 2), "net": network(1), "loss": nn.BCEWithLogitsLoss()}, TypeError,
-     r"^BCEWithLogitsLoss takes targets of floats, not torch\.int64: hand them over as such, by .* y\.float\(\)"),
-    ({"data": (blobs(60)[0], blobs(60)[1][:, None] > 1), "net": network(1),
-      "loss": lambda o, t: F.binary_cross_entropy_with_logits(o, t)}, TypeError, r"^the loss takes targets of floats, not torch\.bool"),
-    ({"callback": 3}, TypeError, "callback must be a function of an Epoch and the network, not 3"),
-    ({"data": (blobs(60)[0], blobs(60)[0])}, TypeError, r"flat list of integers, not torch\.float32 of shape \(60, 2\); other targets need a loss"),
-    ({"data": (blobs(60)[0], {"a": blobs(60)[1][:5]}), "loss": lambda o, t: o.sum()}, ValueError, "as many inputs as labels, not 60 and 5"),
-    ({"net": Two(), "schedule": None}, ValueError, r"the outputs must have shape \(16, classes\) .* the network gave a dict of 2 arrays"),
-])
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"loss": "mse"}, TypeError, r"loss must be a function \(outputs, targets\) -> one number, .*, not 'mse'\.$"),
+        ({"loss": nn.MSELoss}, TypeError, r"so hand over MSELoss\(\), not the class\.$"),
+        (
+            {"loss": nn.CrossEntropyLoss(reduction="none")},
+            TypeError,
+            r"loss must give one number, .*, not a Tensor of shape \(16,\): take its mean",
+        ),
+        ({"loss": lambda o, t: 3.0}, TypeError, r"loss must give one number, .*, not 3\.0"),
+        (
+            {"loss": lambda o, t: F.cross_entropy(o.detach(), t)},
+            TypeError,
+            r"^loss must be computed from the outputs .* no gradient\.$",
+        ),
+        (
+            {"data": (blobs(60)[0], blobs(60)[1][:, None] % 2), "net": network(1), "loss": nn.BCEWithLogitsLoss()},
+            TypeError,
+            r"^BCEWithLogitsLoss takes targets of floats, not torch\.int64: hand them over as such, by .* y\.float\(\)",
+        ),
+        (
+            {
+                "data": (blobs(60)[0], blobs(60)[1][:, None] > 1),
+                "net": network(1),
+                "loss": lambda o, t: F.binary_cross_entropy_with_logits(o, t),
+            },
+            TypeError,
+            r"^the loss takes targets of floats, not torch\.bool",
+        ),
+        ({"callback": 3}, TypeError, "callback must be a function of an Epoch and the network, not 3"),
+        (
+            {"data": (blobs(60)[0], blobs(60)[0])},
+            TypeError,
+            r"flat list of integers, not torch\.float32 of shape \(60, 2\); other targets need a loss",
+        ),
+        (
+            {"data": (blobs(60)[0], {"a": blobs(60)[1][:5]}), "loss": lambda o, t: o.sum()},
+            ValueError,
+            "as many inputs as labels, not 60 and 5",
+        ),
+        (
+            {"net": Two(), "schedule": None},
+            ValueError,
+            r"the outputs must have shape \(16, classes\) .* the network gave a dict of 2 arrays",
+        ),
+    ],
+)
 def test_losses_and_callbacks_that_do_not_fit_are_refused_with_one_sentence(options, error, message):
     options = {"net": network(), "data": blobs(60), "schedule": SCHEDULE, **options}
     with pytest.raises(error, match=message) as caught:

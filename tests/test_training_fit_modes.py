@@ -22,7 +22,9 @@ SCHEDULE = Schedule(n_layers=1, start=0, end=3, std0=12**-0.5)
 
 def fit(net=None, data=None, **options):
     net = net or blob_network(dropout=0.5)
-    return net, training.fit(net, data or blobs(), options.pop("schedule", SCHEDULE), **{"epochs": 3, "batch_size": 16, "lr": 1e-2, **options})
+    return net, training.fit(
+        net, data or blobs(), options.pop("schedule", SCHEDULE), **{"epochs": 3, "batch_size": 16, "lr": 1e-2, **options}
+    )
 
 
 # Groups of parameters -----------------------------------------------------------------------------------------------
@@ -30,20 +32,25 @@ def fit(net=None, data=None, **options):
 
 def grouped(second, seen):
     """SGD with two groups; `second` gives the rate of the second from that of the first."""
+
     def make(parameters, lr):
         step = SGD([{"params": parameters[:2], "lr": lr}, {"params": parameters[2:], "lr": second(lr)}], lr=lr)
         step.register_step_pre_hook(lambda *_: seen.append([g["lr"] for g in step.param_groups]))
         return step
+
     return make
 
 
-@pytest.mark.parametrize("lr, second, expected", [
-    (0.1, lambda lr: 0.1 * lr, [[0.1, 0.01]] * 3),
-    (0.1, lambda lr: 0.01, [[0.1, 0.01]] * 3),
-    (lambda e: 0.1 / (1 + e), lambda lr: 0.1 * lr, [[0.1 / k, 0.01 / k] for k in (1, 2, 3)]),
-    (lambda e: [0.0, 0.1, 0.2][e], lambda lr: 0.1 * lr, [[0.0, 0.0], [0.1, 0.01], [0.2, 0.02]]),  # a warm-up from 0
-    (0.0, lambda lr: 0.1 * lr, [[0.0, 0.0]] * 3),
-])
+@pytest.mark.parametrize(
+    "lr, second, expected",
+    [
+        (0.1, lambda lr: 0.1 * lr, [[0.1, 0.01]] * 3),
+        (0.1, lambda lr: 0.01, [[0.1, 0.01]] * 3),
+        (lambda e: 0.1 / (1 + e), lambda lr: 0.1 * lr, [[0.1 / k, 0.01 / k] for k in (1, 2, 3)]),
+        (lambda e: [0.0, 0.1, 0.2][e], lambda lr: 0.1 * lr, [[0.0, 0.0], [0.1, 0.01], [0.2, 0.02]]),  # a warm-up from 0
+        (0.0, lambda lr: 0.1 * lr, [[0.0, 0.0]] * 3),
+    ],
+)
 def test_groups_of_parameters_keep_the_ratios_of_their_rates(lr, second, expected):
     seen = []
     _, history = fit(lr=lr, optimiser=grouped(second, seen))
@@ -60,7 +67,11 @@ def test_two_groups_of_one_rate_are_one_group_bit_for_bit():
 
 def test_groups_under_one_of_torchs_schedulers_keep_their_ratios_too():
     seen = []
-    fit(lr=0.1, optimiser=grouped(lambda lr: 0.1 * lr, seen), scheduler=functools.partial(lr_scheduler.ExponentialLR, gamma=0.5))
+    fit(
+        lr=0.1,
+        optimiser=grouped(lambda lr: 0.1 * lr, seen),
+        scheduler=functools.partial(lr_scheduler.ExponentialLR, gamma=0.5),
+    )
     np.testing.assert_allclose(seen[::3], [[0.1, 0.01], [0.05, 0.005], [0.025, 0.0025]])
 
 
@@ -183,18 +194,25 @@ def test_global_generators_are_left_as_they_were():
 
 def test_workers_that_live_on_are_warned_of_where_a_run_may_be_resumed(tmp_path):
     data = DataLoader(Noisy(), batch_size=16, num_workers=1, persistent_workers=True)
-    with pytest.warns(UserWarning, match=r"^workers that live on from epoch to epoch \(persistent_workers=True\) .* never stopped\.$"):
+    with pytest.warns(
+        UserWarning, match=r"^workers that live on from epoch to epoch \(persistent_workers=True\) .* never stopped\.$"
+    ):
         fit(data=data, epochs=1, checkpoint=tmp_path / "run.pt")
 
 
 # Devices ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mps", "xpu", "hpu", "meta", "vulkan", "xla", "mtia", "cuda:99", "privateuseone", "ipu",
-                                  "lazy", "opencl", "xpu:3"])
+@pytest.mark.parametrize(
+    "name",
+    ["mps", "xpu", "hpu", "meta", "vulkan", "xla", "mtia", "cuda:99", "privateuseone", "ipu", "lazy", "opencl", "xpu:3"],
+)
 def test_a_device_that_is_not_there_is_refused_in_one_sentence(name):
-    if name.partition(":")[0] in ("mps", "xpu", "hpu", "mtia") and getattr(torch, name.partition(":")[0], None) is not None \
-            and getattr(torch, name.partition(":")[0]).is_available():
+    if (
+        name.partition(":")[0] in ("mps", "xpu", "hpu", "mtia")
+        and getattr(torch, name.partition(":")[0], None) is not None
+        and getattr(torch, name.partition(":")[0]).is_available()
+    ):
         pytest.skip("this machine has one")
     for call in (lambda: find_device(name), lambda: fit(device=name)):
         with pytest.raises(ValueError, match=rf"^device {name} was asked for, but ") as caught:

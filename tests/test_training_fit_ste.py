@@ -42,8 +42,17 @@ class By(nn.Module):
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                         nn.Linear(36, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(36, 8, bias=False),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Linear(8, 3),
+    ).double()
 
 
 def straight_through(function):
@@ -69,10 +78,13 @@ def brevitas_binary(x):
     return quant.ClampedBinaryQuant(ConstScaling(1.0))(x)[0]
 
 
-@pytest.mark.parametrize("quantiser, half_width, function", [
-    pytest.param(TERNARY, 0.5, TernarySTE.apply, id="ternary by hand"),
-    pytest.param(BINARY, 1.0, brevitas_binary, id="Brevitas's clamped binary"),
-])
+@pytest.mark.parametrize(
+    "quantiser, half_width, function",
+    [
+        pytest.param(TERNARY, 0.5, TernarySTE.apply, id="ternary by hand"),
+        pytest.param(BINARY, 1.0, brevitas_binary, id="Brevitas's clamped binary"),
+    ],
+)
 def test_static_noise_with_the_mode_is_the_straight_through_estimator_with_clipping(quantiser, half_width, function):
     ours, theirs = annealed(quantiser, half_width), straight_through(function)
     theirs.load_state_dict(ours.state_dict())

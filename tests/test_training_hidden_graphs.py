@@ -74,7 +74,9 @@ def the_activation_only(block, x):
 CALLS = {
     "plain": plain,
     "reentrant, last block": at(2, reentrant),
-    "reentrant, without its activation, first block": at(0, lambda b, x: without_its_activation(b, x * torch.ones((), requires_grad=True))),
+    "reentrant, without its activation, first block": at(
+        0, lambda b, x: without_its_activation(b, x * torch.ones((), requires_grad=True))
+    ),
     "reentrant, without its activation, last block": at(2, without_its_activation),
     "reentrant, an activation only": at(1, the_activation_only),
     "not reentrant": at(1, lambda block, x: checkpoint(block, x, use_reentrant=False)),
@@ -82,7 +84,8 @@ CALLS = {
     "a graph inside a node, last block": at(2, lambda block, x: Inner.apply(x, block)),
     "one block twice, hidden and then seen": at(2, lambda block, x: block(reentrant(block, x))),
     "one block twice, seen and then hidden": lambda net, i, block, x: (
-        net.blocks[2](x) if i == 0 else block(x) if i == 1 else reentrant(block, x)),
+        net.blocks[2](x) if i == 0 else block(x) if i == 1 else reentrant(block, x)
+    ),
     "a branch without a graph": at(1, lambda block, x: block(x) + target(block, x)),
     "functional_call": at(1, lambda block, x: torch.func.functional_call(block, dict(block.named_parameters()), (x,))),
 }
@@ -101,15 +104,29 @@ def network(call, seed=0, **options):
 def train(net, stop, epochs=8, **options):
     # A block that evaluation does not use stays in float.
     schedule = Schedule(n_layers=len(training.layers(net)), interval="partition", end=6, std0=12**-0.5)
-    history = training.fit(net, bright_features(), schedule, epochs=epochs, batch_size=17, optimiser=ADAM,
-                           **{"lr": 0.02, "initialise": None, "stop": stop, **options})
+    history = training.fit(
+        net,
+        bright_features(),
+        schedule,
+        epochs=epochs,
+        batch_size=17,
+        optimiser=ADAM,
+        **{"lr": 0.02, "initialise": None, "stop": stop, **options},
+    )
     return net, history
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("options, rule", [
-    ({}, True), ({}, Stopping(same_path=True)), ({"weights": None}, True), ({"activations": None}, True),
-], ids=["both", "both, same path", "activations", "weights"])
+@pytest.mark.parametrize(
+    "options, rule",
+    [
+        ({}, True),
+        ({}, Stopping(same_path=True)),
+        ({"weights": None}, True),
+        ({"activations": None}, True),
+    ],
+    ids=["both", "both, same path", "activations", "weights"],
+)
 def test_weights_are_bit_identical_whatever_the_graph_hides(name, options, rule):
     (a, first), (b, second) = (train(network(CALLS[name], **options), stop) for stop in (rule, False))
     assert same(a, b) and first == second
@@ -173,6 +190,7 @@ def step_in_the_backward_pass(block):
     def step(p):
         with torch.no_grad():
             p.mul_(0.999)
+
     block[1].weight.register_post_accumulate_grad_hook(step)
 
 
@@ -190,11 +208,13 @@ def test_hooks_on_gradients_are_called_as_without_stopping(hook, chain):
 
 def test_a_step_that_does_not_use_a_recomputed_part_leaves_its_gradients_alone():
     """Recomputed parts are walked in the backward pass; what they hold must not be filled with zeros a step later."""
+
     def run(stop):
         def call(net, i, block, x):
             if i == 1 and net.training and net.passes % 3 == 0:
                 return x
             return checkpoint(block, x, use_reentrant=False) if i == 1 else block(x)
+
         return train(network(call, activations=None), stop)[0]
 
     assert same(run(True), run(False))
@@ -227,9 +247,13 @@ def test_cached_features_of_token_ids_are_levels_and_not_whole_numbers():
     stopper.close()
 
 
-@pytest.mark.parametrize("call, hook, error", [
-    ("reentrant, last block", None, RuntimeError), ("plain", shifted_gradient, ValueError),
-])
+@pytest.mark.parametrize(
+    "call, hook, error",
+    [
+        ("reentrant, last block", None, RuntimeError),
+        ("plain", shifted_gradient, ValueError),
+    ],
+)
 def test_parameters_that_cannot_be_kept_still_are_refused_in_one_sentence(call, hook, error):
     net = network(CALLS[call])
     if hook:
@@ -249,6 +273,7 @@ def test_features_behind_modules_of_ones_own_can_be_cached():
     torch.manual_seed(0)
     net = training.quantise(nn.Sequential(*unit(), Twice(), *unit(), nn.Linear(8, 3)), TERNARY, TERNARY)
     schedule = Schedule(n_layers=2, interval="partition", end=4, std0=12**-0.5)
-    history = training.fit(net, bright_features(), schedule, epochs=6, batch_size=17, stop=Stopping(cache=True),
-                           test=bright_features(seed=1))
+    history = training.fit(
+        net, bright_features(), schedule, epochs=6, batch_size=17, stop=Stopping(cache=True), test=bright_features(seed=1)
+    )
     assert history[-1].stopped > 0

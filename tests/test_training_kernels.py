@@ -58,7 +58,7 @@ def check_against_regularisation(quantiser, family, strategy, dtype, mean=0.0625
             near = np.abs(exact[:, None] - r.mode_thresholds()).min(axis=1)
         else:
             torch.manual_seed(3)
-            keys = torch.randint(-2**31, 2**31, (3,), dtype=torch.int32)
+            keys = torch.randint(-(2**31), 2**31, (3,), dtype=torch.int32)
             u = kernels.uniforms(len(x), keys, _ops.compute_dtype(dtype)).double().numpy()
             v = exact - r.noise.icdf(np.maximum(u, 1e-9))
             expected, near = quantiser(v), np.abs(v[:, None] - quantiser.thresholds).min(axis=1)
@@ -105,8 +105,10 @@ def test_compiled_kernels_compute_the_regularisation(family, strategy, compiled)
     check_against_regularisation(TERNARY, family, strategy, torch.float32)
 
 
-@pytest.mark.parametrize("family, strategy, dtype", [
-    ("uniform", "expectation", torch.float16), ("normal", "mode", torch.bfloat16), ("logistic", "random", torch.float64)])
+@pytest.mark.parametrize(
+    "family, strategy, dtype",
+    [("uniform", "expectation", torch.float16), ("normal", "mode", torch.bfloat16), ("logistic", "random", torch.float64)],
+)
 def test_compiled_kernels_work_in_every_float_type(family, strategy, dtype, compiled):
     check_against_regularisation(TERNARY, family, strategy, dtype)
 
@@ -116,11 +118,20 @@ def test_compiled_windows_compute_the_regularisation(quantiser, family, compiled
     check_against_regularisation(quantiser, family, "expectation", torch.float32)
 
 
-SCATTERED = Quantiser(np.sort(np.random.default_rng(0).uniform(-9, 9, 101)), np.sort(np.random.default_rng(1).uniform(-9, 9, 100)))
+SCATTERED = Quantiser(
+    np.sort(np.random.default_rng(0).uniform(-9, 9, 101)), np.sort(np.random.default_rng(1).uniform(-9, 9, 100))
+)
 
 
-@pytest.mark.parametrize("quantiser, std, layout", [(EIGHT_BITS, 0.7, kernels.Grid), (EIGHT_BITS, 6.0, kernels.Loop),
-                                                    (SCATTERED, 1.4, kernels.Table), (SCATTERED, 5.0, kernels.Loop)])
+@pytest.mark.parametrize(
+    "quantiser, std, layout",
+    [
+        (EIGHT_BITS, 0.7, kernels.Grid),
+        (EIGHT_BITS, 6.0, kernels.Loop),
+        (SCATTERED, 1.4, kernels.Table),
+        (SCATTERED, 5.0, kernels.Loop),
+    ],
+)
 @pytest.mark.parametrize("size", [None, 1])
 def test_noise_that_reaches_many_thresholds_is_summed_along_an_axis(quantiser, std, layout, size, compiled):
     found = kernels.layout_of(quantiser.levels, quantiser.thresholds, torch.float32, "triangular", std)[0]
@@ -167,15 +178,27 @@ def test_single_precision_normal_functions_agree_with_the_library():
 
 
 @settings(max_examples=60)
-@given(st.integers(2, 9), st.booleans(), st.floats(1e-3, 1e3), st.sampled_from(["floor", "nearest"]),
-       st.sampled_from([torch.float32, torch.float64]))
+@given(
+    st.integers(2, 9),
+    st.booleans(),
+    st.floats(1e-3, 1e3),
+    st.sampled_from(["floor", "nearest"]),
+    st.sampled_from([torch.float32, torch.float64]),
+)
 def test_grids_give_every_level_and_threshold_to_the_last_bit(bits, signed, quantum, rounding, dtype):
     q = Quantiser.linear(bits, signed, quantum, rounding)
     layout, values = kernels.layout_of(q.levels, q.thresholds, dtype)
     assert isinstance(layout, kernels.Loop if bits == 2 else kernels.Grid)
     at = torch.tensor(q.thresholds, dtype=dtype)
-    x = torch.cat([at, torch.nextafter(at, at - 1), torch.nextafter(at, at + 1), at + at.diff()[0] / 2,
-                   torch.tensor([-math.inf, math.inf, math.nan], dtype=dtype)])
+    x = torch.cat(
+        [
+            at,
+            torch.nextafter(at, at - 1),
+            torch.nextafter(at, at + 1),
+            at + at.diff()[0] / 2,
+            torch.tensor([-math.inf, math.inf, math.nan], dtype=dtype),
+        ]
+    )
     out = kernels.quantised(x, torch.tensor(values, dtype=dtype), layout)
     assert torch.equal(out[:-1], q(x)[:-1]) and out[-1].isnan()
 
@@ -191,11 +214,13 @@ def test_windows_of_thresholds_give_what_all_of_them_give(family, std):
     few = torch.tensor(values)
     every = torch.tensor(np.concatenate([[0.02, std], levels, thresholds]))
     whole = kernels.Loop(len(thresholds))
-    torch.testing.assert_close(kernels.expected(x, few, layout, family), kernels.expected(x, every, whole, family),
-                               rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        kernels.expected(x, few, layout, family), kernels.expected(x, every, whole, family), rtol=0, atol=1e-13
+    )
     grad = torch.ones_like(x)
-    torch.testing.assert_close(kernels.slope(grad, x, few, layout, family), kernels.slope(grad, x, every, whole, family),
-                               rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        kernels.slope(grad, x, few, layout, family), kernels.slope(grad, x, every, whole, family), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -235,10 +260,12 @@ def test_uniforms_are_the_hash_in_unsigned_arithmetic():
 
 def test_uniforms_are_uniform_and_independent_within_and_across_keys():
     n, generator = 2**18, torch.Generator().manual_seed(1)
-    rows = torch.stack([
-        kernels.uniforms(n, torch.randint(-2**31, 2**31, (3,), dtype=torch.int32, generator=generator), torch.float32)
-        for _ in range(8)
-    ]).double()
+    rows = torch.stack(
+        [
+            kernels.uniforms(n, torch.randint(-(2**31), 2**31, (3,), dtype=torch.int32, generator=generator), torch.float32)
+            for _ in range(8)
+        ]
+    ).double()
     assert 0 <= rows.min() and rows.max() < 1
     counts = torch.histc(rows, 1024, 0, 1)
     chi2 = ((counts - rows.numel() / 1024) ** 2 / (rows.numel() / 1024)).sum()
@@ -410,7 +437,7 @@ def _ddp_worker(rank, port, results):
         net = torch.nn.Sequential(torch.nn.Linear(6, 4), Quantise(TERNARY, "normal", "expectation"))
         x = torch.arange(24.0).reshape(4, 6).sin()
         parallel = torch.nn.parallel.DistributedDataParallel(net)
-        parallel(x[2 * rank:2 * rank + 2]).square().mean().backward()
+        parallel(x[2 * rank : 2 * rank + 2]).square().mean().backward()
         results[rank] = net[0].weight.grad.clone()
     finally:
         torch.distributed.destroy_process_group()

@@ -13,8 +13,16 @@ from anabook import Schedule, training
 
 def network(strategy="mode", seed=0, dropout=0.0):
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout),
-                        nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    net = nn.Sequential(
+        nn.Linear(2, 16),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(16, 16),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Linear(16, 3),
+    )
     net = training.quantise(net, weights=TERNARY, activations=TERNARY, strategy=strategy)
     training.initialise_near_thresholds(net, seed)
     return net
@@ -122,15 +130,19 @@ def test_recalibration_measures_the_noise_free_statistics_and_nothing_else():
 
 def test_float_networks_train_without_a_schedule():
     net = nn.Sequential(nn.Linear(2, 3))
-    history = training.fit(net, blobs(120), None, epochs=20, batch_size=16, lr=0.1, optimiser=torch.optim.SGD, test=blobs(120, seed=1))
+    history = training.fit(
+        net, blobs(120), None, epochs=20, batch_size=16, lr=0.1, optimiser=torch.optim.SGD, test=blobs(120, seed=1)
+    )
     assert history[-1].test.accuracy > 0.95 and history[-1].noise == () and history[-1].noisy_test is None
 
 
 def test_tensors_and_other_types_of_data_are_cast_to_the_network():
     x, y = blobs(120)
     net = nn.Sequential(nn.Linear(2, 3)).double()
-    scores = {training.evaluate(net, data) for data in
-              [(x, y), (torch.from_numpy(x), torch.from_numpy(y)), (x.astype(np.float64), y.astype(np.int16))]}
+    scores = {
+        training.evaluate(net, data)
+        for data in [(x, y), (torch.from_numpy(x), torch.from_numpy(y)), (x.astype(np.float64), y.astype(np.int16))]
+    }
     assert len(scores) == 1
 
 
@@ -142,19 +154,30 @@ def test_loss_that_stops_being_finite_says_where():
         training.fit(nn.Sequential(nn.Linear(2, 3)), (x, y), None, epochs=2, batch_size=16)
 
 
-@pytest.mark.parametrize("change, error, message", [
-    ({"epochs": 0}, ValueError, "epochs must be an integer at least 1, not 0"),
-    ({"batch_size": 2.5}, TypeError, "batch_size must be an integer"),
-    ({"lr": -1.0}, ValueError, "lr must be finite and at least 0, not -1.0"),
-    ({"seed": -1}, ValueError, "seed must be an integer from 0 to"),
-    ({"schedule": Schedule()}, ValueError, "the schedule is for 7 layers, but the network has 2 quantised layers"),
-    ({"data": blobs(120)[0]}, TypeError, r"data must be a pair \(inputs, labels\)"),
-    ({"data": (blobs(120)[0], blobs(120)[1][:5])}, ValueError, "as many inputs as labels, not 120 and 5"),
-    ({"data": (blobs(120)[0], blobs(120)[1] * 1.0)}, TypeError, "labels of data must be a flat list of integers, not torch.float64"),
-    ({"data": (blobs(120)[0] * 1j, blobs(120)[1])}, TypeError, "inputs of data must be real numbers, not torch.complex64"),
-    ({"data": (np.zeros((0, 2)), np.zeros(0, int))}, ValueError, "must hold at least one example"),
-    ({"test": 3}, TypeError, r"test must be a pair \(inputs, labels\)"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"epochs": 0}, ValueError, "epochs must be an integer at least 1, not 0"),
+        ({"batch_size": 2.5}, TypeError, "batch_size must be an integer"),
+        ({"lr": -1.0}, ValueError, "lr must be finite and at least 0, not -1.0"),
+        ({"seed": -1}, ValueError, "seed must be an integer from 0 to"),
+        ({"schedule": Schedule()}, ValueError, "the schedule is for 7 layers, but the network has 2 quantised layers"),
+        ({"data": blobs(120)[0]}, TypeError, r"data must be a pair \(inputs, labels\)"),
+        ({"data": (blobs(120)[0], blobs(120)[1][:5])}, ValueError, "as many inputs as labels, not 120 and 5"),
+        (
+            {"data": (blobs(120)[0], blobs(120)[1] * 1.0)},
+            TypeError,
+            "labels of data must be a flat list of integers, not torch.float64",
+        ),
+        (
+            {"data": (blobs(120)[0] * 1j, blobs(120)[1])},
+            TypeError,
+            "inputs of data must be real numbers, not torch.complex64",
+        ),
+        ({"data": (np.zeros((0, 2)), np.zeros(0, int))}, ValueError, "must hold at least one example"),
+        ({"test": 3}, TypeError, r"test must be a pair \(inputs, labels\)"),
+    ],
+)
 def test_bad_settings_are_refused_with_one_sentence(change, error, message):
     options = {"data": blobs(120), "schedule": SCHEDULE, "epochs": 1, **change}
     with pytest.raises(error, match=message):

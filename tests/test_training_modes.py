@@ -18,7 +18,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from anabook import Quantiser, training
-from anabook.symbolic import Density, x as symbol
+from anabook.symbolic import Density
+from anabook.symbolic import x as symbol
 from anabook.training import Quantise, kernels
 
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
@@ -93,8 +94,13 @@ def under(name, act):
         made.append(act())
         return (v * v).sum()
 
-    {"grad": grad(within), "vmap": vmap(within), "jvp": lambda v: jvp(within, (v,), (v,)),
-     "trace": lambda v: torch.jit.trace(within, (v,), check_trace=False), "make_fx": make_fx(within)}[name](X)
+    {
+        "grad": grad(within),
+        "vmap": vmap(within),
+        "jvp": lambda v: jvp(within, (v,), (v,)),
+        "trace": lambda v: torch.jit.trace(within, (v,), check_trace=False),
+        "make_fx": make_fx(within),
+    }[name](X)
     return made[0]
 
 
@@ -115,6 +121,7 @@ ACTIONS = {
 @pytest.mark.parametrize("action", ["a new module", *ACTIONS])
 def test_constants_made_under_anything_serve_training_afterwards(name, action):
     for strategy, noise in [("mode", "uniform"), ("expectation", "logistic"), ("random", PARABOLA)]:
+
         def make():
             return Quantise(FINE, noise, strategy, mean=0.03125)
 
@@ -128,8 +135,7 @@ def test_constants_made_under_anything_serve_training_afterwards(name, action):
         assert trains_like(changed, plain)
 
 
-@pytest.mark.parametrize("name", ["inference mode", "no grad", "autocast", "a counter of operations",
-                                  "a device as context"])
+@pytest.mark.parametrize("name", ["inference mode", "no grad", "autocast", "a counter of operations", "a device as context"])
 @every_strategy
 def test_a_first_call_under_anything_leaves_later_steps_as_they_are(name, strategy):
     module = Quantise(FINE, "normal", strategy)
@@ -157,8 +163,9 @@ def test_a_first_call_within_a_transformation_works_and_leaves_later_steps_as_th
     assert trains_like(module, Quantise(FINE, "logistic", strategy))
 
 
-@pytest.mark.parametrize("dtype, strategy", [(torch.float16, "random"), (torch.bfloat16, "mode"),
-                                             (torch.float64, "expectation")])
+@pytest.mark.parametrize(
+    "dtype, strategy", [(torch.float16, "random"), (torch.bfloat16, "mode"), (torch.float64, "expectation")]
+)
 def test_a_first_call_within_a_users_own_compilation_works_in_every_float_type(dtype, strategy):
     torch._dynamo.reset()
     module = Quantise(FINE, "logistic", strategy)
@@ -202,9 +209,15 @@ def test_noise_set_within_a_transformation_reaches_a_program_compiled_before():
 # Exports ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strict, deployed, quantiser, strategy", [
-    (True, True, TERNARY, "mode"), (True, False, TERNARY, "mode"), (False, True, FINE, "random"),
-    (False, False, FINE, "expectation")])
+@pytest.mark.parametrize(
+    "strict, deployed, quantiser, strategy",
+    [
+        (True, True, TERNARY, "mode"),
+        (True, False, TERNARY, "mode"),
+        (False, True, FINE, "random"),
+        (False, False, FINE, "expectation"),
+    ],
+)
 def test_a_fresh_network_is_exported_as_it_computes(strict, deployed, quantiser, strategy):
     expected = training.deploy(network(strategy, quantiser))(X)
     net = network(strategy, quantiser).eval()

@@ -35,9 +35,23 @@ def with_small_head(name, *widths):
 NETS = {
     "alexnet": lambda: with_small_head("alexnet", 9216, 32, 32, 10),
     "vgg11_bn": lambda: with_small_head("vgg11_bn", 25088, 32, 32, 10),
-    **{name: (lambda name=name, **options: getattr(torchvision.models, name)(**options)) for name in (
-        "resnet18", "resnext50_32x4d", "squeezenet1_1", "densenet121", "shufflenet_v2_x0_5", "mobilenet_v2",
-        "mobilenet_v3_small", "mnasnet0_5", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "swin_t")},
+    **{
+        name: (lambda name=name, **options: getattr(torchvision.models, name)(**options))
+        for name in (
+            "resnet18",
+            "resnext50_32x4d",
+            "squeezenet1_1",
+            "densenet121",
+            "shufflenet_v2_x0_5",
+            "mobilenet_v2",
+            "mobilenet_v3_small",
+            "mnasnet0_5",
+            "efficientnet_b0",
+            "regnet_y_400mf",
+            "convnext_tiny",
+            "swin_t",
+        )
+    },
     "vit": lambda: torchvision.models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64),
 }
 SIZES = {"vit": 32, "alexnet": 64}
@@ -85,7 +99,9 @@ def test_torchvisions_classifiers_are_converted_exactly(name):
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_torchvisions_classifiers_with_functions_for_activations_say_what_to_change(name):
     net = getattr(torchvision.models, name)(init_weights=False)
-    with pytest.raises(ValueError, match="no activation module to swap .*use modules such as torch.nn.ReLU, or pass activations=None"):
+    with pytest.raises(
+        ValueError, match="no activation module to swap .*use modules such as torch.nn.ReLU, or pass activations=None"
+    ):
         training.quantise(net, TERNARY, TERNARY)
     with pytest.warns(UserWarning, match="the weights of .*[Aa]ux.* stay in float"):
         converted = training.quantise(net, weights=TERNARY)
@@ -138,8 +154,11 @@ def test_every_layer_of_a_residual_network_learns_until_its_own_noise_is_gone():
         for number, layer in enumerate(numbered):
             assert all((m.std == 0) == (number < t) for m in (layer.weight, *layer.activations))
         gradients = {name: p.grad.abs().sum().item() for name, p in net.named_parameters() if name.endswith("original")}
-        numbers = {f"{name}.parametrizations.weight.original": m.parametrizations.weight[0].layer
-                   for name, m in net.named_modules() if hasattr(m, "parametrizations")}
+        numbers = {
+            f"{name}.parametrizations.weight.original": m.parametrizations.weight[0].layer
+            for name, m in net.named_modules()
+            if hasattr(m, "parametrizations")
+        }
         # Of two neighbours the later one has noise for longer, so what it passes back reaches its own weight.
         assert all(gradients[name] > 0 for name, number in numbers.items() if number >= t)
 
@@ -174,7 +193,9 @@ def test_places_of_one_activation_module_get_modules_of_their_own():
     act = nn.ReLU()
     net = training.quantise(nn.Sequential(nn.Linear(6, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 2)), TERNARY, UNSIGNED)
     assert [layer.activations for layer in training.layers(net)] == [(net[1],), (net[3],)] and net[1] is not net[3]
-    scales = training.calibrate(nn.Sequential(nn.Linear(6, 8), act, nn.Linear(8, 8), act), torch.randn(50, 6), activations=UNSIGNED)
+    scales = training.calibrate(
+        nn.Sequential(nn.Linear(6, 8), act, nn.Linear(8, 8), act), torch.randn(50, 6), activations=UNSIGNED
+    )
     assert set(scales) == {"1", "3"} and scales["1"] != scales["3"]
 
 
@@ -197,7 +218,9 @@ def test_layer_that_is_used_again_and_again_stays_one_layer():
 
 def test_calls_beyond_those_of_the_conversion_are_refused():
     net = training.quantise(Shared(), TERNARY, UNSIGNED, keep=())
-    with pytest.raises(RuntimeError, match="called 3 times in a forward pass .* is called outside of its module's own pass: call modules"):
+    with pytest.raises(
+        RuntimeError, match="called 3 times in a forward pass .* is called outside of its module's own pass: call modules"
+    ):
         net.act(torch.zeros(3))
     net.one.register_forward_pre_hook(lambda *_: (net.act(torch.zeros(3)), None)[1])
     with pytest.raises(RuntimeError, match="is called once more: .*checkpoint whole blocks"):
@@ -313,7 +336,10 @@ def test_optional_arguments_of_a_forward_pass_are_left_out_when_the_order_is_rea
 class Everything(nn.Module):
     def __init__(self):
         super().__init__()
-        self.embedding, self.encoder = nn.Embedding(20, 16), nn.TransformerEncoderLayer(16, 2, 32, activation=nn.ReLU(), batch_first=True)
+        self.embedding, self.encoder = (
+            nn.Embedding(20, 16),
+            nn.TransformerEncoderLayer(16, 2, 32, activation=nn.ReLU(), batch_first=True),
+        )
         self.recurrent, self.mixed = nn.LSTM(16, 8, batch_first=True), nn.Parameter(torch.randn(8, 8))
         self.narrow, self.act, self.last = nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)
 
@@ -384,7 +410,9 @@ def test_weight_that_another_parametrisation_changes_after_rounding_is_marked():
 # Other parametrisations, shared weights -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", [parametrizations.weight_norm, parametrizations.spectral_norm, parametrizations.orthogonal])
+@pytest.mark.parametrize(
+    "other", [parametrizations.weight_norm, parametrizations.spectral_norm, parametrizations.orthogonal]
+)
 def test_quantised_weights_behind_another_parametrisation_are_those_of_the_deployed_network(other):
     torch.manual_seed(1)
     net = nn.Sequential(other(nn.Linear(6, 6)), nn.ReLU(), nn.Linear(6, 2))
@@ -399,7 +427,9 @@ def test_quantised_weights_behind_another_parametrisation_are_those_of_the_deplo
 
 
 def test_latent_weights_behind_weight_normalisation_are_placed_and_shifted():
-    net = training.quantise(nn.Sequential(parametrizations.weight_norm(nn.Linear(100, 40)), nn.ReLU(), nn.Linear(40, 2)), TERNARY)
+    net = training.quantise(
+        nn.Sequential(parametrizations.weight_norm(nn.Linear(100, 40)), nn.ReLU(), nn.Linear(40, 2)), TERNARY
+    )
     training.set_noise(net, lambda layer, t: (-0.2, 0.1), 0)
     training.initialise_near_thresholds(net, seed=0)
     latent = net[0].parametrizations.weight
@@ -412,7 +442,9 @@ def test_latent_weights_behind_weight_normalisation_are_placed_and_shifted():
 
 def test_latent_weights_that_a_parametrisation_cannot_give_are_refused_and_left_alone():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), parametrizations.spectral_norm(nn.Linear(6, 6)), nn.ReLU(), nn.Linear(6, 2))
+    net = nn.Sequential(
+        nn.Linear(6, 6), nn.ReLU(), parametrizations.spectral_norm(nn.Linear(6, 6)), nn.ReLU(), nn.Linear(6, 2)
+    )
     net = training.quantise(net, TERNARY)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     for change in (lambda: training.initialise_near_thresholds(net, 0), lambda: training.shift_by_mean(net)):
@@ -422,7 +454,9 @@ def test_latent_weights_that_a_parametrisation_cannot_give_are_refused_and_left_
         assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
-@pytest.mark.parametrize("wrap", [nn.utils.weight_norm, nn.utils.spectral_norm, lambda m: nn.utils.prune.l1_unstructured(m, "weight", 0.5)])
+@pytest.mark.parametrize(
+    "wrap", [nn.utils.weight_norm, nn.utils.spectral_norm, lambda m: nn.utils.prune.l1_unstructured(m, "weight", 0.5)]
+)
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_weights_that_a_hook_makes_are_refused_with_the_remedy(wrap):
     import torch.nn.utils.prune  # noqa: F401
@@ -442,7 +476,9 @@ def test_layers_that_share_a_parameter_are_rounded_once():
     net[2].weight = net[0].weight
     net = training.quantise(net, MOVING, TERNARY)
     deployed, x = training.deploy(net), torch.randn(30, 6)
-    assert torch.equal(deployed[0].weight, MOVING(net[0].parametrizations.weight.original)) and (deployed[0].weight == 1).any()
+    assert (
+        torch.equal(deployed[0].weight, MOVING(net[0].parametrizations.weight.original)) and (deployed[0].weight == 1).any()
+    )
     assert deployed[0].weight is deployed[2].weight and torch.equal(deployed(x), net.eval()(x))
 
 
@@ -473,7 +509,11 @@ def test_float_state_dict_is_loaded_by_a_quantised_network_and_the_other_way_rou
     other = models.mlp(8, (6, 6))
     scales = training.calibrate(other, torch.randn(40, 8), TERNARY, UNSIGNED) if scaled else None
     net = training.quantise(other, TERNARY, UNSIGNED, scales=scales)
-    holder, state = (nn.ModuleDict({"net": net}), {f"net.{k}": v for k, v in floats.state_dict().items()}) if wrapped else (net, floats.state_dict())
+    holder, state = (
+        (nn.ModuleDict({"net": net}), {f"net.{k}": v for k, v in floats.state_dict().items()})
+        if wrapped
+        else (net, floats.state_dict())
+    )
     holder.load_state_dict(state)
     assert torch.equal(net.fc1.parametrizations.weight.original, floats.fc1.weight)
     assert torch.equal(net.fc1_norm.running_mean, floats.fc1_norm.running_mean)
@@ -504,19 +544,25 @@ DIGITS = datasets.digits()
 def test_weights_that_all_round_to_one_level_are_warned_of_with_the_remedy(weights):
     net = training.quantise(models.mlp(64, (32, 32)), weights, TERNARY)
     schedule = Schedule.for_network(net, period=1)
-    with pytest.warns(UserWarning, match=r"all weights of 'fc1.weight' \(and those of 1 more\) round to the level 0, .*near_thresholds"):
+    with pytest.warns(
+        UserWarning, match=r"all weights of 'fc1.weight' \(and those of 1 more\) round to the level 0, .*near_thresholds"
+    ):
         training.fit(net, DIGITS.train, schedule, epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         training.fit(net, DIGITS.train, schedule, epochs=1, initialise="near_thresholds")
         scales = training.calibrate(models.mlp(64, (32, 32)), weights=weights)
-        training.fit(training.quantise(models.mlp(64, (32, 32)), weights, TERNARY, scales=scales), DIGITS.train, schedule, epochs=1)
+        training.fit(
+            training.quantise(models.mlp(64, (32, 32)), weights, TERNARY, scales=scales), DIGITS.train, schedule, epochs=1
+        )
 
 
 def test_noise_that_spans_many_quanta_is_warned_of_with_the_remedy():
     small = Quantiser.ternary(0.07)
     net = training.quantise(models.mlp(64, (32, 32)), small, small)
-    with pytest.warns(UserWarning, match=r"the noise of layer 0 has the standard deviation 0\.2887, which spans 14\.3 quanta of 0\.07"):
+    with pytest.warns(
+        UserWarning, match=r"the noise of layer 0 has the standard deviation 0\.2887, which spans 14\.3 quanta of 0\.07"
+    ):
         training.fit(net, DIGITS.train, Schedule.periodic(2, 1), epochs=1, initialise="near_thresholds")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -543,10 +589,13 @@ def test_schedule_for_a_network_does_not_depend_on_the_noise_that_is_set():
     assert Schedule.for_network(net, period=5) == schedule
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: models.mlp(8), "has no quantised layer: convert it with training.quantise first"),
-    (lambda: training.quantise(models.mlp(8), TERNARY, Quantiser.ternary(0.1)), r"quanta of 1 and 0\.1, .*scales="),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: models.mlp(8), "has no quantised layer: convert it with training.quantise first"),
+        (lambda: training.quantise(models.mlp(8), TERNARY, Quantiser.ternary(0.1)), r"quanta of 1 and 0\.1, .*scales="),
+    ],
+)
 def test_networks_without_one_schedule_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         Schedule.for_network(make(), period=5)
@@ -577,15 +626,20 @@ def test_shared_activation_is_calibrated_for_each_of_its_layers():
     one = training.quantise(net, activations=UNSIGNED, scales={"act": 2.0})
     assert [q.scale.item() for q in one.act.quantisers[:2]] == [2.0, 2.0]
     # Places of equal quanta become one again in the deployed network.
-    assert isinstance(training.deploy(training.quantise(net, activations=UNSIGNED, keep=(), scales={"act": 2.0})).act, training.Scaled)
+    assert isinstance(
+        training.deploy(training.quantise(net, activations=UNSIGNED, keep=(), scales={"act": 2.0})).act, training.Scaled
+    )
 
 
-@pytest.mark.parametrize("scales, error, message", [
-    ([1.0], TypeError, "scales must map names of modules to numbers or tensors, not list"),
-    ({"fc1": "a"}, TypeError, "scale must be a number or a tensor of numbers, not 'a'"),
-    ({"fc1": torch.ones(3)}, ValueError, r"the scale of 'fc1' must be one number or fit to a weight of shape \(6, 8\)"),
-    ({"fc11": 1.0}, ValueError, r"scales names 'fc11', .* \(did you mean 'fc1'\?\)"),
-])
+@pytest.mark.parametrize(
+    "scales, error, message",
+    [
+        ([1.0], TypeError, "scales must map names of modules to numbers or tensors, not list"),
+        ({"fc1": "a"}, TypeError, "scale must be a number or a tensor of numbers, not 'a'"),
+        ({"fc1": torch.ones(3)}, ValueError, r"the scale of 'fc1' must be one number or fit to a weight of shape \(6, 8\)"),
+        ({"fc11": 1.0}, ValueError, r"scales names 'fc11', .* \(did you mean 'fc1'\?\)"),
+    ],
+)
 def test_scales_that_do_not_fit_are_refused_in_one_sentence(scales, error, message):
     with pytest.raises(error, match=message):
         training.quantise(models.mlp(8, (6, 6)), TERNARY, TERNARY, scales=scales)
@@ -613,7 +667,9 @@ def test_shared_activation_that_training_calls_less_often_is_refused_and_not_mis
 
     net = training.quantise(Dropping(), TERNARY, UNSIGNED)
     net.eval()(torch.zeros(1, 6))
-    with pytest.raises(RuntimeError, match="'act' was called 3 times in a forward pass when the network was quantised, and 2 times"):
+    with pytest.raises(
+        RuntimeError, match="'act' was called 3 times in a forward pass when the network was quantised, and 2 times"
+    ):
         net.train()(torch.zeros(2, 6))
     net.eval()(torch.zeros(1, 6))  # a pass that failed leaves nothing behind
 
@@ -626,7 +682,10 @@ def test_shared_activation_does_not_remember_earlier_passes():
         assert str(training.report(net)) == first and "not known" not in first
         graph = torch.fx.symbolic_trace(net).graph
         assert [n.target for n in graph.nodes if n.op == "call_module" and "act" in n.target] == [
-            "act.quantisers.0", "act.quantisers.1", "act.quantisers.2"]
+            "act.quantisers.0",
+            "act.quantisers.1",
+            "act.quantisers.2",
+        ]
 
 
 def test_callback_sees_the_network_as_it_is_without_stopping():
@@ -648,11 +707,16 @@ def test_callback_sees_the_network_as_it_is_without_stopping():
     assert training.fit(again, DIGITS.train, schedule, callback=keep, **options) == plain
 
 
-@pytest.mark.parametrize("change, example", [
-    (lambda self, h: h.mul_(1.5), None), (lambda self, h: h.mul_(1.5), torch.zeros(2, 6)), (lambda self, h: h.add_(self.last.bias[0]), None),
-    (lambda self, h: h.add_(self.last.bias[0]), torch.zeros(2, 6)),
-    (lambda self, h: operator.setitem(h, (slice(None), 0), 0.123 * h[:, 1]), torch.zeros(2, 6)),
-])
+@pytest.mark.parametrize(
+    "change, example",
+    [
+        (lambda self, h: h.mul_(1.5), None),
+        (lambda self, h: h.mul_(1.5), torch.zeros(2, 6)),
+        (lambda self, h: h.add_(self.last.bias[0]), None),
+        (lambda self, h: h.add_(self.last.bias[0]), torch.zeros(2, 6)),
+        (lambda self, h: operator.setitem(h, (slice(None), 0), 0.123 * h[:, 1]), torch.zeros(2, 6)),
+    ],
+)
 def test_features_that_are_changed_in_place_are_no_levels_any_more(change, example):
     class Changing(Shared):
         def forward(self, x):
@@ -665,11 +729,20 @@ def test_features_that_are_changed_in_place_are_no_levels_any_more(change, examp
     assert last.input_is_float
 
 
-@pytest.mark.parametrize("apply", [
-    lambda h, w: h @ w, lambda h, w: w @ h.T, lambda h, w: h @ w.t(), lambda h, w: torch.einsum("bi,ij->bj", h, w),
-    lambda h, w: torch.addmm(torch.zeros(8), h, w), lambda h, w: torch.tensordot(h, w, 1), lambda h, w: nn.functional.linear(h, weight=w),
-    lambda h, w: nn.functional.linear(h, w - w.mean(0)), lambda h, w: nn.functional.conv1d(h[:, :, None], w[:, :, None]),
-])
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda h, w: h @ w,
+        lambda h, w: w @ h.T,
+        lambda h, w: h @ w.t(),
+        lambda h, w: torch.einsum("bi,ij->bj", h, w),
+        lambda h, w: torch.addmm(torch.zeros(8), h, w),
+        lambda h, w: torch.tensordot(h, w, 1),
+        lambda h, w: nn.functional.linear(h, weight=w),
+        lambda h, w: nn.functional.linear(h, w - w.mean(0)),
+        lambda h, w: nn.functional.conv1d(h[:, :, None], w[:, :, None]),
+    ],
+)
 @pytest.mark.parametrize("example", [None, torch.zeros(2, 8)], ids=["program", "example"])
 def test_products_with_a_parameter_are_reported_however_they_are_written(apply, example):
     class Product(nn.Module):
@@ -702,8 +775,13 @@ def test_attention_with_separate_projections_is_reported_with_them():
 
 
 def test_inputs_that_the_program_hides_are_named():
-    net = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Linear(16, 4))
-    with pytest.warns(UserWarning, match="what '2.self_attn.in_proj_weight', '2.self_attn.out_proj', '2.linear1' and 1 more are applied to is not known without example=x"):
+    net = nn.Sequential(
+        nn.Linear(16, 16), nn.ReLU(), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Linear(16, 4)
+    )
+    with pytest.warns(
+        UserWarning,
+        match="what '2.self_attn.in_proj_weight', '2.self_attn.out_proj', '2.linear1' and 1 more are applied to is not known without example=x",
+    ):
         training.quantise(net, TERNARY, TERNARY)
     with pytest.warns(UserWarning, match="the inputs of '2.self_attn.out_proj', '2.linear1', '2.linear2' stay in float"):
         training.quantise(net, TERNARY, TERNARY, example=torch.randn(2, 5, 16))
@@ -715,7 +793,9 @@ def test_deployed_network_refuses_weights_that_are_not_rounded():
     deployed, other = training.deploy(net), training.deploy(net)
     other.load_state_dict(deployed.state_dict())
     for state in (floats.state_dict(), net.state_dict()):
-        with pytest.raises(ValueError, match="'fc1.weight' is not rounded to 3 levels .*load it into the quantised network, and deploy that"):
+        with pytest.raises(
+            ValueError, match="'fc1.weight' is not rounded to 3 levels .*load it into the quantised network, and deploy that"
+        ):
             deployed.load_state_dict(state)
 
 
@@ -741,8 +821,11 @@ def test_compiled_network_is_refused_with_the_remedy():
             call(torch.compile(models.mlp(8)))
 
 
-@pytest.mark.parametrize("size, memory", [((4, 8), torch.contiguous_format), ((4, 8, 64, 128), torch.contiguous_format),
-                                          ((4, 8, 64, 128), torch.channels_last)], ids=["small", "compiled", "channels last"])
+@pytest.mark.parametrize(
+    "size, memory",
+    [((4, 8), torch.contiguous_format), ((4, 8, 64, 128), torch.contiguous_format), ((4, 8, 64, 128), torch.channels_last)],
+    ids=["small", "compiled", "channels last"],
+)
 @pytest.mark.parametrize("strategy", ["expectation", "mode", "random"])
 def test_features_may_be_changed_in_place(size, strategy, memory):
     module = Quantise(TERNARY, strategy=strategy)

@@ -59,7 +59,7 @@ def test_replicas_in_threads_give_the_original_its_gradients():
 
     def work(i):
         with torch.enable_grad():
-            outputs[i] = replicas[i](x[3 * i:3 * i + 3])
+            outputs[i] = replicas[i](x[3 * i : 3 * i + 3])
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for thread in threads:
@@ -81,7 +81,13 @@ def test_replicas_keep_noise_strategy_layer_and_levels(strategy):
     assert len(originals) == len(replicas) == 3
     for module, twin in zip(originals, replicas):
         assert (module.mean, module.std, module.strategy, module.layer, module.noise, module.training) == (
-            twin.mean, twin.std, twin.strategy, twin.layer, twin.noise, twin.training)
+            twin.mean,
+            twin.std,
+            twin.strategy,
+            twin.layer,
+            twin.noise,
+            twin.training,
+        )
         assert torch.equal(module.levels, twin.levels) and torch.equal(module.thresholds, twin.thresholds)
         assert repr(module) == repr(twin)
 
@@ -143,8 +149,17 @@ def test_training_on_a_gpu_gives_the_same_weights_twice(strategy):
         torch.manual_seed(0)
         net = training.quantise(models.mlp(64, (64,)), TERNARY, TERNARY, noise="uniform", strategy=strategy)
         schedule = Schedule.periodic(n_layers=1, period=2, interval="partition", std0=0.2887)
-        training.fit(net, datasets.digits().train, schedule, epochs=3, lr=0.01, initialise="near_thresholds", seed=1,
-                     device="cuda", progress=False)
+        training.fit(
+            net,
+            datasets.digits().train,
+            schedule,
+            epochs=3,
+            lr=0.01,
+            initialise="near_thresholds",
+            seed=1,
+            device="cuda",
+            progress=False,
+        )
         return [p.detach().cpu() for p in net.parameters()]
 
     assert all(torch.equal(a, b) for a, b in zip(weights(), weights()))

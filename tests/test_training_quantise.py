@@ -98,7 +98,7 @@ def test_mode_is_a_most_probable_level_and_the_shifted_quantiser_where_the_noise
     noise = Noise(family, 0.1, min(1.0, FAMILIES[family].half_width) * 0.25)
     out = Quantise(q, family, "mode", noise.mean, noise.std)(x)
     p = Regularisation(q, noise).probabilities(x.numpy())
-    chosen = (out.numpy()[:, np.newaxis] == q.levels)
+    chosen = out.numpy()[:, np.newaxis] == q.levels
     assert (chosen.sum(axis=1) == 1).all()
     assert (p[chosen] >= p.max(axis=1) - 8 * np.finfo(float).eps).all()
     if noise.half_width <= 1.0:
@@ -138,8 +138,9 @@ def test_random_stays_in_the_level_set_whatever_the_draw(name, family, dtype):
 
 def test_random_draws_follow_the_seed():
     x = points()
-    own = [Quantise(QUANTISERS["ternary"], strategy="random", generator=torch.Generator().manual_seed(s))(x)
-           for s in (3, 3, 4)]
+    own = [
+        Quantise(QUANTISERS["ternary"], strategy="random", generator=torch.Generator().manual_seed(s))(x) for s in (3, 3, 4)
+    ]
     assert torch.equal(own[0], own[1]) and not torch.equal(own[0], own[2])
     shared = Quantise(QUANTISERS["ternary"], strategy="random")
     torch.manual_seed(7)
@@ -149,8 +150,14 @@ def test_random_draws_follow_the_seed():
     assert torch.equal(shared(x), first) and not torch.equal(first, second)
 
 
-@given(hnp.arrays(np.float64, st.integers(1, 20), elements=st.floats(-5, 5)), st.floats(-1, 1), st.floats(1e-3, 3),
-       st.sampled_from(sorted(QUANTISERS)), st.sampled_from(sorted(FAMILIES)), st.sampled_from(STRATEGIES))
+@given(
+    hnp.arrays(np.float64, st.integers(1, 20), elements=st.floats(-5, 5)),
+    st.floats(-1, 1),
+    st.floats(1e-3, 3),
+    st.sampled_from(sorted(QUANTISERS)),
+    st.sampled_from(sorted(FAMILIES)),
+    st.sampled_from(STRATEGIES),
+)
 def test_outputs_lie_between_the_outer_levels(x, mean, std, name, family, strategy):
     q = QUANTISERS[name]
     out = Quantise(q, family, strategy, mean, std)(torch.from_numpy(x)).numpy()
@@ -178,8 +185,9 @@ def test_transposed_and_channels_last_inputs_give_the_same_numbers(family, strat
         results = []
         for given_ in (other, other.contiguous()):
             generator = torch.Generator().manual_seed(0)
-            results.append(gradient(Quantise(QUANTISERS["uneven"], family, strategy, generator=generator), given_,
-                                    other.contiguous()))
+            results.append(
+                gradient(Quantise(QUANTISERS["uneven"], family, strategy, generator=generator), given_, other.contiguous())
+            )
         assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
 
 
@@ -314,20 +322,33 @@ def test_second_derivatives_are_those_of_the_expectation(family):
     assert torch.autograd.gradgradcheck(Quantise(QUANTISERS["uneven"], family, "expectation", -0.1, 0.5), (x,))
 
 
-@pytest.mark.parametrize("x", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool),
-                               torch.ones(2, dtype=torch.complex64), np.ones(2), 0.5])
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.ones(2, dtype=torch.int64),
+        torch.ones(2, dtype=torch.bool),
+        torch.ones(2, dtype=torch.complex64),
+        np.ones(2),
+        0.5,
+    ],
+)
 def test_inputs_that_are_not_float_tensors_are_refused(x):
-    with pytest.raises(TypeError, match=r"^Quantise works on tensors of float16, bfloat16, float32 or float64, not on [^.]*\.?\w*\.$"):
+    with pytest.raises(
+        TypeError, match=r"^Quantise works on tensors of float16, bfloat16, float32 or float64, not on [^.]*\.?\w*\.$"
+    ):
         Quantise(QUANTISERS["ternary"])(x)
 
 
-@pytest.mark.parametrize("kwargs, message", [
-    ({"noise": "unifrom"}, r"noise must be one of .*, not 'unifrom'\. Did you mean 'uniform'\?"),
-    ({"strategy": "expected"}, r"strategy must be one of .*, not 'expected'\. Did you mean 'expectation'\?"),
-    ({"std": -0.1}, r"std must be finite and at least 0, not -0\.1\."),
-    ({"std": math.nan}, r"std must be finite and at least 0, not nan\."),
-    ({"mean": math.inf}, r"mean must be finite, not inf\."),
-])
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"noise": "unifrom"}, r"noise must be one of .*, not 'unifrom'\. Did you mean 'uniform'\?"),
+        ({"strategy": "expected"}, r"strategy must be one of .*, not 'expected'\. Did you mean 'expectation'\?"),
+        ({"std": -0.1}, r"std must be finite and at least 0, not -0\.1\."),
+        ({"std": math.nan}, r"std must be finite and at least 0, not nan\."),
+        ({"mean": math.inf}, r"mean must be finite, not inf\."),
+    ],
+)
 def test_bad_settings_are_refused_with_one_sentence(kwargs, message):
     with pytest.raises(ValueError, match=message):
         Quantise(QUANTISERS["ternary"], **kwargs)

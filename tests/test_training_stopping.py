@@ -66,7 +66,9 @@ class Tied(nn.Module):
 
 NETWORKS = {
     "chain": lambda: nn.Sequential(*unit(8, 8), *unit(8, 8), *unit(8, 8), nn.Linear(8, 3)),
-    "nested": lambda: nn.Sequential(nn.Sequential(*unit(8, 8)), nn.Sequential(nn.Sequential(*unit(8, 8)), *unit(8, 8)), nn.Linear(8, 3)),
+    "nested": lambda: nn.Sequential(
+        nn.Sequential(*unit(8, 8)), nn.Sequential(nn.Sequential(*unit(8, 8)), *unit(8, 8)), nn.Linear(8, 3)
+    ),
     "skip": lambda: Skip(around=False),
     "skip around the quantiser": lambda: Skip(around=True),
     "aside": lambda: Stash(*unit(8, 8), *unit(8, 8), *unit(8, 8), nn.Linear(8, 3)),
@@ -83,8 +85,15 @@ def network(name="chain", seed=0, **options):
 def train(net, stop, epochs=8, schedule=None, optimiser=torch.optim.Adam, **options):
     n = len(training.layers(net))
     schedule = schedule or Schedule(n_layers=n, **PARTITION)
-    history = training.fit(net, bright_features(), schedule, epochs=epochs, batch_size=17, optimiser=optimiser,
-                           **{"lr": 0.02, "initialise": "near_thresholds", "stop": stop, **options})
+    history = training.fit(
+        net,
+        bright_features(),
+        schedule,
+        epochs=epochs,
+        batch_size=17,
+        optimiser=optimiser,
+        **{"lr": 0.02, "initialise": "near_thresholds", "stop": stop, **options},
+    )
     return net, history
 
 
@@ -106,7 +115,9 @@ def stopped_names(net, std, inputs=None):
                 found.append({id(p) for p in stopper.resting})
         stopper.close()
     assert found[0] == found[1] == found[2] == found[3]
-    return {name.replace("parametrizations.weight.original", "weight") for name, p in net.named_parameters() if id(p) in found[0]}
+    return {
+        name.replace("parametrizations.weight.original", "weight") for name, p in net.named_parameters() if id(p) in found[0]
+    }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -115,7 +126,9 @@ def stopped_names(net, std, inputs=None):
 def test_weights_are_bit_identical_to_full_backpropagation(name, interval, rule):
     def run(stop):
         net = network(name)
-        return train(net, stop, schedule=Schedule(n_layers=len(training.layers(net)), interval=interval, end=6, std0=12**-0.5))
+        return train(
+            net, stop, schedule=Schedule(n_layers=len(training.layers(net)), interval=interval, end=6, std0=12**-0.5)
+        )
 
     (a, first), (b, second) = run(rule), run(False)
     assert same(a, b) and first == second
@@ -123,11 +136,19 @@ def test_weights_are_bit_identical_to_full_backpropagation(name, interval, rule)
     assert all(h.stopped == 0 for h in second)
 
 
-@pytest.mark.parametrize("optimiser", [
-    functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-3), torch.optim.SGD,
-    functools.partial(torch.optim.Adam, weight_decay=1e-2), torch.optim.AdamW, torch.optim.RMSprop, torch.optim.NAdam,
-    functools.partial(torch.optim.Adam, amsgrad=True, foreach=True), functools.partial(torch.optim.Adam, fused=True),
-])
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-3),
+        torch.optim.SGD,
+        functools.partial(torch.optim.Adam, weight_decay=1e-2),
+        torch.optim.AdamW,
+        torch.optim.RMSprop,
+        torch.optim.NAdam,
+        functools.partial(torch.optim.Adam, amsgrad=True, foreach=True),
+        functools.partial(torch.optim.Adam, fused=True),
+    ],
+)
 @pytest.mark.parametrize("strategy", ["expectation", "mode", "random"])
 def test_identity_holds_for_every_optimiser_and_strategy(optimiser, strategy):
     a, _ = train(network(strategy=strategy), True, optimiser=optimiser)
@@ -153,7 +174,15 @@ def test_a_whole_convolutional_run_is_bit_identical():
     def run(stop):
         torch.manual_seed(0)
         net = training.quantise(models.vgg(1 / 32), TERNARY, TERNARY)
-        training.fit(net, (x, images.y_train), Schedule.periodic(7, 1), epochs=9, batch_size=20, initialise="near_thresholds", stop=stop)
+        training.fit(
+            net,
+            (x, images.y_train),
+            Schedule.periodic(7, 1),
+            epochs=9,
+            batch_size=20,
+            initialise="near_thresholds",
+            stop=stop,
+        )
         return net
 
     assert same(run(True), run(False))
@@ -254,7 +283,9 @@ def test_only_chains_of_known_modules_are_taken_to_keep_their_path():
     from anabook.training.stopping import _same_path
 
     assert _same_path(network()) and _same_path(network("nested"))
-    assert all(_same_path(training.quantise(make(), TERNARY, TERNARY)) for make in (lambda: models.vgg(1 / 32), models.dscnn))
+    assert all(
+        _same_path(training.quantise(make(), TERNARY, TERNARY)) for make in (lambda: models.vgg(1 / 32), models.dscnn)
+    )
     assert not any(_same_path(network(name)) for name in ("skip", "aside", "tied"))
     hooked = network()
     hooked[3].register_forward_hook(lambda *_: None)
@@ -345,12 +376,19 @@ def test_layers_that_are_still_noisy_are_never_cached():
     assert outputs(network()) == 0
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda: Stopper(network("skip"), Stopping(cache=True)), ValueError, "cached in a torch.nn.Sequential only, not in a Skip"),
-    (lambda: Stopper(network("aside"), Stopping(cache=True)), ValueError, "not in a Stash"),
-    (lambda: Stopping(still=1), TypeError, "still must be True or False, not 1"),
-    (lambda: Stopping(cache="yes"), TypeError, "cache must be True or False, not 'yes'"),
-])
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (
+            lambda: Stopper(network("skip"), Stopping(cache=True)),
+            ValueError,
+            "cached in a torch.nn.Sequential only, not in a Skip",
+        ),
+        (lambda: Stopper(network("aside"), Stopping(cache=True)), ValueError, "not in a Stash"),
+        (lambda: Stopping(still=1), TypeError, "still must be True or False, not 1"),
+        (lambda: Stopping(cache="yes"), TypeError, "cache must be True or False, not 'yes'"),
+    ],
+)
 def test_bad_rules_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -39,8 +39,9 @@ def other_parameters(variant, seed=0):
 
 
 BOTH = [pytest.param(VARIANTS[name], id=name) for name in NAMES]
-BOTH += [pytest.param(other_parameters(variant), id=f"{name}-other") for name, variant in VARIANTS.items()
-         if variant.parameters]
+BOTH += [
+    pytest.param(other_parameters(variant), id=f"{name}-other") for name, variant in VARIANTS.items() if variant.parameters
+]
 
 
 def points(variant, n=400, seed=1):
@@ -114,10 +115,14 @@ def adjustable(library):
     return [value for value in library.arguments.values() if isinstance(value, str)]
 
 
-@pytest.mark.parametrize("name, library, others", [
-    pytest.param(name, library, others, id=f"{name}-{library.path.rpartition('.')[2]}{'-other' if others else ''}")
-    for name, library in IMPLEMENTED for others in ([False, True] if adjustable(library) else [False])
-])
+@pytest.mark.parametrize(
+    "name, library, others",
+    [
+        pytest.param(name, library, others, id=f"{name}-{library.path.rpartition('.')[2]}{'-other' if others else ''}")
+        for name, library in IMPLEMENTED
+        for others in ([False, True] if adjustable(library) else [False])
+    ],
+)
 def test_density_times_step_is_the_gradient_that_the_library_computes(name, library, others):
     pytest.importorskip(library.path.partition(".")[0])
     variant = VARIANTS[name]
@@ -144,8 +149,9 @@ def test_surrogate_is_spikingjellys_primitive_up_to_a_constant(name):
     variant = VARIANTS[name]
     library = next(library for library in variant.libraries if "spikingjelly" in library.path)
     arguments = {key: variant.settings.get(value, value) for key, value in library.arguments.items()}
-    smooth = getattr(module, library.path.rpartition(".")[2])(**arguments, **(
-        {} if name == "fake_numerical_gradient" else {"spiking": False}))
+    smooth = getattr(module, library.path.rpartition(".")[2])(
+        **arguments, **({} if name == "fake_numerical_gradient" else {"spiking": False})
+    )
     x = points(variant)
     try:
         expected = smooth(torch.tensor(x)).numpy()
@@ -166,25 +172,28 @@ def test_every_library_named_exists_where_it_is_installed():
         assert hasattr(pytest.importorskip(module), function), (name, library.path)
 
 
-@pytest.mark.parametrize("name, gradient", [
-    ("hard_tanh", lambda x: 1.0 * (abs(x) <= 1)),
-    ("ste_heaviside", lambda x: 1.0 * (abs(x) <= 1)),
-    ("ste_tern", lambda x: 1.0 * (abs(x) <= 1)),
-    ("ternary_hard_tanh", lambda x: 1.0 * (abs(x) <= 1)),
-    ("bi_real", lambda x: np.maximum(2 - 2 * abs(x), 0)),
-    ("swish_sign", lambda x: 5 * (2 - 5 * x * np.tanh(2.5 * x)) / (1 + np.cosh(5 * x))),
-    ("dorefa", lambda x: 1.0 * ((x >= 0) & (x <= 1))),
-    ("pact", lambda x: 1.0 * ((x >= 0) & (x <= 6))),
-    ("floor_identity", lambda x: 1.0 * ((x >= -8) & (x <= 7))),
-    ("hard_sigmoid", lambda x: 1.0 * (abs(x) <= 0.5)),
-    ("clipped_relu", lambda x: 1.0 * ((x >= 0) & (x <= 1))),
-    ("sigmoid", lambda x: np.exp(x) / (1 + np.exp(x)) ** 2),
-    ("gaussian", lambda x: np.exp(-x * x / 2) / math.sqrt(2 * math.pi)),
-    ("dampened_triangular", lambda x: 0.3 * np.maximum(1 - abs(x), 0)),
-    ("error_decay", lambda x: 1 - np.tanh(x) ** 2),
-    ("sparse_fast_sigmoid", lambda x: (abs(x) < 1) / (1 + 25 * abs(x)) ** 2),
-    ("multi_gauss", lambda x: 0.5 * (1.15 * bell(x, 0, 0.5) - 0.15 * (bell(x, 0.5, 3) + bell(x, -0.5, 3)))),
-])
+@pytest.mark.parametrize(
+    "name, gradient",
+    [
+        ("hard_tanh", lambda x: 1.0 * (abs(x) <= 1)),
+        ("ste_heaviside", lambda x: 1.0 * (abs(x) <= 1)),
+        ("ste_tern", lambda x: 1.0 * (abs(x) <= 1)),
+        ("ternary_hard_tanh", lambda x: 1.0 * (abs(x) <= 1)),
+        ("bi_real", lambda x: np.maximum(2 - 2 * abs(x), 0)),
+        ("swish_sign", lambda x: 5 * (2 - 5 * x * np.tanh(2.5 * x)) / (1 + np.cosh(5 * x))),
+        ("dorefa", lambda x: 1.0 * ((x >= 0) & (x <= 1))),
+        ("pact", lambda x: 1.0 * ((x >= 0) & (x <= 6))),
+        ("floor_identity", lambda x: 1.0 * ((x >= -8) & (x <= 7))),
+        ("hard_sigmoid", lambda x: 1.0 * (abs(x) <= 0.5)),
+        ("clipped_relu", lambda x: 1.0 * ((x >= 0) & (x <= 1))),
+        ("sigmoid", lambda x: np.exp(x) / (1 + np.exp(x)) ** 2),
+        ("gaussian", lambda x: np.exp(-x * x / 2) / math.sqrt(2 * math.pi)),
+        ("dampened_triangular", lambda x: 0.3 * np.maximum(1 - abs(x), 0)),
+        ("error_decay", lambda x: 1 - np.tanh(x) ** 2),
+        ("sparse_fast_sigmoid", lambda x: (abs(x) < 1) / (1 + 25 * abs(x)) ** 2),
+        ("multi_gauss", lambda x: 0.5 * (1.15 * bell(x, 0, 0.5) - 0.15 * (bell(x, 0.5, 3) + bell(x, -0.5, 3)))),
+    ],
+)
 def test_gradients_without_a_library_here_are_those_of_the_papers(name, gradient):
     variant = VARIANTS[name]
     np.testing.assert_allclose(variant.gradient(points(variant)), gradient(points(variant)), rtol=1e-11, atol=1e-13)
@@ -298,8 +307,10 @@ def test_mass_is_the_limit_that_sympy_finds(name):
     x, numbers = variable_and_numbers(variant, sp.nsimplify)
     primitive = variant.primitive_formula.subs(numbers)
     low, high = variant.support
-    ends = [limit(beyond(primitive, x, sign), x, sign * sp.oo) if math.isinf(end) else primitive.subs(x, sign * 10**6)
-            for sign, end in ((-1, low), (1, high))]
+    ends = [
+        limit(beyond(primitive, x, sign), x, sign * sp.oo) if math.isinf(end) else primitive.subs(x, sign * 10**6)
+        for sign, end in ((-1, low), (1, high))
+    ]
     mass = sp.simplify(ends[1] - ends[0])
     if name == "snntorch_triangular":
         assert ends == [-sp.oo, -sp.oo] and math.isnan(variant.mass)
@@ -375,8 +386,9 @@ def test_mean_and_standard_deviation_are_those_of_the_normalised_density(variant
         assert min(growth) > 0.1 * growth[0] > 0
 
 
-@pytest.mark.parametrize("q, mean_exists, variance_exists", [(1.5, False, False), (2.0, False, False),
-                                                             (2.5, True, False), (3.5, True, True)])
+@pytest.mark.parametrize(
+    "q, mean_exists, variance_exists", [(1.5, False, False), (2.0, False, False), (2.5, True, False), (3.5, True, True)]
+)
 def test_q_pseudo_spike_has_a_mean_above_two_and_a_variance_above_three(q, mean_exists, variance_exists):
     variant = VARIANTS["q_pseudo_spike"].with_parameters(q=q)
     assert variant.is_probability
@@ -404,8 +416,16 @@ def test_swish_sign_turns_negative_where_its_note_says():
 
 
 def test_a_surrogate_of_infinite_mass_on_the_left_passes_half_way_between_the_levels():
-    for name in ("identity", "sign_identity", "leaky_relu", "piecewise_leaky_relu", "nonzero_sign_log_abs",
-                 "fake_numerical_gradient", "snntorch_triangular", "squarewave_fourier"):
+    for name in (
+        "identity",
+        "sign_identity",
+        "leaky_relu",
+        "piecewise_leaky_relu",
+        "nonzero_sign_log_abs",
+        "fake_numerical_gradient",
+        "snntorch_triangular",
+        "squarewave_fourier",
+    ):
         variant = VARIANTS[name]
         assert variant.surrogate(0.0) == pytest.approx(variant.quantiser.levels.mean(), abs=1e-15)
     x = np.linspace(-3, 3, 13)
@@ -491,8 +511,13 @@ def test_sympy_refuses_every_other_density_as_a_noise(name):
 # --- more than two levels ---------------------------------------------------------------------------------------------
 
 
-@given(jumps=st.integers(2, 6), pieces=st.integers(1, 4), spacing=st.floats(0.1, 3), centre=st.floats(-2, 2),
-       step=st.floats(0.1, 3))
+@given(
+    jumps=st.integers(2, 6),
+    pieces=st.integers(1, 4),
+    spacing=st.floats(0.1, 3),
+    centre=st.floats(-2, 2),
+    step=st.floats(0.1, 3),
+)
 def test_a_clipped_identity_over_a_whole_multiple_is_a_comb(jumps, pieces, spacing, centre, step):
     thresholds = spacing * np.arange(jumps)
     quantiser = ab.Quantiser(step * np.arange(jumps + 1), thresholds)
@@ -520,8 +545,9 @@ def test_for_other_lengths_the_fourier_transform_rules_every_finite_measure_out(
             clipped_identity(quantiser, 0.0, length)
 
 
-@pytest.mark.parametrize("name", ["ternary_hard_tanh", "ste_tern", "dorefa", "pact", "spike_count", "floor_identity",
-                                  "hard_tanh", "clipped_relu"])
+@pytest.mark.parametrize(
+    "name", ["ternary_hard_tanh", "ste_tern", "dorefa", "pact", "spike_count", "floor_identity", "hard_tanh", "clipped_relu"]
+)
 def test_the_zoos_clipped_identities_are_instances_of_one_construction(name):
     variant = VARIANTS[name]
     levels, x = variant.quantiser.levels, points(variant)
@@ -543,11 +569,41 @@ def test_the_zoo_is_large_and_every_reference_is_in_the_bibliography():
 
 
 def test_required_variants_and_their_library_names_are_there():
-    for name in ("hard_sigmoid", "clipped_relu", "hard_tanh", "identity", "relu", "bi_real", "erf", "sigmoid",
-                 "scaled_sigmoid", "swish_sign", "dorefa", "SteSign", "ApproxSign", "SteTern", "SteHeaviside",
-                 "SwishSign", "DoReFa", "fast_sigmoid", "atan", "triangular", "rectangular", "gaussian", "laplace",
-                 "soft_sign", "LSO", "leaky_k_relu", "piecewise_leaky_relu", "quadratic", "piecewise_exp", "s2nn",
-                 "q_pseudo_spike", "multi_gauss", "squarewave_fourier"):
+    for name in (
+        "hard_sigmoid",
+        "clipped_relu",
+        "hard_tanh",
+        "identity",
+        "relu",
+        "bi_real",
+        "erf",
+        "sigmoid",
+        "scaled_sigmoid",
+        "swish_sign",
+        "dorefa",
+        "SteSign",
+        "ApproxSign",
+        "SteTern",
+        "SteHeaviside",
+        "SwishSign",
+        "DoReFa",
+        "fast_sigmoid",
+        "atan",
+        "triangular",
+        "rectangular",
+        "gaussian",
+        "laplace",
+        "soft_sign",
+        "LSO",
+        "leaky_k_relu",
+        "piecewise_leaky_relu",
+        "quadratic",
+        "piecewise_exp",
+        "s2nn",
+        "q_pseudo_spike",
+        "multi_gauss",
+        "squarewave_fourier",
+    ):
         assert isinstance(VARIANTS[name], Variant)
 
 
@@ -566,24 +622,27 @@ def test_an_unknown_name_suggests_the_nearest():
     assert VARIANTS.get("xyzzy") is None
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: VARIANTS["atan"].with_parameters(alpah=1), "Did you mean 'alpha'"),
-    (lambda: VARIANTS["atan"].with_parameters(alpha=0), "alpha must be finite and greater than 0, not 0.0"),
-    (lambda: VARIANTS["q_pseudo_spike"].with_parameters(q=1), "greater than 1"),
-    (lambda: VARIANTS["relu"].with_parameters(k=1), "relu has no parameters"),
-    (lambda: VARIANTS["ste_tern"].with_parameters(threshold=0.3), "whole multiple of 2·threshold"),
-    (lambda: VARIANTS["relu"].as_noise(), "relu is no noise: its measure is infinite"),
-    (lambda: VARIANTS["swish_sign"].icdf(0.5), "negative in places"),
-    (lambda: VARIANTS["fast_sigmoid"].sample(3, 0), "of a mass other than 1 \\(mass 0.08\\)"),
-    (lambda: VARIANTS["identity"].normalised(), "cannot be normalised"),
-    (lambda: VARIANTS["squarewave_fourier"].normalised(), "mass nan"),
-    (lambda: VARIANTS["identity"].sf(0.0), "no mass above x"),
-    (lambda: VARIANTS["atan"].icdf(1.5), "probabilities must lie in \\[0, 1\\], not 1.5"),
-    (lambda: ab.variants.table([]), "at least one variant"),
-    (lambda: clipped_identity(ab.Quantiser.ternary(), 1, -1), "high must be greater than low=1, not -1"),
-    (lambda: clipped_identity(ab.Quantiser([0, 1, 3], [0, 1]), -1, 2), "equal steps"),
-    (lambda: clipped_identity(ab.Quantiser.ternary(), -0.4, 0.4), "no finite measure"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: VARIANTS["atan"].with_parameters(alpah=1), "Did you mean 'alpha'"),
+        (lambda: VARIANTS["atan"].with_parameters(alpha=0), "alpha must be finite and greater than 0, not 0.0"),
+        (lambda: VARIANTS["q_pseudo_spike"].with_parameters(q=1), "greater than 1"),
+        (lambda: VARIANTS["relu"].with_parameters(k=1), "relu has no parameters"),
+        (lambda: VARIANTS["ste_tern"].with_parameters(threshold=0.3), "whole multiple of 2·threshold"),
+        (lambda: VARIANTS["relu"].as_noise(), "relu is no noise: its measure is infinite"),
+        (lambda: VARIANTS["swish_sign"].icdf(0.5), "negative in places"),
+        (lambda: VARIANTS["fast_sigmoid"].sample(3, 0), "of a mass other than 1 \\(mass 0.08\\)"),
+        (lambda: VARIANTS["identity"].normalised(), "cannot be normalised"),
+        (lambda: VARIANTS["squarewave_fourier"].normalised(), "mass nan"),
+        (lambda: VARIANTS["identity"].sf(0.0), "no mass above x"),
+        (lambda: VARIANTS["atan"].icdf(1.5), "probabilities must lie in \\[0, 1\\], not 1.5"),
+        (lambda: ab.variants.table([]), "at least one variant"),
+        (lambda: clipped_identity(ab.Quantiser.ternary(), 1, -1), "high must be greater than low=1, not -1"),
+        (lambda: clipped_identity(ab.Quantiser([0, 1, 3], [0, 1]), -1, 2), "equal steps"),
+        (lambda: clipped_identity(ab.Quantiser.ternary(), -0.4, 0.4), "no finite measure"),
+    ],
+)
 def test_bad_input_gets_one_clear_sentence(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()

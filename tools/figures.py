@@ -71,14 +71,18 @@ def main(words: list[str] | None = None) -> int:
     """Parse the command line and draw."""
     parser = argparse.ArgumentParser(description="Draw the figures of recorded experiments.")
     parser.add_argument("data", nargs="*", help="data sets (all that are recorded at this size)")
-    parser.add_argument("--to", default=ROOT / "_build" / "figures", metavar="FOLDER", help="where to write (_build/figures)")
+    parser.add_argument(
+        "--to", default=ROOT / "_build" / "figures", metavar="FOLDER", help="where to write (_build/figures)"
+    )
     parser.add_argument("--results", metavar="FOLDER", help="recorded runs (data/results, and those that come with anabook)")
     parser.add_argument("--size", default="scaled", help="of the runs (scaled)")
     arguments = parser.parse_args(words)
     try:
         to = path_at(arguments.to, "--to")
         frame = results.load(arguments.results)
-        known = sorted(frame.loc[(frame["size"] == arguments.size) & (frame["measured_on"] == "validation"), "task"].unique())
+        known = sorted(
+            frame.loc[(frame["size"] == arguments.size) & (frame["measured_on"] == "validation"), "task"].unique()
+        )
         tasks = arguments.data or known
         for task in tasks:
             choice(task, known, "the data set")

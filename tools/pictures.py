@@ -1,6 +1,6 @@
 """Draw the site's own pictures from the package's numbers: the logo, the favicon and the picture of the README.
 
-    python tools/pictures.py        writes book/_static/logo.svg, favicon.svg and overview.png
+python tools/pictures.py        writes book/_static/logo.svg, favicon.svg and overview.png
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def overview(path: Path) -> None:
 def main() -> None:
     """Write the three files."""
     STATIC.mkdir(parents=True, exist_ok=True)
-    (STATIC / "logo.svg").write_text(mark(64, 4, "A staircase and the smooth curve that noise makes of it"), encoding="utf-8")
+    (STATIC / "logo.svg").write_text(
+        mark(64, 4, "A staircase and the smooth curve that noise makes of it"), encoding="utf-8"
+    )
     (STATIC / "favicon.svg").write_text(mark(32, 3.4, "A staircase smoothed by noise"), encoding="utf-8")
     overview(STATIC / "overview.png")
 

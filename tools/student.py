@@ -132,7 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Derive notebooks without solutions.")
     parser.add_argument("paths", nargs="*", type=at_home, metavar="NOTEBOOK", help="default: every book/*.ipynb")
-    parser.add_argument("--out", type=at_home, default=Path("_build/student"), metavar="DIR", help="where to write (%(default)s)")
+    parser.add_argument(
+        "--out", type=at_home, default=Path("_build/student"), metavar="DIR", help="where to write (%(default)s)"
+    )
     options = parser.parse_args(arguments)
     paths = options.paths or sorted(found for found in BOOK.glob("*.ipynb") if not found.name.startswith("."))
     for notebook in paths:

@@ -54,6 +54,10 @@ def check(label: str, answer: Any, exercises: Mapping[str, Exercise] | None = No
     Raises:
         ValueError: there is no such exercise.
         TypeError: the label is not a string.
+
+    Example:
+        >>> check("ex-quantisers-1", [1, 2])
+        Not yet: 4 values are asked for, in one row (shape (4,)), not shape (2,).
     """
     task = _look_up(label, of_the_book() if exercises is None else exercises)
     if answer is ...:
@@ -92,6 +96,13 @@ def exercise(
 
     Raises:
         ValueError: an answer that cannot be one, such as NaN, or a word that is not among the options.
+
+    Example:
+        >>> entry = exercise("ex-mine-1", 0.36276, "think of the scale.", decimals=4, slips={0.2: "0.2 is the scale."})
+        >>> check("ex-mine-1", 0.36, {"ex-mine-1": entry})
+        Not yet: think of the scale.
+        >>> check("ex-mine-1", 0.3628, {"ex-mine-1": entry})
+        Right.
     """
     if decimals is not None and decimals not in range(MAX_DECIMALS + 1):
         raise ValueError(f"decimals must be None or an integer from 0 to {MAX_DECIMALS}, not {decimals!r}.")

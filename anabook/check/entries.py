@@ -35,6 +35,11 @@ class Exercise:
         options: the words to choose from, where the answer is a word.
         points: where to evaluate, one tuple of arguments each, where the answer is a function.
         slips: hash of a well-known wrong number → the sentence that helps.
+
+    Example:
+        >>> from anabook.check import exercise
+        >>> exercise("ex-mine-1", 4, "count the bins, not the thresholds.").hint
+        'count the bins, not the thresholds.'
     """
 
     digests: tuple[str, ...]
@@ -58,8 +63,10 @@ def of_the_book() -> dict[str, Exercise]:
     for place in places:
         if place.is_file():
             return read(place)
-    raise FileNotFoundError("the exercises that come with anabook are missing from this copy of the package: "
-                            "install it again with pip, from the repository or from a wheel.")
+    raise FileNotFoundError(
+        "the exercises that come with anabook are missing from this copy of the package: "
+        "install it again with pip, from the repository or from a wheel."
+    )
 
 
 def read(path: str | os.PathLike) -> dict[str, Exercise]:
@@ -70,6 +77,12 @@ def read(path: str | os.PathLike) -> dict[str, Exercise]:
 
     Raises:
         ValueError: no such file, no TOML, or an entry that is none, with its label.
+
+    Example:
+        >>> from anabook.check import as_toml, check, exercise
+        >>> n = Path("mine.toml").write_text(as_toml("ex-mine-1", exercise("ex-mine-1", 4, "count the bins.")))
+        >>> check("ex-mine-1", 4, read("mine.toml"))
+        Right.
     """
     path = path_at(path, "the file of exercises")
     try:
@@ -121,21 +134,25 @@ def _entry(label: str, table: Any) -> Exercise:
     known = [each.name for each in fields(Exercise)]
     for name in table:
         if name not in known:
-            raise ValueError(f"{where} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are "
-                             f"{', '.join(known)}.")
+            raise ValueError(
+                f"{where} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are {', '.join(known)}."
+            )
     hint, decimals, slips = table.get("hint"), table.get("decimals"), table.get("slips", {})
     if not isinstance(hint, str) or not hint.strip():
         raise ValueError(f"{where} must have a hint, one sentence, not {hint!r}.")
     if decimals is not None and (type(decimals) is not int or not 0 <= decimals <= MAX_DECIMALS):
-        raise ValueError(f"decimals of {where} must be an integer from 0 to {MAX_DECIMALS}, or left out for whole numbers, "
-                         f"not {decimals!r}.")
+        raise ValueError(
+            f"decimals of {where} must be an integer from 0 to {MAX_DECIMALS}, or left out for whole numbers, "
+            f"not {decimals!r}."
+        )
     digests = _row(table.get("digests"), _is_digest, f"digests of {where}", "a list of hashes of 12 hexadecimal digits")
     shape = _row(table.get("shape", []), _is_length, f"shape of {where}", "a list of whole numbers from 1 on")
     options = _row(table.get("options", []), _is_word, f"options of {where}", "a list of words")
     points = _row(table.get("points", []), _is_point, f"points of {where}", "a list of lists of numbers")
     if not isinstance(slips, dict) or not all(map(_is_digest, slips)) or not all(map(_is_word, slips.values())):
-        raise ValueError(f"slips of {where} must be a table with hashes of 12 hexadecimal digits and a sentence each, not "
-                         f"{slips!r}.")
+        raise ValueError(
+            f"slips of {where} must be a table with hashes of 12 hexadecimal digits and a sentence each, not {slips!r}."
+        )
     if len(digests) != math.prod(shape) or (points and shape != (len(points),)):
         raise ValueError(f"{where} has {len(digests)} digests and {len(points)} points, which do not fit its shape {shape}.")
     options = tuple(word.casefold() for word in options)

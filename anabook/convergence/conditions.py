@@ -35,6 +35,16 @@ from anabook.convergence.theorem_hypothesis import check, two_layers
 from anabook.convergence.verdicts import CONDITIONS, Finding, Verdict
 
 __all__ = [
-    "CONDITIONS", "LAMBDA", "Finding", "PaperRow", "Verdict", "as_formulas", "check", "log_margin",
-    "log_margin_converges", "paper_table", "power_law", "two_layers",
+    "CONDITIONS",
+    "LAMBDA",
+    "Finding",
+    "PaperRow",
+    "Verdict",
+    "as_formulas",
+    "check",
+    "log_margin",
+    "log_margin_converges",
+    "paper_table",
+    "power_law",
+    "two_layers",
 ]

@@ -48,6 +48,11 @@ def chain(
         weight: c > 0.
         offset: the first unit's pre-activation.
         readout: between the wrong value and the right one.
+
+    Example:
+        >>> net = chain(2)
+        >>> net([0]), net([-1])
+        (array([1.]), array([1.]))
     """
     n_layers = integer(n_layers, "n_layers", minimum=1)
     stop = n_layers - 1 if stop is None else integer(stop, "stop", minimum=0, maximum=n_layers - 1)
@@ -68,30 +73,36 @@ def chain(
 
 
 NETWORK_A = Example(
-    Network(weights=[[[1]], [[1]]], biases=[[0], [-1]]), (0,),
+    Network(weights=[[[1]], [[1]]], biases=[[0], [-1]]),
+    (0,),
     "the smallest counterexample: both pre-activations are 0, and the second is the first one's error",
 )
 TERNARY_ANALOGUE = Example(
-    Network(weights=[[[1]], [[1]]], quantisers=FLOOR_TERNARY), (1,),
+    Network(weights=[[[1]], [[1]]], quantisers=FLOOR_TERNARY),
+    (1,),
     "network A with ternary units of thresholds 0 and 1: both pre-activations are 1, a threshold",
 )
 ZERO_MEAN = Example(
-    Network(weights=[[[1]], [[1]]], biases=[[0], [-1]]), (1,),
+    Network(weights=[[[1]], [[1]]], biases=[[0], [-1]]),
+    (1,),
     "pre-activations 1 and 0: with zero-mean noise the output tends to one half",
 )
 THREE_LAYERS = Example(
-    chain(3), (0,),
+    chain(3),
+    (0,),
     "network A with one more layer: three pre-activations that are 0, each the error of the one before",
 )
 GENERIC = Example(
     Network(
         weights=[[[1, -1], [1, 1]], [[1, -1]]],
         biases=[[Fraction(1, 2), Fraction(-5, 2)], [Fraction(-1, 2)]],
-    ), (1, 1),
+    ),
+    (1, 1),
     "no pre-activation on a threshold: the nearest is one half away",
 )
 WEIGHT_ON_THRESHOLD = Example(
-    Network(weights=[[[0]]], biases=[[-1]], weight_quantisers=[HEAVISIDE]), (1,),
+    Network(weights=[[[0]]], biases=[[-1]], weight_quantisers=[HEAVISIDE]),
+    (1,),
     "a single unit whose latent weight is on its threshold: the weight is 1, the pre-activation 0",
 )
 
@@ -107,5 +118,10 @@ NAMES = tuple(_NAMED)
 
 
 def named(name: str) -> Example:
-    """One of the book's small networks by name; `NAMES` lists them."""
+    """One of the book's small networks by name; `NAMES` lists them.
+
+    Example:
+        >>> named("A").text
+        "the smallest counterexample: both pre-activations are 0, and the second is the first one's error"
+    """
     return _NAMED[choice(name, NAMES, "name")]

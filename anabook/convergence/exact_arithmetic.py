@@ -45,9 +45,9 @@ class Exact:
             return cls(_narrow(array.astype(object)))
         fractions = np.array([_fraction(v, what) for v in array.flat], dtype=object).reshape(array.shape)
         denominator = math.lcm(*(f.denominator for f in fractions.flat)) if fractions.size else 1
-        numerators = np.array(
-            [f.numerator * (denominator // f.denominator) for f in fractions.flat], dtype=object
-        ).reshape(array.shape)
+        numerators = np.array([f.numerator * (denominator // f.denominator) for f in fractions.flat], dtype=object).reshape(
+            array.shape
+        )
         return cls(_narrow(numerators), denominator)
 
     @property

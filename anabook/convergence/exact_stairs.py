@@ -39,9 +39,7 @@ def stairs(quantiser: Quantiser, s: Exact) -> Exact:
     return climb(quantiser, 2 * (offsets(s, quantiser).sign() >= 0))
 
 
-def expect(
-    quantiser: Quantiser, s: Exact, shift: np.ndarray, noise: LayerNoise, of: Precision
-) -> tuple[Exact, np.ndarray]:
+def expect(quantiser: Quantiser, s: Exact, shift: np.ndarray, noise: LayerNoise, of: Precision) -> tuple[Exact, np.ndarray]:
     """E[σ(s + shift − ν)] as an exact anchor and a residual.
 
     Each jump contributes Δ_k F0(t_k). F0 is written as 0, ½ or 1 plus what is missing, whichever is nearest:
@@ -64,7 +62,7 @@ def expect(
 
 
 def tail_at(noise: LayerNoise, offset: np.ndarray, above: np.ndarray, t: np.ndarray, of: Precision) -> np.ndarray:
-    """T0(|t|) of a symmetric law: the probability that the noise puts an offset on the other side of its threshold, or half of ties."""
+    """T0(|t|) of a symmetric law: the probability that noise puts an offset on its threshold's other side, or half of ties."""
     # np.subtract, since mpf − array makes mpmath print the array before NumPy gets to see it.
     below_upper, above_lower = np.subtract(of.number(noise.upper), offset), offset - of.number(noise.lower)
     from_edge = np.where(above, below_upper, above_lower) / of.number(noise.std)

@@ -16,10 +16,14 @@ def families_of(families: Any, n: int) -> list[Any]:
     """One law a layer: a family's name, or a `Law` that is no family's."""
     names = [families] * n if is_one(families) else list(families)
     if len(names) != n:
-        raise ValueError(f"{n} schedule{'s' * (n > 1)} need{'s' * (n == 1)} {n} famil{'ies' if n > 1 else 'y'} or one for "
-                         f"all, not {len(names)}.")
-    return [family if isinstance(family, str) and family == DIRAC else family_of(family, f"the family of layer {i}")
-            for i, family in enumerate(names)]
+        raise ValueError(
+            f"{n} schedule{'s' * (n > 1)} need{'s' * (n == 1)} {n} famil{'ies' if n > 1 else 'y'} or one for "
+            f"all, not {len(names)}."
+        )
+    return [
+        family if isinstance(family, str) and family == DIRAC else family_of(family, f"the family of layer {i}")
+        for i, family in enumerate(names)
+    ]
 
 
 def read(
@@ -38,8 +42,9 @@ def read(
     formulas = [*(part for pair in pairs for part in pair), *(rates or ()), *(p for pair in weights if pair for p in pair)]
     symbols = sorted({s for formula in formulas for s in formula.free_symbols}, key=str)
     if len(symbols) > 1:
-        raise ValueError(f"means, stds and rates may depend on one symbol only, λ, and these depend on "
-                         f"{', '.join(map(str, symbols))}.")
+        raise ValueError(
+            f"means, stds and rates may depend on one symbol only, λ, and these depend on {', '.join(map(str, symbols))}."
+        )
     put = {symbols[0]: LAMBDA} if symbols else {}
     renamed = [tuple(part.xreplace(put) for part in pair) for pair in pairs]
     renamed_weights = [None if pair is None else tuple(part.xreplace(put) for part in pair) for pair in weights]

@@ -16,7 +16,7 @@ from anabook.noise import Noise
 
 
 class LayerNoise(NamedTuple):
-    """One layer's noise at one λ: family (a name, or a `Law` without one), mean α, standard deviation β and the ends of the support.
+    """One layer's noise at one λ: family (a name, or a `Law` without one), mean α, standard deviation β, ends of the support.
 
     The ends stand apart from α ∓ h because, where they nearly meet 0, a difference of rounded numbers
     would not say how nearly. They are infinite for unbounded families, and both α where β = 0.
@@ -34,15 +34,21 @@ def layer_noises(noises: Sequence[Any], needed: int) -> list[LayerNoise]:
     noises = list(noises)
     if len(noises) != needed:
         missing = f" (layer {len(noises)} has none)" if len(noises) < needed else ""
-        raise ValueError(f"the network has {needed} quantised layer{'s' * (needed > 1)}, "
-                         f"so it needs {needed} noise{'s' * (needed > 1)}, not {len(noises)}{missing}.")
+        raise ValueError(
+            f"the network has {needed} quantised layer{'s' * (needed > 1)}, "
+            f"so it needs {needed} noise{'s' * (needed > 1)}, not {len(noises)}{missing}."
+        )
     return [layer_noise(i, noise) for i, noise in enumerate(noises)]
 
 
 def layer_noise(i: int, noise: Any) -> LayerNoise:
     """The noise of layer i, from a `Noise` or a triple (law, mean, std)."""
     if isinstance(noise, LayerNoise):
-        return noise if isinstance(noise.family, str) else noise._replace(family=family_of(noise.family, f"the family of layer {i}"))
+        return (
+            noise
+            if isinstance(noise.family, str)
+            else noise._replace(family=family_of(noise.family, f"the family of layer {i}"))
+        )
     if isinstance(noise, Noise):
         return LayerNoise(family_of(noise, f"the noise of layer {i}"), noise.mean, noise.std, *noise.support)
     try:
@@ -77,6 +83,11 @@ def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | N
     Raises:
         ValueError: an unknown family, lists of different lengths, a negative std, λ not positive, an std
             too small for a float.
+
+    Example:
+        >>> from anabook.convergence import power_law
+        >>> noises_at("uniform", [power_law(1, 1)], 0.5)
+        [LayerNoise(family='uniform', mean=-0.5, std=0.5, lower=-1.3660254037844386, upper=0.36602540378443865)]
     """
     schedules = list(schedules)
     families = [families] * len(schedules) if is_one(families) else list(families)
@@ -141,6 +152,7 @@ def _function(expression: Any) -> Any:
 
     symbols = sorted(expression.free_symbols, key=str)
     if len(symbols) > 1:
-        raise ValueError(f"a schedule may depend on one symbol, lambda, but {expression} depends on "
-                         f"{', '.join(map(str, symbols))}.")
+        raise ValueError(
+            f"a schedule may depend on one symbol, lambda, but {expression} depends on {', '.join(map(str, symbols))}."
+        )
     return sympy.lambdify(symbols or [sympy.Dummy()], expression, "mpmath")

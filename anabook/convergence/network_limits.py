@@ -43,6 +43,12 @@ def exact_limit(network: Network, x: Any, families: Any, schedules: Sequence[Any
 
     Raises:
         ValueError: another family, a batch of networks, quantised weights, or schedules of another form.
+
+    Example:
+        >>> from anabook.convergence import Network, power_law
+        >>> net = Network(weights=[[[1]], [[1]]], biases=[[0], [-1]])
+        >>> exact_limit(net, [0], "uniform", [power_law(2, 2), power_law(1, 1)])
+        [0.0]
     """
     if len(network.layers[0].weights.shape) != 2 or any(layer.weight_quantiser for layer in network.layers):
         raise ValueError("exact limits are for a single network whose weights are given, not quantised.")
@@ -142,6 +148,12 @@ def limit(
         lambdas: at least two decreasing λ, to judge from these.
         digits: decimal digits; 60 by default, or 460 for schedules given as functions. 0 means doubles.
         tolerance: in units of the output.
+
+    Example:
+        >>> from anabook.convergence import Network, power_law
+        >>> net = Network(weights=[[[1]], [[1]]], biases=[[0], [-1]])
+        >>> limit(net, [0], "uniform", [power_law(2, 2), power_law(1, 1)]).verdicts
+        array('wrong', dtype='<U5')
     """
     if lambdas is None:
         found = _limit_if_exact(network, x, families, schedules)

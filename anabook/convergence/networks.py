@@ -14,8 +14,17 @@ This module is the one to import. Each idea has a file: `quantised_networks` and
 from __future__ import annotations
 
 from anabook.convergence.counterexamples import (
-    FLOOR_TERNARY, GENERIC, NAMES, NETWORK_A, TERNARY_ANALOGUE, THREE_LAYERS, WEIGHT_ON_THRESHOLD, ZERO_MEAN, Example,
-    chain, named,
+    FLOOR_TERNARY,
+    GENERIC,
+    NAMES,
+    NETWORK_A,
+    TERNARY_ANALOGUE,
+    THREE_LAYERS,
+    WEIGHT_ON_THRESHOLD,
+    ZERO_MEAN,
+    Example,
+    chain,
+    named,
 )
 from anabook.convergence.layer_noises import LayerNoise, noises_at
 from anabook.convergence.network_limits import Limit, exact_limit, limit
@@ -25,8 +34,35 @@ from anabook.convergence.witnesses import Witness, witness, worst_case
 from anabook.convergence.wrong_shares import Share, clopper_pearson, wilson, wrong_share
 
 __all__ = [
-    "FLOOR_TERNARY", "HEAVISIDE", "NAMES", "NETWORK_A", "TERNARY_ANALOGUE", "ZERO_MEAN", "THREE_LAYERS", "GENERIC",
-    "WEIGHT_ON_THRESHOLD", "Example", "Layer", "LayerNoise", "Limit", "Network", "Regularised", "Share", "Trace",
-    "Witness", "chain", "clopper_pearson", "exact_limit", "hit_probability", "limit", "named", "noises_at", "random_ternary",
-    "ternary_sum_counts", "wilson", "witness", "worst_case", "wrong_share",
+    "FLOOR_TERNARY",
+    "HEAVISIDE",
+    "NAMES",
+    "NETWORK_A",
+    "TERNARY_ANALOGUE",
+    "ZERO_MEAN",
+    "THREE_LAYERS",
+    "GENERIC",
+    "WEIGHT_ON_THRESHOLD",
+    "Example",
+    "Layer",
+    "LayerNoise",
+    "Limit",
+    "Network",
+    "Regularised",
+    "Share",
+    "Trace",
+    "Witness",
+    "chain",
+    "clopper_pearson",
+    "exact_limit",
+    "hit_probability",
+    "limit",
+    "named",
+    "noises_at",
+    "random_ternary",
+    "ternary_sum_counts",
+    "wilson",
+    "witness",
+    "worst_case",
+    "wrong_share",
 ]

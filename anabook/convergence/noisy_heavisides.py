@@ -76,7 +76,7 @@ class NoisyHeaviside:
         if self.toward != 1:
             return _ONE
         if isinstance(self.tail, Edge):
-            return self._depth ** self.tail.order
+            return self._depth**self.tail.order
         return sp.exp(-self.exponent) * self.ratio**self.tail.power
 
     @cached_property
@@ -138,8 +138,9 @@ def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
         sign, _ = eventual_sign(std)
         if sign != 1:
             what = "is negative" if sign == -1 else "is not seen to be positive"
-            raise ValueError(f"the std of {whose} {i} must be positive for all small λ (or 0 throughout), and "
-                             f"{show(std)} {what}.")
+            raise ValueError(
+                f"the std of {whose} {i} must be positive for all small λ (or 0 throughout), and {show(std)} {what}."
+            )
         units.append(NoisyHeaviside(name, -mean, std))
     return units
 
@@ -147,8 +148,10 @@ def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
 def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | None]:
     """One unit a layer for the noise of its weights; None where these have none."""
     given = [families] * len(weights) if is_one(families) else list(families)
-    names = [DIRAC if isinstance(family, str) and family == DIRAC else family_of(family, f"the family of layer {i}")
-             for i, family in enumerate(given)]
+    names = [
+        DIRAC if isinstance(family, str) and family == DIRAC else family_of(family, f"the family of layer {i}")
+        for i, family in enumerate(given)
+    ]
     noisy = [(_ZERO, _ZERO) if pair is None else pair for pair in weights]
     return [None if pair is None else u for pair, u in zip(weights, noisy_units(names, noisy, "the weights of layer"))]
 
@@ -194,8 +197,10 @@ def monotone(i: int, unit: NoisyHeaviside) -> Finding:
     if unit.tail is None:
         reason = "a shifted stair: non-decreasing and continuous from the right, enough for the generalised inverse."
     elif unit.bounded:
-        reason = ("continuous and non-decreasing, which is all that is needed; it is not strictly increasing, since the "
-                  "noise is bounded.")
+        reason = (
+            "continuous and non-decreasing, which is all that is needed; it is not strictly increasing, since the "
+            "noise is bounded."
+        )
     else:
         reason = "continuous and strictly increasing."
     return Finding("(13)", i, True, reason)

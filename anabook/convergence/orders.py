@@ -63,7 +63,7 @@ class Size:
         terms = [((-p if i == 0 else p), _scale(i + 1)) for i, p in enumerate(self.powers) if p != 0]
         return Sum.collect(terms) + _of(self.exponent)
 
-    @lru_cache(maxsize=8192)
+    @lru_cache(maxsize=8192)  # noqa: B019
     def direction(self) -> int:
         """1 if it grows beyond all bounds, −1 if it vanishes, 0 if it is the constant 1."""
         if self.exponent is None:

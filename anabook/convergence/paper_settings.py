@@ -44,6 +44,11 @@ def paper_table(
 
     Returns:
         64 rows.
+
+    Example:
+        >>> rows = paper_table()
+        >>> len(rows), rows[0].holds, rows[0].failing
+        (64, False, '(12), (17) in layer 6')
     """
     n_layers, rows = integer(n_layers, "n_layers", minimum=1), []
     for interval in INTERVALS:

@@ -32,6 +32,11 @@ class Layer:
         biases: b, exact, shape (…, outputs).
         quantiser: σ, or None for an affine last layer.
         weight_quantiser: what turns latent weights into weights, or None.
+
+    Example:
+        >>> from anabook.convergence import chain
+        >>> chain(2).layers[0].quantiser
+        Quantiser(levels=[0, 1], thresholds=[0])
     """
 
     weights: Exact
@@ -47,6 +52,11 @@ class Trace:
     Attributes:
         preactivations: s = W x + b of each layer.
         outputs: σ(s) of each layer.
+
+    Example:
+        >>> from anabook.convergence import chain
+        >>> chain(2).trace([0]).outputs[0]
+        Exact(numerators=array([2]), denominator=2)
     """
 
     preactivations: tuple[Exact, ...]
@@ -60,6 +70,12 @@ class Regularised:
     Attributes:
         values: each layer's outputs.
         deviations: each layer's outputs minus the quantised network's, computed without that subtraction.
+
+    Example:
+        >>> from anabook.convergence import Network, noises_at, power_law
+        >>> net = Network(weights=[[[1]], [[1]]], biases=[[0], [-1]])
+        >>> net.regularised([0], noises_at("uniform", [power_law(1, 1), power_law(2, 2)], 0.01)).values[-1]
+        array([0.])
     """
 
     values: tuple[np.ndarray, ...]
@@ -227,9 +243,7 @@ class Network:
             if layer.quantiser is not None:
                 yield offsets(s, layer.quantiser)
 
-    def _regularised(
-        self, x: Any, noises: list[LayerNoise], weight_noises: list[LayerNoise], of: Precision
-    ) -> Regularised:
+    def _regularised(self, x: Any, noises: list[LayerNoise], weight_noises: list[LayerNoise], of: Precision) -> Regularised:
         x = exact_input(self, x)
         residual = x.numbers(of) * 0
         values, deviations = [], []
@@ -254,15 +268,20 @@ def _layer(
     if len(w.shape) < 2:
         raise ValueError(f"layer {i} has weights of shape {w.shape}; a matrix (outputs, inputs) is needed.")
     if inputs is not None and w.shape[-1] != inputs:
-        raise ValueError(f"layer {i} has weights of shape {w.shape}, but layer {i - 1} gives {inputs} "
-                         f"output{'s' * (inputs > 1)}, so their last axis must be {inputs}.")
+        raise ValueError(
+            f"layer {i} has weights of shape {w.shape}, but layer {i - 1} gives {inputs} "
+            f"output{'s' * (inputs > 1)}, so their last axis must be {inputs}."
+        )
     b = Exact.of([0] * w.shape[-2] if biases is None else biases, f"the biases of layer {i}")
     if not b.shape or b.shape[-1] != w.shape[-2]:
-        raise ValueError(f"layer {i} has biases of shape {b.shape}, but weights of shape {w.shape}, "
-                         f"so there must be {w.shape[-2]}.")
+        raise ValueError(
+            f"layer {i} has biases of shape {b.shape}, but weights of shape {w.shape}, so there must be {w.shape[-2]}."
+        )
     if not isinstance(quantiser, Quantiser) and not (quantiser is None and last):
-        raise TypeError(f"the quantiser of layer {i} must be a Quantiser"
-                        f"{' or None' if last else ' (only the last layer may have None)'}, not {quantiser!r}.")
+        raise TypeError(
+            f"the quantiser of layer {i} must be a Quantiser"
+            f"{' or None' if last else ' (only the last layer may have None)'}, not {quantiser!r}."
+        )
     if weight_quantiser is not None and not isinstance(weight_quantiser, Quantiser):
         raise TypeError(f"the weight quantiser of layer {i} must be a Quantiser or None, not {weight_quantiser!r}.")
     if weight_quantiser is not None and quantiser is None:
@@ -287,8 +306,10 @@ def exact_input(network: Network, x: Any) -> Exact:
     """
     exact = Exact.of(x, "the input")
     if not exact.shape or exact.shape[-1] != network.widths[0]:
-        raise ValueError(f"the input has shape {exact.shape}, but the network takes {network.widths[0]} "
-                         f"input{'s' * (network.widths[0] > 1)}, so its last axis must be {network.widths[0]}.")
+        raise ValueError(
+            f"the input has shape {exact.shape}, but the network takes {network.widths[0]} "
+            f"input{'s' * (network.widths[0] > 1)}, so its last axis must be {network.widths[0]}."
+        )
     return exact
 
 

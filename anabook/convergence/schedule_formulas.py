@@ -23,6 +23,10 @@ def power_law(k: Any, p: Any, offset: Any = 1, std: Any = 1) -> tuple[sp.Expr, s
 
     With power laws in every layer the theorem's hypothesis is met if and only if k < p in each layer with a positive
     offset, or k = p and offset ≥ h0·std where the noise is bounded: the order of the layers does not matter.
+
+    Example:
+        >>> power_law(1, 2)
+        (-lambda, lambda**2)
     """
     k, p = formula(k, "k"), formula(p, "p")
     return -formula(offset, "offset") * LAMBDA**k, formula(std, "std") * LAMBDA**p
@@ -40,6 +44,10 @@ def log_margin(family: Any, p: Any, kappa: Any) -> tuple[sp.Expr, sp.Expr]:
             constant at an edge, and up to a power of L without one.
         p: exponent of the width, positive.
         kappa: exponent of the error, positive.
+
+    Example:
+        >>> log_margin("logistic", 1, 2)
+        (-2*lambda*log(1/lambda), sqrt(3)*pi*lambda/3)
     """
     family = family_of(family, "family")
     p, kappa = positive(p, "p"), positive(kappa, "kappa")
@@ -56,7 +64,9 @@ def _customary_std(family: Any) -> sp.Expr:
     """The standard deviation at the width 1 of a law's customary formula: a support of 1, a half of it, std or scale."""
     if family in KNOWN:
         reach = half_width(family, sympy_namespace())
-        return {"uniform": 1 / (2 * reach), "triangular": 1 / reach, "logistic": sp.pi / sp.sqrt(3)}.get(family, sp.Integer(1))
+        return {"uniform": 1 / (2 * reach), "triangular": 1 / reach, "logistic": sp.pi / sp.sqrt(3)}.get(
+            family, sp.Integer(1)
+        )
     return sp.Integer(1)
 
 
@@ -68,10 +78,16 @@ def log_margin_converges(family: str, ps: Sequence[Any], kappas: Sequence[Any]) 
     Args:
         family: one of the four, for all layers.
         ps, kappas: exponents of each quantised layer, from the input on.
+
+    Example:
+        >>> log_margin_converges("normal", [2, 1], [2, 1]), log_margin_converges("normal", [1, 2], [1, 2])
+        (True, False)
     """
     if not isinstance(family, str):
-        raise ValueError(f"the closed criterion is proved for {', '.join(KNOWN[:-1])} and {KNOWN[-1]} noise only, not for "
-                         f"{family!r}; `check` decides on other laws.")
+        raise ValueError(
+            f"the closed criterion is proved for {', '.join(KNOWN[:-1])} and {KNOWN[-1]} noise only, not for "
+            f"{family!r}; `check` decides on other laws."
+        )
     choice(family, KNOWN, "family")
     ps, kappas = [positive(p, "p") for p in ps], [positive(k, "kappa") for k in kappas]
     if not ps or len(ps) != len(kappas):
@@ -106,6 +122,11 @@ def as_formulas(schedule: Schedule, reading: str = "time") -> tuple[tuple[sp.Exp
 
     Raises:
         ValueError: a schedule from a callable, which has no formula; another reading.
+
+    Example:
+        >>> from anabook import Schedule
+        >>> as_formulas(Schedule.periodic(n_layers=1, period=10))
+        ((0, 2887*lambda**2/1000000),)
     """
     choice(reading, READINGS, "reading")
     if schedule.rule is not None:

@@ -88,14 +88,20 @@ def _tail(law: Law) -> Edge | Decay:
 
     tail = law.upper_tail(sympy_namespace())
     if isinstance(tail, Power):
-        raise ValueError(f"the tail of {law.name} noise decays like a power, t^−{tail.order}, and the conditions are worked out "
-                         "for tails with an edge or an exponential decay only.")
+        raise ValueError(
+            f"the tail of {law.name} noise decays like a power, t^−{tail.order}, and the conditions are worked out "
+            "for tails with an edge or an exponential decay only."
+        )
     if tail is None:
-        raise ValueError(f"how the tail of {law.name} noise ends is not known: it is not seen to vanish like a power at an edge, "
-                         "nor to decay like exp(−c·t^γ).")
+        raise ValueError(
+            f"how the tail of {law.name} noise ends is not known: it is not seen to vanish like a power at an edge, "
+            "nor to decay like exp(−c·t^γ)."
+        )
     if not _falls_on_both_sides(law):
-        raise ValueError(f"the conditions are proved for laws that are symmetric about their mean and fall on either side of it, "
-                         f"and {law.name} noise is not of that kind.")
+        raise ValueError(
+            f"the conditions are proved for laws that are symmetric about their mean and fall on either side of it, "
+            f"and {law.name} noise is not of that kind."
+        )
     unit, numbers = _unit(law), [_exact(value) for value in tail]
     if isinstance(tail, Edge):
         order, coefficient = numbers
@@ -122,7 +128,8 @@ def _falls_on_both_sides(law: Law) -> bool:
         right, left = ([law.pdf(middle + side * step, m) for step in steps] for side in (1, -1))
         tiny = mpmath.mpf("1e-12")
         return all(abs(a - b) <= tiny * (abs(a) + tiny) for a, b in zip(left, right)) and all(
-            near + tiny >= far for near, far in zip(right, right[1:]))
+            near + tiny >= far for near, far in zip(right, right[1:])
+        )
 
 
 def _exact(value: Any) -> Any:
@@ -136,7 +143,8 @@ def _exact(value: Any) -> Any:
 def _unit(law: Law) -> Any:
     """The law's standard deviation (1 if it has none) in SymPy's numbers.
 
-    A density's is exact where SymPy found it. A double stands for √q or π√q with a simple fraction q if it is one up to roundings, else for itself.
+    A density's is exact where SymPy found it. A double stands for √q or π√q with a simple fraction q if it is one up to
+    roundings, else for itself.
     """
     import sympy as sp
 
@@ -303,7 +311,9 @@ def _with_all_digits(value: Callable[[], Any], leading: Callable[[], Any]) -> An
 def _refuse_integrals(law: Law) -> None:
     exact = getattr(law, "exact", None)
     if exact is not None and _has_integrals(exact):
-        raise ValueError(f"the tail of {law.name} noise is an integral that SymPy does not find, so it is known in doubles only.")
+        raise ValueError(
+            f"the tail of {law.name} noise is an integral that SymPy does not find, so it is known in doubles only."
+        )
 
 
 @functools.lru_cache(maxsize=64)
@@ -368,6 +378,8 @@ def _product(factor: Any, word: str) -> str:
 
     if factor == 1:
         return word
-    parts = [f"√{part.base}" if part.is_Pow and part.exp == sp.Rational(1, 2) else sp.sstr(part).replace("pi", "π")
-             for part in sp.Mul.make_args(factor)]
+    parts = [
+        f"√{part.base}" if part.is_Pow and part.exp == sp.Rational(1, 2) else sp.sstr(part).replace("pi", "π")
+        for part in sp.Mul.make_args(factor)
+    ]
     return "·".join([*parts, word])

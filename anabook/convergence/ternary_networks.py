@@ -16,6 +16,10 @@ def ternary_sum_counts(n: int) -> list[int]:
     """In how many of 9ⁿ cases a sum of n products of two ternary numbers is −n, …, n.
 
     These are the coefficients of (2z⁻¹ + 5 + 2z)ⁿ, by the recurrence that follows from P·(Pⁿ)′ = n·P′·Pⁿ.
+
+    Example:
+        >>> ternary_sum_counts(1)
+        [2, 5, 2]
     """
     n = integer(n, "n", minimum=1)
     counts = [2**n]
@@ -28,7 +32,12 @@ def ternary_sum_counts(n: int) -> list[int]:
 
 
 def hit_probability(n: int, target: int = 0) -> Fraction:
-    """P(Σ w_i x_i = target) for n independent pairs of uniform ternary numbers, exactly."""
+    """P(Σ w_i x_i = target) for n independent pairs of uniform ternary numbers, exactly.
+
+    Example:
+        >>> hit_probability(2)
+        Fraction(11, 27)
+    """
     target = integer(target, "target", minimum=-(10**9), maximum=10**9)
     counts = ternary_sum_counts(n)
     return Fraction(counts[target + n] if abs(target) <= n else 0, 9**n)
@@ -53,6 +62,11 @@ def random_ternary(
 
     Returns:
         The batch of networks and their inputs, shape (count, widths[0]).
+
+    Example:
+        >>> networks, x = random_ternary(100, [4, 3, 2], rng=0)
+        >>> x.shape
+        (100, 4)
     """
     count = integer(count, "count", minimum=1)
     widths = [integer(w, "a width", minimum=1) for w in widths]

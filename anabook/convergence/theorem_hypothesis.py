@@ -11,7 +11,6 @@ from anabook.convergence.answers import both
 from anabook.convergence.formulas import families_of, read
 from anabook.convergence.limits import eventual_sign, leading, show
 from anabook.convergence.noisy_heavisides import monotone, noisy_units, noisy_weights, right_on_threshold, vanishing
-from anabook.convergence.orders import LAMBDA
 from anabook.convergence.rates import judge_rates, look_for_rates
 from anabook.convergence.schedule_formulas import as_formulas
 from anabook.convergence.verdicts import Finding, Verdict, all_hold
@@ -47,6 +46,7 @@ def check(
         TypeError: a mean or std that is neither a number nor a SymPy expression.
 
     Example:
+        >>> from anabook.convergence import LAMBDA
         >>> check("normal", [(-LAMBDA, LAMBDA**2), (-LAMBDA**3, LAMBDA**4)]).holds
         True
         >>> print(check("normal", [(0, LAMBDA)]).explain())
@@ -74,14 +74,23 @@ def check(
     else:
         findings += [_needs_right(f) for f in findings if f.condition == "(12)" and f.holds is not True]
     return Verdict(
-        tuple(u.family for u in units), tuple((-u.a, u.b) for u in units),
-        tuple(sorted(findings, key=lambda f: (f.layer, f.condition, f.weights))), rates, bounds, given,
+        tuple(u.family for u in units),
+        tuple((-u.a, u.b) for u in units),
+        tuple(sorted(findings, key=lambda f: (f.layer, f.condition, f.weights))),
+        rates,
+        bounds,
+        given,
     )
 
 
 def _needs_right(finding: Finding) -> Finding:
-    return Finding("(17)", finding.layer, finding.holds, "it asks that the layer be right on its threshold, hence for (12).",
-                   evidence=finding.evidence)
+    return Finding(
+        "(17)",
+        finding.layer,
+        finding.holds,
+        "it asks that the layer be right on its threshold, hence for (12).",
+        evidence=finding.evidence,
+    )
 
 
 def two_layers(families: Any, schedules: Any) -> tuple[Finding, Finding]:
@@ -95,6 +104,14 @@ def two_layers(families: Any, schedules: Any) -> tuple[Finding, Finding]:
 
     Returns:
         Two findings, (i) and (ii). (ii) is None where (i) fails.
+
+    Example:
+        >>> from anabook.convergence import power_law
+        >>> for finding in two_layers("uniform", [power_law(2, 2), power_law(1, 1)]):
+        ...     print(finding.condition, finding.holds)
+        ...
+        (i) False
+        (ii) None
     """
     if isinstance(schedules, Schedule):
         schedules = as_formulas(schedules)

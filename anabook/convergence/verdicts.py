@@ -26,6 +26,11 @@ class Finding:
         limit: the limit that decides, a SymPy number; None if none was needed or found.
         evidence: True or False where only numbers at small λ speak, else None.
         weights: whether this is about the layer's weight noise.
+
+    Example:
+        >>> from anabook.convergence import LAMBDA, check
+        >>> check("uniform", [(0, LAMBDA)]).findings[0].condition
+        '(11)'
     """
 
     condition: str
@@ -43,7 +48,7 @@ class Finding:
 
     @property
     def status(self) -> str:
-        """"holds", "fails", "numerical" or "undecided"."""
+        """ "holds", "fails", "numerical" or "undecided"."""
         return status_of(self.holds, self.evidence)
 
     def __str__(self) -> str:
@@ -96,7 +101,7 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        """"holds", "fails", "numerical" (numbers suggest an answer) or "undecided"."""
+        """ "holds", "fails", "numerical" (numbers suggest an answer) or "undecided"."""
         return status_of(self.holds, self.evidence)
 
     @property
@@ -117,8 +122,11 @@ class Verdict:
     def table(self) -> str:
         """A plain table, a line a condition, a column a layer: "yes", "NO", "num." (numerical), "?", "–" (not examined)."""
         head = ["condition", *(f"layer {i}" for i in range(len(self.families)))]
-        rows = [["family", *(family if isinstance(family, str) else family.name for family in self.families)], ["mean", *(show(m) for m, _ in self.schedules)],
-                ["std", *(show(s) for _, s in self.schedules)]]
+        rows = [
+            ["family", *(family if isinstance(family, str) else family.name for family in self.families)],
+            ["mean", *(show(m) for m, _ in self.schedules)],
+            ["std", *(show(s) for _, s in self.schedules)],
+        ]
         for condition in CONDITIONS:
             rows.append([condition, *(self._mark(condition, i) for i in range(len(self.families)))])
         if self.rates is not None:
@@ -139,10 +147,11 @@ def _headline(verdict: Verdict) -> str:
     what = "These rates satisfy" if verdict.given else "Rates exist that satisfy"
     return {
         "holds": f"{what} the hypothesis: the networks converge, whatever weights, biases and input.",
-        "fails": "These rates do not satisfy the hypothesis." if verdict.given else
-                 "No rates satisfy the hypothesis: some network has a wrong limit.",
+        "fails": "These rates do not satisfy the hypothesis."
+        if verdict.given
+        else "No rates satisfy the hypothesis: some network has a wrong limit.",
         "numerical": f"Not decided; numbers at small λ suggest that the hypothesis "
-                     f"{'holds' if verdict.evidence else 'fails'}.",
+        f"{'holds' if verdict.evidence else 'fails'}.",
         "undecided": "Not decided.",
     }[verdict.status]
 

@@ -34,6 +34,12 @@ def worst_case(
 
     Returns:
         One mpmath number a layer.
+
+    Example:
+        >>> from anabook.convergence import power_law
+        >>> errors = worst_case("uniform", [power_law(2, 2), power_law(1, 1)], 0.01)
+        >>> [float(error) for error in errors]
+        [0.2113248654051871, 1.0]
     """
     with mpmath.workdps(digits):
         weight, gap, error, errors = PRECISE.number(weight), PRECISE.number(gap), mpmath.mpf(0), []
@@ -74,10 +80,15 @@ class Witness:
     def __str__(self) -> str:
         right = float(self.network(self.x)[0])
         got = round(float(right + self.limit.deviations[-1][0]), 12) + 0.0
-        where = (f"layer {self.start}" if self.start == self.stop
-                 else f"layers {self.start} to {self.stop}, passed on with weight {self.weight}")
-        return (f"pre-activation {self.offset} in layer {self.start}; the error of {where}: "
-                f"the output tends to {got:.4g}, the quantised network gives {right:g}")
+        where = (
+            f"layer {self.start}"
+            if self.start == self.stop
+            else f"layers {self.start} to {self.stop}, passed on with weight {self.weight}"
+        )
+        return (
+            f"pre-activation {self.offset} in layer {self.start}; the error of {where}: "
+            f"the output tends to {got:.4g}, the quantised network gives {right:g}"
+        )
 
 
 _WEIGHTS = (1, 16, 128)  # larger ones delay a limit with an equality in it beyond the smallest λ here; see `_is_fading`
@@ -96,6 +107,12 @@ def witness(families: Any, schedules: Sequence[Any] | None = None) -> Witness | 
 
     Returns:
         The witness, or None if no chain that was tried has a wrong limit.
+
+    Example:
+        >>> from anabook.convergence import power_law
+        >>> found = witness("uniform", [power_law(1, 1), power_law(2, 2)])
+        >>> found.x, found.limit.verdicts
+        ((0,), array('wrong', dtype='<U5'))
     """
     if schedules is None:
         families, schedules = families.families, families.schedules

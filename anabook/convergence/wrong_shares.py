@@ -48,6 +48,13 @@ def wrong_share(network: Network, x: Any, families: Any, schedules: Sequence[Any
     """The share of a batch of networks whose regularisation tends to a wrong output.
 
     All networks are judged in doubles at λ = 10⁻⁴, 10⁻⁵, 10⁻⁶; those that this leaves open are decided by `limit`.
+
+    Example:
+        >>> from anabook.convergence import power_law, random_ternary
+        >>> networks, x = random_ternary(100, [4, 3, 1], rng=0)
+        >>> share = wrong_share(networks, x, "uniform", [power_law(2, 2), power_law(1, 1)])
+        >>> share.wrong, share.total
+        (33, 100)
     """
     verdicts = np.array(limit(network, x, families, schedules, FLOAT_LAMBDAS, digits=0).verdicts, ndmin=1)
     open_ones = verdicts == UNDECIDED
@@ -59,7 +66,13 @@ def wrong_share(network: Network, x: Any, families: Any, schedules: Sequence[Any
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a probability (Wilson, 1927): the p whose distance from p̂ is at most z √(p(1 − p)/n)."""
+    """Wilson's score interval for a probability (Wilson, 1927): the p whose distance from p̂ is at most z √(p(1 − p)/n).
+
+    Example:
+        >>> low, high = wilson(3, 10)
+        >>> round(low, 4), round(high, 4)
+        (0.1078, 0.6032)
+    """
     successes, trials = _counts(successes, trials)
     z = float(special.ndtri((1 + _confidence(confidence)) / 2))
     p, spread = successes / trials, z * z / trials
@@ -70,7 +83,13 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact (conservative) interval for a probability, by inverting binomial tails."""
+    """The exact (conservative) interval for a probability, by inverting binomial tails.
+
+    Example:
+        >>> low, high = clopper_pearson(3, 10)
+        >>> round(low, 4), round(high, 4)
+        (0.0667, 0.6525)
+    """
     successes, trials = _counts(successes, trials)
     tail = (1 - _confidence(confidence)) / 2
     low = 0.0 if successes == 0 else float(special.betaincinv(successes, trials - successes + 1, tail))

@@ -24,6 +24,10 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
 
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
+
+    Example:
+        >>> digits()
+        Dataset('digits': 1438 train, 359 test examples of shape 8×8, 10 classes)
     """
     fraction = real(test_fraction, "test_fraction")
     if not 0 < fraction < 1:
@@ -36,7 +40,8 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
             raise
         raise ModuleNotFoundError(
             "the digits come with scikit-learn, which is not installed: pip install 'anabook[training]' "
-            "(or pip install scikit-learn).", name="sklearn"
+            "(or pip install scikit-learn).",
+            name="sklearn",
         ) from None
     bunch = load_digits()
     rows, n_train = _stratified(bunch.target, fraction, seed)
@@ -53,8 +58,13 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
         ),
     )
     return Dataset(
-        "digits", (bunch.images[rows] / 16).astype(np.float32), bunch.target[rows].astype(np.int64), split,
-        np.full(len(rows), -1), tuple(map(str, bunch.target_names)), provenance,
+        "digits",
+        (bunch.images[rows] / 16).astype(np.float32),
+        bunch.target[rows].astype(np.int64),
+        split,
+        np.full(len(rows), -1),
+        tuple(map(str, bunch.target_names)),
+        provenance,
     )
 
 

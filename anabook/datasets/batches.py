@@ -32,6 +32,12 @@ class Batches:
         drop_last: leave out a last, smaller batch.
         seed: of order and augmentation; the same seed gives the same passes, one after the other.
         device: where to keep everything.
+
+    Example:
+        >>> import numpy as np
+        >>> batches = Batches(np.zeros((10, 1, 4, 4)), np.arange(10) % 2, batch_size=4, augmentation="crop", shuffle=True)
+        >>> [tuple(x.shape) for x, y in batches]
+        [(4, 1, 4, 4), (4, 1, 4, 4), (2, 1, 4, 4)]
     """
 
     def __init__(
@@ -102,6 +108,10 @@ def shifted(x: Tensor, by: Tensor, reach: int = 4) -> Tensor:
         x: shape (n, channels, height, width).
         by: shape (n, 2), integers from −reach to reach: rows down, columns right.
         reach: the largest shift.
+
+    Example:
+        >>> shifted(torch.tensor([[[[1, 2], [3, 4]]]]), torch.tensor([[1, 0]])).tolist()
+        [[[[0, 0], [1, 2]]]]
     """
     n, channels, height, width = x.shape
     padded = torch.nn.functional.pad(x, (reach,) * 4)
@@ -113,7 +123,13 @@ def shifted(x: Tensor, by: Tensor, reach: int = 4) -> Tensor:
 
 
 def statistics(inputs: np.ndarray) -> tuple[float, float]:
-    """One mean and one standard deviation over all numbers of the training inputs, accumulated in float64."""
+    """One mean and one standard deviation over all numbers of the training inputs, accumulated in float64.
+
+    Example:
+        >>> mean, std = statistics(np.array([[0, 1], [1, 0]]))
+        >>> float(mean), std
+        (0.5, 0.5)
+    """
     total = square = 0.0
     for block in np.array_split(inputs, max(1, len(inputs) // 1000)):
         block = block.astype(np.float64)

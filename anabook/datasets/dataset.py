@@ -51,6 +51,11 @@ class Provenance:
         note: anything a reader of the results must know.
         date: the day of preparation, ISO 8601.
         versions: package → version, as they were on that day.
+
+    Example:
+        >>> from anabook import datasets
+        >>> print(datasets.digits().provenance.licence)
+        CC BY 4.0
     """
 
     kind: str
@@ -91,6 +96,13 @@ class Dataset:
         group: shape (n,), int64; examples of one speaker or writer share a number, −1 where unknown.
         classes: the classes' names.
         provenance: a `Provenance`.
+
+    Example:
+        >>> from anabook import datasets
+        >>> datasets.digits()
+        Dataset('digits': 1438 train, 359 test examples of shape 8×8, 10 classes)
+        >>> datasets.digits().x_train.shape
+        (1438, 8, 8)
     """
 
     name: str

@@ -46,7 +46,9 @@ def cifar10(source: str | Path | None = None, note: str = "") -> Dataset:
     n_train = sum(len(labels) for _, labels in parts[: len(CIFAR10.train_list)])
     inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts))
     provenance = _provenance(
-        found, dict(batches), note,
+        found,
+        dict(batches),
+        note,
         official="the official archive cifar-10-python.tar.gz",
         differs="local files in the layout of cifar-10-batches-py whose checksums differ from the official ones",
         licence="no licence stated; cite the report",
@@ -83,7 +85,9 @@ def svhn(source: str | Path | None = None, note: str = "") -> Dataset:
     parts = [_svhn_part(name, found[name]) for name in wanted]
     inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts))
     provenance = _provenance(
-        found, wanted, note,
+        found,
+        wanted,
+        note,
         official="the official files train_32x32.mat and test_32x32.mat",
         differs="local files named as the official .mat files, whose checksums differ from theirs",
         licence="non-commercial research only",
@@ -136,8 +140,9 @@ def _svhn_part(name: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:  # loadmat raises whatever broken bytes lead it into
         raise DatasetError(f"{name} is no MATLAB file that can be read ({reason(error)}).") from error
     pixels, labels = contents.get("X"), contents.get("y")
-    if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 4
-            and pixels.shape[:3] == (32, 32, 3)):
+    if not (
+        isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[:3] == (32, 32, 3)
+    ):
         raise DatasetError(f"{name} is no part of SVHN: its X should be bytes of shape (32, 32, 3, n).")
     labels = _labels(labels, pixels.shape[3], name, low=1, high=10)
     return pixels.transpose(3, 2, 0, 1), labels % 10

@@ -29,6 +29,15 @@ def prepare(name: str, source: str | Path | None = None, note: str = "", progres
     Raises:
         ValueError: an unknown name.
         DatasetError: whatever goes wrong with downloads, files or the store, in one sentence.
+
+    Example:
+        >>> from anabook.datasets import DatasetError
+        >>> try:
+        ...     prepare("svhn-stand-in", source="train_32x32.mat")
+        ... except DatasetError as error:
+        ...     print(error)
+        ...
+        'svhn-stand-in' is generated, so it takes no files: leave out --from.
     """
     recipe = RECIPES[choice(name, RECIPES, "the data set")]
     if source is not None and not recipe.local:

@@ -18,6 +18,10 @@ class Recipe:
         summary: one line for listings.
         make: (source, note, progress) → Dataset.
         local: what ``--from`` takes; empty for generated data.
+
+    Example:
+        >>> RECIPES["svhn-stand-in"].summary
+        'stand-in for SVHN: rendered house numbers'
     """
 
     summary: str

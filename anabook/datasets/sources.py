@@ -17,7 +17,8 @@ from anabook._validate import reason
 from anabook.datasets.dataset import DatasetError
 
 _LITTER = frozenset(
-    {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"})
+    {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"}
+)
 
 
 def is_litter(path: PurePath) -> bool:

@@ -49,9 +49,7 @@ class _Archive:
 TEST_ARCHIVE = _Archive(
     "speech_commands_test_set_v0.02.tar.gz", "cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df"
 )
-FULL_ARCHIVE = _Archive(
-    "speech_commands_v0.02.tar.gz", "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
-)
+FULL_ARCHIVE = _Archive("speech_commands_v0.02.tar.gz", "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58")
 
 _LICENCE = "CC BY 4.0"
 _CITATION = "P. Warden, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, arXiv:1804.03209, 2018"
@@ -71,6 +69,10 @@ def features(clips: np.ndarray, progress: bool = False) -> np.ndarray:
 
     Returns:
         uint8 of shape (n, 1, 49, 10).
+
+    Example:
+        >>> features(np.zeros((2, RATE))).shape
+        (2, 1, 49, 10)
     """
     found = _featured(enumerate(clips), progress)
     return np.stack([found[i] for i in range(len(found))]) if len(clips) else np.empty((0, 1, 49, 10), np.uint8)
@@ -112,14 +114,31 @@ def log_mel(clips: np.ndarray) -> np.ndarray:
 
     Returns:
         float64 of shape (n, 40, 51): bands, frames.
+
+    Example:
+        >>> log_mel(np.zeros((1, RATE))).shape
+        (1, 40, 51)
     """
     with warnings.catch_warnings():  # of a progress bar that librosa never draws here
         warnings.filterwarnings("ignore", message="IProgress not found")
         from librosa.feature import melspectrogram
 
     power = melspectrogram(
-        y=clips.astype(np.float64), sr=RATE, n_fft=1024, win_length=640, hop_length=320, window="hann", center=True,
-        pad_mode="reflect", power=2.0, n_mels=40, fmin=20.0, fmax=4000.0, htk=True, norm=None, dtype=np.float64,
+        y=clips.astype(np.float64),
+        sr=RATE,
+        n_fft=1024,
+        win_length=640,
+        hop_length=320,
+        window="hann",
+        center=True,
+        pad_mode="reflect",
+        power=2.0,
+        n_mels=40,
+        fmin=20.0,
+        fmax=4000.0,
+        htk=True,
+        norm=None,
+        dtype=np.float64,
     )
     return np.log(power + 1e-6)
 
@@ -154,6 +173,11 @@ def augment(
 
     Returns:
         New clips of the same shape, clipped to [−1, 1].
+
+    Example:
+        >>> clips = np.ones((2, RATE))
+        >>> augment(clips, noises=[], rng=np.random.default_rng(0)).shape
+        (2, 16000)
     """
     noises = list(noises)
     reach = round(max_shift * RATE)
@@ -181,6 +205,15 @@ def gsc12(source: str | Path | None = None, note: str = "", progress: bool = Fal
 
     Raises:
         DatasetError: the download failed, a word's folder is missing, a clip cannot be read.
+
+    Example:
+        >>> from anabook.datasets import DatasetError
+        >>> try:
+        ...     gsc12("nowhere.tar.gz")
+        ... except DatasetError as error:
+        ...     print(error)
+        ...
+        there is no file or folder 'nowhere.tar.gz'.
     """
     if source is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -198,8 +231,13 @@ def gsc12(source: str | Path | None = None, note: str = "", progress: bool = Fal
     split = np.zeros(len(labels), np.uint8)
     kind, checksums = _checked(source, TEST_ARCHIVE)
     provenance = Provenance(
-        kind, "twelve-class test archive of Google Speech Commands v0.02, cross-validated by speaker", _LICENCE,
-        _CITATION, checksums, _parameters(), note,
+        kind,
+        "twelve-class test archive of Google Speech Commands v0.02, cross-validated by speaker",
+        _LICENCE,
+        _CITATION,
+        checksums,
+        _parameters(),
+        note,
     )
     return Dataset("gsc12", inputs, labels, split, _numbers(speakers), CLASSES, provenance)
 
@@ -219,6 +257,15 @@ def gsc(source: str | Path | None = None, note: str = "", progress: bool = False
 
     Raises:
         DatasetError: the download failed, a word's folder is missing, a clip cannot be read.
+
+    Example:
+        >>> from anabook.datasets import DatasetError
+        >>> try:
+        ...     gsc("nowhere.tar.gz")
+        ... except DatasetError as error:
+        ...     print(error)
+        ...
+        there is no file or folder 'nowhere.tar.gz'.
     """
     augmented = integer(augmented, "augmented", minimum=0)
     if source is None:
@@ -245,13 +292,21 @@ def gsc(source: str | Path | None = None, note: str = "", progress: bool = False
     words = [PurePosixPath(path).parent.name for path, _ in rows]
     kind, checksums = _checked(source, FULL_ARCHIVE)
     provenance = Provenance(
-        kind, "Google Speech Commands v0.02, ten words, silence and unknown, split by the hash of the speaker", _LICENCE,
-        _CITATION, checksums, _parameters() | {"augmented copies": augmented}, note,
+        kind,
+        "Google Speech Commands v0.02, ten words, silence and unknown, split by the hash of the speaker",
+        _LICENCE,
+        _CITATION,
+        checksums,
+        _parameters() | {"augmented copies": augmented},
+        note,
     )
     return Dataset(
-        "gsc", np.stack([found[row] for row in rows]),
+        "gsc",
+        np.stack([found[row] for row in rows]),
         np.array([CLASSES.index(word) if word in CLASSES else 1 for word in words]),
-        np.array([parts[path] for path, _ in rows], np.uint8), _numbers([_group(path) for path, _ in rows]), CLASSES,
+        np.array([parts[path] for path, _ in rows], np.uint8),
+        _numbers([_group(path) for path, _ in rows]),
+        CLASSES,
         provenance,
     )
 
@@ -277,8 +332,9 @@ def _choose(source: Path) -> tuple[dict[PurePosixPath, int], list[np.ndarray]]:
 
 def _tenths(chosen: dict[PurePosixPath, int]) -> list[int]:
     """A tenth, rounded up, of the ten words' clips in each part."""
-    return [-(-sum(p == part and path.parent.name in WORDS for path, p in chosen.items()) // len(WORDS))
-            for part in range(3)]
+    return [
+        -(-sum(p == part and path.parent.name in WORDS for path, p in chosen.items()) // len(WORDS)) for part in range(3)
+    ]
 
 
 def _tail(path: PurePosixPath) -> PurePosixPath:
@@ -299,6 +355,10 @@ def which_part(name: str) -> int:
     """The official split: 0 train, 1 validation, 2 test, by the SHA-1 hash of the file name up to "_nohash_".
 
     The rule of Warden (2018), section 7: ten per cent of speakers to validation, ten to test.
+
+    Example:
+        >>> which_part("0a2b400e_nohash_0.wav")
+        0
     """
     number = int(hashlib.sha1(re.sub(r"_nohash_.*$", "", name).encode(), usedforsecurity=False).hexdigest(), 16)
     largest = 2**27 - 1
@@ -307,13 +367,29 @@ def which_part(name: str) -> int:
 
 
 def speaker_of(name: str) -> str | None:
-    """The eight hexadecimal digits that stand for the speaker in a file name, if it has them."""
+    """The eight hexadecimal digits that stand for the speaker in a file name, if it has them.
+
+    Example:
+        >>> speaker_of("0a2b400e_nohash_0.wav")
+        '0a2b400e'
+    """
     match = re.search(r"(?:^|_)([0-9a-f]{8})_nohash_\d+\.wav$", name)
     return match.group(1) if match else None
 
 
 def read_clip(data: bytes, name: str) -> np.ndarray:
-    """One second of sound from the bytes of a wav file: cut or padded with silence to 16000 samples in [−1, 1)."""
+    """One second of sound from the bytes of a wav file: cut or padded with silence to 16000 samples in [−1, 1).
+
+    Example:
+        >>> import io, wave
+        >>> file = io.BytesIO()
+        >>> with wave.open(file, "wb") as clip:
+        ...     clip.setparams((1, 2, RATE, 0, "NONE", ""))
+        ...     clip.writeframes(bytes(1000))
+        ...
+        >>> read_clip(file.getvalue(), "silence.wav").shape
+        (16000,)
+    """
     samples = _read_wav(data, name)[:RATE]
     return np.pad(samples, (0, RATE - len(samples)))
 

@@ -19,6 +19,11 @@ def subset(dataset: Dataset, n_train: int, seed: int = 0) -> Dataset:
         dataset: a data set.
         n_train: how many, from the number of classes to all.
         seed: of the choice.
+
+    Example:
+        >>> from anabook import datasets
+        >>> subset(datasets.digits(), 100).x_train.shape
+        (100, 8, 8)
     """
     train = np.flatnonzero(dataset.split == 0)
     n_train = integer(n_train, "n_train", minimum=len(dataset.classes), maximum=len(train))
@@ -44,6 +49,11 @@ def folds(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> list[tuple[np.nd
 
     Returns:
         `n_folds` pairs of row numbers into the training part, (to train on, to validate on), the same on every machine.
+
+    Example:
+        >>> from anabook import datasets
+        >>> [(len(train), len(held_out)) for train, held_out in folds(datasets.digits(), n_folds=3)]
+        [(958, 480), (959, 479), (959, 479)]
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 

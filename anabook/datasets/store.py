@@ -35,15 +35,36 @@ from anabook.datasets.recipes import RECIPES
 from anabook.datasets.splits import folds, subset
 
 __all__ = [
-    "AUGMENTATIONS", "KINDS", "SPLITS", "Dataset", "DatasetError", "NotPrepared", "Provenance", "describe", "directory",
-    "folds", "load", "names", "path_of", "project", "save", "subset", "verify",
+    "AUGMENTATIONS",
+    "KINDS",
+    "SPLITS",
+    "Dataset",
+    "DatasetError",
+    "NotPrepared",
+    "Provenance",
+    "describe",
+    "directory",
+    "folds",
+    "load",
+    "names",
+    "path_of",
+    "project",
+    "save",
+    "subset",
+    "verify",
 ]
 
 _VERSIONED = ("numpy", "scipy", "torchvision", "librosa", "anabook")
 
 
 def directory() -> Path:
-    """The store's folder: the environment variable ANABOOK_DATA, or `data/cache` in the working folder's project."""
+    """The store's folder: the environment variable ANABOOK_DATA, or `data/cache` in the working folder's project.
+
+    Example:
+        >>> import os
+        >>> directory() == Path(os.environ["ANABOOK_DATA"])
+        True
+    """
     named = os.environ.get("ANABOOK_DATA")
     if named:
         return path_at(named, "the environment variable ANABOOK_DATA")
@@ -51,7 +72,12 @@ def directory() -> Path:
 
 
 def project() -> Path:
-    """The folder of the working folder's project: the nearest one with a pyproject.toml and a folder `data`; else itself."""
+    """The folder of the working folder's project: the nearest one with a pyproject.toml and a folder `data`; else itself.
+
+    Example:
+        >>> project() == Path.cwd().resolve()
+        True
+    """
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         if (folder / "pyproject.toml").is_file() and (folder / "data").is_dir():
@@ -60,7 +86,12 @@ def project() -> Path:
 
 
 def path_of(name: str) -> Path:
-    """The file of a data set in the store, there or not."""
+    """The file of a data set in the store, there or not.
+
+    Example:
+        >>> path_of("svhn").name
+        'svhn.npz'
+    """
     return directory() / f"{name}.npz"
 
 
@@ -69,6 +100,14 @@ def names() -> list[str]:
 
     Raises:
         DatasetError: the store is there, but is no folder that can be read.
+
+    Example:
+        >>> from anabook import datasets
+        >>> names()
+        []
+        >>> path = save(datasets.digits())
+        >>> names()
+        ['digits']
     """
     folder = directory()
     try:
@@ -91,6 +130,11 @@ def save(dataset: Dataset) -> Path:
 
     Raises:
         DatasetError: the store cannot be written to.
+
+    Example:
+        >>> from anabook import datasets
+        >>> save(datasets.digits()).name
+        'digits.npz'
     """
     path = path_of(dataset.name)
     record = {"name": dataset.name, "classes": dataset.classes, "provenance": asdict(dataset.provenance)}
@@ -120,6 +164,12 @@ def load(name: str, mmap: bool = False) -> Dataset:
     Raises:
         NotPrepared: it is not there.
         DatasetError: its file is damaged, or is not one of the store's.
+
+    Example:
+        >>> from anabook import datasets
+        >>> path = save(datasets.digits())
+        >>> load("digits").inputs.shape
+        (1797, 8, 8)
     """
     with _opened(name) as archive:
         record = _record(archive)
@@ -134,6 +184,12 @@ def describe(name: str) -> dict[str, Any]:
     Raises:
         NotPrepared: it is not there.
         DatasetError: its file is damaged, or is not one of the store's.
+
+    Example:
+        >>> from anabook import datasets
+        >>> path = save(datasets.digits())
+        >>> describe("digits")["provenance"]["kind"]
+        'official'
     """
     with _opened(name) as archive:
         return _record(archive)
@@ -145,12 +201,18 @@ def verify(name: str) -> None:
     Raises:
         NotPrepared: it is not there.
         DatasetError: an array has changed, or the file cannot be read.
+
+    Example:
+        >>> from anabook import datasets
+        >>> path = save(datasets.digits())
+        >>> verify("digits")
     """
     record, dataset = describe(name), load(name)
     for what in ARRAYS:
         if _digest(getattr(dataset, what)) != record["sha256"].get(what):
-            raise DatasetError(f"{path_of(name)} is damaged (the {what} have changed since it was prepared): "
-                               f"{_remedy(name)}.")
+            raise DatasetError(
+                f"{path_of(name)} is damaged (the {what} have changed since it was prepared): {_remedy(name)}."
+            )
 
 
 def _digest(array: np.ndarray) -> str:
@@ -185,8 +247,9 @@ def _opened(name: str) -> Iterator[zipfile.ZipFile]:
         raise TypeError(f"the data set must be given by its name in the store, not {name!r}.")
     path = path_of(name)
     if path.is_dir():
-        raise DatasetError(f"{path} is a folder, not the file of a data set: move it elsewhere and run `anabook data "
-                           f"{name}`.")
+        raise DatasetError(
+            f"{path} is a folder, not the file of a data set: move it elsewhere and run `anabook data {name}`."
+        )
     if Path(name).name != name or not path.is_file():
         raise NotPrepared(_not_prepared(name))
     try:
@@ -201,8 +264,17 @@ def _opened(name: str) -> Iterator[zipfile.ZipFile]:
 
 
 # What zipfile, NumPy and json raise on bytes that somebody else wrote; RuntimeError stands for encrypted members.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, struct.error, ValueError, TypeError, AttributeError,
-           RuntimeError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+    EOFError,
+    struct.error,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+)
 
 
 def _remedy(name: str) -> str:
@@ -218,19 +290,24 @@ def _not_prepared(name: str) -> str:
         return f"{name!r} is not prepared: run `anabook data {name}`{stored}."
     if name == "digits":
         return "'digits' needs no preparation: call anabook.datasets.digits()."
-    return (f"there is no data set {name!r}{did_you_mean(name, [*RECIPES, *names()])}; `anabook data NAME` prepares "
-            f"{', '.join(RECIPES)}{stored}.")
+    return (
+        f"there is no data set {name!r}{did_you_mean(name, [*RECIPES, *names()])}; `anabook data NAME` prepares "
+        f"{', '.join(RECIPES)}{stored}."
+    )
 
 
 def _record(archive: zipfile.ZipFile) -> dict[str, Any]:
     """What `save` wrote beside the arrays."""
     if "record.npy" not in archive.namelist():
-        raise DatasetError(f"{archive.filename} is no data set of this store (it has no record of where the data come "
-                           "from): move it elsewhere.")
+        raise DatasetError(
+            f"{archive.filename} is no data set of this store (it has no record of where the data come "
+            "from): move it elsewhere."
+        )
     record = json.loads(_member(archive, "record").tobytes())
     kinds = {"name": str, "classes": list, "provenance": dict, "sha256": dict}
     if not isinstance(record, dict) or (
-            wrong := [what for what, kind in kinds.items() if not isinstance(record.get(what), kind)]):
+        wrong := [what for what, kind in kinds.items() if not isinstance(record.get(what), kind)]
+    ):
         raise ValueError(f"its record lacks {', '.join(kinds if not isinstance(record, dict) else wrong)}")
     entries = {entry.name: entry.default is MISSING and entry.default_factory is MISSING for entry in fields(Provenance)}
     odd = [name for name in record["provenance"] if name not in entries]

@@ -33,6 +33,10 @@ class Contrast(NamedTuple):
         first, second: a unit's name, or the names of several, all of which must have been run: else one side might be
             the mean of other schedules than the other. The effect is first minus second.
         measure: a key of `results.MEASURES`.
+
+    Example:
+        >>> CLAIMS[0].contrasts[0]
+        Contrast(name='uniform: mode − random', first='uniform-mode-static', second='uniform-random-static', measure='accuracy')
     """
 
     name: str
@@ -54,6 +58,10 @@ class Claim:
         contrasts: the differences. A claim holds if all of them do.
         margin: in accuracy, for the kinds that need one; what counts as negligible or as "well above" is ours to say.
         paper: the paper's own figures, in words, where it gives some.
+
+    Example:
+        >>> CLAIMS[0].statement
+        'With static noise, the mode gives higher accuracy than random sampling.'
     """
 
     name: str
@@ -69,8 +77,9 @@ class Claim:
         choice(self.kind, KINDS, "kind")
         for name, entries in (("tasks", self.tasks), ("contrasts", self.contrasts)):
             if not isinstance(entries, tuple) or not entries:
-                raise TypeError(f"{name} of the claim {self.name!r} must be a tuple with at least one entry, not "
-                                f"{entries!r}.")
+                raise TypeError(
+                    f"{name} of the claim {self.name!r} must be a tuple with at least one entry, not {entries!r}."
+                )
         for task in self.tasks:
             choice(task, TASKS, f"a data set of the claim {self.name!r}")
         for contrast in self.contrasts:
@@ -81,7 +90,14 @@ class Claim:
 
 
 class Finding(NamedTuple):
-    """One contrast with its effect and its own verdict; the effect is None where runs are missing."""
+    """One contrast with its effect and its own verdict; the effect is None where runs are missing.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> verdict = judge(CLAIMS[0], results.select(results.load(), "cifar10"))
+        >>> verdict.findings[0].verdict
+        'supported'
+    """
 
     contrast: Contrast
     effect: Interval | None
@@ -135,106 +151,187 @@ def _unit(strategy: str, interval: str, law: str = "homogeneous", noise: str = "
 def _annealed(strategy: str, *intervals: str, law: str | None = None, noise: str = "uniform") -> tuple[str, ...]:
     """The annealed units with a static mean, with these intervals; with both power laws unless one is named."""
     return tuple(
-        unit.name for unit in design.units()
+        unit.name
+        for unit in design.units()
         if (unit.noise, unit.strategy, unit.mean, unit.std) == (noise, strategy, "static", "dynamic")
-        and unit.interval in intervals and law in (None, unit.power_law))
+        and unit.interval in intervals
+        and law in (None, unit.power_law)
+    )
 
 
 def _worst(strategy: str, worst: str = "same_end") -> tuple[Contrast, ...]:
-    return tuple(Contrast(f"{strategy}: {_WORDS[other]} − {_WORDS[worst]}",
-                          _annealed(strategy, other), _annealed(strategy, worst)) for other in _OTHERS)
+    return tuple(
+        Contrast(f"{strategy}: {_WORDS[other]} − {_WORDS[worst]}", _annealed(strategy, other), _annealed(strategy, worst))
+        for other in _OTHERS
+    )
 
 
 _NOISES = ("triangular", "normal", "logistic")
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
-        "mode-above-random", "With static noise, the mode gives higher accuracy than random sampling.", "section 4",
-        _ALL, "above",
-        tuple(Contrast(f"{noise}: mode − random",
-                       _unit("mode", "static", noise=noise), _unit("random", "static", noise=noise))
-              for noise in ("uniform", *_NOISES)),
+        "mode-above-random",
+        "With static noise, the mode gives higher accuracy than random sampling.",
+        "section 4",
+        _ALL,
+        "above",
+        tuple(
+            Contrast(f"{noise}: mode − random", _unit("mode", "static", noise=noise), _unit("random", "static", noise=noise))
+            for noise in ("uniform", *_NOISES)
+        ),
         paper="CIFAR-10: about 86 % against 82 %",
     ),
     Claim(
-        "noise-negligible-mode", "With static noise and the mode, the type of noise hardly matters.", "section 4",
-        _ALL, "level",
-        tuple(Contrast(f"mode: {noise} − uniform", _unit("mode", "static", noise=noise), _unit("mode", "static"))
-              for noise in _NOISES),
+        "noise-negligible-mode",
+        "With static noise and the mode, the type of noise hardly matters.",
+        "section 4",
+        _ALL,
+        "level",
+        tuple(
+            Contrast(f"mode: {noise} − uniform", _unit("mode", "static", noise=noise), _unit("mode", "static"))
+            for noise in _NOISES
+        ),
         margin=0.02,
     ),
     Claim(
         "uniform-behind-when-random",
-        "With static noise and random sampling, uniform noise is slightly worse than the others.", "section 4",
-        _ALL, "above",
-        tuple(Contrast(f"random: {noise} − uniform", _unit("random", "static", noise=noise), _unit("random", "static"))
-              for noise in _NOISES),
+        "With static noise and random sampling, uniform noise is slightly worse than the others.",
+        "section 4",
+        _ALL,
+        "above",
+        tuple(
+            Contrast(f"random: {noise} − uniform", _unit("random", "static", noise=noise), _unit("random", "static"))
+            for noise in _NOISES
+        ),
     ),
     Claim(
         "noise-negligible-expectation",
-        "Under expectation, too, the type of noise hardly matters, whatever the schedule.", "section 4",
-        ("cifar10",), "level",
-        tuple(Contrast(f"expectation: {noise} − uniform", _annealed("expectation", *_WORDS, noise=noise),
-                       _annealed("expectation", *_WORDS)) for noise in _NOISES),
+        "Under expectation, too, the type of noise hardly matters, whatever the schedule.",
+        "section 4",
+        ("cifar10",),
+        "level",
+        tuple(
+            Contrast(
+                f"expectation: {noise} − uniform",
+                _annealed("expectation", *_WORDS, noise=noise),
+                _annealed("expectation", *_WORDS),
+            )
+            for noise in _NOISES
+        ),
         margin=0.02,
     ),
     Claim(
         "expectation-partition-or-same-start",
-        "Under expectation, partition and same start are the best decay intervals.", "section 4",
-        _ALL, "above",
-        tuple(Contrast(f"expectation: {_WORDS[good]} − {_WORDS[bad]}",
-                       _annealed("expectation", good), _annealed("expectation", bad))
-              for good in ("partition", "same_start") for bad in ("same_end", "overlapped")),
+        "Under expectation, partition and same start are the best decay intervals.",
+        "section 4",
+        _ALL,
+        "above",
+        tuple(
+            Contrast(
+                f"expectation: {_WORDS[good]} − {_WORDS[bad]}", _annealed("expectation", good), _annealed("expectation", bad)
+            )
+            for good in ("partition", "same_start")
+            for bad in ("same_end", "overlapped")
+        ),
         paper="CIFAR-10: about 79 % for both",
     ),
     Claim(
         "homogeneous-above-progressive",
-        "Under expectation, homogeneous decay is slightly better than progressive decay.", "section 4",
-        _ALL, "above",
-        (Contrast("expectation: homogeneous − progressive",
-                  _annealed("expectation", "partition", "same_start", law="homogeneous"),
-                  _annealed("expectation", "partition", "same_start", law="progressive")),),
+        "Under expectation, homogeneous decay is slightly better than progressive decay.",
+        "section 4",
+        _ALL,
+        "above",
+        (
+            Contrast(
+                "expectation: homogeneous − progressive",
+                _annealed("expectation", "partition", "same_start", law="homogeneous"),
+                _annealed("expectation", "partition", "same_start", law="progressive"),
+            ),
+        ),
     ),
-    Claim("same-end-worst-expectation", "Under expectation, same end is the worst decay interval.", "section 4",
-          _ALL, "above", _worst("expectation")),
-    Claim("same-end-worst-random", "With random sampling, same end is the worst decay interval.", "section 4", _ALL, "above",
-          _worst("random")),
-    Claim("same-end-worst-mode", "With the mode, same end is the worst decay interval.", "section 4",
-          _ALL, "above", _worst("mode")),
+    Claim(
+        "same-end-worst-expectation",
+        "Under expectation, same end is the worst decay interval.",
+        "section 4",
+        _ALL,
+        "above",
+        _worst("expectation"),
+    ),
+    Claim(
+        "same-end-worst-random",
+        "With random sampling, same end is the worst decay interval.",
+        "section 4",
+        _ALL,
+        "above",
+        _worst("random"),
+    ),
+    Claim(
+        "same-end-worst-mode",
+        "With the mode, same end is the worst decay interval.",
+        "section 4",
+        _ALL,
+        "above",
+        _worst("mode"),
+    ),
     Claim(
         "random-partition-above-expectation",
-        "Partition with random sampling is well above partition with expectation.", "section 4",
-        _ALL, "by",
-        (Contrast("partition: random − expectation",
-                  _annealed("random", "partition"), _annealed("expectation", "partition")),),
-        margin=0.02, paper="CIFAR-10: about 4 points",
+        "Partition with random sampling is well above partition with expectation.",
+        "section 4",
+        _ALL,
+        "by",
+        (
+            Contrast(
+                "partition: random − expectation", _annealed("random", "partition"), _annealed("expectation", "partition")
+            ),
+        ),
+        margin=0.02,
+        paper="CIFAR-10: about 4 points",
     ),
     Claim(
         "mode-partition-level-with-static",
-        "Before the learning rate drops, partition with the mode is level with static noise and the mode.", "section 4",
-        _ALL, "level",
-        (Contrast("mode, before the drop: partition − static",
-                  _unit("mode", "partition"), _unit("mode", "static"), "before_drop"),),
+        "Before the learning rate drops, partition with the mode is level with static noise and the mode.",
+        "section 4",
+        _ALL,
+        "level",
+        (
+            Contrast(
+                "mode, before the drop: partition − static",
+                _unit("mode", "partition"),
+                _unit("mode", "static"),
+                "before_drop",
+            ),
+        ),
         margin=0.02,
     ),
     Claim(
         "static-ahead-after-drop",
-        "After the learning rate has dropped, static noise with the mode is ahead of every annealed unit.", "section 4",
-        _ALL, "above",
-        tuple(Contrast(f"static mode − {strategy} {_WORDS[interval]}", _unit("mode", "static"), _unit(strategy, interval))
-              for strategy in ("expectation", "random", "mode") for interval in ("partition", "same_start")),
+        "After the learning rate has dropped, static noise with the mode is ahead of every annealed unit.",
+        "section 4",
+        _ALL,
+        "above",
+        tuple(
+            Contrast(f"static mode − {strategy} {_WORDS[interval]}", _unit("mode", "static"), _unit(strategy, interval))
+            for strategy in ("expectation", "random", "mode")
+            for interval in ("partition", "same_start")
+        ),
         paper="CIFAR-10: about 86 % against 83 % at best",
     ),
     Claim(
-        "ternary-below-float", "The float network of the same size is ahead of the quantised one.", "section 4",
-        _ALL, "above",
+        "ternary-below-float",
+        "The float network of the same size is ahead of the quantised one.",
+        "section 4",
+        _ALL,
+        "above",
         (Contrast("float − static mode", "float", _unit("mode", "static")),),
     ),
     Claim(
         "static-mode-is-ste",
-        "Static uniform noise with the mode is the straight-through estimator with clipping.", "abstract",
-        ("cifar10", "svhn"), "level",
-        (Contrast("static mode − STE by hand", _unit("mode", "static"), "ste"),), margin=0.02,
+        "Static uniform noise with the mode is the straight-through estimator with clipping.",
+        "abstract",
+        ("cifar10", "svhn"),
+        "level",
+        (Contrast("static mode − STE by hand", _unit("mode", "static"), "ste"),),
+        margin=0.02,
     ),
 )
 """The claims, in the order of the paper."""
@@ -254,6 +351,11 @@ def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
     Raises:
         ValueError: a contrast names what is no unit of the design, no baseline and no schedule of one's own among these runs
             (with the nearest); a level that is not between 0 and 1; runs that cannot be compared.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> print(judge(CLAIMS[0], results.select(results.load(), "cifar10")).verdict)
+        supported
     """
     results.comparable(frame)
     results.check_level(level)
@@ -277,6 +379,11 @@ def judge_all(frame: pd.DataFrame, task: str, size: str = "scaled", level: float
     """The verdicts on all claims about a data set; a stand-in is asked what is said of what it stands for.
 
     `level` is that of `judge`: with n differences in all, 1 - 0.05 / n corrects for their number by Bonferroni's rule.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> [verdict.verdict for verdict in judge_all(results.load(), "cifar10")][:3]
+        ['supported', 'undecided', 'undecided']
     """
     runs = results.select(frame, task, size)
     return [judge(claim, runs, level) for claim in CLAIMS if TASKS[task].original in claim.tasks]
@@ -295,7 +402,13 @@ def _verdict(claim: Claim, effect: Interval) -> str:
 
 
 def points(effect: Interval) -> str:
-    """An effect in percentage points, with its interval."""
+    """An effect in percentage points, with its interval.
+
+    Example:
+        >>> from anabook.experiments.results import interval
+        >>> points(interval([0.03, 0.04, 0.05]))
+        '+4.0 points, +1.5 to +6.5'
+    """
     if effect.n < 2:
         return f"{100 * effect.mean:+.1f} points, one fold"
     return f"{100 * effect.mean:+.1f} points, {100 * effect.low:+.1f} to {100 * effect.high:+.1f}"

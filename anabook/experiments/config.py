@@ -48,6 +48,12 @@ class Config:
         augmentation: a key of `datasets.store.AUGMENTATIONS`.
         n_folds: into how many folds the training part is split.
         own: a schedule of one's own for `unit`: see `custom`.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> config = make("cifar10", "uniform-mode-static", fold=1)
+        >>> config.epochs, config.n_layers, config.size
+        (30, 7, 'scaled')
     """
 
     data: str
@@ -91,7 +97,7 @@ class Config:
 
     @property
     def network(self) -> str:
-        """"vgg" or "dscnn"."""
+        """ "vgg" or "dscnn"."""
         return self.task.network.name
 
     @property
@@ -157,14 +163,23 @@ class Config:
             settings = custom(self.unit, dict(self.own), self.n_layers)
         else:
             u = design.unit(self.unit)
-            settings = {"noise": u.noise, "mean": u.mean, "std": u.std, "interval": str(u.interval or "partition"),
-                        "power_law": str(u.power_law or "homogeneous")}
+            settings = {
+                "noise": u.noise,
+                "mean": u.mean,
+                "std": u.std,
+                "interval": str(u.interval or "partition"),
+                "power_law": str(u.power_law or "homogeneous"),
+            }
         quantum = self.task.network.quantum
         return Schedule.periodic(
-            self.n_layers, self.period, settings["interval"], power_law=settings["power_law"],
+            self.n_layers,
+            self.period,
+            settings["interval"],
+            power_law=settings["power_law"],
             mean0=0.0 if settings["mean"] == "static" else settings.get("mean0", -0.5) * quantum,
             std0=Noise.covering(str(settings["noise"]), half_width=settings.get("half_width", 0.5) * quantum).std,
-            static_mean=settings["mean"] == "static", static_std=settings["std"] == "static",
+            static_mean=settings["mean"] == "static",
+            static_std=settings["std"] == "static",
         )
 
     def quantisation(self) -> tuple[str, str] | None:
@@ -188,8 +203,14 @@ SETTINGS: tuple[str, ...] = tuple(f.name for f in fields(Config) if f.name not i
 """What a sweep's file and `make` may change of a named size."""
 
 OWN_DEFAULTS: dict[str, Any] = {
-    "noise": "uniform", "strategy": "mode", "mean": "static", "std": "dynamic", "interval": "partition",
-    "power_law": "homogeneous", "mean0": -0.5, "half_width": 0.5,
+    "noise": "uniform",
+    "strategy": "mode",
+    "mean": "static",
+    "std": "dynamic",
+    "interval": "partition",
+    "power_law": "homogeneous",
+    "mean0": -0.5,
+    "half_width": 0.5,
 }
 """What a schedule of one's own need not say."""
 
@@ -200,6 +221,11 @@ def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
     Its entries: `noise` and `strategy`; `mean` and `std` ("static" or "dynamic"); `interval`, a name or one pair (start,
     end) in epochs for each quantised layer; `power_law`, a name or one exponent for each; `mean0` and `half_width`, in
     quanta.
+
+    Example:
+        >>> own = custom("mine", {"noise": "logistic", "interval": [[0, 5], [5, 10]]}, n_layers=2)
+        >>> own["noise"], own["strategy"]
+        ('logistic', 'mode')
     """
     unknown(own, OWN_DEFAULTS, f"the schedule {name!r}")
     if name in design.BASELINES or name in design.GROUPS or any(name == u.name for u in design.units()):
@@ -213,18 +239,26 @@ def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
         if isinstance(settings[what], str):
             choice(settings[what], names, what)
         elif not isinstance(settings[what], (list, tuple)):
-            raise TypeError(f"the {what} of {name!r} must be one of {', '.join(map(repr, names))}, or a list with an entry "
-                            f"for each quantised layer, not {settings[what]!r}.")
+            raise TypeError(
+                f"the {what} of {name!r} must be one of {', '.join(map(repr, names))}, or a list with an entry "
+                f"for each quantised layer, not {settings[what]!r}."
+            )
         elif len(settings[what]) != n_layers:
-            raise ValueError(f"the {what} of {name!r} has {len(settings[what])} entries, but the network has {n_layers} "
-                             "quantised layers.")
+            raise ValueError(
+                f"the {what} of {name!r} has {len(settings[what])} entries, but the network has {n_layers} quantised layers."
+            )
     real(settings["mean0"], "mean0")
     real(settings["half_width"], "half_width", above=0.0)
     return settings
 
 
 def of_size(data: str, size: str) -> dict[str, Any]:
-    """What a named size means for a data set: `width`, `shrink`, `n_train`, `period`, `batch_size`, `lr`, `augmentation`."""
+    """What a named size means for a data set: `width`, `shrink`, `n_train`, `period`, `batch_size`, `lr`, `augmentation`.
+
+    Example:
+        >>> of_size("gsc12", "scaled")
+        {'augmentation': 'none', 'width': 0.5, 'shrink': 1, 'n_train': 0, 'period': 2, 'batch_size': 256, 'lr': 0.01}
+    """
     choice(data, TASKS, "data")
     choice(size, SIZES, "size")
     return TASKS[data].size(size)
@@ -243,6 +277,10 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
 
     Raises:
         ValueError, TypeError: an unknown name (with the nearest), or a value out of bounds.
+
+    Example:
+        >>> make("cifar10", "uniform-mode-static", period=6).size
+        'custom-5ca5e0'
     """
     sized = of_size(data, size)
     unknown(overrides, [*SETTINGS, "own"], "overrides")
@@ -251,8 +289,15 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
     return Config(data, unit, fold, seed, **{**sized, **overrides})
 
 
-_KEYS = {"data": "cifar10", "size": "scaled", "units": ["figures"], "folds": [0], "seeds": [0], "settings": {},
-         "schedules": {}}
+_KEYS = {
+    "data": "cifar10",
+    "size": "scaled",
+    "units": ["figures"],
+    "folds": [0],
+    "seeds": [0],
+    "settings": {},
+    "schedules": {},
+}
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -271,6 +316,10 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
     Raises:
         ValueError: no such file, no TOML, an unknown key (with the nearest).
+
+    Example:
+        >>> read("data/sweeps/cifar10.toml")["data"]
+        'cifar10'
     """
     path = shipped.sweep(path_at(path, "the config"))
     try:
@@ -299,6 +348,11 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
 
     Raises:
         ValueError, TypeError: a name that is not known, a value out of bounds, or nothing to do.
+
+    Example:
+        >>> sweep = read("data/sweeps/cifar10.toml", ["units=['uniform-mode-static']", "folds=[0, 1]"])
+        >>> [config.label for config in expand(sweep)]
+        ['cifar10 uniform-mode-static fold 0', 'cifar10 uniform-mode-static fold 1']
     """
     data, own = values["data"], values["schedules"]
     choice(data, TASKS, "data")
@@ -316,17 +370,29 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
     folds = [_fold(fold) for fold in values["folds"]]
     return [
         make(data, name, fold, values["size"], seed, **values["settings"], **({"own": own[name]} if name in own else {}))
-        for seed in values["seeds"] for fold in folds for name in chosen
+        for seed in values["seeds"]
+        for fold in folds
+        for name in chosen
     ]
 
 
 def unknown(values: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Refuse a key that is not known, and suggest the nearest."""
+    """Refuse a key that is not known, and suggest the nearest.
+
+    Example:
+        >>> try:
+        ...     unknown(["fold"], ["folds", "units"], "entry")
+        ... except ValueError as error:
+        ...     print(error)
+        ...
+        entry has the unknown key 'fold' (did you mean 'folds'?); allowed are folds, units.
+    """
     known = list(known)
     for name in values:
         if name not in known:
-            raise ValueError(f"{what} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are "
-                             f"{', '.join(known)}.")
+            raise ValueError(
+                f"{what} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are {', '.join(known)}."
+            )
 
 
 _WORDS = {str: "text", list: "list", dict: "table"}
@@ -356,7 +422,7 @@ def _fold(fold: Any) -> int | None:
     if fold == "test":
         return None
     if isinstance(fold, str):
-        raise ValueError(f"folds must be numbers or \"test\", not {fold!r}.")
+        raise ValueError(f'folds must be numbers or "test", not {fold!r}.')
     return fold
 
 

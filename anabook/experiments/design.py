@@ -16,7 +16,12 @@ from anabook.experiments.tasks import TASKS
 
 
 class Family(StrEnum):
-    """The law of the noise."""
+    """The law of the noise.
+
+    Example:
+        >>> [str(family) for family in Family]
+        ['uniform', 'triangular', 'normal', 'logistic']
+    """
 
     UNIFORM = "uniform"
     TRIANGULAR = "triangular"
@@ -25,7 +30,12 @@ class Family(StrEnum):
 
 
 class Strategy(StrEnum):
-    """What the forward pass makes of the stochastic quantiser."""
+    """What the forward pass makes of the stochastic quantiser.
+
+    Example:
+        >>> [str(strategy) for strategy in Strategy]
+        ['expectation', 'mode', 'random']
+    """
 
     EXPECTATION = "expectation"
     MODE = "mode"
@@ -33,21 +43,36 @@ class Strategy(StrEnum):
 
 
 class Mean(StrEnum):
-    """Whether the noise's mean stays at 0, or starts at half a quantum below it and decays."""
+    """Whether the noise's mean stays at 0, or starts at half a quantum below it and decays.
+
+    Example:
+        >>> [str(mean) for mean in Mean]
+        ['static', 'dynamic']
+    """
 
     STATIC = "static"
     DYNAMIC = "dynamic"
 
 
 class Std(StrEnum):
-    """Whether the noise's standard deviation stays, or decays to 0."""
+    """Whether the noise's standard deviation stays, or decays to 0.
+
+    Example:
+        >>> [str(std) for std in Std]
+        ['static', 'dynamic']
+    """
 
     STATIC = "static"
     DYNAMIC = "dynamic"
 
 
 class Interval(StrEnum):
-    """When each layer's noise decays."""
+    """When each layer's noise decays.
+
+    Example:
+        >>> [str(interval) for interval in Interval]
+        ['partition', 'same_start', 'same_end', 'overlapped']
+    """
 
     PARTITION = "partition"
     SAME_START = "same_start"
@@ -56,14 +81,24 @@ class Interval(StrEnum):
 
 
 class PowerLaw(StrEnum):
-    """How: with one exponent for all layers, or with larger ones nearer to the input."""
+    """How: with one exponent for all layers, or with larger ones nearer to the input.
+
+    Example:
+        >>> [str(law) for law in PowerLaw]
+        ['homogeneous', 'progressive']
+    """
 
     HOMOGENEOUS = "homogeneous"
     PROGRESSIVE = "progressive"
 
 
 class Point(NamedTuple):
-    """One point of the full grid."""
+    """One point of the full grid.
+
+    Example:
+        >>> Point(Family.UNIFORM, Strategy.MODE, Mean.STATIC, Std.DYNAMIC, Interval.PARTITION, PowerLaw.HOMOGENEOUS).interval
+        <Interval.PARTITION: 'partition'>
+    """
 
     noise: Family
     strategy: Strategy
@@ -82,6 +117,10 @@ class Unit:
 
     Raises:
         ValueError, TypeError: a name that is not allowed (with the nearest one that is).
+
+    Example:
+        >>> str(Unit(Family.NORMAL, Strategy.RANDOM, interval=Interval.SAME_END))
+        'normal-random-same-end-homogeneous'
     """
 
     noise: Family
@@ -113,8 +152,14 @@ class Unit:
         if self.is_static:
             return "static"
         name = f"{self.interval.replace('_', '-')}-{self.power_law}"
-        return name + {("static", "dynamic"): "", ("dynamic", "dynamic"): "-dynamic-mean",
-                       ("dynamic", "static"): "-dynamic-mean-only"}[self.mean, self.std]
+        return (
+            name
+            + {
+                ("static", "dynamic"): "",
+                ("dynamic", "dynamic"): "-dynamic-mean",
+                ("dynamic", "static"): "-dynamic-mean-only",
+            }[self.mean, self.std]
+        )
 
     @property
     def name(self) -> str:
@@ -124,8 +169,10 @@ class Unit:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that depend on the six degrees of freedom only, not on names or versions."""
-        values = [None if value is None else str(value) for value in
-                  (self.noise, self.strategy, self.mean, self.std, self.interval, self.power_law)]
+        values = [
+            None if value is None else str(value)
+            for value in (self.noise, self.strategy, self.mean, self.std, self.interval, self.power_law)
+        ]
         return digest(values)[:12]
 
     def __str__(self) -> str:
@@ -139,6 +186,10 @@ class Rule(NamedTuple):
         reason: in words.
         applies: to a point.
         keeps: the point that stands for all those that differ from it in interval and power law; None if all go.
+
+    Example:
+        >>> RULES[0].reason
+        'nothing moves, so interval and power law mean nothing: eight points are one'
     """
 
     reason: str
@@ -167,12 +218,23 @@ RULES: tuple[Rule, ...] = (
 
 
 def grid() -> tuple[Point, ...]:
-    """The full factorial design: 4 · 3 · 2 · 2 · 4 · 2 = 384 points."""
+    """The full factorial design: 4 · 3 · 2 · 2 · 4 · 2 = 384 points.
+
+    Example:
+        >>> len(grid())
+        384
+    """
     return tuple(Point(*values) for values in itertools.product(Family, Strategy, Mean, Std, Interval, PowerLaw))
 
 
 def prune(points: Iterable[Point]) -> tuple[list[Point], list[int]]:
-    """Apply `RULES` one after the other: the points that are left, and how many each rule removed."""
+    """Apply `RULES` one after the other: the points that are left, and how many each rule removed.
+
+    Example:
+        >>> left, removed = prune(grid())
+        >>> len(left), removed
+        (264, [84, 32, 4])
+    """
     points, removed = list(points), []
     for rule in RULES:
         kept = [p for p in points if not rule.applies(p) or (rule.keeps is not None and rule.keeps(p) == p)]
@@ -183,7 +245,12 @@ def prune(points: Iterable[Point]) -> tuple[list[Point], list[int]]:
 
 @cache
 def units() -> tuple[Unit, ...]:
-    """The 264 units: 66 for each noise; 64 by expectation, 100 by mode, 100 by random sampling."""
+    """The 264 units: 66 for each noise; 64 by expectation, 100 by mode, 100 by random sampling.
+
+    Example:
+        >>> len(units())
+        264
+    """
     return tuple(Unit(*point) for point in prune(grid())[0])
 
 
@@ -196,10 +263,18 @@ def figure_units(task: str) -> tuple[Unit, ...]:
 
     Raises:
         ValueError: there is no such task (with the nearest name).
+
+    Example:
+        >>> len(figure_units("cifar10")), len(figure_units("svhn"))
+        (56, 32)
     """
     all_noises = TASKS[choice(task, TASKS, "task")].all_noises_drawn
-    return tuple(unit for unit in units() if unit.mean == Mean.STATIC and (
-        unit.is_static or unit.noise == Family.UNIFORM or (all_noises and unit.strategy == Strategy.EXPECTATION)))
+    return tuple(
+        unit
+        for unit in units()
+        if unit.mean == Mean.STATIC
+        and (unit.is_static or unit.noise == Family.UNIFORM or (all_noises and unit.strategy == Strategy.EXPECTATION))
+    )
 
 
 BASELINES: dict[str, str] = {
@@ -214,8 +289,9 @@ GROUPS: dict[str, Callable[[str], Iterable[str]]] = {
     "figures": lambda task: (u.name for u in figure_units(task)),
     "static": lambda task: (u.name for u in units() if u.is_static),
     "uniform": lambda task: (u.name for u in figure_units(task) if u.noise == Family.UNIFORM),
-    "dynamic-mean": lambda task: (u.name for u in units() if u.noise == Family.UNIFORM and u.mean == Mean.DYNAMIC
-                                  and u.std == Std.DYNAMIC),
+    "dynamic-mean": lambda task: (
+        u.name for u in units() if u.noise == Family.UNIFORM and u.mean == Mean.DYNAMIC and u.std == Std.DYNAMIC
+    ),
     "baselines": lambda task: BASELINES,
 }
 """Names for sets of units; some depend on the data set."""
@@ -231,6 +307,10 @@ def unit(name: str) -> Unit:
 
     Raises:
         ValueError: there is none (with the nearest ones).
+
+    Example:
+        >>> unit("uniform-mode-partition-homogeneous").interval
+        <Interval.PARTITION: 'partition'>
     """
     known = _by_name()
     if name in known:
@@ -248,6 +328,10 @@ def select(patterns: Iterable[str], task: str) -> tuple[str, ...]:
 
     Raises:
         ValueError: something that stands for no unit at all, or nothing is left.
+
+    Example:
+        >>> select(["static", "-*-mode-*", "-normal-*"], "cifar10")
+        ('uniform-random-static', 'triangular-random-static', 'logistic-random-static')
     """
     order = [*_by_name(), *BASELINES]
     chosen: set[str] = set()
@@ -258,8 +342,9 @@ def select(patterns: Iterable[str], task: str) -> tuple[str, ...]:
         bare = pattern.removeprefix("-")
         found = set(GROUPS[bare](task)) if bare in GROUPS else {name for name in order if fnmatch.fnmatchcase(name, bare)}
         if not found:
-            raise ValueError(f"there is no unit {bare!r}{did_you_mean(bare, [*order, *GROUPS], 2)}; `anabook sweep --list` "
-                             "lists all.")
+            raise ValueError(
+                f"there is no unit {bare!r}{did_you_mean(bare, [*order, *GROUPS], 2)}; `anabook sweep --list` lists all."
+            )
         chosen = chosen - found if pattern.startswith("-") else chosen | found
     if not chosen:
         raise ValueError(f"units = {patterns!r} leaves no unit.")
@@ -267,6 +352,13 @@ def select(patterns: Iterable[str], task: str) -> tuple[str, ...]:
 
 
 def as_dict(unit: Unit) -> dict[str, Any]:
-    """The six degrees of freedom as plain text, None where they mean nothing."""
-    return {name: None if (value := getattr(unit, name)) is None else str(value)
-            for name in ("noise", "strategy", "mean", "std", "interval", "power_law")}
+    """The six degrees of freedom as plain text, None where they mean nothing.
+
+    Example:
+        >>> as_dict(unit("uniform-mode-static"))
+        {'noise': 'uniform', 'strategy': 'mode', 'mean': 'static', 'std': 'static', 'interval': None, 'power_law': None}
+    """
+    return {
+        name: None if (value := getattr(unit, name)) is None else str(value)
+        for name in ("noise", "strategy", "mean", "std", "interval", "power_law")
+    }

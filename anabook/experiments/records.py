@@ -15,7 +15,13 @@ KIND = "run"
 """What the entry "record" of a line says; other lines of a results folder are other measurements."""
 
 _NEEDED: dict[str, Any] = {
-    "key": str, "config": dict, "status": str, "size": str, "provenance": dict, "seconds": (int, float)}
+    "key": str,
+    "config": dict,
+    "status": str,
+    "size": str,
+    "provenance": dict,
+    "seconds": (int, float),
+}
 _NEEDED_WHEN_DONE: dict[str, Any] = {"accuracy": (int, float), "curves": dict}
 
 
@@ -25,6 +31,12 @@ class Read(NamedTuple):
     Attributes:
         records: by key; of a failed and a finished run of one key the finished one.
         set_aside: a sentence for each line that was left out, with its file and number.
+
+    Example:
+        >>> from anabook.experiments import shipped
+        >>> found = read([shipped.path("results/gsc12-scaled.jsonl")])
+        >>> len(found.records) > 100, found.set_aside
+        (True, [])
     """
 
     records: dict[str, dict[str, Any]]
@@ -32,7 +44,13 @@ class Read(NamedTuple):
 
 
 def files(folder: Path) -> list[Path]:
-    """The results files of a folder, without the hidden ones that systems leave."""
+    """The results files of a folder, without the hidden ones that systems leave.
+
+    Example:
+        >>> from anabook.experiments import shipped
+        >>> "gsc12-scaled.jsonl" in [path.name for path in files(shipped.path("results"))]
+        True
+    """
     return sorted(path for path in folder.glob("*.jsonl") if path.is_file() and not path.name.startswith("."))
 
 
@@ -40,6 +58,12 @@ def merged(own: Read, others: Read) -> Read:
     """Runs of one's own together with others': of a run that both have one's own counts, unless only the other is finished.
 
     The same line in both is one run. Where the two differ, a sentence in `set_aside` says so.
+
+    Example:
+        >>> from anabook.experiments import shipped
+        >>> found = read([shipped.path("results/gsc12-scaled.jsonl")])
+        >>> merged(Read({}, []), found).records == found.records
+        True
     """
     records, set_aside = dict(own.records), [*own.set_aside, *others.set_aside]
     for key, record in others.records.items():
@@ -53,7 +77,14 @@ def merged(own: Read, others: Read) -> Read:
 
 
 def read(paths: Iterable[Path]) -> Read:
-    """Read results files; what is broken or there twice is set aside by name, the rest is read."""
+    """Read results files; what is broken or there twice is set aside by name, the rest is read.
+
+    Example:
+        >>> from anabook.experiments import shipped
+        >>> found = read([shipped.path("results/gsc12-scaled.jsonl")])
+        >>> len(found.records) > 100, found.set_aside
+        (True, [])
+    """
     records: dict[str, dict[str, Any]] = {}
     where: dict[str, str] = {}
     set_aside = []
@@ -106,7 +137,11 @@ def _is_curve(curve: Any, epochs: int) -> bool:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written to, before hours of work end there; it is made if need be."""
+    """Refuse a folder that cannot be written to, before hours of work end there; it is made if need be.
+
+    Example:
+        >>> check_writable(Path("results"))
+    """
     try:
         _files.try_to_write(folder)
     except OSError as error:
@@ -114,9 +149,23 @@ def check_writable(folder: Path) -> None:
 
 
 def failure(config: Config, error: str, seconds: float = 0.0) -> dict[str, Any]:
-    """The record of a run that came to nothing."""
-    return {"record": KIND, "key": config.key, "status": "failed", "error": error, "config": config.as_dict(),
-            "size": config.size, "seconds": round(seconds, 2), "provenance": {"title": config.data}}
+    """The record of a run that came to nothing.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> failure(make("cifar10", "float"), "ValueError: no")["status"]
+        'failed'
+    """
+    return {
+        "record": KIND,
+        "key": config.key,
+        "status": "failed",
+        "error": error,
+        "config": config.as_dict(),
+        "size": config.size,
+        "seconds": round(seconds, 2),
+        "provenance": {"title": config.data},
+    }
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
@@ -124,6 +173,13 @@ def append(path: Path, record: dict[str, Any]) -> None:
 
     The new file is written beside the old one and takes its place. A failed run of the same key is replaced; other lines,
     broken ones too, stay as they are.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> config = make("cifar10", "float")
+        >>> append(Path("runs.jsonl"), failure(config, "ValueError: no"))
+        >>> list(read([Path("runs.jsonl")]).records) == [config.key]
+        True
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _files.locked(path):

@@ -41,12 +41,36 @@ class NoRuns(ValueError):
 
 _MUST_AGREE = ("data", "size", "measured_on")
 _DEGREES = ("noise", "strategy", "mean", "std", "interval", "power_law")
-_COLUMNS = ("data", "task", "size", "measured_on", "unit", *_DEGREES, "schedule", "fold", "seed", *MEASURES, "seconds",
-            "epochs", "period", "kind", "sha256", "status", "error", "key", "curves")
+_COLUMNS = (
+    "data",
+    "task",
+    "size",
+    "measured_on",
+    "unit",
+    *_DEGREES,
+    "schedule",
+    "fold",
+    "seed",
+    *MEASURES,
+    "seconds",
+    "epochs",
+    "period",
+    "kind",
+    "sha256",
+    "status",
+    "error",
+    "key",
+    "curves",
+)
 
 
 def folder() -> Path:
-    """Where new runs go: the environment variable ANABOOK_RESULTS, or `data/results` of the working folder's project."""
+    """Where new runs go: the environment variable ANABOOK_RESULTS, or `data/results` of the working folder's project.
+
+    Example:
+        >>> folder().name
+        'results'
+    """
     named = os.environ.get("ANABOOK_RESULTS")
     if named:
         return path_at(named, "the environment variable ANABOOK_RESULTS")
@@ -54,7 +78,12 @@ def folder() -> Path:
 
 
 def others() -> list[Path]:
-    """Where else finished runs are: the folder of those that come with the package, if it is not `folder()` itself."""
+    """Where else finished runs are: the folder of those that come with the package, if it is not `folder()` itself.
+
+    Example:
+        >>> [path.name for path in others()]
+        ['results']
+    """
     try:
         place = shipped.path("results")
     except FileNotFoundError:
@@ -79,6 +108,11 @@ def load(path: str | os.PathLike | None = None, *, failed: bool = False) -> pd.D
 
     Raises:
         ValueError: there is no such folder or file.
+
+    Example:
+        >>> frame = load()
+        >>> len(frame) > 700, "accuracy" in frame
+        (True, True)
     """
     import pandas as pd
 
@@ -107,9 +141,15 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     config = record["config"]
     name = config["unit"]
     row: dict[str, Any] = {
-        "data": record["provenance"].get("title", config["data"]), "task": config["data"], "size": record["size"],
-        "measured_on": record.get("measured_on", "validation"), "unit": name, **dict.fromkeys(_DEGREES),
-        "schedule": name, "fold": -1 if config["fold"] is None else config["fold"], "seed": config["seed"],
+        "data": record["provenance"].get("title", config["data"]),
+        "task": config["data"],
+        "size": record["size"],
+        "measured_on": record.get("measured_on", "validation"),
+        "unit": name,
+        **dict.fromkeys(_DEGREES),
+        "schedule": name,
+        "fold": -1 if config["fold"] is None else config["fold"],
+        "seed": config["seed"],
     }
     if config.get("own"):
         own = {**OWN_DEFAULTS, **config["own"]}
@@ -124,10 +164,15 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "best": max(curves["accuracy"]) if "accuracy" in curves else math.nan,
         "noisy_accuracy": curves["noisy_accuracy"][-1] if "noisy_accuracy" in curves else math.nan,
         "train_accuracy": curves["train_accuracy"][-1] if "train_accuracy" in curves else math.nan,
-        "seconds": record["seconds"], "epochs": len(curves.get("train_loss", ())), "period": config["period"],
-        "kind": record["provenance"].get("kind", ""), "sha256": record["provenance"].get("sha256", ""),
-        "status": record["status"], "error": record.get("error", ""),
-        "key": record["key"], "curves": curves,
+        "seconds": record["seconds"],
+        "epochs": len(curves.get("train_loss", ())),
+        "period": config["period"],
+        "kind": record["provenance"].get("kind", ""),
+        "sha256": record["provenance"].get("sha256", ""),
+        "status": record["status"],
+        "error": record.get("error", ""),
+        "key": record["key"],
+        "curves": curves,
     }
     return row
 
@@ -146,24 +191,33 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: no runs at all; runs of several data sets, provenances, sizes, or measured on different parts; or of
             several schedules under one name.
+
+    Example:
+        >>> len(comparable(select(load(), "cifar10"))) > 100
+        True
     """
     if not len(frame):
         raise ValueError("there is no run to summarise.")
     for column in _MUST_AGREE:
         values = sorted(frame[column].unique())
         if len(values) > 1:
-            raise ValueError(f"runs of different {column} are not averaged: {', '.join(map(repr, values))}; select one of "
-                             "them.")
+            raise ValueError(
+                f"runs of different {column} are not averaged: {', '.join(map(repr, values))}; select one of them."
+            )
     prepared = sorted(set(frame["sha256"]) - {""})
     if len(prepared) > 1:
-        raise ValueError(f"runs on different preparations of {frame['data'].iloc[0]!r} are not averaged (SHA-256 of the "
-                         f"inputs: {', '.join(prepared)}); select one of them by the column sha256.")
+        raise ValueError(
+            f"runs on different preparations of {frame['data'].iloc[0]!r} are not averaged (SHA-256 of the "
+            f"inputs: {', '.join(prepared)}); select one of them by the column sha256."
+        )
     again = frame[frame.duplicated(["unit", "seed", "fold"])]
     if len(again):
         unit, seed, fold = again.iloc[0][["unit", "seed", "fold"]]
         keys = frame.loc[(frame["unit"] == unit) & (frame["seed"] == seed) & (frame["fold"] == fold), "key"]
-        raise ValueError(f"different runs with the name {unit!r}, fold {fold} and seed {seed} are not averaged (keys "
-                         f"{', '.join(keys)}): give schedules of your own names of their own, or select one.")
+        raise ValueError(
+            f"different runs with the name {unit!r}, fold {fold} and seed {seed} are not averaged (keys "
+            f"{', '.join(keys)}): give schedules of your own names of their own, or select one."
+        )
     return frame
 
 
@@ -175,6 +229,10 @@ class Interval(NamedTuple):
         low, high: the interval's ends; NaN for a single value.
         std: with n − 1 in the denominator.
         n: how many values.
+
+    Example:
+        >>> print(interval([0.80, 0.82, 0.81]))
+        81.0 [78.5, 83.5]
     """
 
     mean: float
@@ -199,6 +257,12 @@ def interval(
         method: "t", Student's interval; or "bootstrap", the percentiles of resampled means (too narrow for few folds).
         level: of confidence.
         resamples, seed: of the bootstrap. With up to seven values all resamples are enumerated instead.
+
+    Example:
+        >>> print(interval([0.80, 0.82, 0.81]))
+        81.0 [78.5, 83.5]
+        >>> round(interval([0.80, 0.82, 0.81], method="bootstrap").low, 3)
+        0.802
     """
     choice(method, ("t", "bootstrap"), "method")
     level = check_level(level)
@@ -221,7 +285,12 @@ def interval(
 
 
 def check_level(level: float) -> float:
-    """A level of confidence, if it lies between 0 and 1."""
+    """A level of confidence, if it lies between 0 and 1.
+
+    Example:
+        >>> check_level(0.9)
+        0.9
+    """
     level = real(level, "level", above=0.0)
     if level >= 1:
         raise ValueError(f"level must lie between 0 and 1, not {level!r}.")
@@ -248,6 +317,11 @@ def summary(
 
     Raises:
         ValueError: runs that cannot be compared (see `comparable`), or a group whose units have no fold in common.
+
+    Example:
+        >>> frame = select(load(), "cifar10")
+        >>> summary(frame[frame["unit"].isin(["float", "uniform-mode-static"])])[["unit", "n"]].to_dict("records")
+        [{'unit': 'uniform-mode-static', 'n': 5}, {'unit': 'float', 'n': 5}]
     """
     import pandas as pd
 
@@ -258,11 +332,21 @@ def summary(
         values = _over_folds(_means(group, measure))
         if not len(values):
             named = ", ".join(map(str, names))
-            raise ValueError(f"the {group['unit'].nunique()} units of {named!r} have no fold in common: take fewer of them, "
-                             "or other columns.")
+            raise ValueError(
+                f"the {group['unit'].nunique()} units of {named!r} have no fold in common: take fewer of them, "
+                "or other columns."
+            )
         found = interval(values, method, level)
-        rows.append({**dict(zip(by, names)), "n": found.n, "mean": found.mean, "std": found.std,
-                     "low": found.low, "high": found.high})
+        rows.append(
+            {
+                **dict(zip(by, names)),
+                "n": found.n,
+                "mean": found.mean,
+                "std": found.std,
+                "low": found.low,
+                "high": found.high,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -280,6 +364,11 @@ def paired(
     Raises:
         NoRuns: a unit of the two has no run, or they have no fold in common.
         ValueError: a name that is no unit's (with the nearest), or runs that cannot be compared.
+
+    Example:
+        >>> frame = select(load(), "cifar10")
+        >>> paired(frame, "uniform-mode-static", "uniform-random-static").mean > 0
+        True
     """
     choice(measure, MEASURES, "measure")
     values = []
@@ -303,6 +392,10 @@ def named_units(which: str | Iterable[str], frame: pd.DataFrame) -> list[str]:
     Raises:
         TypeError: not text, or a list with something else in it.
         ValueError: no names, or one that is no unit's (with the nearest).
+
+    Example:
+        >>> named_units("uniform-mode-static", load())
+        ['uniform-mode-static']
     """
     names = [which] if isinstance(which, str) else list(which) if isinstance(which, Iterable) else [which]
     own = set(frame["unit"])
@@ -312,8 +405,10 @@ def named_units(which: str | Iterable[str], frame: pd.DataFrame) -> list[str]:
         if name not in own and name not in design.BASELINES:
             known = [*(unit.name for unit in design.units()), *design.BASELINES]
             if name not in known:
-                raise ValueError(f"there is no unit {name!r}, neither in the design nor among these runs"
-                                 f"{did_you_mean(name, [*known, *sorted(own)])}.")
+                raise ValueError(
+                    f"there is no unit {name!r}, neither in the design nor among these runs"
+                    f"{did_you_mean(name, [*known, *sorted(own)])}."
+                )
     if not names:
         raise ValueError("there must be at least one unit's name.")
     return names
@@ -336,7 +431,12 @@ def _over_folds(values: pd.Series) -> np.ndarray:
 
 
 def repeats(folds: Any) -> str:
-    """What a unit's runs repeat: "fold"; or "seed" on the test part, which has no folds and therefore -1 for all of them."""
+    """What a unit's runs repeat: "fold"; or "seed" on the test part, which has no folds and therefore -1 for all of them.
+
+    Example:
+        >>> repeats([0, 1, 2]), repeats([-1, -1])
+        ('fold', 'seed')
+    """
     return "seed" if (np.asarray(folds) == -1).all() else "fold"
 
 
@@ -348,6 +448,10 @@ def picked(frame: pd.DataFrame) -> tuple[str, str]:
 
     Raises:
         ValueError: one of the two kinds has no run.
+
+    Example:
+        >>> picked(select(load(), "cifar10"))
+        ('normal-mode-static', 'uniform-mode-partition-homogeneous')
     """
     noisy = frame[frame["noise"].notna()]
     kinds = (noisy[noisy["schedule"] == "static"], noisy[noisy["schedule"] != "static"])
@@ -366,6 +470,11 @@ def where(**columns: Any) -> Callable[[pd.DataFrame], Any]:
 
     Raises:
         ValueError: (of the function) a column that the table lacks; or a name that neither the table nor the design knows.
+
+    Example:
+        >>> frame = select(load(), "cifar10")
+        >>> int(where(strategy="mode", unit="uniform-mode-static")(frame).sum())
+        5
     """
 
     def chosen(frame: pd.DataFrame) -> Any:
@@ -389,10 +498,17 @@ def _values(column: str) -> list[str]:
     """What may stand in a column of names, whether it has been run or not; nothing for other columns."""
     if column in _DEGREES or column in ("schedule", "unit"):
         found = [unit.name if column == "unit" else getattr(unit, column) for unit in design.units()]
-        return [*dict.fromkeys(str(value) for value in found if value is not None),
-                *(design.BASELINES if column != "noise" else ())]
-    return {"task": list(TASKS), "size": list(SIZES), "measured_on": list(PARTS), "status": ["done", "failed"],
-            "kind": list(store.KINDS)}.get(column, [])
+        return [
+            *dict.fromkeys(str(value) for value in found if value is not None),
+            *(design.BASELINES if column != "noise" else ()),
+        ]
+    return {
+        "task": list(TASKS),
+        "size": list(SIZES),
+        "measured_on": list(PARTS),
+        "status": ["done", "failed"],
+        "kind": list(store.KINDS),
+    }.get(column, [])
 
 
 def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> np.ndarray:
@@ -400,6 +516,10 @@ def curves(frame: pd.DataFrame, quantity: str = "accuracy") -> np.ndarray:
 
     Raises:
         ValueError: no runs, runs of different lengths, or a quantity that a run has no curve of.
+
+    Example:
+        >>> curves(select(load(), "cifar10").head(3)).shape
+        (3, 30)
     """
     if not len(frame):
         raise ValueError("there is no run to take curves from.")
@@ -416,6 +536,10 @@ def select(frame: pd.DataFrame, task: str, size: str = "scaled", measured_on: st
 
     Raises:
         ValueError: there is none; the message says what is recorded, and what a misspelt name was likely meant to be.
+
+    Example:
+        >>> sorted(select(load(), "gsc12")["measured_on"].unique())
+        ['validation']
     """
     choice(measured_on, PARTS, "measured_on")
     known_tasks = list(dict.fromkeys([*frame["task"].unique(), *TASKS]))

@@ -58,6 +58,14 @@ def run(
     Raises:
         NotPrepared: the data set is not in the store.
         ValueError: anything else that does not fit; see `training.fit` for what may happen while training.
+
+    Example:
+        >>> from anabook.datasets import standins, store
+        >>> from anabook.experiments import make
+        >>> stored = store.save(standins.objects(n_train=100, n_test=20))
+        >>> record = run(make("cifar10-stand-in", "uniform-mode-static", n_train=100, period=1, width=0.05))
+        >>> record["status"], len(record["curves"]["accuracy"])
+        ('done', 10)
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -72,11 +80,19 @@ def run(
     train, held_out, provenance, shape = _parts(config, device)
     with kernels.compiling(_FUSED_FROM):
         history = training.fit(
-            net, train, config.schedule(), epochs=config.epochs, batch_size=config.batch_size, seed=config.start,
-            lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10, device=device,
+            net,
+            train,
+            config.schedule(),
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            seed=config.start,
+            lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10,
+            device=device,
             test=None if config.fold is None else held_out,
-            initialise="near_thresholds" if _has_noise(net) else None, checkpoint=checkpoint,
-            config={"run": config.key}, progress=progress,
+            initialise="near_thresholds" if _has_noise(net) else None,
+            checkpoint=checkpoint,
+            config={"run": config.key},
+            progress=progress,
         )
         if len(history) < config.epochs:
             raise KeyboardInterrupt
@@ -106,7 +122,13 @@ def run(
 def attempt(
     values: dict[str, Any], device: str = "cpu", threads: int | None = None, checkpoint: str | None = None
 ) -> dict[str, Any]:
-    """`run`, for other processes and machines: takes a plain config, keeps the checkpoint, returns errors as records."""
+    """`run`, for other processes and machines: takes a plain config, keeps the checkpoint, returns errors as records.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> attempt(make("svhn", "uniform-mode-static").as_dict())["status"]
+        'failed'
+    """
     config = Config.from_dict(values)
     start = time.perf_counter()
     try:
@@ -117,7 +139,14 @@ def attempt(
 
 
 def build(config: Config) -> nn.Module:
-    """The network of a config, quantised unless it is the float baseline, with weights from torch's global generator."""
+    """The network of a config, quantised unless it is the float baseline, with weights from torch's global generator.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> net = build(make("cifar10", "uniform-mode-static"))
+        >>> net(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
     net, network = config.task.build(config.width, config.shrink), config.task.network
     kind = config.quantisation()
     if kind is None:
@@ -137,6 +166,14 @@ class StraightThrough(nn.Module):
 
     Written without noise and without the package's kernels, so that the baseline owes them nothing. With `clip=False`
     the gradient passes everywhere.
+
+    Example:
+        >>> ste = StraightThrough(Quantiser.ternary(), clip=True)
+        >>> x = torch.tensor([-2.0, 0.3, 0.7], requires_grad=True)
+        >>> y = ste(x)
+        >>> y.sum().backward()
+        >>> y.detach(), x.grad
+        (tensor([-1.,  0.,  1.]), tensor([0., 1., 1.]))
     """
 
     def __init__(self, quantiser: Quantiser, clip: bool) -> None:
@@ -157,7 +194,15 @@ class StraightThrough(nn.Module):
 
 
 def straight_through(net: nn.Module, weights: Quantiser, activations: Quantiser, clip: bool) -> nn.Module:
-    """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; the last layer stays."""
+    """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; the last layer stays.
+
+    Example:
+        >>> from anabook import models
+        >>> seed = torch.manual_seed(0)
+        >>> net = straight_through(models.mlp(4, (3,)), Quantiser.ternary(), Quantiser.ternary(), clip=True)
+        >>> type(net.fc1_act).__name__
+        'StraightThrough'
+    """
     net = training.quantise(net, weights, activations)
     training.initialise_near_thresholds(net, torch.initial_seed() % 2**63)
     for name, module in list(net.named_modules()):
@@ -170,9 +215,19 @@ def straight_through(net: nn.Module, weights: Quantiser, activations: Quantiser,
 
 
 def curves(history: list[training.Epoch]) -> dict[str, list[float]]:
-    """One list for each quantity, one number for each epoch."""
-    found = {"train_accuracy": [round(e.train.accuracy, 4) for e in history],
-             "train_loss": [round(e.train.loss, 4) for e in history]}
+    """One list for each quantity, one number for each epoch.
+
+    Example:
+        >>> from anabook import datasets, models
+        >>> digits = datasets.digits()
+        >>> history = training.fit(models.mlp(64, (8,)), digits.train, None, epochs=2, test=digits.test)
+        >>> {name: len(values) for name, values in curves(history).items()}
+        {'train_accuracy': 2, 'train_loss': 2, 'accuracy': 2, 'loss': 2}
+    """
+    found = {
+        "train_accuracy": [round(e.train.accuracy, 4) for e in history],
+        "train_loss": [round(e.train.loss, 4) for e in history],
+    }
     if history[0].test is not None:
         found["accuracy"] = [round(e.test.accuracy, 4) for e in history]
         found["loss"] = [round(e.test.loss, 4) for e in history]
@@ -182,7 +237,12 @@ def curves(history: list[training.Epoch]) -> dict[str, list[float]]:
 
 
 def circumstances(device: str = "cpu") -> dict[str, Any]:
-    """Versions, machine and code revision. The machine's kind, not its name."""
+    """Versions, machine and code revision. The machine's kind, not its name.
+
+    Example:
+        >>> sorted(circumstances())
+        ['date', 'machine', 'revision', 'versions']
+    """
     return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, **_versions()},
         "machine": {**machine(), "device": _device_name(device), "threads": torch.get_num_threads()},
@@ -193,7 +253,12 @@ def circumstances(device: str = "cpu") -> dict[str, Any]:
 
 @cache
 def revision() -> str | None:
-    """The commit that the package's code is at, with "+" where files differ from it; None outside a repository."""
+    """The commit that the package's code is at, with "+" where files differ from it; None outside a repository.
+
+    Example:
+        >>> revision() is None or len(revision()) >= 7
+        True
+    """
     folder = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -216,7 +281,12 @@ def _versions() -> dict[str, str]:
 
 @cache
 def machine() -> dict[str, Any]:
-    """The kind of machine, without its name."""
+    """The kind of machine, without its name.
+
+    Example:
+        >>> sorted(machine())
+        ['cores', 'cpu', 'system']
+    """
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -255,8 +325,13 @@ def _arrays(data: str, shrink: int, n_train: int, n_folds: int, fold: int | None
     small = [_shrunk(part[0], shrink) for part in (train, held_out)]
     if shrink > 1:
         mean, std = statistics(small[0])
-    provenance = {"title": dataset.title, "kind": dataset.provenance.kind, "source": dataset.provenance.source,
-                  "note": dataset.provenance.note, "sha256": store.describe(data)["sha256"]["inputs"][:16]}
+    provenance = {
+        "title": dataset.title,
+        "kind": dataset.provenance.kind,
+        "source": dataset.provenance.source,
+        "note": dataset.provenance.note,
+        "sha256": store.describe(data)["sha256"]["inputs"][:16],
+    }
     return (small[0], train[1]), (small[1], held_out[1]), mean, std, provenance
 
 
@@ -272,8 +347,18 @@ def _parts(config: Config, device: str) -> tuple[Batches, Batches, dict[str, Any
     path = store.path_of(config.data)
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
     train, held_out, mean, std, provenance = _arrays(
-        config.data, config.shrink, config.n_train, config.n_folds, config.fold, stamp)
-    batches = Batches(*train, config.batch_size, mean, std, config.augmentation, shuffle=True, seed=config.start,
-                      device=device, reach=4 // config.shrink)
+        config.data, config.shrink, config.n_train, config.n_folds, config.fold, stamp
+    )
+    batches = Batches(
+        *train,
+        config.batch_size,
+        mean,
+        std,
+        config.augmentation,
+        shuffle=True,
+        seed=config.start,
+        device=device,
+        reach=4 // config.shrink,
+    )
     examples = {"training": len(train[1]), "held_out": len(held_out[1])}
     return batches, Batches(*held_out, _EVALUATION, mean, std, device=device), provenance, examples

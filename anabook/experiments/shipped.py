@@ -19,13 +19,19 @@ def folder() -> Path:
 
     Raises:
         FileNotFoundError: this copy of the package came without them.
+
+    Example:
+        >>> (folder() / "ledger.toml").is_file()
+        True
     """
     checkout = Path(__file__).resolve().parents[2]
     for place, is_there in ((_INSIDE, True), (checkout / "data", (checkout / "pyproject.toml").is_file())):
         if is_there and (place / "results").is_dir():
             return place
-    raise FileNotFoundError("the recorded results that come with anabook are missing from this copy of the package: install "
-                            "it again with pip, from the repository or from a wheel.")
+    raise FileNotFoundError(
+        "the recorded results that come with anabook are missing from this copy of the package: install "
+        "it again with pip, from the repository or from a wheel."
+    )
 
 
 def path(name: str) -> Path:
@@ -34,17 +40,29 @@ def path(name: str) -> Path:
     Raises:
         ValueError: nothing of this name comes with the package (with the nearest name).
         FileNotFoundError: as for `folder`.
+
+    Example:
+        >>> path("results/intervals.jsonl").name
+        'intervals.jsonl'
     """
     place = folder()
-    known = [found.relative_to(place).as_posix() for pattern in ("results", "results/*.jsonl", "sweeps/*.toml", "*.toml")
-             for found in sorted(place.glob(pattern))]
+    known = [
+        found.relative_to(place).as_posix()
+        for pattern in ("results", "results/*.jsonl", "sweeps/*.toml", "*.toml")
+        for found in sorted(place.glob(pattern))
+    ]
     if name not in known:
         raise ValueError(f"no {name!r} comes with anabook{did_you_mean(str(name), known)}; what does is {', '.join(known)}.")
     return place / name
 
 
 def sweep(file: Path) -> Path:
-    """The file itself; where there is none, and its name is the book's, "data/sweeps/NAME.toml", the one that came along."""
+    """The file itself; where there is none, and its name is the book's, "data/sweeps/NAME.toml", the one that came along.
+
+    Example:
+        >>> sweep(Path("data/sweeps/cifar10.toml")).name
+        'cifar10.toml'
+    """
     if not file.exists() and file.parts[:-1] == ("data", "sweeps"):
         try:
             return path(file.as_posix().removeprefix("data/"))

@@ -23,9 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anabook._validate import integer
+from anabook._validate import integer, reason
 from anabook._validate import path as path_at
-from anabook._validate import reason
 from anabook.datasets import store
 from anabook.experiments import records
 from anabook.experiments.config import Config
@@ -42,6 +41,11 @@ class Plan:
         done: how many of the sweep's runs are recorded.
         seconds: estimated seconds of one run by key, where a like one is recorded.
         set_aside: what was wrong with lines of the results files.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> plan([make("cifar10", "float")], Path("empty")).done
+        0
     """
 
     todo: list[Config]
@@ -61,12 +65,24 @@ class Plan:
 
 
 def results_file(config: Config, folder: Path) -> Path:
-    """Where a run's line goes: one file for each data set and size."""
+    """Where a run's line goes: one file for each data set and size.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> results_file(make("cifar10", "float"), Path("runs")).as_posix()
+        'runs/cifar10-scaled.jsonl'
+    """
     return folder / f"{config.data}-{config.size}.jsonl"
 
 
 def plan(configs: Iterable[Config], folder: Path, also: Sequence[Path] = ()) -> Plan:
-    """Compare a sweep with what is recorded, in a folder and in others, such as `results.others()`."""
+    """Compare a sweep with what is recorded, in a folder and in others, such as `results.others()`.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> len(plan([make("cifar10", "float")], Path("empty")).todo)
+        1
+    """
     configs = list({config.key: config for config in configs}.values())
     found = records.Read({}, [])
     for place in (folder, *also):
@@ -127,6 +143,12 @@ def sweep(
     Raises:
         NotPrepared: a data set is not in the store (local processes only; elsewhere the runs fail one by one).
         ValueError: impossible numbers.
+
+    Example:
+        >>> from anabook.experiments import make, shipped
+        >>> sweep([make("cifar10", "uniform-mode-static")], shipped.path("results"))
+        all 1 runs are recorded already.
+        (0, 0)
     """
     folder = path_at(folder, "folder")
     checkpoints = None if checkpoints is None else path_at(checkpoints, "checkpoints")
@@ -165,20 +187,39 @@ def sweep(
 
 
 def default_workers(devices: Sequence[str] = ("cpu",)) -> int:
-    """As many as cores that this process may use, or as cards."""
+    """As many as cores that this process may use, or as cards.
+
+    Example:
+        >>> default_workers(["cuda:0", "cuda:1"])
+        2
+    """
     if any(device != "cpu" for device in devices):
         return len(devices)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_prepared(configs: Iterable[Config]) -> None:
-    """Refuse data sets that are not in the store; the message says what to run."""
+    """Refuse data sets that are not in the store; the message says what to run.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> try:
+        ...     check_prepared([make("svhn", "float")])
+        ... except ValueError as error:
+        ...     print("anabook data svhn" in str(error))
+        ...
+        True
+    """
     for name in sorted({config.data for config in configs}):
         store.describe(name)
 
 
 def check_devices(devices: Sequence[str]) -> None:
-    """Refuse devices that this machine does not have."""
+    """Refuse devices that this machine does not have.
+
+    Example:
+        >>> check_devices(["cpu"])
+    """
     if not devices:
         raise ValueError("devices must name at least one, such as 'cpu' or 'cuda:0'.")
     if any(device != "cpu" for device in devices):
@@ -199,20 +240,32 @@ def cluster(address: str, timeout: float = 10.0) -> Iterator[tuple[Executor, int
     Raises:
         ModuleNotFoundError: distributed is not installed.
         ValueError: no scheduler answers there, or it has no workers.
+
+    Example:
+        >>> try:
+        ...     with cluster("tcp://127.0.0.1:1", timeout=0.1) as (executor, threads):
+        ...         print(threads)
+        ... except Exception as error:
+        ...     print(type(error).__name__)
+        ...
+        ValueError
     """
     from distributed import Client
 
     try:
         client = Client(address, timeout=timeout)
     except (OSError, ValueError, TimeoutError) as error:
-        raise ValueError(f"no Dask scheduler answers at {address!r} ({type(error).__name__}): start one with `dask "
-                         "scheduler`, and workers with `dask worker ADDRESS --nthreads 1`.") from None
+        raise ValueError(
+            f"no Dask scheduler answers at {address!r} ({type(error).__name__}): start one with `dask "
+            "scheduler`, and workers with `dask worker ADDRESS --nthreads 1`."
+        ) from None
     try:
         try:
             client.wait_for_workers(1, timeout=timeout)
         except TimeoutError:
-            raise ValueError(f"the Dask cluster at {address!r} has no workers: start some with `dask worker {address} "
-                             "--nthreads 1`.") from None
+            raise ValueError(
+                f"the Dask cluster at {address!r} has no workers: start some with `dask worker {address} --nthreads 1`."
+            ) from None
         threads = sum(client.nthreads().values())
         yield client.get_executor(pure=False, retries=_CRASHES), threads
     finally:
@@ -240,8 +293,10 @@ class _Remote:
         try:
             return self.executor.submit(_work, config.as_dict(), None, 1, _checkpoint(self.checkpoints, config))
         except Exception as error:  # shut down, or a cluster that is gone: the runs that are left are not to blame
-            raise ValueError(f"the executor takes no more runs ({type(error).__name__}: {reason(error)}): start it again, "
-                             "and the same sweep goes on.") from error
+            raise ValueError(
+                f"the executor takes no more runs ({type(error).__name__}: {reason(error)}): start it again, "
+                "and the same sweep goes on."
+            ) from error
 
     def close(self) -> None:
         for future in self.running:
@@ -362,8 +417,10 @@ class _Progress:
         self.finished = self.failed = 0
         self.start = time.monotonic()
         first = todo.estimate(workers)
-        report(f"{self.total} runs to do, {todo.done} recorded already, {workers} at a time"
-               + (f", about {duration(first)}." if first else "."))
+        report(
+            f"{self.total} runs to do, {todo.done} recorded already, {workers} at a time"
+            + (f", about {duration(first)}." if first else ".")
+        )
 
     def note(self, config: Config, record: dict[str, Any]) -> None:
         self.left.discard(config.key)
@@ -382,7 +439,12 @@ class _Progress:
 
 
 def duration(seconds: float) -> str:
-    """For people: "48 s", "12 min", "3 h 20 min"."""
+    """For people: "48 s", "12 min", "3 h 20 min".
+
+    Example:
+        >>> duration(48), duration(12_000)
+        ('48 s', '3 h 20 min')
+    """
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -390,5 +452,9 @@ def duration(seconds: float) -> str:
 
 
 def print_line(text: str) -> None:
-    """Report on standard error, at once."""
+    """Report on standard error, at once.
+
+    Example:
+        >>> print_line("3 of 4 runs done")
+    """
     print(text, file=sys.stderr, flush=True)

@@ -21,8 +21,7 @@ NOT_RUN = "–"
 _ORDER: dict[str, list[str]] = {
     "noise": list(map(str, design.Family)),
     "strategy": list(map(str, design.Strategy)),
-    "schedule": ["static",
-                 *dict.fromkeys(unit.schedule for unit in design.units() if not unit.is_static)],
+    "schedule": ["static", *dict.fromkeys(unit.schedule for unit in design.units() if not unit.is_static)],
     "unit": [*(unit.name for unit in design.units()), *design.BASELINES],
 }
 
@@ -40,6 +39,12 @@ def accuracies(
 
     Raises:
         ValueError: two units would share a cell; runs that cannot be compared.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> frame = results.select(results.load(), "cifar10")
+        >>> accuracies(frame[frame["mean"] == "static"].query("noise == 'uniform'")).header
+        ('schedule', 'expectation', 'mode', 'random')
     """
     choice(rows, _ORDER, "rows")
     choice(columns, [*_ORDER, "n"], "columns")
@@ -55,8 +60,9 @@ def accuracies(
         return Table(caption, (rows, measure.replace("_", " "), f"{_word(frame)}s"), tuple(cells))
     titles = _names(found, columns)
     texts = {(row[rows], row[columns]): str(_interval(row)) for _, row in found.iterrows()}
-    cells = [(name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles))
-             for name in _names(found, rows)]
+    cells = [
+        (name.replace("-", " "), *(texts.get((name, title), NOT_RUN) for title in titles)) for name in _names(found, rows)
+    ]
     return Table(caption, (rows, *titles), tuple(cells))
 
 
@@ -65,26 +71,45 @@ def verdicts(found: Iterable[claims.Verdict]) -> Table:
 
     Args:
         found: of `claims.judge_all`.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> verdicts(claims.judge_all(results.load(), "cifar10")).header
+        ('claim', 'deciding difference', 'effect', 'verdict')
     """
     found = list(found)
     if not found:
         raise ValueError("there is no verdict to show.")
     most = max((finding.effect.n for v in found for finding in v.findings if finding.effect is not None), default=0)
-    caption = (f"{found[0].data}, {found[0].size}, up to {most} fold{'s' * (most != 1)}: what is claimed, and what the "
-               "runs say")
-    rows = tuple((v.claim.statement, _deciding(v), NOT_RUN if v.effect is None else claims.points(v.effect), v.verdict)
-                 for v in found)
+    caption = (
+        f"{found[0].data}, {found[0].size}, up to {most} fold{'s' * (most != 1)}: what is claimed, and what the runs say"
+    )
+    rows = tuple(
+        (v.claim.statement, _deciding(v), NOT_RUN if v.effect is None else claims.points(v.effect), v.verdict) for v in found
+    )
     return Table(caption, ("claim", "deciding difference", "effect", "verdict"), rows)
 
 
 def folds(frame: pd.DataFrame) -> tuple[int, int]:
-    """The smallest and the largest number of folds that a unit was run on; of seeds on the test part, which has no folds."""
+    """The smallest and the largest number of folds that a unit was run on; of seeds on the test part, which has no folds.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> folds(results.select(results.load(), "gsc12"))
+        (5, 5)
+    """
     counts = results.comparable(frame).groupby("unit")[results.repeats(frame["fold"])].nunique()
     return int(counts.min()), int(counts.max())
 
 
 def folds_in_words(frame: pd.DataFrame) -> str:
-    """For example "3 folds", or "1 to 3 folds"; "1 run" for the test part."""
+    """For example "3 folds", or "1 to 3 folds"; "1 run" for the test part.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> folds_in_words(results.select(results.load(), "gsc12"))
+        '5 folds'
+    """
     (low, high), word = folds(frame), _word(frame)
     return f"{high} {word}{'s' * (high != 1)}" if low == high else f"{low} to {high} {word}s"
 

@@ -32,6 +32,10 @@ class Network:
         weights, activations: the quantisers.
         build: (width, shape of one input, number of classes) → the network in float; needs torch.
         shrinks: by what its inputs may be made smaller.
+
+    Example:
+        >>> NETWORKS["dscnn"].n_layers
+        9
     """
 
     name: str
@@ -57,6 +61,10 @@ class Task:
             where a size needs another one.
         all_noises_drawn: whether the paper's figures show all noises under expectation, or the uniform one only.
         stands_for: the data set in whose place a stand-in is; None for the others.
+
+    Example:
+        >>> TASKS["svhn"].shape, TASKS["svhn"].augmentation
+        ((3, 32, 32), 'crop')
     """
 
     name: str
@@ -106,7 +114,10 @@ VGG = Network("vgg", n_layers=7, quantum=1.0, weights=_TERNARY, activations=_TER
 """Ternary; its three halvings leave whole numbers of pixels if images of 32 by 32 are shrunk by 1, 2 or 4."""
 
 DSCNN = Network(
-    "dscnn", n_layers=9, quantum=_SPEECH_QUANTUM, build=_dscnn,
+    "dscnn",
+    n_layers=9,
+    quantum=_SPEECH_QUANTUM,
+    build=_dscnn,
     weights=Quantiser.linear(bits=4, signed=True, quantum=_SPEECH_QUANTUM, rounding="nearest"),
     activations=Quantiser.linear(bits=4, signed=False, quantum=_SPEECH_QUANTUM, rounding="nearest"),
 )
@@ -125,8 +136,15 @@ _VGG_SIZES = {
 # pictures, no shifts, and half the channels.
 _SVHN_SIZES = {
     "paper": _VGG_PAPER,
-    "scaled": {"width": 0.0625, "shrink": 1, "n_train": 10_000, "period": 3, "batch_size": 256, "lr": 1e-2,
-               "augmentation": "none"},
+    "scaled": {
+        "width": 0.0625,
+        "shrink": 1,
+        "n_train": 10_000,
+        "period": 3,
+        "batch_size": 256,
+        "lr": 1e-2,
+        "augmentation": "none",
+    },
 }
 _DSCNN_SIZES = {
     "paper": {"width": 1.0, "shrink": 1, "n_train": 0, "period": 10, "batch_size": 256, "lr": 1e-3},
@@ -139,13 +157,16 @@ _SVHN = Task("svhn", VGG, 10, (3, 32, 32), "crop", _SVHN_SIZES)
 _GSC = Task("gsc", DSCNN, 12, (1, 49, 10), "none", _DSCNN_SIZES)
 _GSC12 = Task("gsc12", DSCNN, 12, (1, 49, 10), "none", _DSCNN_SIZES)
 
-TASKS: dict[str, Task] = {task.name: task for task in (
-    _CIFAR10,
-    _SVHN,
-    _CIFAR10.stand_in("cifar10-stand-in"),
-    _SVHN.stand_in("svhn-stand-in"),
-    _GSC,
-    _GSC12,
-    _GSC.stand_in("gsc-stand-in"),
-)}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        _CIFAR10,
+        _SVHN,
+        _CIFAR10.stand_in("cifar10-stand-in"),
+        _SVHN.stand_in("svhn-stand-in"),
+        _GSC,
+        _GSC12,
+        _GSC.stand_in("gsc-stand-in"),
+    )
+}
 """The data sets that experiments can be run on, by their names in the store."""

@@ -24,6 +24,9 @@ def sheet(inputs: Any, labels: Any, classes: Iterable[str], per_class: int = 8) 
 
     Returns:
         The figure.
+
+    Example:
+        >>> figure = sheet(np.zeros((4, 3, 8, 8)), [0, 0, 1, 1], ["dark", "darker"], per_class=2)
     """
     classes, labels = list(classes), np.asarray(labels)
     per_class = integer(per_class, "per_class", minimum=1)
@@ -61,6 +64,9 @@ def clip(samples: Any, features: Any, mel: Any, rate: int = 16_000) -> Any:
 
     Returns:
         The figure.
+
+    Example:
+        >>> figure = clip(np.zeros(16000), np.zeros((49, 10)), np.zeros((40, 51)))
     """
     figure, axes = plt.subplots(1, 3, figsize=(9.2, 2.8))
     seconds = np.arange(len(samples)) / rate
@@ -71,7 +77,8 @@ def clip(samples: Any, features: Any, mel: Any, rate: int = 16_000) -> Any:
     axes[1].set(title="log mel spectrogram", xlabel="time in s", ylabel="filter")
     # The first coefficient is the loudness and would leave the others without contrast.
     image = axes[2].imshow(
-        np.asarray(features).T[1:], origin="lower", aspect="auto", extent=(0, end, 0.5, 9.5), cmap="viridis")
+        np.asarray(features).T[1:], origin="lower", aspect="auto", extent=(0, end, 0.5, 9.5), cmap="viridis"
+    )
     axes[2].set(title="coefficients 1 to 9, as bytes", xlabel="time in s", ylabel="coefficient")
     figure.colorbar(image, ax=axes[2])
     for ax in axes[1:]:
@@ -87,6 +94,9 @@ def class_counts(counts: dict[str, dict[str, int]]) -> Any:
 
     Returns:
         The axes.
+
+    Example:
+        >>> ax = class_counts({"train": {"yes": 8, "no": 9}, "test": {"yes": 2, "no": 1}})
     """
     _, ax = plt.subplots()
     left = np.zeros(len(next(iter(counts.values()))))

@@ -50,6 +50,10 @@ def static_curves(frame: Any, axes: Any = None) -> Any:
 
     Returns:
         The figure.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> axes = static_curves(results.select(results.load(), "cifar10"))
     """
     frame = _not_empty(frame[frame["schedule"] == "static"], "static noise")
     figure, axes = _panels(axes, 2)
@@ -80,12 +84,18 @@ def strategy_curves(
 
     Returns:
         The figure.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> axes = strategy_curves(results.select(results.load(), "cifar10"))
     """
     choice(quantity, _AXES, "quantity")
     choice(noise, _FAMILY_MARKERS, "noise")
     choice(mean, ("static", "dynamic"), "mean")
-    annealed = _not_empty(frame[(frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")],
-                          f"annealed {noise} noise and a {mean} mean")
+    annealed = _not_empty(
+        frame[(frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")],
+        f"annealed {noise} noise and a {mean} mean",
+    )
     figure, axes = _panels(axes, 3)
     same_folds = frame[frame["fold"].isin(annealed["fold"])]
     for ax, strategy in zip(axes, STRATEGY_LINES):
@@ -106,6 +116,10 @@ def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) ->
 
     Returns:
         The figure.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> axes = noise_curves(results.select(results.load(), "cifar10"))
     """
     choice(strategy, STRATEGY_LINES, "strategy")
     chosen = (frame["strategy"] == strategy) & (frame["mean"] == "static") & (frame["std"] == "dynamic")
@@ -128,6 +142,10 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
 
     Returns:
         The figure.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> ax = final_accuracies(results.select(results.load(), "cifar10"))
     """
     choice(noise, _FAMILY_MARKERS, "noise")
     choice(measure, results.MEASURES, "measure")
@@ -139,10 +157,20 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
     for place, (strategy, line) in enumerate(STRATEGY_LINES.items()):
         shown = [(rows[schedule] + 0.24 * (place - 1), unit) for schedule, unit in units[strategy].items()]
         _dots(ax, frame, shown, measure, {**line, "label": strategy})
-    _dots(ax, frame, [(rows[name], name) for name in design.BASELINES], measure,
-          {"color": COLOURS["quantiser"], "marker": "D", "label": "baselines"})
-    ax.set_yticks(range(len(rows)), [name.replace("-homogeneous", ", homogeneous").replace("-progressive", ", progressive")
-                                     .replace("-", " ") for name in rows])
+    _dots(
+        ax,
+        frame,
+        [(rows[name], name) for name in design.BASELINES],
+        measure,
+        {"color": COLOURS["quantiser"], "marker": "D", "label": "baselines"},
+    )
+    ax.set_yticks(
+        range(len(rows)),
+        [
+            name.replace("-homogeneous", ", homogeneous").replace("-progressive", ", progressive").replace("-", " ")
+            for name in rows
+        ],
+    )
     ax.set(xlabel="accuracy in %", ylim=(len(rows) - 0.4, -0.6))
     values = 100 * frame[measure]
     ax.set_xlim(max(0, values.min() - 8), min(100, values.max() + 8))  # two folds may have an interval wider than the axis
@@ -167,6 +195,11 @@ def order(first: Any, second: Any, noise: str = "uniform", measure: str = "accur
 
     Raises:
         ValueError: the two have no such unit in common.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> runs = results.load()
+        >>> ax = order(results.select(runs, "cifar10"), results.select(runs, "gsc12"))
     """
     choice(noise, _FAMILY_MARKERS, "noise")
     choice(measure, results.MEASURES, "measure")
@@ -206,6 +239,11 @@ def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = No
 
     Raises:
         ValueError: fewer than two sizes, or no unit that all have.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> frame = results.load()
+        >>> axes = size_curves(frame[frame["task"] == "cifar10"])
     """
     frame = frame[frame["measured_on"] == "validation"]
     titles = titles or {size: size for size in frame["size"].unique()}
@@ -221,8 +259,16 @@ def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = No
         for unit, colour, marker in zip(units, CYCLE, "os^vDP*"):
             values = 100 * results.curves(part[part["unit"] == unit])
             epochs = np.arange(1, values.shape[1] + 1) / part["period"].iloc[0]
-            ax.plot(epochs, values.mean(0), color=colour, marker=marker, markersize=4, linewidth=1.4,
-                    label=unit.replace("-", " "), markevery=(len(ax.lines) % 4, max(1, len(epochs) // 7)))
+            ax.plot(
+                epochs,
+                values.mean(0),
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.4,
+                label=unit.replace("-", " "),
+                markevery=(len(ax.lines) % 4, max(1, len(epochs) // 7)),
+            )
             if len(values) > 1:
                 ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0)
         ax.axvline(part["epochs"].iloc[0] / part["period"].iloc[0] - 2, color=COLOURS["grey"], linestyle=":", linewidth=1.2)
@@ -251,6 +297,10 @@ def effects(verdicts: Iterable[Any], ax: Any = None) -> Any:
 
     Returns:
         The figure.
+
+    Example:
+        >>> from anabook.experiments import claims, results
+        >>> ax = effects(claims.judge_all(results.load(), "cifar10"))
     """
     verdicts = list(verdicts)
     rows = [(verdict.claim, finding) for verdict in verdicts for finding in verdict.findings if finding.effect is not None]
@@ -304,8 +354,9 @@ def _static_unit(noise: str, strategy: str) -> str:
 
 def _units_by_schedule(noise: str, strategy: str) -> dict[str, str]:
     """The units with a static mean by the names of their schedules: first static noise, then the annealed ones."""
-    annealed = (design.Unit(noise, strategy, interval=interval, power_law=law)
-                for interval in INTERVAL_LINES for law in POWER_LINES)
+    annealed = (
+        design.Unit(noise, strategy, interval=interval, power_law=law) for interval in INTERVAL_LINES for law in POWER_LINES
+    )
     return {"static": _static_unit(noise, strategy), **{unit.schedule: unit.name for unit in annealed}}
 
 
@@ -354,8 +405,16 @@ def _finish_figure(figure: Any, axes: np.ndarray, frame: Any, quantity: str = "a
     for ax in axes[::2]:
         ax.set_ylabel(_AXES[quantity])
     drop = axes[0].lines[-1].get_xdata()[0]
-    axes[0].annotate("learning rate ÷ 10 →", (drop, 0.03), (-2, 0), xycoords=("data", "axes fraction"),
-                     textcoords="offset points", ha="right", fontsize=8, color="#444444")
+    axes[0].annotate(
+        "learning rate ÷ 10 →",
+        (drop, 0.03),
+        (-2, 0),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color="#444444",
+    )
     drawn = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels())}
     if len(axes) == 3:
         figure.legend(drawn.values(), drawn, loc="center", bbox_to_anchor=(0.76, 0.24), fontsize="small")

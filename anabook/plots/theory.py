@@ -28,6 +28,9 @@ def staircase(quantiser: Quantiser, x: Any, ax: Any = None, **line: Any) -> Any:
 
     Returns:
         The axes.
+
+    Example:
+        >>> ax = staircase(Quantiser.ternary(), grid(-1, 1))
     """
     ax = plt.gca() if ax is None else ax
     line = {"color": COLOURS["quantiser"], **line}
@@ -46,9 +49,7 @@ def staircase(quantiser: Quantiser, x: Any, ax: Any = None, **line: Any) -> Any:
     return ax
 
 
-def regularisations(
-    quantiser: Quantiser, noises: Iterable[Noise], x: Any, axes: Any = None, derivative: bool = True
-) -> Any:
+def regularisations(quantiser: Quantiser, noises: Iterable[Noise], x: Any, axes: Any = None, derivative: bool = True) -> Any:
     """Draw a quantiser with its regularisations by several noises and, beside it, their derivatives.
 
     Args:
@@ -60,6 +61,9 @@ def regularisations(
 
     Returns:
         The axes.
+
+    Example:
+        >>> axes = regularisations(Quantiser.ternary(), [Noise("uniform", std=0.2)], grid(-1, 1))
     """
     if axes is None:
         _, axes = plt.subplots(1, 1 + derivative, figsize=(8.4, 3.4) if derivative else None, squeeze=False)
@@ -79,7 +83,12 @@ def regularisations(
 
 
 def grid(low: float, high: float, n: int = 801) -> np.ndarray:
-    """`n` evenly spaced positions from `low` to `high`, both included."""
+    """`n` evenly spaced positions from `low` to `high`, both included.
+
+    Example:
+        >>> grid(-1, 1, 5)
+        array([-1. , -0.5,  0. ,  0.5,  1. ])
+    """
     low = real(low, "low")
     return np.linspace(low, real(high, "high", above=low), integer(n, "n", minimum=2))
 
@@ -95,6 +104,9 @@ def schedule(schedule: Schedule, times: Any = None, axes: Any = None) -> Any:
 
     Returns:
         The two axes.
+
+    Example:
+        >>> axes = schedule(Schedule.periodic(n_layers=3, period=10))
     """
     if times is None:
         first, last = min(start for start, _ in schedule.intervals), max(end for _, end in schedule.intervals)
@@ -123,11 +135,15 @@ def zoo(variants: Iterable[Variant], columns: int = 4) -> Any:
 
     Returns:
         The figure.
+
+    Example:
+        >>> from anabook.variants import VARIANTS
+        >>> figure = zoo([VARIANTS["fast_sigmoid"]])
     """
     variants = list(variants)
     rows = -(-len(variants) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.35 * columns, 1.95 * rows), squeeze=False)
-    for ax in axes.ravel()[len(variants):]:
+    for ax in axes.ravel()[len(variants) :]:
         ax.set_axis_off()
     for ax, variant in zip(axes.ravel(), variants):
         x = np.linspace(*variant.window, 1001)

@@ -10,8 +10,20 @@ from anabook.noise import Noise as DensityNoise  # a density's noise is one like
 from anabook.symbolic._convolution import derivative, family, regularise
 from anabook.symbolic._density import Density
 from anabook.symbolic._expressions import as_numpy
-from anabook.symbolic._symbols import alpha, beta, x
 from anabook.symbolic._proposition import Check, Verification, verify_proposition
+from anabook.symbolic._symbols import alpha, beta, x
 
-__all__ = ["Check", "Density", "DensityNoise", "Verification", "alpha", "as_numpy", "beta", "derivative", "family",
-           "regularise", "verify_proposition", "x"]
+__all__ = [
+    "Check",
+    "Density",
+    "DensityNoise",
+    "Verification",
+    "alpha",
+    "as_numpy",
+    "beta",
+    "derivative",
+    "family",
+    "regularise",
+    "verify_proposition",
+    "x",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import sympy as sp
@@ -14,13 +14,14 @@ from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.symbolic._bounded import allowance
 from anabook.symbolic._density import Density
+from anabook.symbolic._density_noise import DensityLaw
 from anabook.symbolic._expressions import exact_constant, shortest, simplified
 from anabook.symbolic._symbols import alpha, beta, x
 
 _STEPS = 1_200_000  # what SymPy may take to make the branches of one result short
 
 
-@lru_cache(maxsize=None)
+@cache
 def family(name: str | Law) -> Density:
     """A law as a density: one of the four noise families, of mean 0 and standard deviation 1, or a `Law` of one's own.
 
@@ -28,7 +29,7 @@ def family(name: str | Law) -> Density:
         name: "uniform", "triangular", "normal" or "logistic", or a `Law`; `.located()` brings in `alpha` and `beta`.
     """
     law = name if isinstance(name, Law) else FAMILIES[choice(name, FAMILIES, "family")]
-    if getattr(law, "exact", None) is not None:
+    if isinstance(law, DensityLaw):
         return law.exact
     m = sympy_namespace()
     formula = law.bound(**{name: sp.nsimplify(value) for name, value in law.shape})
@@ -72,6 +73,10 @@ def derivative(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> s
 
     Args:
         quantiser, law, mean, std: as for `regularise`.
+
+    Example:
+        >>> derivative(Quantiser.heaviside(), "uniform", mean=0, std=1)
+        Piecewise((0, x < -sqrt(3)), (sqrt(3)/6, x < sqrt(3)), (0, True))
     """
     expression = regularise(quantiser, law, mean, std)
     slope = sp.diff(expression, x)
@@ -139,10 +144,13 @@ def exact_stair(quantiser: Any) -> tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...
             message = f"quantiser must be a Quantiser or a pair (levels, thresholds), not {quantiser!r}."
             raise TypeError(message) from None
         if len(levels) < 2 or len(thresholds) != len(levels) - 1:
-            raise ValueError(f"{len(levels)} levels need {len(levels) - 1} thresholds (and at least 2 levels), "
-                             f"not {len(thresholds)} thresholds.")
-    levels, thresholds = (tuple(exact_constant(v, name) for v in values)
-                          for values, name in ((levels, "levels"), (thresholds, "thresholds")))
+            raise ValueError(
+                f"{len(levels)} levels need {len(levels) - 1} thresholds (and at least 2 levels), "
+                f"not {len(thresholds)} thresholds."
+            )
+    levels, thresholds = (
+        tuple(exact_constant(v, name) for v in values) for values, name in ((levels, "levels"), (thresholds, "thresholds"))
+    )
     for values, name in ((levels, "levels"), (thresholds, "thresholds")):
         for low, high in zip(values, values[1:]):
             if simplified(high - low).is_positive is False:

@@ -214,9 +214,12 @@ class Density:
         pieces = tuple(piece.mapped(location, scale) for piece in self._pieces)
         symbols = sorted((location.free_symbols | scale.free_symbols) - set(self.parameters), key=str)
         image._set(
-            expression=self.expression.subs(x, (x - location) / scale) / scale, variable=x,
-            support=(pieces[0].lo, pieces[-1].hi), parameters=(*self.parameters, *symbols),
-            _ranges=(*self._ranges, *_parameters(symbols)[1]), _pieces=pieces,
+            expression=self.expression.subs(x, (x - location) / scale) / scale,
+            variable=x,
+            support=(pieces[0].lo, pieces[-1].hi),
+            parameters=(*self.parameters, *symbols),
+            _ranges=(*self._ranges, *_parameters(symbols)[1]),
+            _pieces=pieces,
         )
         return image
 

@@ -21,8 +21,8 @@ from anabook.laws import Law
 from anabook.namespaces import FLOATS, NUMPY, SLACK, mpmath_namespace, sympy_namespace
 from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._expressions import as_numpy, is_elementary, is_long_sum, probe_points, real_values
-from anabook.symbolic._symbols import x
 from anabook.symbolic._pieces import Piece
+from anabook.symbolic._symbols import x
 from anabook.symbolic._table import CumulativeTable
 from anabook.symbolic._tails import tails_of
 
@@ -79,11 +79,19 @@ def law_of(density: Any) -> DensityLaw:
     mean, std = float(density.mean), float(density.std)
     value = functools.partial(_value, density)
     return DensityLaw(
-        "density", density=functools.partial(value, "pdf"), distribution=functools.partial(value, "cdf"),
-        survival=functools.partial(value, "sf"), support=functools.partial(_ends, density),
-        ends=functools.partial(tails_of, density), mean=mean, std=std, symmetric=False,
+        "density",
+        density=functools.partial(value, "pdf"),
+        distribution=functools.partial(value, "cdf"),
+        survival=functools.partial(value, "sf"),
+        support=functools.partial(_ends, density),
+        ends=functools.partial(tails_of, density),
+        mean=mean,
+        std=std,
+        symmetric=False,
         kinks=tuple(float(end) for piece in density._pieces for end in (piece.lo, piece.hi)),
-        is_movable=math.isfinite(mean) and math.isfinite(std), exact=density)
+        is_movable=math.isfinite(mean) and math.isfinite(std),
+        exact=density,
+    )
 
 
 def _ends(density: Any, m: Any) -> tuple[Any, Any]:
@@ -139,8 +147,13 @@ def _quantiles(density: Any, u: np.ndarray, upper: bool) -> np.ndarray:
 
     start, stop = _bracket(density, functions, tail.min())
     ends = np.full(tail.shape, start), np.full(tail.shape, stop)
-    found = roots.find_root(excess, ends, args=(tail, lower_tail.astype(float)), maxiter=400,
-                            tolerances={"xatol": 0.0, "xrtol": 4e-16, "fatol": 0.0, "frtol": 0.0})
+    found = roots.find_root(
+        excess,
+        ends,
+        args=(tail, lower_tail.astype(float)),
+        maxiter=400,
+        tolerances={"xatol": 0.0, "xrtol": 4e-16, "fatol": 0.0, "frtol": 0.0},
+    )
     result[inner] = found.x
     return result
 
@@ -166,7 +179,8 @@ def _compiled(density: Any) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     outer = {"pdf": (0.0, 0.0), "cdf": (0.0, 1.0), "sf": (1.0, 0.0)}
     return {
         what: _piecewise_function(
-            ends, [_best_form(getattr(p, what), p) for p in density._pieces], *outer[what], what != "pdf")
+            ends, [_best_form(getattr(p, what), p) for p in density._pieces], *outer[what], what != "pdf"
+        )
         for what in outer
     }
 
@@ -216,8 +230,7 @@ def _best_form(expression: sp.Expr, piece: Piece) -> Callable[[np.ndarray], np.n
         for number, form in enumerate(_forms(expression)):
             function = as_numpy(form)
             values = function(points)
-            errors = [abs(mpmath.mpf(float(values[i])) / exact[i] - 1) if math.isfinite(values[i]) else 2
-                      for i in kept]
+            errors = [abs(mpmath.mpf(float(values[i])) / exact[i] - 1) if math.isfinite(values[i]) else 2 for i in kept]
             candidates.append((float(max(errors, default=0)), number, function))
     best = min(candidates)[2]
 
@@ -244,8 +257,10 @@ def _forms(expression: sp.Expr) -> list[sp.Expr]:
         (sp.asin, lambda u: sp.acos(-u) - sp.pi / 2, lambda u: sp.pi / 2 - sp.acos(u)),
     ):
         if expression.has(function):
-            forms += [attempt(sp.expand, expression.replace(function, other), default=expression)
-                      for other in (at_the_left, at_the_right)]
+            forms += [
+                attempt(sp.expand, expression.replace(function, other), default=expression)
+                for other in (at_the_left, at_the_right)
+            ]
     if changes:
         forms += [attempt(_divided_by_exponentials, form, default=form) for form in dict.fromkeys(forms)]
     if changes or _has_numpy_functions(expression):

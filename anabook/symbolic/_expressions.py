@@ -33,6 +33,10 @@ def as_numpy(expression: sp.Expr, *symbols: sp.Symbol) -> Callable[..., np.ndarr
 
     Raises:
         ValueError: the expression has symbols that are not among `symbols`.
+
+    Example:
+        >>> as_numpy(x**2 + 1)([0.0, 2.0])
+        array([1., 5.])
     """
     symbols = symbols or (x,)
     missing = sorted(expression.free_symbols - set(symbols), key=str)
@@ -98,8 +102,15 @@ def evaluator(expression: sp.Expr, *symbols: sp.Symbol) -> Callable[..., Any]:
 
 
 _ELEMENTARY = (
-    sp.functions.elementary.trigonometric.TrigonometricFunction, sp.functions.elementary.hyperbolic.HyperbolicFunction,
-    sp.functions.elementary.trigonometric.InverseTrigonometricFunction, sp.exp, sp.log, sp.Abs, sp.sign, sp.erf, sp.erfc,
+    sp.functions.elementary.trigonometric.TrigonometricFunction,
+    sp.functions.elementary.hyperbolic.HyperbolicFunction,
+    sp.functions.elementary.trigonometric.InverseTrigonometricFunction,
+    sp.exp,
+    sp.log,
+    sp.Abs,
+    sp.sign,
+    sp.erf,
+    sp.erfc,
 )
 
 
@@ -222,10 +233,14 @@ def sign_of(value: sp.Expr, where: Any) -> int:
             number = evaluator(value)(0)
         if isinstance(number, mpmath.mpf) and abs(number) > 1e-40:
             return int(mpmath.sign(number))
-        raise ValueError(f"the sign of {value} decides where the density changes form, but SymPy cannot tell it "
-                         f"(at {where}); write it in a simpler way.")
-    raise ValueError(f"the sign of {value} decides where the density changes form, but SymPy cannot tell it "
-                     f"(at {where}); declare the parameters positive.")
+        raise ValueError(
+            f"the sign of {value} decides where the density changes form, but SymPy cannot tell it "
+            f"(at {where}); write it in a simpler way."
+        )
+    raise ValueError(
+        f"the sign of {value} decides where the density changes form, but SymPy cannot tell it "
+        f"(at {where}); declare the parameters positive."
+    )
 
 
 def simplified(expression: sp.Expr) -> sp.Expr:
@@ -252,7 +267,9 @@ def is_zero(expression: sp.Expr, *places: dict[sp.Symbol, Any]) -> bool | None:
 
 
 _SIMPLER = (
-    lambda e: sp.simplify(e, doit=False), lambda e: sp.simplify(sp.expand_func(e.rewrite(sp.gamma)), doit=False), sp.radsimp,
+    lambda e: sp.simplify(e, doit=False),
+    lambda e: sp.simplify(sp.expand_func(e.rewrite(sp.gamma)), doit=False),
+    sp.radsimp,
 )
 
 
@@ -359,6 +376,7 @@ def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
 
     def next_to(end: Any, sign: int, width: Any) -> tuple[Any, Any]:
         """∫ over `width` next to a finite end: the distance from it counts, since a pole there needs all its digits."""
+
         def inside(distance: Any) -> Any:
             if not distance > mpmath.mpf(10) ** -900:
                 return mpmath.mpf(0)
@@ -379,8 +397,9 @@ def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
                 part, error = next_to(b, -1, b - a)
             elif mpmath.isinf(a) and rough(-1e8) != 0 or mpmath.isinf(b) and rough(1e8) != 0:
                 start, sign = (b, -1) if mpmath.isinf(a) else (a, 1)
-                part, error = mpmath.quad(lambda w: at(start + sign * mpmath.expm1(w)) * mpmath.exp(w), [0, mpmath.inf],
-                                          error=True)
+                part, error = mpmath.quad(
+                    lambda w: at(start + sign * mpmath.expm1(w)) * mpmath.exp(w), [0, mpmath.inf], error=True
+                )
             else:
                 part, error = mpmath.quad(at, [a, b], error=True)
             result, uncertain = result + part, uncertain + error

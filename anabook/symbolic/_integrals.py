@@ -45,7 +45,7 @@ def integrated(density: Any, smooth: list[tuple[sp.Expr, sp.Expr, sp.Expr]]) -> 
         masses = [simplified(mass / total) for mass in masses] if len(masses) > 1 else [sp.Integer(1)]
     pieces = []
     for number, ((low, high, f), g) in enumerate(zip(smooth, found)):
-        below, above = sp.Add(*masses[:number]), sp.Add(*masses[number + 1:])
+        below, above = sp.Add(*masses[:number]), sp.Add(*masses[number + 1 :])
         if g is None:
             s = sp.Dummy("s", real=True)
             up = below + sp.Integral(f.subs(x, s), (s, low, x))
@@ -111,8 +111,10 @@ def _antiderivative(f: sp.Expr, low: sp.Expr, high: sp.Expr, density: Any) -> _A
         if not density.parameters:
             return None
         listing = ", ".join(map(str, density.parameters))
-        raise ValueError(f"SymPy cannot integrate {f} up to its ends without knowing more about {listing}; "
-                         "declare the parameters positive if they are.") from None
+        raise ValueError(
+            f"SymPy cannot integrate {f} up to its ends without knowing more about {listing}; "
+            "declare the parameters positive if they are."
+        ) from None
     for values in parameter_samples(density):
         a, b = (float(end.subs(values)) for end in (low, high))
         points = probe_points(a, b)
@@ -183,8 +185,10 @@ def _part_of_moment(integrand: sp.Expr, low: sp.Expr, high: sp.Expr, by_numbers:
         return sp.Float(integral_of(integrand, low, high), 25) if infinite is None else infinite
     value = attempt(sp.integrate, integrand, (x, low, high))
     if value is None:
-        raise ValueError(f"SymPy does not find the integral of {integrand} from {low} to {high}; give the parameters values "
-                         "by subs first.")
+        raise ValueError(
+            f"SymPy does not find the integral of {integrand} from {low} to {high}; give the parameters values "
+            "by subs first."
+        )
     return value
 
 

@@ -57,8 +57,10 @@ def _gaussian_integral(term: sp.Expr) -> sp.Expr | None:
     if gaussian is None:
         return None
     peak, (middle, variance), others = gaussian
-    moments = [sp.factorial2(k - 1) * variance ** (k // 2) if k % 2 == 0 else sp.Integer(0)
-               for k in range(int(sp.degree(others, x)) + 1)]
+    moments = [
+        sp.factorial2(k - 1) * variance ** (k // 2) if k % 2 == 0 else sp.Integer(0)
+        for k in range(int(sp.degree(others, x)) + 1)
+    ]
     centred = sp.Poly(others.subs(x, x + middle), x)
     return peak * sp.sqrt(2 * sp.pi * variance) * sum(c * moments[k] for (k,), c in centred.terms())
 

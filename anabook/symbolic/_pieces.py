@@ -47,8 +47,12 @@ class Piece:
             return expression.subs(x, inner)
 
         return Piece(
-            affine_end(self.lo, location, scale), affine_end(self.hi, location, scale), moved(self.pdf) / scale,
-            moved(self.antiderivative), moved(self.cdf), moved(self.sf),
+            affine_end(self.lo, location, scale),
+            affine_end(self.hi, location, scale),
+            moved(self.pdf) / scale,
+            moved(self.antiderivative),
+            moved(self.cdf),
+            moved(self.sf),
         )
 
 
@@ -59,8 +63,9 @@ def edge_value(piece: Piece, edge: sp.Expr, side: str) -> sp.Expr:
     except Unknown:
         pass
     if not edge.is_number or piece.pdf.free_symbols > {x}:
-        raise ValueError(f"SymPy does not find the limit of the density {piece.pdf} at {edge}; give its parameters values "
-                         "by subs first.")
+        raise ValueError(
+            f"SymPy does not find the limit of the density {piece.pdf} at {edge}; give its parameters values by subs first."
+        )
     with mpmath.workdps(40):
         if edge.is_finite is False:
             value = real_values(piece.pdf)(mpmath.sign(float(edge)) * mpmath.mpf(10) ** 8)
@@ -98,8 +103,10 @@ def _check_pieces(expression: sp.Expr, pieces: list[tuple[sp.Expr, sp.Expr, sp.E
         expected, found = whole(grid), as_numpy(f)(grid)
         far = np.isfinite(expected) & np.isfinite(found) & (np.abs(expected - found) > 1e-9 * (1 + np.abs(expected)))
         if far.any():
-            raise ValueError(f"SymPy does not find all places where {expression} changes its form (one is near "
-                             f"{grid[np.flatnonzero(far)[0]]:.6g}); write it as a Piecewise.")
+            raise ValueError(
+                f"SymPy does not find all places where {expression} changes its form (one is near "
+                f"{grid[np.flatnonzero(far)[0]]:.6g}); write it as a Piecewise."
+            )
 
 
 def _break_candidates(expression: sp.Expr, low: sp.Expr, high: sp.Expr) -> list[sp.Expr]:

@@ -20,7 +20,6 @@ from anabook.symbolic._bounded import allowance, attempt
 from anabook.symbolic._convolution import exact_stair, family
 from anabook.symbolic._density import Density
 from anabook.symbolic._density_checks import smallest_value
-from anabook.symbolic._pieces import Piece, edge_value
 from anabook.symbolic._expressions import (
     Unknown,
     as_numpy,
@@ -35,6 +34,7 @@ from anabook.symbolic._expressions import (
     shortest,
     value_at,
 )
+from anabook.symbolic._pieces import Piece, edge_value
 from anabook.symbolic._symbols import alpha, beta, x
 
 _WORDS = {True: "holds", False: "FAILS", None: "undecided"}
@@ -49,6 +49,11 @@ class Check:
         statement: what was checked, in words.
         holds: whether SymPy found it true (True) or false (False); None where it decides neither.
         evidence: where `holds` is None, what numbers of high precision say, in words; else empty.
+
+    Example:
+        >>> from anabook import Quantiser
+        >>> verify_proposition("uniform", Quantiser.ternary()).checks[0].holds
+        True
     """
 
     name: str
@@ -58,7 +63,7 @@ class Check:
 
     @property
     def status(self) -> str:
-        """"holds", "FAILS" or "undecided"."""
+        """ "holds", "FAILS" or "undecided"."""
         return _WORDS[self.holds]
 
 
@@ -101,10 +106,13 @@ class Verification:
         return self.checks[names.index(choice(name, names, "check"))]
 
     def __str__(self) -> str:
-        width, word = (max(len(text) for text in column) for column in
-                       ([c.name for c in self.checks], [c.status for c in self.checks]))
-        return "\n".join(f"{c.status:<{word}}  {c.name:<{width}}  {c.statement}{f' ({c.evidence})' if c.evidence else ''}"
-                         for c in self.checks)
+        width, word = (
+            max(len(text) for text in column) for column in ([c.name for c in self.checks], [c.status for c in self.checks])
+        )
+        return "\n".join(
+            f"{c.status:<{word}}  {c.name:<{width}}  {c.statement}{f' ({c.evidence})' if c.evidence else ''}"
+            for c in self.checks
+        )
 
 
 def verify_proposition(law: Any, quantiser: Any) -> Verification:
@@ -123,6 +131,12 @@ def verify_proposition(law: Any, quantiser: Any) -> Verification:
 
     Returns:
         A `Verification`, true if all checks hold.
+
+    Example:
+        >>> from anabook import Quantiser
+        >>> found = verify_proposition("uniform", Quantiser.ternary())
+        >>> all(check.holds for check in found.checks)
+        True
     """
     density = family(law) if isinstance(law, str) else law
     if not isinstance(density, Density):
@@ -152,29 +166,55 @@ def _verified(density: Density, levels: tuple[sp.Expr, ...], thresholds: tuple[s
         spread = levels[-1] - levels[0]
         peak, variation = (unit * size for size in _peak_and_variation(base))
         checks = (
-            _check("(i) convolution",
-                   f"the integral of σ(x − t) f(t) over t equals q_0 + Σ Δ_k F(x − θ_k) in all {len(cells)} cells",
-                   lambda: _in_cells(cells, lambda c: _convolved(law, levels, thresholds, c)
-                                     - _branch(law, "cdf", levels, thresholds, c))),
-            _check("(ii) continuity", "F has no jump where its pieces meet, and runs from 0 to 1",
-                   lambda: _gaps_of_cdf(base)),
-            Check("(ii) monotonicity", "f is nonnegative, so no step of E[σ(x − ν)] goes down",
-                  smallest_value(base) >= 0 and all((high - low).is_positive for low, high in zip(levels, levels[1:]))),
-            Check("(ii) Lipschitz", f"the slope is at most (q_(K-1) − q_0) sup f = {sp.sstr(spread * peak / beta)}",
-                  peak.is_finite is not False),
-            _check("(iii) derivative", "F' = f inside every piece, hence the slope is Σ Δ_k f(x − θ_k)",
-                   lambda: ((sp.diff(p.cdf, x) - p.pdf, _places_in(p)) for p in law._pieces)),
-            _check("(iii) Dσ * f = σ * Df",
-                   f"Σ Δ_k f(x − θ_k) equals the integral of σ(x − t) Df(dt) in all {len(cells)} cells",
-                   lambda: _in_cells(cells, lambda c: _convolved_with_derivative(law, levels, thresholds, c)
-                                     - _branch(law, "pdf", levels, thresholds, c))),
-            _check("(iii) one-sided",
-                   f"at the edges of f's pieces (here {len(list(base._edges()))}) the difference quotients of F tend to "
-                   "the one-sided limits of f", lambda: _one_sided_derivatives(base)),
-            _check("(iii) total rise", "the slope integrates to q_(K-1) − q_0",
-                   lambda: [(_mass(base) * spread - spread, ())]),
-            _check("limit", "as β → 0, F((x − θ − α)/β) tends to H(x − θ − α) wherever x ≠ θ + α",
-                   lambda: _vanishing_noise(base)),
+            _check(
+                "(i) convolution",
+                f"the integral of σ(x − t) f(t) over t equals q_0 + Σ Δ_k F(x − θ_k) in all {len(cells)} cells",
+                lambda: _in_cells(
+                    cells, lambda c: _convolved(law, levels, thresholds, c) - _branch(law, "cdf", levels, thresholds, c)
+                ),
+            ),
+            _check(
+                "(ii) continuity", "F has no jump where its pieces meet, and runs from 0 to 1", lambda: _gaps_of_cdf(base)
+            ),
+            Check(
+                "(ii) monotonicity",
+                "f is nonnegative, so no step of E[σ(x − ν)] goes down",
+                smallest_value(base) >= 0 and all((high - low).is_positive for low, high in zip(levels, levels[1:])),
+            ),
+            Check(
+                "(ii) Lipschitz",
+                f"the slope is at most (q_(K-1) − q_0) sup f = {sp.sstr(spread * peak / beta)}",
+                peak.is_finite is not False,
+            ),
+            _check(
+                "(iii) derivative",
+                "F' = f inside every piece, hence the slope is Σ Δ_k f(x − θ_k)",
+                lambda: ((sp.diff(p.cdf, x) - p.pdf, _places_in(p)) for p in law._pieces),
+            ),
+            _check(
+                "(iii) Dσ * f = σ * Df",
+                f"Σ Δ_k f(x − θ_k) equals the integral of σ(x − t) Df(dt) in all {len(cells)} cells",
+                lambda: _in_cells(
+                    cells,
+                    lambda c: (
+                        _convolved_with_derivative(law, levels, thresholds, c) - _branch(law, "pdf", levels, thresholds, c)
+                    ),
+                ),
+            ),
+            _check(
+                "(iii) one-sided",
+                f"at the edges of f's pieces (here {len(list(base._edges()))}) the difference quotients of F tend to "
+                "the one-sided limits of f",
+                lambda: _one_sided_derivatives(base),
+            ),
+            _check(
+                "(iii) total rise", "the slope integrates to q_(K-1) − q_0", lambda: [(_mass(base) * spread - spread, ())]
+            ),
+            _check(
+                "limit",
+                "as β → 0, F((x − θ − α)/β) tends to H(x − θ − α) wherever x ≠ θ + α",
+                lambda: _vanishing_noise(base),
+            ),
         )
         middle = sp.Integer(0) if unit == 1 else density.mean
         jumps = tuple((alpha + beta * (edge - middle) / unit, unit * height / beta) for edge, height in base.jumps)
@@ -244,8 +284,9 @@ def _cells(base: Density, thresholds: tuple[sp.Expr, ...]) -> Iterator[_Cell]:
     if not edges:
         yield _Cell(sp.Rational(1, 3), sp.Integer(1))
         return
-    critical = {(b - a) / (d - c)
-                for a, b in itertools.combinations(thresholds, 2) for c, d in itertools.combinations(edges, 2)}
+    critical = {
+        (b - a) / (d - c) for a, b in itertools.combinations(thresholds, 2) for c, d in itertools.combinations(edges, 2)
+    }
     for width in _between(critical, low=sp.Integer(0)):
         for place in _between({threshold + edge * width for threshold in thresholds for edge in edges}):
             yield _Cell(place, width)
@@ -285,8 +326,12 @@ def _convolved(law: Density, levels: Any, thresholds: Any, cell: _Cell) -> sp.Ex
 
 def _convolved_with_derivative(law: Density, levels: Any, thresholds: Any, cell: _Cell) -> sp.Expr:
     """∫ σ(x − t) Df(dt): the smooth part f′(t) dt of the measure Df, and its point masses at the jumps of f."""
-    smooth = sp.Add(*(level * (value_at(p.pdf, b, "-") - value_at(p.pdf, a, "+"))
-                      for p, level, a, b in _stretches(law, levels, thresholds, cell)))
+    smooth = sp.Add(
+        *(
+            level * (value_at(p.pdf, b, "-") - value_at(p.pdf, a, "+"))
+            for p, level, a, b in _stretches(law, levels, thresholds, cell)
+        )
+    )
     atoms = []
     for edge, height in law.jumps:
         above = sum(cell.order(x - threshold) >= cell.order(edge) for threshold in thresholds)
@@ -299,11 +344,9 @@ def _branch(law: Density, what: str, levels: Any, thresholds: Any, cell: _Cell) 
     total = levels[0] if what == "cdf" else sp.Integer(0)
     for low, high, threshold in zip(levels, levels[1:], thresholds):
         place = cell.order(x - threshold)
-        term = sp.Integer(1 if what == "cdf" and law.support[1] != sp.oo
-                          and place >= cell.order(law.support[1]) else 0)
+        term = sp.Integer(1 if what == "cdf" and law.support[1] != sp.oo and place >= cell.order(law.support[1]) else 0)
         for piece in law._pieces:
-            if ((piece.lo == -sp.oo or cell.order(piece.lo) <= place)
-                    and (piece.hi == sp.oo or place < cell.order(piece.hi))):
+            if (piece.lo == -sp.oo or cell.order(piece.lo) <= place) and (piece.hi == sp.oo or place < cell.order(piece.hi)):
                 term = getattr(piece, what).subs(x, x - threshold)
         total += (high - low) * term
     return total
@@ -426,8 +469,12 @@ def _turning_heights(piece: Piece) -> list[float]:
     heights = []
     for i in turns:
         sign = 1 if values[i] > values[i - 1] else -1
-        found = optimize.minimize_scalar(lambda v: -sign * float(as_numpy(piece.pdf)(v)), bounds=(grid[i - 1], grid[i + 1]),
-                                         method="bounded", options={"xatol": 1e-12})
+        found = optimize.minimize_scalar(
+            lambda v: -sign * float(as_numpy(piece.pdf)(v)),
+            bounds=(grid[i - 1], grid[i + 1]),
+            method="bounded",
+            options={"xatol": 1e-12},
+        )
         heights.append(-sign * found.fun)
     return heights
 

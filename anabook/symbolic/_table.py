@@ -179,6 +179,5 @@ def chebyshev_panels(
             panels.append((middle, half, chebyshev.cheb2poly(series)))
         else:
             open_ones += [(middle, stop), (start, middle)]
-    table = np.array([[middle, 1 / half, *np.pad(powers, (0, degree + 1 - len(powers)))]
-                      for middle, half, powers in panels])
+    table = np.array([[middle, 1 / half, *np.pad(powers, (0, degree + 1 - len(powers)))] for middle, half, powers in panels])
     return table[1:, 0] - 1 / table[1:, 1], table

@@ -16,10 +16,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _ELSEWHERE = {
-    "optimizer": "optimiser", "opt": "optimiser", "optim": "optimiser", "initialize": "initialise",
-    "learning_rate": "lr", "criterion": "loss", "loss_fn": "loss", "loss_function": "loss", "callbacks": "callback",
-    "val": "test", "validation": "test", "validation_data": "test", "lr_scheduler": "scheduler", "amp": "precision",
-    "dtype": "precision", "random_state": "seed", "verbose": "progress", "num_epochs": "epochs", "n_epochs": "epochs",
+    "optimizer": "optimiser",
+    "opt": "optimiser",
+    "optim": "optimiser",
+    "initialize": "initialise",
+    "learning_rate": "lr",
+    "criterion": "loss",
+    "loss_fn": "loss",
+    "loss_function": "loss",
+    "callbacks": "callback",
+    "val": "test",
+    "validation": "test",
+    "validation_data": "test",
+    "lr_scheduler": "scheduler",
+    "amp": "precision",
+    "dtype": "precision",
+    "random_state": "seed",
+    "verbose": "progress",
+    "num_epochs": "epochs",
+    "n_epochs": "epochs",
     "resume": "checkpoint",
 }
 """What other libraries call the arguments, American spellings among them.

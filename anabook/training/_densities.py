@@ -30,15 +30,40 @@ def _like(value: Any, other: Any) -> Tensor:
 
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "Abs": torch.abs, "acos": torch.acos, "acosh": torch.acosh, "asin": torch.asin, "asinh": torch.asinh,
-    "atan": torch.atan, "atan2": lambda a, b: torch.atan2(_like(a, b), _like(b, a)),
-    "atanh": torch.atanh, "cos": torch.cos, "cosh": torch.cosh, "cot": lambda u: 1 / torch.tan(u),
-    "coth": lambda u: 1 / torch.tanh(u), "csc": lambda u: 1 / torch.sin(u), "csch": lambda u: 1 / torch.sinh(u),
-    "erf": torch.erf, "erfc": torch.erfc, "erfinv": torch.erfinv, "exp": torch.exp, "exp2": torch.exp2,
-    "expm1": torch.expm1, "log": torch.log, "log10": torch.log10, "log1p": torch.log1p, "log2": torch.log2,
-    "loggamma": torch.lgamma, "sec": lambda u: 1 / torch.cos(u), "sech": lambda u: 1 / torch.cosh(u),
-    "sign": torch.sign, "sin": torch.sin, "sinc": lambda u: torch.sinc(u / math.pi), "sinh": torch.sinh,
-    "sqrt": torch.sqrt, "tan": torch.tan, "tanh": torch.tanh,
+    "Abs": torch.abs,
+    "acos": torch.acos,
+    "acosh": torch.acosh,
+    "asin": torch.asin,
+    "asinh": torch.asinh,
+    "atan": torch.atan,
+    "atan2": lambda a, b: torch.atan2(_like(a, b), _like(b, a)),
+    "atanh": torch.atanh,
+    "cos": torch.cos,
+    "cosh": torch.cosh,
+    "cot": lambda u: 1 / torch.tan(u),
+    "coth": lambda u: 1 / torch.tanh(u),
+    "csc": lambda u: 1 / torch.sin(u),
+    "csch": lambda u: 1 / torch.sinh(u),
+    "erf": torch.erf,
+    "erfc": torch.erfc,
+    "erfinv": torch.erfinv,
+    "exp": torch.exp,
+    "exp2": torch.exp2,
+    "expm1": torch.expm1,
+    "log": torch.log,
+    "log10": torch.log10,
+    "log1p": torch.log1p,
+    "log2": torch.log2,
+    "loggamma": torch.lgamma,
+    "sec": lambda u: 1 / torch.cos(u),
+    "sech": lambda u: 1 / torch.cosh(u),
+    "sign": torch.sign,
+    "sin": torch.sin,
+    "sinc": lambda u: torch.sinc(u / math.pi),
+    "sinh": torch.sinh,
+    "sqrt": torch.sqrt,
+    "tan": torch.tan,
+    "tanh": torch.tanh,
 }
 """What SymPy's functions are called with tensors. Constants are numbers by then: only what depends on x comes here."""
 
@@ -80,8 +105,10 @@ class TorchDensity:
             listing = ", ".join(map(str, density.parameters))
             raise ValueError(f"the density has parameters without values ({listing}); give them by subs first.")
         if not (is_finite(density.mean) and is_finite(density.std)):
-            raise ValueError("noise to be annealed needs a finite mean and a finite standard deviation, but those of this "
-                             f"density are {density.mean} and {density.std}.")
+            raise ValueError(
+                "noise to be annealed needs a finite mean and a finite standard deviation, but those of this "
+                f"density are {density.mean} and {density.std}."
+            )
         self.density = density
         self.label = "density" + hashlib.sha256(str(density).encode()).hexdigest()[:12]
         self._standard = density.located(0, 1)

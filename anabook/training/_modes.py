@@ -18,8 +18,11 @@ _Made = TypeVar("_Made")
 
 def transforming() -> bool:
     """Whether something watches, traces or transforms what torch computes on this thread."""
-    return (torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack() > 0
-            or torch._C._get_tracing_state() is not None)
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._get_tracing_state() is not None
+    )
 
 
 def forward_mode() -> bool:

@@ -44,6 +44,7 @@ def progress_bar(progress: bool | None, total: int, initial: int) -> Iterator[Ca
         yield lambda _: None
         return
     with tqdm(total=total, initial=initial, unit="epoch", file=sys.stderr) as bar:
+
         def show(epoch: Epoch) -> None:
             scores = {"loss": f"{epoch.train.loss:.4f}"}
             if epoch.test is not None:

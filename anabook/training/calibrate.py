@@ -44,6 +44,16 @@ def calibrate(
 
     Raises:
         ValueError, TypeError: nothing to calibrate, no inputs for activations, arguments of a wrong type.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> fine = Quantiser.linear(4, rounding="nearest")
+        >>> net = models.mlp(8, (6, 6))
+        >>> scales = calibrate(net, weights=fine)
+        >>> quantised = quantise(net, weights=fine, scales=scales)
+        >>> sorted(scales)
+        ['fc1', 'fc2', 'last']
     """
     check_arguments(net, weights, activations, swap)
     choice(per, ("layer", "channel"), "per")

@@ -58,8 +58,11 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def check(
-    path: str | os.PathLike, saved: Mapping[str, Any], config: Mapping[str, Any],
-    settings_before: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None,
+    path: str | os.PathLike,
+    saved: Mapping[str, Any],
+    config: Mapping[str, Any],
+    settings_before: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuse the checkpoint of another run, naming the first entry of the config that differs.
 
@@ -73,8 +76,10 @@ def check(
         theirs, ours = saved.get(name, "nothing"), config.get(name, "nothing")
         if theirs != ours:
             theirs, ours = _told_apart(theirs, ours, (settings_before or {}).get(name), (settings or {}).get(name))
-            raise ValueError(f"the checkpoint {str(path)!r} is from another config: its {name} is {theirs}, not {ours}; "
-                             "choose another file, or delete it to start afresh.")
+            raise ValueError(
+                f"the checkpoint {str(path)!r} is from another config: its {name} is {theirs}, not {ours}; "
+                "choose another file, or delete it to start afresh."
+            )
 
 
 def _told_apart(theirs: Any, ours: Any, before: Any, now: Any) -> tuple[str, str]:
@@ -112,8 +117,9 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def describe_network(net: nn.Module) -> str:
     """A digest of names, shapes and types of all tensors, and of the quantisers with family and strategy."""
     tensors = [(name, list(t.shape), str(t.dtype)) for name, t in net.state_dict().items()]
-    quantisers = [(name, repr(m.quantiser), m.noise, m.strategy, m.layer)
-                  for name, m in net.named_modules() if isinstance(m, Quantise)]
+    quantisers = [
+        (name, repr(m.quantiser), m.noise, m.strategy, m.layer) for name, m in net.named_modules() if isinstance(m, Quantise)
+    ]
     return digest([tensors, quantisers])
 
 

@@ -80,6 +80,12 @@ def quantise(
         ValueError: nothing to quantise, an unknown name in `keep`, an order that cannot be read without an example, an
             activation that the forward pass does not call where it was put, a network quantised already.
         TypeError: arguments of a wrong type.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> net = quantise(models.mlp(8, (6, 6)), weights=Quantiser.ternary(), activations=Quantiser.ternary())
+        >>> net.fc1_act.quantiser, net.fc1_act.layer
+        (Quantiser(levels=[-1, 0, 1], thresholds=[-0.5, 0.5]), 0)
     """
     check_arguments(net, weights, activations, swap)
     net = copied(net)
@@ -156,13 +162,17 @@ def _scales(net: nn.Module, groups: list[Group], scales: Any) -> dict[str, Any]:
             shapes[name] = shapes[place_in(groups, name, group)] = ()
     for name, scale in (scales or {}).items():
         if name not in shapes:
-            raise ValueError(f"scales names {name!r}, but the network has no such weighted module or activation"
-                             f"{did_you_mean(str(name), shapes)}.")
+            raise ValueError(
+                f"scales names {name!r}, but the network has no such weighted module or activation"
+                f"{did_you_mean(str(name), shapes)}."
+            )
         given = tuple(getattr(scale, "shape", ()))
         if shapes[name] and math.prod(given) > 1 and not _broadcasts(given, shapes[name]):
-            raise ValueError(f"the scale of {name!r} must be one number or fit to a weight of shape {shapes[name]}, as one "
-                             f"for each channel of shape {(shapes[name][0], *[1] * (len(shapes[name]) - 1))} does, not have "
-                             f"the shape {given}.")
+            raise ValueError(
+                f"the scale of {name!r} must be one number or fit to a weight of shape {shapes[name]}, as one "
+                f"for each channel of shape {(shapes[name][0], *[1] * (len(shapes[name]) - 1))} does, not have "
+                f"the shape {given}."
+            )
     return dict(scales or {})
 
 
@@ -217,13 +227,18 @@ def _check_swapped(net: nn.Module, places: dict[str, dict[str, nn.Module]], exam
     found = [name for name in calls(net, (Quantise, Scaled), example) if "parametrizations" not in name.split(".")]
     for name, by_layer in places.items():
         steps = list(by_layer.values())
-        expected = [name] if len(steps) == 1 else [f"{name}.quantisers.{i}" for i in net.get_submodule(name).which
-                                                   if quantises(steps[i])]
+        expected = (
+            [name]
+            if len(steps) == 1
+            else [f"{name}.quantisers.{i}" for i in net.get_submodule(name).which if quantises(steps[i])]
+        )
         called = [each for each in found if each in expected]
         if not called or (len(steps) > 1 and called != expected):
             what = "called in another order than before" if called else "not called any more"
-            raise ValueError(f"the activation {name!r} is {what} once a quantiser has taken its place: the network keeps it "
-                             "elsewhere, or counts its calls; give each layer its own activation module.")
+            raise ValueError(
+                f"the activation {name!r} is {what} once a quantiser has taken its place: the network keeps it "
+                "elsewhere, or counts its calls; give each layer its own activation module."
+            )
 
 
 def _warn_of_floats(net: nn.Module, first: str, kept: set[str], weights: bool, activations: bool, example: Any) -> None:
@@ -235,17 +250,24 @@ def _warn_of_floats(net: nn.Module, first: str, kept: set[str], weights: bool, a
     everything = report(net, example)
     floats = [o for o in everything.floats if not asked_for(o.name)]
     in_weight = [o.name for o in floats if weights and o.weight_is_float]
-    in_input = [o.name for o in floats if activations and o.input_is_float and o.name != first
-                and not (o.takes_the_networks_input or asked_for(o.source))]
-    parts = [f"the {what}{'s' if len(names) > 1 else ''} of {_listing(names)}"
-             for what, names in (("weight", in_weight), ("input", in_input)) if names]
+    in_input = [
+        o.name
+        for o in floats
+        if activations and o.input_is_float and o.name != first and not (o.takes_the_networks_input or asked_for(o.source))
+    ]
+    parts = [
+        f"the {what}{'s' if len(names) > 1 else ''} of {_listing(names)}"
+        for what, names in (("weight", in_weight), ("input", in_input))
+        if names
+    ]
     verb = "stays" if len(in_weight) + len(in_input) == 1 else "stay"
     said = [f"{' and '.join(parts)} {verb} in float"] if parts else []
     if example is None and activations:
         hidden = [o.name for o in everything if not o.known and not o.unused and not asked_for(o.name)]
         if hidden:
-            said.append(f"what {_listing(hidden)} {'is' if len(hidden) == 1 else 'are'} applied to is not known without "
-                        "example=x")
+            said.append(
+                f"what {_listing(hidden)} {'is' if len(hidden) == 1 else 'are'} applied to is not known without example=x"
+            )
     if said:
         warnings.warn(f"{'; '.join(said)}; training.report(net) lists every weighted operation.", UserWarning, stacklevel=3)
 

@@ -20,6 +20,13 @@ def deploy(net: nn.Module) -> nn.Module:
     The parametrisations are gone; each swapped activation stays a `Quantise` whose noise is removed for good, so the
     copy computes what `net.eval()` computes, in either mode. Weights that share a parameter go on sharing one where
     they come out equal. A state dict with weights that are not rounded is refused.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> small = deploy(quantise(models.mlp(8, (6,)), weights=Quantiser.ternary()))
+        >>> set(small.fc1.weight.flatten().tolist()) <= {-1.0, 0.0, 1.0}
+        True
     """
     layers(net)
     net = copy.deepcopy(net).eval()

@@ -29,8 +29,10 @@ def find_device(device: str | torch.device) -> torch.device:
     if wanted.type == "meta":
         raise ValueError(f"device {device!s} was asked for, but it holds shapes only, no numbers: use device='cpu'.")
     if wanted.type != "cpu" and not _computes(wanted):
-        raise ValueError(f"device {device!s} was asked for, but this machine, or this build of torch, has none that "
-                         "computes: use device='cpu'.")
+        raise ValueError(
+            f"device {device!s} was asked for, but this machine, or this build of torch, has none that "
+            "computes: use device='cpu'."
+        )
     return wanted
 
 

@@ -28,6 +28,12 @@ def evaluate(net: nn.Module, data: Any, batch_size: int = 1024, *, noise: bool =
             evaluation mode either way.
         loss: as for `fit`; None is the cross-entropy. One of your own is averaged over the batches, each weighted by its
             number of labels or examples.
+
+    Example:
+        >>> from anabook import models
+        >>> score = evaluate(models.mlp(8, (6,)), (torch.zeros(4, 8), torch.tensor([0, 1, 2, 3])))
+        >>> 0 <= score.accuracy <= 1
+        True
     """
     batch_size, noise = integer(batch_size, "batch_size", minimum=1), flag(noise, "noise")
     return score_of(net, Source(net, data, batch_size, Objective(loss)), noise)
@@ -44,6 +50,13 @@ def recalibrate(net: nn.Module, inputs: Any, batch_size: int = 1024) -> None:
         net: any network.
         inputs: an array or a tensor, as for `fit`, without labels.
         batch_size: large batches are more exact.
+
+    Example:
+        >>> from anabook import models
+        >>> net = models.mlp(8, (6,))
+        >>> recalibrate(net, torch.ones(4, 8))
+        >>> net.fc1_norm.running_var
+        tensor([0., 0., 0., 0., 0., 0.])
     """
     batch_size = integer(batch_size, "batch_size", minimum=2)
     x = as_inputs(net, inputs)
@@ -53,8 +66,10 @@ def recalibrate(net: nn.Module, inputs: Any, batch_size: int = 1024) -> None:
     parts = [*x.split(batch_size)]
     if len(parts[-1]) == 1 and (name := single_value_norm(net, x[:1])) is not None:
         if len(parts) == 1:
-            raise ValueError(f"inputs must hold two examples at least, as the batch normalisation {name!r} cannot take a "
-                             "variance of one value.")
+            raise ValueError(
+                f"inputs must hold two examples at least, as the batch normalisation {name!r} cannot take a "
+                "variance of one value."
+            )
         parts[-2:] = [torch.cat(parts[-2:])]
     momenta = [norm.momentum for norm in norms]
     with evaluating(net):

@@ -134,6 +134,14 @@ def fit(
             asked for, is the last good one).
         ValueError, TypeError: data, schedule or settings that do not fit; a device that is not there; a checkpoint from
             another config.
+
+    Example:
+        >>> from anabook import Quantiser, Schedule, datasets, models, training
+        >>> net = training.quantise(models.mlp(64, (16,)), weights=Quantiser.ternary(), activations=Quantiser.ternary())
+        >>> schedule = Schedule.for_network(net, period=1)
+        >>> history = fit(net, datasets.digits().train, schedule, epochs=2, initialise="near_thresholds")
+        >>> [epoch.epoch for epoch in history]
+        [0, 1]
     """
     epochs, batch_size = integer(epochs, "epochs", minimum=1), integer(batch_size, "batch_size", minimum=1)
     seed, drop_last = integer(seed, "seed", minimum=0, maximum=2**63 - 1), flag(drop_last, "drop_last")
@@ -169,10 +177,23 @@ def fit(
     each = 1 if scheduler_every == "epoch" else length(batches)
     made = None if scheduler is None else make_scheduler(scheduler, step, None if each is None else epochs * each)
     run = Run(
-        net=net, data=batches, test=test, schedule=schedule, epochs=epochs, rates=None if scheduler else rates, step=step,
-        scheduler=made, noise_every=noise_every,
-        scheduler_every=scheduler_every, precision=_precision(precision), path=path,
-        checkpoint_steps=checkpoint_steps, objective=objective, callback=callback, reference=reference, rate=rate,
+        net=net,
+        data=batches,
+        test=test,
+        schedule=schedule,
+        epochs=epochs,
+        rates=None if scheduler else rates,
+        step=step,
+        scheduler=made,
+        noise_every=noise_every,
+        scheduler_every=scheduler_every,
+        precision=_precision(precision),
+        path=path,
+        checkpoint_steps=checkpoint_steps,
+        objective=objective,
+        callback=callback,
+        reference=reference,
+        rate=rate,
         n_layers=n_layers,
     )
     if batches.arrays is not None and batches.last_batch() == 1:
@@ -180,14 +201,25 @@ def fit(
     if path is not None:
         _warn_of_workers(data)
         run.config = {
-            "network": _checkpoint.describe_network(net), "data": _checkpoint.describe_data(batches.arrays or data),
-            "schedule": _checkpoint.describe_schedule(schedule, n_layers, epochs), "epochs": epochs,
-            "batch_size": batch_size, "optimiser": _checkpoint.describe_optimiser(step), "lr": _checkpoint.digest(rates),
-            "scheduler": None if scheduler is None else _checkpoint.describe_optimiser(run.scheduler), "seed": seed,
-            "noise_every": noise_every, "scheduler_every": scheduler_every, "initialise": initialise,
-            "still": bool(rule and rule.still), "cache": bool(rule and rule.cache), "precision": precision,
-            "channels_last": bool(channels_last), "config": None if config is None else _checkpoint.digest(dict(config)),
-            "loss": _checkpoint.describe_loss(loss), "drop_last": drop_last,
+            "network": _checkpoint.describe_network(net),
+            "data": _checkpoint.describe_data(batches.arrays or data),
+            "schedule": _checkpoint.describe_schedule(schedule, n_layers, epochs),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "optimiser": _checkpoint.describe_optimiser(step),
+            "lr": _checkpoint.digest(rates),
+            "scheduler": None if scheduler is None else _checkpoint.describe_optimiser(run.scheduler),
+            "seed": seed,
+            "noise_every": noise_every,
+            "scheduler_every": scheduler_every,
+            "initialise": initialise,
+            "still": bool(rule and rule.still),
+            "cache": bool(rule and rule.cache),
+            "precision": precision,
+            "channels_last": bool(channels_last),
+            "config": None if config is None else _checkpoint.digest(dict(config)),
+            "loss": _checkpoint.describe_loss(loss),
+            "drop_last": drop_last,
         }
         run.settings = {"lr": rates, "optimiser": _checkpoint.settings_of(step)}
         if run.scheduler is not None:
@@ -224,8 +256,9 @@ def _check_schedule(schedule: Any, net: nn.Module) -> int:
         hint = ""
         if not isinstance(schedule, str) and isinstance(schedule, Iterable):
             hint = "; inputs and labels go together, as a pair: fit(net, (inputs, labels), schedule, …)"
-        raise TypeError("schedule must be a Schedule, a function (layer, t) -> (mean, std), or None, not "
-                        f"{brief(schedule)}{hint}.")
+        raise TypeError(
+            f"schedule must be a Schedule, a function (layer, t) -> (mean, std), or None, not {brief(schedule)}{hint}."
+        )
     n_layers = len(layers(net))
     check_schedule(schedule, n_layers)
     return n_layers
@@ -244,9 +277,11 @@ def _file(checkpoint: Any) -> Path | None:
 
 def _warn_of_workers(data: Any) -> None:
     if getattr(data, "persistent_workers", False) and getattr(data, "num_workers", 0):
-        warnings.warn("workers that live on from epoch to epoch (persistent_workers=True) keep their random states to "
-                      "themselves: a run that is resumed may see other random numbers than one that was never stopped.",
-                      stacklevel=4)
+        warnings.warn(
+            "workers that live on from epoch to epoch (persistent_workers=True) keep their random states to "
+            "themselves: a run that is resumed may see other random numbers than one that was never stopped.",
+            stacklevel=4,
+        )
 
 
 def _precision(precision: str | None) -> torch.dtype | None:

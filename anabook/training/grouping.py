@@ -14,8 +14,23 @@ from anabook.training.modules import Quantise
 from anabook.training.order import WEIGHTED
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
-    nn.Hardtanh, nn.Tanh, nn.Hardsigmoid, nn.Sigmoid, nn.Hardswish, nn.Tanhshrink,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.CELU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Softplus,
+    nn.Softsign,
+    nn.Hardtanh,
+    nn.Tanh,
+    nn.Hardsigmoid,
+    nn.Sigmoid,
+    nn.Hardswish,
+    nn.Tanhshrink,
 )
 """The activation modules that `quantise` swaps by default. PReLU (it has a weight of its own), Softmax and Identity
 are not among them."""
@@ -39,8 +54,10 @@ def groups_of(net: nn.Module, order: list[str], need_activations: bool) -> list[
         elif name not in (current or early).activations:
             (current or early).activations.append(name)
     if not groups:
-        raise ValueError(f"nothing to quantise: this {type(net).__name__} has no linear or convolution layer"
-                         f"{' that its forward pass uses' if any(isinstance(m, WEIGHTED) for m in net.modules()) else ''}.")
+        raise ValueError(
+            f"nothing to quantise: this {type(net).__name__} has no linear or convolution layer"
+            f"{' that its forward pass uses' if any(isinstance(m, WEIGHTED) for m in net.modules()) else ''}."
+        )
     if need_activations and not any(group.activations for group in groups.values()):
         raise ValueError(
             f"this {type(net).__name__} has no activation module to swap (functions such as F.relu cannot be seen): "
@@ -75,9 +92,11 @@ def copied(net: nn.Module) -> nn.Module:
     """A copy to convert, if every weight is a parameter."""
     for name, module in net.named_modules():
         if isinstance(module, WEIGHTED) and isinstance(vars(module).get("weight"), Tensor):
-            raise ValueError(f"the weight of {name!r} is no parameter but is made by a hook, as by "
-                             "torch.nn.utils.weight_norm or pruning: remove the hook, or use torch.nn.utils.parametrizations "
-                             "in its place.")
+            raise ValueError(
+                f"the weight of {name!r} is no parameter but is made by a hook, as by "
+                "torch.nn.utils.weight_norm or pruning: remove the hook, or use torch.nn.utils.parametrizations "
+                "in its place."
+            )
     return copy.deepcopy(net)
 
 

@@ -47,6 +47,12 @@ def history_table(history: Iterable[Epoch]) -> list[dict[str, float | int | None
         One dictionary an epoch with the keys epoch, train_loss, train_accuracy, test_loss, test_accuracy,
         noisy_test_loss, noisy_test_accuracy (None where nothing was measured), lr, seconds, stopped, and noise_mean_0,
         noise_std_0, noise_mean_1, … for the layers.
+
+    Example:
+        >>> from anabook import datasets, models, training
+        >>> history = training.fit(models.mlp(64), datasets.digits().train, None, epochs=1)
+        >>> history_table(history)[0]["epoch"]
+        0
     """
     rows = []
     for epoch in history:

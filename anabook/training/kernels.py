@@ -31,8 +31,25 @@ from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loo
 if TYPE_CHECKING:
     from anabook.training._densities import TorchDensity
 
-__all__ = ["STRATEGIES", "Grid", "Kind", "Law", "Layout", "Loop", "Table", "compiling", "drawn", "expected", "layout_of",
-           "quantised", "random", "run", "shifted", "slope", "uniforms"]
+__all__ = [
+    "STRATEGIES",
+    "Grid",
+    "Kind",
+    "Law",
+    "Layout",
+    "Loop",
+    "Table",
+    "compiling",
+    "drawn",
+    "expected",
+    "layout_of",
+    "quantised",
+    "random",
+    "run",
+    "shifted",
+    "slope",
+    "uniforms",
+]
 
 STRATEGIES = ("expectation", "mode", "random")
 
@@ -86,7 +103,7 @@ def _grid(c: Tensor) -> dict[str, Tensor]:
 
 def _levels_and_thresholds(c: Tensor, layout: Loop | Table) -> tuple[Tensor, Tensor]:
     n = layout.n_thresholds
-    return c[2:n + 3], c[n + 3:]
+    return c[2 : n + 3], c[n + 3 :]
 
 
 def quantised(x: Tensor, c: Tensor, layout: Layout) -> Tensor:
@@ -285,7 +302,10 @@ def _shifted_right(h: Tensor, bits: int) -> Tensor:
 # Running ------------------------------------------------------------------------------------------------------------
 
 _KERNELS: dict[str, Callable[..., Tensor]] = {
-    "quantised": quantised, "expected": expected, "drawn": drawn, "slope": slope,
+    "quantised": quantised,
+    "expected": expected,
+    "drawn": drawn,
+    "slope": slope,
 }
 
 compile_from: int | None = 2**18
@@ -360,8 +380,11 @@ def _run_compiled(name: str, tensors: list[Tensor], static: tuple) -> Tensor:
         out = _KERNELS[name](*tensors, *static)  # what is wrong with the arguments shows here
         _broken = True
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warnings.warn(f"torch.compile failed, so anabook's kernels run uncompiled, several times slower: {reason}",
-                      RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"torch.compile failed, so anabook's kernels run uncompiled, several times slower: {reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return out
 
 
@@ -374,7 +397,7 @@ def _memory_order(x: Tensor) -> Sequence[int]:
     return range(x.dim())
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled(name: str, layout: type, static: tuple) -> Callable[..., Tensor]:
     # `layout` is static's, and keeps apart what compares equal: Loop(2) and Grid(2) are the same tuple.
     kernel = _KERNELS[name]

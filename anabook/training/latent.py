@@ -24,6 +24,12 @@ def initialise_near_thresholds(net: nn.Module, seed: int) -> None:
     Args:
         net: a network made by `quantise`.
         seed: of the draws, which do not touch torch's global generator.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> net = quantise(models.mlp(8, (6,)), weights=Quantiser.ternary())
+        >>> initialise_near_thresholds(net, seed=0)
     """
     check_module(net)
     generator = torch.Generator().manual_seed(integer(seed, "seed", minimum=0, maximum=2**63 - 1))
@@ -47,6 +53,12 @@ def shift_by_mean(net: nn.Module) -> None:
     Noise is subtracted, so with mean α the quantiser sees w − α. After the shift it sees the weights that were
     there before, those of a pretrained network for instance. To be done once, at the noise that training begins with;
     `initialise_near_thresholds` has it built in.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> net = quantise(models.mlp(8, (6,)), weights=Quantiser.ternary())
+        >>> shift_by_mean(net)
     """
     check_module(net)
 
@@ -57,8 +69,10 @@ def shift_by_mean(net: nn.Module) -> None:
         by = mean * weight.step.scale if isinstance(weight.step, Scaled) else mean
         if id(latent) in done:  # a parameter that layers share
             if not bool(torch.all(torch.as_tensor(by == done[id(latent)]))):
-                raise ValueError(f"the layer {weight.name!r} shares its weight with another one whose noise has another "
-                                 "mean, so it cannot be shifted for both.")
+                raise ValueError(
+                    f"the layer {weight.name!r} shares its weight with another one whose noise has another "
+                    "mean, so it cannot be shifted for both."
+                )
             return latent.clone()
         done[id(latent)] = by
         return latent + by
@@ -105,7 +119,7 @@ def _latent(weight: QuantisedWeight) -> Tensor:
 def _set_latent(weight: QuantisedWeight, value: Tensor) -> None:
     parametrisations = weight.layer.parametrizations.weight
     steps = list(parametrisations)
-    earlier = steps[:steps.index(weight.step)]
+    earlier = steps[: steps.index(weight.step)]
     originals: Any = value.to(_latent(weight))
     if not earlier:
         parametrisations.original.copy_(originals)
@@ -121,5 +135,7 @@ def _set_latent(weight: QuantisedWeight, value: Tensor) -> None:
     reached = _latent(weight)
     if not torch.allclose(reached, wanted, rtol=1e-3, atol=1e-5):
         kind = type(earlier[-1]).__name__.strip("_")
-        raise ValueError(f"the latent weight of {weight.name!r} cannot be set behind its parametrisation {kind}, which does "
-                         "not give every value: initialise it yourself, or remove the parametrisation.")
+        raise ValueError(
+            f"the latent weight of {weight.name!r} cannot be set behind its parametrisation {kind}, which does "
+            "not give every value: initialise it yourself, or remove the parametrisation."
+        )

@@ -40,6 +40,13 @@ def layers(net: nn.Module) -> list[Layer]:
 
     Raises:
         ValueError: a network that `quantise` did not make (a `Quantise` without a layer number, or none at all).
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> net = quantise(models.mlp(8, (6, 6)), weights=Quantiser.ternary(), activations=Quantiser.ternary())
+        >>> [len(layer.activations) for layer in layers(net)]
+        [1, 1]
     """
     check_module(net)
     weights = {id(w.quantise) for w in quantised_weight_modules(net)}
@@ -47,8 +54,10 @@ def layers(net: nn.Module) -> list[Layer]:
     for name, module in net.named_modules():
         if isinstance(module, Quantise):
             if module.layer is None:
-                raise ValueError(f"the Quantise at {name!r} has no layer number: make the network with "
-                                 "training.quantise, or set its attribute `layer`.")
+                raise ValueError(
+                    f"the Quantise at {name!r} has no layer number: make the network with "
+                    "training.quantise, or set its attribute `layer`."
+                )
             found.setdefault(module.layer, ([], []))[id(module) not in weights].append(module)
     if not found:
         raise ValueError(f"this {type(net).__name__} has no quantised layer: convert it with training.quantise first.")
@@ -68,6 +77,14 @@ def set_noise(net: nn.Module, schedule: Callable[[int, float], tuple[float, floa
 
     Raises:
         ValueError: the schedule is for another number of layers.
+
+    Example:
+        >>> from anabook import Quantiser, Schedule, models
+        >>> from anabook.training import layers, quantise
+        >>> net = quantise(models.mlp(8, (6,)), weights=Quantiser.ternary(), activations=Quantiser.ternary())
+        >>> set_noise(net, Schedule.periodic(n_layers=1, period=10), t=10)
+        >>> layers(net)[0].weight.std
+        0.0
     """
     quantised = layers(net)
     check_schedule(schedule, len(quantised))
@@ -91,11 +108,20 @@ def quantised_weights(net: nn.Module) -> dict[str, Tensor]:
     """The weights that the network uses once deployed: σ(latent weight), without noise, by parameter name.
 
     Other parametrisations of a weight, such as weight normalisation, are applied as well.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> net = quantise(models.mlp(8, (6,)), weights=Quantiser.ternary())
+        >>> sorted(quantised_weights(net))
+        ['fc1.weight']
     """
     check_module(net)
     with torch.no_grad():
-        return {f"{name}.weight" if name else "weight": noiseless(layer.parametrizations.weight)()
-                for name, layer, _, _ in quantised_weight_modules(net)}
+        return {
+            f"{name}.weight" if name else "weight": noiseless(layer.parametrizations.weight)()
+            for name, layer, _, _ in quantised_weight_modules(net)
+        }
 
 
 def quantised_weight_modules(net: nn.Module) -> list[QuantisedWeight]:

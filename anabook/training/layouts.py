@@ -49,14 +49,34 @@ Kind = "str | laws.Law | TorchDensity"
 """A law, as programs are kept apart by it: a family's name, another law, or a density of the reader's own. The unit is the
 law's own, so α and β are the place of its 0 and the size of its 1."""
 
-GRID = ("mean", "std", "a", "b", "high", "low", "per_quantum", "quantum", "shift", "last_start", "last", "bottom", "top",
-         "lowest", "highest")
+GRID = (
+    "mean",
+    "std",
+    "a",
+    "b",
+    "high",
+    "low",
+    "per_quantum",
+    "quantum",
+    "shift",
+    "last_start",
+    "last",
+    "bottom",
+    "top",
+    "lowest",
+    "highest",
+)
 MOST_SELECTS = 16  # thresholds from which on bisection beats one comparison each
 
 
-
-def layout_of(levels: np.ndarray, thresholds: np.ndarray, dtype: torch.dtype, law: Kind | None = None, std: float = 0.0,
-              mean: float = 0.0) -> tuple[Layout, np.ndarray]:
+def layout_of(
+    levels: np.ndarray,
+    thresholds: np.ndarray,
+    dtype: torch.dtype,
+    law: Kind | None = None,
+    std: float = 0.0,
+    mean: float = 0.0,
+) -> tuple[Layout, np.ndarray]:
     """How to find the thresholds of a quantiser in a float type, and the constants for it, all but exact in float64.
 
     Args:
@@ -171,9 +191,20 @@ def _evenly_spaced(levels: bytes, thresholds: bytes, dtype: torch.dtype) -> dict
         straight = _gives(thresholds.astype(kind), np.arange(1, n + 1) + b, high, low)
         ends = _bent_ends(thresholds, np.arange(1, n + 1) + b, straight, quantum)
         if ends is not None:
-            return {"a": a, "b": b, "high": high, "low": low, "per_quantum": 1 / quantum, "quantum": quantum,
-                    "last": float(n), "bottom": ends[0], "top": ends[1], "lowest": levels[0], "highest": levels[-1],
-                    "skips": not straight.all()}
+            return {
+                "a": a,
+                "b": b,
+                "high": high,
+                "low": low,
+                "per_quantum": 1 / quantum,
+                "quantum": quantum,
+                "last": float(n),
+                "bottom": ends[0],
+                "top": ends[1],
+                "lowest": levels[0],
+                "highest": levels[-1],
+                "skips": not straight.all(),
+            }
     return None
 
 
@@ -201,8 +232,8 @@ def _bent_ends(thresholds: np.ndarray, z: np.ndarray, straight: np.ndarray, quan
     if len(inside) == 0:
         return None
     first, last = inside[0], inside[-1]
-    bottom, top = thresholds[:first], thresholds[last + 1:]
-    if not straight[first:last + 1].all() or len(set(bottom)) > 1 or len(set(top)) > 1:
+    bottom, top = thresholds[:first], thresholds[last + 1 :]
+    if not straight[first : last + 1].all() or len(set(bottom)) > 1 or len(set(top)) > 1:
         return None
     # The first ones may only move inwards, the last ones too: then the rest need not know.
     if len(bottom) and bottom[0] < z[first - 1] * quantum or len(top) and top[0] > z[last + 1] * quantum:

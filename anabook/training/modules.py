@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from anabook._validate import choice, real
 from anabook import laws
+from anabook._validate import choice, real
 from anabook.laws import FAMILIES, Law
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
@@ -52,8 +52,9 @@ class _Quantisation(torch.autograd.Function):
     """One forward pass; saves its input and a few constants, and not even these where the gradient is 0 everywhere."""
 
     @staticmethod
-    def forward(x: Tensor, constants: Tensor, backward: Tensor | None, keys: Tensor | None, kernel: str, static: tuple,
-                slope: tuple) -> Tensor:
+    def forward(
+        x: Tensor, constants: Tensor, backward: Tensor | None, keys: Tensor | None, kernel: str, static: tuple, slope: tuple
+    ) -> Tensor:
         others = (constants,) if keys is None else (constants, keys)
         return kernels.run(kernel, x, *others, static=static)
 
@@ -101,8 +102,16 @@ class _DualQuantisation(_Quantisation):
         return _batched(_DualQuantisation, info, in_dims, *inputs)
 
 
-def _batched(function: type[_Quantisation], info: Any, in_dims: tuple, x: Tensor, constants: Tensor,
-             backward: Tensor | None, keys: Tensor | None, *static: Any) -> tuple[Tensor, int | None]:
+def _batched(
+    function: type[_Quantisation],
+    info: Any,
+    in_dims: tuple,
+    x: Tensor,
+    constants: Tensor,
+    backward: Tensor | None,
+    keys: Tensor | None,
+    *static: Any,
+) -> tuple[Tensor, int | None]:
     x_dim, _, _, keys_dim, *_ = in_dims
     if keys is not None and keys_dim is None and x_dim is not None:  # randomness="same": one draw for all
         each = [function.apply(part, constants, backward, keys, *static) for part in x.unbind(x_dim)]
@@ -244,15 +253,19 @@ class Quantise(nn.Module):
 
     def extra_repr(self) -> str:
         layer = "" if self.layer is None else f", layer={self.layer}"
-        return (f"{self.quantiser!r}, noise={self.noise!r}, strategy={self.strategy!r}, "
-                f"mean={self._mean:.4g}, std={self._std:.4g}{layer}")
+        return (
+            f"{self.quantiser!r}, noise={self.noise!r}, strategy={self.strategy!r}, "
+            f"mean={self._mean:.4g}, std={self._std:.4g}{layer}"
+        )
 
     def _keys(self, device: torch.device) -> Tensor:
         if self.generator is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
-            raise RuntimeError("a Quantise with a generator of its own is run again within a backward pass, as gradient "
-                               "checkpointing does, and would draw other numbers than before: leave its generator out, "
-                               "since checkpointing sets torch's global one back.")
-        return torch.randint(-2**31, 2**31, (3,), dtype=torch.int32, device=device, generator=self.generator)
+            raise RuntimeError(
+                "a Quantise with a generator of its own is run again within a backward pass, as gradient "
+                "checkpointing does, and would draw other numbers than before: leave its generator out, "
+                "since checkpointing sets torch's global one back."
+            )
+        return torch.randint(-(2**31), 2**31, (3,), dtype=torch.int32, device=device, generator=self.generator)
 
     def _as_leaf(self, x: object) -> fx.Proxy:
         """What a symbolic trace records of a call: the module as a whole, as it does with torch's own.
@@ -288,6 +301,7 @@ class Quantise(nn.Module):
         Before they are needed: made by a call they would be what a transformation or a tracer around it makes of them;
         and a program compiled around the module finds constants, not the search for them.
         """
+
         def make() -> dict:
             recipes = {False: _recipes(self.quantiser, self._rounded), True: self._recipes(self._mean, self._std)}
             return _placed(recipes, [device])
@@ -332,6 +346,7 @@ def _default_device() -> torch.device:
 
 def _moved(function: Callable[[Tensor], Tensor], device: torch.device) -> torch.device:
     """Where a function of `Module._apply` puts a tensor of this device."""
+
     def probe(device: torch.device) -> torch.device:
         return function(torch.empty(1, dtype=torch.uint8, device=device)).device
 
@@ -355,8 +370,9 @@ def _law_of(noise: Any, strategy: str) -> tuple[Law, kernels.Kind]:
     law = laws.placed(noise)[0]
     if strategy != "mode" and not law.is_probability:
         whose = getattr(noise, "name", law.name)
-        raise ValueError(f"the strategy for {whose} must be 'mode', not {strategy!r}, which needs a noise: "
-                         f"{law.why_no_noise}.")
+        raise ValueError(
+            f"the strategy for {whose} must be 'mode', not {strategy!r}, which needs a noise: {law.why_no_noise}."
+        )
     if FAMILIES.get(law.name) is law:
         return law, law.name
     density = getattr(law, "exact", None)
@@ -396,8 +412,13 @@ def _roundings(quantiser: Quantiser) -> dict[torch.dtype, np.ndarray]:
 
 
 def _recipes(
-    quantiser: Quantiser, rounded: dict[torch.dtype, np.ndarray], law: Law | None = None, kind: kernels.Kind | None = None,
-    strategy: str = "mode", mean: float = 0.0, std: float = 0.0
+    quantiser: Quantiser,
+    rounded: dict[torch.dtype, np.ndarray],
+    law: Law | None = None,
+    kind: kernels.Kind | None = None,
+    strategy: str = "mode",
+    mean: float = 0.0,
+    std: float = 0.0,
 ) -> dict[torch.dtype, _Plan]:
     """A plan for each float type, its constants still arrays; the same object for types with the same constants.
 

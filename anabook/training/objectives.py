@@ -26,6 +26,10 @@ class Score(NamedTuple):
         loss: the cross-entropy in nats, or the loss that was handed over, over all targets that count.
         accuracy: the share of targets, between 0 and 1, that are the index of the largest output; NaN where the
             targets are not class labels. Labels that the loss leaves out (−100) are left out here as well.
+
+    Example:
+        >>> Score(loss=0.5, accuracy=0.9).accuracy
+        0.9
     """
 
     loss: float
@@ -43,8 +47,9 @@ class Objective:
 
     def __init__(self, loss: Loss | None = None) -> None:
         if loss is not None and not callable(loss):
-            raise TypeError("loss must be a function (outputs, targets) -> one number, such as torch.nn.MSELoss(), not "
-                            f"{brief(loss)}.")
+            raise TypeError(
+                f"loss must be a function (outputs, targets) -> one number, such as torch.nn.MSELoss(), not {brief(loss)}."
+            )
         if isinstance(loss, type):
             raise TypeError(f"loss must be called with (outputs, targets), so hand over {loss.__name__}(), not the class.")
         self.own, self.function = loss is not None, loss or cross_entropy
@@ -72,13 +77,16 @@ class Objective:
         except RuntimeError as error:
             if not self._wants_floats(outputs, targets):
                 raise
-            raise TypeError(f"{self._name()} takes targets of floats, not {targets.dtype}: hand them over as such, by "
-                            "y.astype('float32') for an array or y.float() for a tensor.") from error
+            raise TypeError(
+                f"{self._name()} takes targets of floats, not {targets.dtype}: hand them over as such, by "
+                "y.astype('float32') for an array or y.float() for a tensor."
+            ) from error
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise TypeError(f"loss must give one number, a tensor without dimensions, not {brief(loss)}: take its mean.")
         if self.own and not loss.requires_grad and isinstance(outputs, Tensor) and outputs.requires_grad:
-            raise TypeError("loss must be computed from the outputs by torch's own functions: what it gives has no "
-                            "gradient.")
+            raise TypeError(
+                "loss must be computed from the outputs by torch's own functions: what it gives has no gradient."
+            )
         return loss.reshape(())
 
     def _wants_floats(self, outputs: Any, targets: Any) -> bool:
@@ -98,16 +106,20 @@ class Objective:
     def check(self, outputs: Any, targets: Any, extremes: tuple[int, int] | None) -> None:
         """Refuse outputs and labels that do not fit together, before torch does."""
         if not self.own and not (isinstance(outputs, Tensor) and outputs.dim() == 2 and len(outputs) == len(targets)):
-            raise ValueError(f"the outputs must have shape ({len(targets)}, classes) for the cross-entropy of "
-                             f"{len(targets)} labels, but the network gave {brief(outputs)}: change its last module, or "
-                             "pass a loss of your own, loss=….")
+            raise ValueError(
+                f"the outputs must have shape ({len(targets)}, classes) for the cross-entropy of "
+                f"{len(targets)} labels, but the network gave {brief(outputs)}: change its last module, or "
+                "pass a loss of your own, loss=…."
+            )
         if extremes is None or not isinstance(outputs, Tensor) or outputs.dim() < 2:
             return
         classes = outputs.shape[1]
         for label in extremes:
             if not 0 <= label < classes:
-                raise ValueError(f"labels must be from 0 to {classes - 1}, as the network has {classes} outputs (or "
-                                 f"{self.ignored}, which is left out), not {label}.")
+                raise ValueError(
+                    f"labels must be from 0 to {classes - 1}, as the network has {classes} outputs (or "
+                    f"{self.ignored}, which is left out), not {label}."
+                )
 
     def extremes(self, targets: Any) -> tuple[int, int] | None:
         """The smallest and the largest label that counts; None where nothing can be wrong with them."""
@@ -145,6 +157,11 @@ def mean_score(rows: np.ndarray) -> Score:
 
 
 def _are_labels(outputs: Any, targets: Any) -> bool:
-    return (isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.dim() >= 2 and outputs.shape[1] > 1
-            and not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
-            and targets.shape == outputs.shape[:1] + outputs.shape[2:])
+    return (
+        isinstance(outputs, Tensor)
+        and isinstance(targets, Tensor)
+        and outputs.dim() >= 2
+        and outputs.shape[1] > 1
+        and not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+        and targets.shape == outputs.shape[:1] + outputs.shape[2:]
+    )

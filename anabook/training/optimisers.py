@@ -18,11 +18,15 @@ from anabook.training._arguments import brief
 def check_makers(optimiser: Any, scheduler: Any, lr: Any) -> None:
     """Refuse optimisers and schedulers that are made already, where something is wanted that makes them."""
     if isinstance(optimiser, torch.optim.Optimizer) or not callable(optimiser):
-        raise TypeError("optimiser must be a class or a function of the parameters and lr=…, such as torch.optim.SGD or "
-                        f"functools.partial(torch.optim.SGD, momentum=0.9), not {_made(optimiser)}.")
+        raise TypeError(
+            "optimiser must be a class or a function of the parameters and lr=…, such as torch.optim.SGD or "
+            f"functools.partial(torch.optim.SGD, momentum=0.9), not {_made(optimiser)}."
+        )
     if scheduler is not None and (hasattr(scheduler, "optimizer") or not callable(scheduler)):
-        raise TypeError("scheduler must be a function of the optimiser, such as functools.partial(torch.optim."
-                        f"lr_scheduler.StepLR, step_size=10), not {_made(scheduler)}.")
+        raise TypeError(
+            "scheduler must be a function of the optimiser, such as functools.partial(torch.optim."
+            f"lr_scheduler.StepLR, step_size=10), not {_made(scheduler)}."
+        )
     if scheduler is not None and callable(lr):
         raise ValueError("lr must be a number where a scheduler is given, not a function of the epoch.")
 
@@ -38,15 +42,19 @@ def make_optimiser(optimiser: Callable[..., Any], net: nn.Module, lr: float) -> 
     if not parameters:
         raise ValueError(f"this {type(net).__name__} has no parameter that requires a gradient: there is nothing to train.")
     if not _takes(optimiser, parameters, lr=lr):
-        raise TypeError(f"optimiser is called with the parameters and lr=…, which {_name(optimiser)} does not take: give a "
-                        "class, or for example lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9).")
+        raise TypeError(
+            f"optimiser is called with the parameters and lr=…, which {_name(optimiser)} does not take: give a "
+            "class, or for example lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9)."
+        )
     step = optimiser(parameters, lr=lr)
     if not isinstance(step, torch.optim.Optimizer):
         raise TypeError(f"optimiser must give one of torch's optimisers, not {brief(step)}.")
     closure = inspect.signature(step.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        raise ValueError(f"{type(step).__name__} computes the loss several times in a step, which fit does not do: "
-                         "choose another optimiser.")
+        raise ValueError(
+            f"{type(step).__name__} computes the loss several times in a step, which fit does not do: "
+            "choose another optimiser."
+        )
     return step
 
 
@@ -64,14 +72,18 @@ def make_scheduler(scheduler: Callable[..., Any], step: torch.optim.Optimizer, s
         name = _name(scheduler)
         if not settings:  # no argument is missing, there is one too many
             name, settings = "torch.optim.lr_scheduler.StepLR", ["step_size=…"]
-        raise TypeError(f"scheduler is called with the optimiser alone, which {_name(scheduler)} does not allow: give "
-                        f"lambda optimiser: {name}(optimiser, {', '.join(settings)}).")
+        raise TypeError(
+            f"scheduler is called with the optimiser alone, which {_name(scheduler)} does not allow: give "
+            f"lambda optimiser: {name}(optimiser, {', '.join(settings)})."
+        )
     made = scheduler(step)
     if not hasattr(made, "step"):
         raise TypeError(f"scheduler must give one of torch's learning-rate schedulers, not {brief(made)}.")
     if isinstance(made, lr_scheduler.OneCycleLR) and steps is not None and steps > made.total_steps:
-        raise ValueError(f"the OneCycleLR ends after {made.total_steps} steps, and this run has {steps}: give it "
-                         f"total_steps={steps} from the beginning, as a cycle that has begun cannot be prolonged.")
+        raise ValueError(
+            f"the OneCycleLR ends after {made.total_steps} steps, and this run has {steps}: give it "
+            f"total_steps={steps} from the beginning, as a cycle that has begun cannot be prolonged."
+        )
     return made
 
 
@@ -81,8 +93,10 @@ def step_scheduler(scheduler: Any, loss: float | Tensor) -> None:
     try:
         scheduler.step(*told)
     except ValueError as error:
-        raise ValueError(f"the {type(scheduler).__name__} cannot take another step ({reason(error).rstrip('.')}): let it "
-                         "have as many as the run.") from error
+        raise ValueError(
+            f"the {type(scheduler).__name__} cannot take another step ({reason(error).rstrip('.')}): let it "
+            "have as many as the run."
+        ) from error
 
 
 def _takes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
@@ -103,8 +117,11 @@ def _missing(function: Callable[..., Any], *args: Any) -> list[str]:
         given = signature.bind_partial(*args).arguments
     except TypeError:
         return []
-    return [name for name, p in signature.parameters.items() if name not in given
-            and p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [
+        name
+        for name, p in signature.parameters.items()
+        if name not in given and p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
 
 
 def _name(function: Any) -> str:

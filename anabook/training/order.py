@@ -49,28 +49,134 @@ class Flow(NamedTuple):
 
 
 # Operations that change no number, or bring in zeros only, by their names in lower case without underscores.
-_KEEPING = frozenset((
-    "identity", "flatten", "unflatten", "reshape", "view", "viewas", "reshapeas", "permute", "transpose", "t", "mt", "data", "movedim",
-    "swapaxes", "contiguous", "squeeze", "unsqueeze", "expand", "expandas", "clone", "detach", "to", "typeas", "float",
-    "cat", "concat", "concatenate", "stack", "chunk", "split", "unbind", "tensorsplit", "getitem", "select", "narrow", "roll",
-    "flip", "gather", "indexselect", "pad", "zeropad1d", "zeropad2d", "zeropad3d", "circularpad2d", "reflectionpad2d",
-    "replicationpad2d", "pixelshuffle", "pixelunshuffle", "channelshuffle", "upsamplingnearest2d", "unfold",
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "alphadropout", "featurealphadropout", "featuredropout",
-    "stochasticdepth", "maxpool1d", "maxpool2d", "maxpool3d", "maxpool1dwithindices", "maxpool2dwithindices",
-    "maxpool3dwithindices", "adaptivemaxpool1d", "adaptivemaxpool2d", "adaptivemaxpool3d", "adaptivemaxpool2dwithindices",
-    "amax", "maximum", "minimum", "packpaddedsequence", "list", "tuple", "checkpoint", "setitem",
-))
+_KEEPING = frozenset(
+    (
+        "identity",
+        "flatten",
+        "unflatten",
+        "reshape",
+        "view",
+        "viewas",
+        "reshapeas",
+        "permute",
+        "transpose",
+        "t",
+        "mt",
+        "data",
+        "movedim",
+        "swapaxes",
+        "contiguous",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "expandas",
+        "clone",
+        "detach",
+        "to",
+        "typeas",
+        "float",
+        "cat",
+        "concat",
+        "concatenate",
+        "stack",
+        "chunk",
+        "split",
+        "unbind",
+        "tensorsplit",
+        "getitem",
+        "select",
+        "narrow",
+        "roll",
+        "flip",
+        "gather",
+        "indexselect",
+        "pad",
+        "zeropad1d",
+        "zeropad2d",
+        "zeropad3d",
+        "circularpad2d",
+        "reflectionpad2d",
+        "replicationpad2d",
+        "pixelshuffle",
+        "pixelunshuffle",
+        "channelshuffle",
+        "upsamplingnearest2d",
+        "unfold",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "alphadropout",
+        "featurealphadropout",
+        "featuredropout",
+        "stochasticdepth",
+        "maxpool1d",
+        "maxpool2d",
+        "maxpool3d",
+        "maxpool1dwithindices",
+        "maxpool2dwithindices",
+        "maxpool3dwithindices",
+        "adaptivemaxpool1d",
+        "adaptivemaxpool2d",
+        "adaptivemaxpool3d",
+        "adaptivemaxpool2dwithindices",
+        "amax",
+        "maximum",
+        "minimum",
+        "packpaddedsequence",
+        "list",
+        "tuple",
+        "checkpoint",
+        "setitem",
+    )
+)
 _SHAPES = frozenset(("size", "dim", "numel", "shape", "ndim", "dtype", "device"))
-_COMBINING = frozenset((
-    "add", "iadd", "sub", "isub", "neg", "sum", "mean", "avgpool1d", "avgpool2d", "avgpool3d", "adaptiveavgpool1d",
-    "adaptiveavgpool2d", "adaptiveavgpool3d", "lppool2d",
-))
+_COMBINING = frozenset(
+    (
+        "add",
+        "iadd",
+        "sub",
+        "isub",
+        "neg",
+        "sum",
+        "mean",
+        "avgpool1d",
+        "avgpool2d",
+        "avgpool3d",
+        "adaptiveavgpool1d",
+        "adaptiveavgpool2d",
+        "adaptiveavgpool3d",
+        "lppool2d",
+    )
+)
 # Products of an input with a weight.
-_APPLYING = frozenset((
-    "linear", "bilinear", "conv1d", "conv2d", "conv3d", "convtranspose1d", "convtranspose2d", "convtranspose3d", "matmul",
-    "rmatmul", "imatmul", "mm", "bmm", "mv", "addmm", "addmv", "addbmm", "baddbmm", "einsum", "tensordot", "inner", "embedding",
-    "embeddingbag",
-))
+_APPLYING = frozenset(
+    (
+        "linear",
+        "bilinear",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "convtranspose1d",
+        "convtranspose2d",
+        "convtranspose3d",
+        "matmul",
+        "rmatmul",
+        "imatmul",
+        "mm",
+        "bmm",
+        "mv",
+        "addmm",
+        "addmv",
+        "addbmm",
+        "baddbmm",
+        "einsum",
+        "tensordot",
+        "inner",
+        "embedding",
+        "embeddingbag",
+    )
+)
 
 
 def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = None) -> list[str]:
@@ -200,8 +306,13 @@ def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
             name = str(node.args[1]) if name == "getattr" else name
             found.extend(_applied(name, inputs))
             if _plain(name) not in _APPLYING:
-                found.extend((source, Flow("unknown", (f"inside {name}",))) for flow in inputs if flow.kind == "weight"
-                             for source in flow.sources if has_weights(modules.get(source)) and len(inputs) > 1)
+                found.extend(
+                    (source, Flow("unknown", (f"inside {name}",)))
+                    for flow in inputs
+                    if flow.kind == "weight"
+                    for source in flow.sources
+                    if has_weights(modules.get(source)) and len(inputs) > 1
+                )
             flows[node] = _through(name, inputs)
             if name == "setitem" or name.endswith("_") and not name.endswith("__"):  # changed in place
                 flows[node.args[0]] = flows[node]
@@ -320,7 +431,8 @@ def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow
             continue
         elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             module.register_forward_pre_hook(
-                lambda _m, x, name=name: found.append((name, _flow_of(next(_tensors_in(x), None)))))
+                lambda _m, x, name=name: found.append((name, _flow_of(next(_tensors_in(x), None))))
+            )
             module.register_forward_hook(_marking(Flow("float", (name,))))
         elif isinstance(module, (Quantise, Scaled)):
             module.register_forward_hook(_marking(Flow("levels", (name,))))
@@ -328,7 +440,9 @@ def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow
             module.register_forward_hook(_naming(name))
     for t in _tensors_in(example):
         t._flow = Flow("float", (INPUT,))
-    parameters = {id(p): Flow("weight" if p.dim() > 1 else "float", (weight_name(name),)) for name, p in probe.named_parameters()}
+    parameters = {
+        id(p): Flow("weight" if p.dim() > 1 else "float", (weight_name(name),)) for name, p in probe.named_parameters()
+    }
     with _Watching(parameters, found):
         _run_example(probe, example)
     return found

@@ -19,6 +19,13 @@ class Scaled(nn.Module):
     Args:
         quantise: a `Quantise` for the quantum 1.
         scale: s > 0, a number or a tensor that broadcasts with the input; it is saved with the network.
+
+    Example:
+        >>> from anabook import Quantiser
+        >>> from anabook.training import Quantise
+        >>> act = Scaled(Quantise(Quantiser.ternary()), scale=0.5).eval()
+        >>> act(torch.tensor([-0.3, 0.2, 0.9]))
+        tensor([-0.5000,  0.0000,  0.5000])
     """
 
     scale: Tensor
@@ -51,6 +58,13 @@ class PerCall(nn.Module):
     Args:
         quantisers: `Quantise` or `Scaled` modules, one for each layer.
         which: for each call the index of its quantiser.
+
+    Example:
+        >>> from anabook import Quantiser
+        >>> from anabook.training import Quantise
+        >>> act = PerCall([Quantise(Quantiser.ternary()), Quantise(Quantiser.heaviside())], which=[0, 1, 1])
+        >>> len(act.quantisers)
+        2
     """
 
     def __init__(self, quantisers: Sequence[nn.Module], which: Sequence[int]) -> None:
@@ -109,8 +123,15 @@ class Ending(Beginning):
             )
 
 
-_HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs",
-          "_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks")
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+)
 """Where torch keeps the hooks of a module, in the order of their calls."""
 
 

@@ -31,6 +31,12 @@ class Operation:
         combined: whether the input holds sums or averages of levels.
         source: where an input in float comes from, and what hides an input that is not known.
         known: whether it is known what the input holds.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise, report
+        >>> report(quantise(models.mlp(8, (6,)), weights=Quantiser.ternary()))[0].weight
+        Quantiser(levels=[-1, 0, 1], thresholds=[-0.5, 0.5])
     """
 
     name: str
@@ -53,7 +59,6 @@ class Operation:
         """Whether the input is known to hold other numbers than levels, their sums and averages."""
         return self.known and not self.inputs
 
-
     @property
     def unused(self) -> bool:
         """Whether the forward pass in evaluation mode does without it."""
@@ -75,8 +80,10 @@ class Report(tuple[Operation, ...]):
 
     def __str__(self) -> str:
         rows = [("layer", "operation", "weight", "input")]
-        rows += [("-" if o.layer is None else str(o.layer), f"{o.name} ({o.kind})" if o.name else o.kind, _weight(o), _input(o))
-                 for o in self]
+        rows += [
+            ("-" if o.layer is None else str(o.layer), f"{o.name} ({o.kind})" if o.name else o.kind, _weight(o), _input(o))
+            for o in self
+        ]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[3]]).rstrip() for row in rows)
 

@@ -69,8 +69,7 @@ class Run:
         self.noise: tuple[tuple[float, float], ...] = ()
         self.base = [group["lr"] for group in self.step.param_groups]
         # What was put to evaluation mode inside a network in training mode is frozen; quantisers follow the schedule.
-        self.frozen = [m for m in self.net.modules()
-                       if self.net.training and not m.training and not isinstance(m, Quantise)]
+        self.frozen = [m for m in self.net.modules() if self.net.training and not m.training and not isinstance(m, Quantise)]
         self.single = self.data.arrays is None  # whether batches of one example are still to be looked at
 
     def lr_of(self, epoch: int, group: int = 0) -> float:
@@ -93,8 +92,10 @@ class Run:
                 advice += ", or pass drop_last=True"
             elif n == 1:
                 advice = "train on two examples at least"
-        raise ValueError(f"a batch has one example only, and the batch normalisation {name!r} cannot take a variance of "
-                         f"one value: {advice}.")
+        raise ValueError(
+            f"a batch has one example only, and the batch normalisation {name!r} cannot take a variance of "
+            f"one value: {advice}."
+        )
 
     def train(self, interruption: Interruption, progress: bool | None) -> list[Epoch]:
         with progress_bar(progress, self.epochs, self.epoch) as bar:
@@ -206,8 +207,10 @@ class Run:
         wrong = ~np.isfinite(rows[:, 0]) & (rows[:, 2] > 0)
         if wrong.any():
             first = int(np.argmax(wrong))
-            raise FloatingPointError(f"the loss became {rows[first, 0]} in epoch {self.epoch}, step {first}: lower the "
-                                     f"learning rate, or look for such values in the data{self._last_good()}.")
+            raise FloatingPointError(
+                f"the loss became {rows[first, 0]} in epoch {self.epoch}, step {first}: lower the "
+                f"learning rate, or look for such values in the data{self._last_good()}."
+            )
         return mean_score(rows)
 
     def _last_good(self) -> str:
@@ -220,8 +223,9 @@ class Run:
             set_noise(self.net, self.schedule, t)
             if t == 0:
                 warn_of_wide_noise(self.net)
-            noise = tuple(next((m.mean, m.std) for m in (layer.weight, *layer.activations) if m)
-                          for layer in layers(self.net))
+            noise = tuple(
+                next((m.mean, m.std) for m in (layer.weight, *layer.activations) if m) for layer in layers(self.net)
+            )
         if self.stopper is not None:
             self.stopper.renew()
         return noise
@@ -235,26 +239,30 @@ class Run:
         for name, tensor in self.net.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 where = f"epoch {self.epoch}, step {self.at - 1}" if self.at else f"the last step of epoch {self.epoch - 1}"
-                raise FloatingPointError(f"{name} stopped being finite by {where}: lower the learning rate"
-                                         f"{self._last_good()}.")
-        _checkpoint.save(self.path, {
-            "format": _checkpoint.FORMAT,
-            "config": self.config,
-            "config_hash": _checkpoint.config_hash(self.config),
-            "settings": self.settings,
-            "epoch": self.epoch,
-            "step": self.at,
-            "network": self.net.state_dict(),
-            "optimiser": self.step.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random_states": self._random_states(),
-            "random_states_at_epoch_start": self.entry,
-            "sums": torch.stack(self.sums).cpu() if self.sums else None,
-            "seconds": self.seconds,
-            "noise": self.noise,
-            "history": [plain(epoch) for epoch in self.history],
-        })
+                raise FloatingPointError(
+                    f"{name} stopped being finite by {where}: lower the learning rate{self._last_good()}."
+                )
+        _checkpoint.save(
+            self.path,
+            {
+                "format": _checkpoint.FORMAT,
+                "config": self.config,
+                "config_hash": _checkpoint.config_hash(self.config),
+                "settings": self.settings,
+                "epoch": self.epoch,
+                "step": self.at,
+                "network": self.net.state_dict(),
+                "optimiser": self.step.state_dict(),
+                "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "random_states": self._random_states(),
+                "random_states_at_epoch_start": self.entry,
+                "sums": torch.stack(self.sums).cpu() if self.sums else None,
+                "seconds": self.seconds,
+                "noise": self.noise,
+                "history": [plain(epoch) for epoch in self.history],
+            },
+        )
 
     def resume(self) -> bool:
         """Take up the checkpoint's state, if there is one."""
@@ -287,8 +295,10 @@ class Run:
         if planned == self.epochs:
             return saved
         if self.epochs < begun:
-            raise ValueError(f"the checkpoint {str(self.path)!r} is of a run that has begun {begun} epochs, more than the "
-                             f"epochs={self.epochs} asked for; choose another file, or delete it to start afresh.")
+            raise ValueError(
+                f"the checkpoint {str(self.path)!r} is of a run that has begun {begun} epochs, more than the "
+                f"epochs={self.epochs} asked for; choose another file, or delete it to start afresh."
+            )
         same = {"epochs"}
         if self._same_rates(state, planned):
             same.add("lr")

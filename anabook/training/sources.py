@@ -16,8 +16,10 @@ from anabook.training._arguments import brief
 from anabook.training.devices import untouched
 from anabook.training.objectives import Objective
 
-_ONE_INPUT = ("; several inputs, or inputs by name, are not supported: join them in one tensor, and let the network's "
-              "forward take it apart")
+_ONE_INPUT = (
+    "; several inputs, or inputs by name, are not supported: join them in one tensor, and let the network's "
+    "forward take it apart"
+)
 
 
 class Source:
@@ -39,8 +41,14 @@ class Source:
     """
 
     def __init__(
-        self, net: nn.Module, data: Any, batch_size: int, objective: Objective, channels_last: bool = False,
-        what: str = "data", drop_last: bool = False,
+        self,
+        net: nn.Module,
+        data: Any,
+        batch_size: int,
+        objective: Objective,
+        channels_last: bool = False,
+        what: str = "data",
+        drop_last: bool = False,
     ) -> None:
         self.net, self.what, self.batch_size, self.channels_last = net, what, batch_size, channels_last
         self.data, self.arrays, self.objective, self.drop_last = data, None, objective, drop_last
@@ -51,11 +59,13 @@ class Source:
             x, y = self._tensors(data, what)
             self.arrays = self._order(x), y
         if drop_last and self.arrays is None:
-            raise ValueError(f"drop_last=True is for data given as arrays: let the {type(data).__name__} itself leave "
-                             "out its last batch.")
+            raise ValueError(
+                f"drop_last=True is for data given as arrays: let the {type(data).__name__} itself leave out its last batch."
+            )
         if drop_last and len(self.arrays[0]) < batch_size:
-            raise ValueError(f"drop_last=True leaves nothing of {len(self.arrays[0])} examples with "
-                             f"batch_size={batch_size}.")
+            raise ValueError(
+                f"drop_last=True leaves nothing of {len(self.arrays[0])} examples with batch_size={batch_size}."
+            )
         parameter = next(net.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
 
@@ -81,7 +91,7 @@ class Source:
             return
         x, y = self.arrays
         for i in range(0, len(x), self.batch_size):
-            yield x[i:i + self.batch_size], _each(y, lambda t: t[i:i + self.batch_size])
+            yield x[i : i + self.batch_size], _each(y, lambda t: t[i : i + self.batch_size])
 
     def inputs(self, rows: Tensor) -> Tensor:
         return self._order(self.arrays[0][rows])
@@ -121,8 +131,12 @@ class Source:
     def generators(self) -> list[torch.Generator]:
         """The torch generators of the data, and of a loader's sampler and data set."""
         sampler = getattr(self.data, "sampler", None)
-        owners = (self.data, sampler, getattr(getattr(self.data, "batch_sampler", None), "sampler", None),
-                  getattr(self.data, "dataset", None))
+        owners = (
+            self.data,
+            sampler,
+            getattr(getattr(self.data, "batch_sampler", None), "sampler", None),
+            getattr(self.data, "dataset", None),
+        )
         found = (getattr(owner, "generator", None) for owner in owners if owner is not None)
         return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
@@ -139,11 +153,15 @@ class Source:
     def _tensors(self, data: Any, what: str) -> tuple[Tensor, Any]:
         """Inputs and targets as the network and the loss take them, both on the network's device."""
         if isinstance(data, Mapping) or not isinstance(data, Iterable) or len(pair := tuple(data)) != 2:
-            raise TypeError(f"{what} must be a pair (inputs, labels) of arrays or tensors, not {type(data).__name__}"
-                            f"{_ONE_INPUT if isinstance(data, (Mapping, tuple, list)) else ''}.")
+            raise TypeError(
+                f"{what} must be a pair (inputs, labels) of arrays or tensors, not {type(data).__name__}"
+                f"{_ONE_INPUT if isinstance(data, (Mapping, tuple, list)) else ''}."
+            )
         if _several(*pair):
-            raise TypeError(f"{what} must be a pair (inputs, labels) with the inputs in one array or tensor, not in "
-                            f"{brief(pair[0])}{_ONE_INPUT}.")
+            raise TypeError(
+                f"{what} must be a pair (inputs, labels) with the inputs in one array or tensor, not in "
+                f"{brief(pair[0])}{_ONE_INPUT}."
+            )
         if what != self.what and isinstance(pair[1], (Number, Tensor, np.ndarray, np.generic)) and np.ndim(pair[1]) == 0:
             raise TypeError(_single_examples(self.data, self.what))
         given = tensor(pair[0], f"the inputs of {what}")
@@ -164,8 +182,10 @@ class Source:
         if not self.objective.own:
             y = tensor(targets, what)
             if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool or y.dim() != 1:
-                raise TypeError(f"{what} must be a flat list of integers, not {y.dtype} of shape {tuple(y.shape)}; other "
-                                "targets need a loss of their own, loss=….")
+                raise TypeError(
+                    f"{what} must be a flat list of integers, not {y.dtype} of shape {tuple(y.shape)}; other "
+                    "targets need a loss of their own, loss=…."
+                )
             return y.to(torch.int64)
         kind = _float_type(self.net)
 
@@ -173,8 +193,11 @@ class Source:
             t = tensor(t, what)
             return t.to(kind) if t.is_floating_point() else t.to(torch.int64) if _whole(t) else t
 
-        nested = isinstance(targets, Mapping) or isinstance(targets, (tuple, list)) and any(
-            isinstance(t, (Tensor, np.ndarray, Mapping)) and np.ndim(t) for t in targets)
+        nested = (
+            isinstance(targets, Mapping)
+            or isinstance(targets, (tuple, list))
+            and any(isinstance(t, (Tensor, np.ndarray, Mapping)) and np.ndim(t) for t in targets)
+        )
         return _each(targets, cast) if nested else cast(targets)
 
     def _order(self, x: Tensor) -> Tensor:
@@ -209,8 +232,10 @@ def as_inputs(net: nn.Module, inputs: Any, what: str = "inputs", reading: Readin
     reading = reading or reading_of(net, x)
     parameter = _float_parameter(net)
     if reading.table is not None and not _whole(x):
-        raise TypeError(f"{what} must be whole numbers, as they are read by {_described(reading.table)}, not {x.dtype}: "
-                        "hand them over as integers, such as int64.")
+        raise TypeError(
+            f"{what} must be whole numbers, as they are read by {_described(reading.table)}, not {x.dtype}: "
+            "hand them over as integers, such as int64."
+        )
     if reading.indices and _whole(x):
         if reading.table is not None and x.device.type == "cpu":
             _check_indices(x, reading.table, what)
@@ -231,8 +256,9 @@ def reading_of(net: nn.Module, x: Tensor) -> Reading:
     if not tables or x.dim() == 0 or len(x) == 0:
         return Reading(False)
     parameter, whole = _float_parameter(net), _whole(x)
-    sample = x[:1].to(device=None if parameter is None else parameter.device,
-                      dtype=torch.int64 if whole else _float_type(net), copy=True)
+    sample = x[:1].to(
+        device=None if parameter is None else parameter.device, dtype=torch.int64 if whole else _float_type(net), copy=True
+    )
     read, direct = [], []
 
     def look(module: nn.Module, args: tuple) -> None:
@@ -272,8 +298,9 @@ def _check_indices(x: Tensor, table: nn.Module, what: str) -> None:
     low, high = (int(t) for t in x.to(torch.int64).aminmax())  # torch has no aminmax of uint16
     wrong = low if low < 0 else high
     if not 0 <= wrong < table.num_embeddings:
-        raise ValueError(f"{what} must be from 0 to {table.num_embeddings - 1}, as they are read by {_described(table)}, "
-                         f"not {wrong}.")
+        raise ValueError(
+            f"{what} must be from 0 to {table.num_embeddings - 1}, as they are read by {_described(table)}, not {wrong}."
+        )
 
 
 def _described(table: nn.Module) -> str:
@@ -301,8 +328,11 @@ def single_value_norm(net: nn.Module, x: Tensor, frozen: Iterable[nn.Module] = (
         frozen: modules that stay in evaluation mode in training.
     """
     still, names, found = set(frozen), {m: name for name, m in net.named_modules()}, []
-    norms = [m for m in names if isinstance(m, nn.modules.batchnorm._BatchNorm)
-             and not (m in still and m.running_mean is not None)]
+    norms = [
+        m
+        for m in names
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and not (m in still and m.running_mean is not None)
+    ]
 
     def look(module: nn.Module, args: tuple) -> None:
         if args and isinstance(args[0], Tensor) and args[0].dim() > 1 and args[0].numel() == args[0].shape[1]:
@@ -381,23 +411,29 @@ def _several(inputs: Any, labels: Any) -> bool:
         return False
     n = len(labels) if getattr(labels, "ndim", 1) else 0
     return len(inputs) not in (0, n) and all(
-        isinstance(part, (Tensor, np.ndarray)) and part.ndim and len(part) == n for part in inputs)
+        isinstance(part, (Tensor, np.ndarray)) and part.ndim and len(part) == n for part in inputs
+    )
 
 
 def _single_examples(data: Any, what: str) -> str:
-    return (f"{what} must be a pair (inputs, labels) of arrays or give batches of such pairs, and this "
-            f"{type(data).__name__} gives single examples: torch.utils.data.DataLoader(…, batch_size=256, shuffle=True) "
-            "makes batches of them.")
+    return (
+        f"{what} must be a pair (inputs, labels) of arrays or give batches of such pairs, and this "
+        f"{type(data).__name__} gives single examples: torch.utils.data.DataLoader(…, batch_size=256, shuffle=True) "
+        "makes batches of them."
+    )
 
 
 def _gives_batches(data: Any, what: str) -> bool:
     """Whether data is to be gone through batch by batch; a list of two arrays is a pair, as a tuple is."""
     if isinstance(data, (Tensor, np.ndarray, str, Mapping)) or not (
-            isinstance(data, Iterable) or hasattr(data, "__getitem__")):
+        isinstance(data, Iterable) or hasattr(data, "__getitem__")
+    ):
         return False
     if isinstance(data, TensorDataset):
         raise TypeError(_single_examples(data, what))
     if isinstance(data, Iterator):
-        raise TypeError(f"{what} must be a pair of arrays or something that can be gone through again for every epoch, "
-                        f"not a {type(data).__name__}, which can be used once.")
+        raise TypeError(
+            f"{what} must be a pair of arrays or something that can be gone through again for every epoch, "
+            f"not a {type(data).__name__}, which can be used once."
+        )
     return not (isinstance(data, list) and not all(isinstance(item, (tuple, list, Mapping)) for item in data))

@@ -22,6 +22,13 @@ def float_state_dict(net: nn.Module) -> dict[str, Tensor]:
 
     Returns:
         The tensors by name, those of the network itself, not copies.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> net = models.mlp(8, (6,))
+        >>> float_state_dict(quantise(net, weights=Quantiser.ternary())).keys() == net.state_dict().keys()
+        True
     """
     layers(net)
     state = net.state_dict()
@@ -71,5 +78,7 @@ class OnlyLevels:
             weight = state.get(prefix + name)
             rows = weight if isinstance(weight, Tensor) and weight.dim() else ()
             if latent in state or any(len(row.unique()) > n_levels for row in rows):
-                raise ValueError(f"{name!r} is not rounded to {n_levels} levels in this state dict, and a deployed network "
-                                 "has no quantisers of weights: load it into the quantised network, and deploy that.")
+                raise ValueError(
+                    f"{name!r} is not rounded to {n_levels} levels in this state dict, and a deployed network "
+                    "has no quantisers of weights: load it into the quantised network, and deploy that."
+                )

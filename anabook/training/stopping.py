@@ -59,6 +59,10 @@ class Stopping:
 
     The weights are the same whatever the network does. Where that cannot be proven, nothing is stopped: with reentrant
     gradient checkpointing, hooks on gradients (those of a logger, too), and parts that are distributed or compiled.
+
+    Example:
+        >>> Stopping(still=True)
+        Stopping(still=True, cache=False, same_path=False)
     """
 
     still: bool = False
@@ -88,6 +92,12 @@ class Stopper:
     Raises:
         ValueError: features are to be cached, but the network is no chain of modules; parameters are to be kept still
             where gradients have hooks.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> net = quantise(models.mlp(8, (6,)), weights=Quantiser.ternary(), activations=Quantiser.ternary())
+        >>> stopper = Stopper(net, inputs=torch.ones(4, 8))
     """
 
     def __init__(self, net: nn.Module, rule: Stopping = Stopping(), inputs: Tensor | None = None) -> None:
@@ -137,7 +147,7 @@ class Stopper:
         if self._codes is None:
             return self.net(self.inputs[rows])
         x = self._values[self._codes[rows].long()]
-        for module in self._chain[self._depth:]:
+        for module in self._chain[self._depth :]:
             x = module(x)
         return x
 
@@ -154,8 +164,10 @@ class Stopper:
             return
         if self._without_graph - self._exempt and not self._proving:
             if self._was_cut or self._frozen:
-                raise RuntimeError("a part of the network began to run without a graph (is it checkpointed with "
-                                   "use_reentrant=True?), so it cannot be known which gradients are 0: pass stop=False.")
+                raise RuntimeError(
+                    "a part of the network began to run without a graph (is it checkpointed with "
+                    "use_reentrant=True?), so it cannot be known which gradients are 0: pass stop=False."
+                )
             self._proving = True
         if self._proving:
             everything, seen = _walk(loss.grad_fn)[1], _walk(loss.grad_fn, self._roots)[1]
@@ -172,8 +184,10 @@ class Stopper:
             self._freeze(p for p in self._candidates if p not in reached)
             self._graph = graph
         elif graph != self._graph and self._frozen:
-            raise RuntimeError("the network took another path for this batch than for the one before, so it cannot be "
-                               "known which gradients are 0: train it without same_path=True.")
+            raise RuntimeError(
+                "the network took another path for this batch than for the one before, so it cannot be "
+                "known which gradients are 0: train it without same_path=True."
+            )
 
     def settle(self) -> None:
         """Give the optimiser the gradients that were not computed: exact zeros, or none for a rule that is `still`."""
@@ -243,8 +257,9 @@ class Stopper:
     def _give_up(self, error: type[Exception], why: str) -> None:
         """Nothing is stopped from here on; the algorithm is then the plain one."""
         if self.rule.still:
-            raise error(f"still=True cannot be kept here: {why}, so it cannot be known which gradients are 0: pass "
-                        "stop=True.")
+            raise error(
+                f"still=True cannot be kept here: {why}, so it cannot be known which gradients are 0: pass stop=True."
+            )
         self._off = True
 
     def _cut(self, module: Quantise, inputs: tuple, output: Tensor) -> Tensor:
@@ -304,6 +319,7 @@ class Stopper:
 
 def _same_path(net: nn.Module) -> bool:
     """Whether only torch's own modules and quantisers, one after the other, decide what is computed."""
+
     def known(module: nn.Module) -> bool:
         # All bases: the class of a parametrised module is always torch's own.
         ours = (c.__module__.startswith(("torch.nn.", __package__)) for c in type(module).__mro__ if c is not object)
@@ -314,12 +330,19 @@ def _same_path(net: nn.Module) -> bool:
 
 def _backward_has_effects(net: nn.Module) -> bool:
     """Whether a backward pass does more than to compute gradients, or how it does it cannot be seen."""
-    def hooked(module: nn.Module) -> bool:
-        return bool(module._backward_hooks or module._backward_pre_hooks) or hasattr(module, "_orig_mod") or isinstance(
-            module, (nn.DataParallel, nn.parallel.DistributedDataParallel))
 
-    return (bool(_modules._global_backward_hooks or _modules._global_backward_pre_hooks) or any(map(hooked, net.modules()))
-            or any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in net.parameters()))
+    def hooked(module: nn.Module) -> bool:
+        return (
+            bool(module._backward_hooks or module._backward_pre_hooks)
+            or hasattr(module, "_orig_mod")
+            or isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+        )
+
+    return (
+        bool(_modules._global_backward_hooks or _modules._global_backward_pre_hooks)
+        or any(map(hooked, net.modules()))
+        or any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in net.parameters())
+    )
 
 
 def _walk(root: Any, ends: Iterable[Any] = ()) -> tuple[tuple, set[nn.Parameter]]:
@@ -350,8 +373,9 @@ def _walk(root: Any, ends: Iterable[Any] = ()) -> tuple[tuple, set[nn.Parameter]
 def _chain(net: nn.Module) -> list[nn.Module]:
     """The modules of a `Sequential`, those of nested ones in place."""
     if not isinstance(net, nn.Sequential) or type(net).forward is not nn.Sequential.forward:
-        raise ValueError(f"features can be cached in a torch.nn.Sequential only, not in a {type(net).__name__}: pass "
-                         "stop=True.")
+        raise ValueError(
+            f"features can be cached in a torch.nn.Sequential only, not in a {type(net).__name__}: pass stop=True."
+        )
     chain: list[nn.Module] = []
     for module in net:
         nested = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
@@ -365,8 +389,11 @@ def _ends_in_quantiser(module: nn.Module) -> bool:
 
 def _levels(net: nn.Module, module: nn.Module, quantiser: Quantise, inputs: Tensor) -> Tensor:
     # The inputs may be whole numbers, those of tokens; features have the network's float type.
-    dtype = inputs.dtype if inputs.is_floating_point() else next(
-        (p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    dtype = (
+        inputs.dtype
+        if inputs.is_floating_point()
+        else next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    )
     levels = torch.tensor(quantiser.quantiser.levels, dtype=dtype, device=inputs.device)
     scale = None if module is quantiser else module.scale
     if scale is not None and scale.numel() != 1:

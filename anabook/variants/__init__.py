@@ -19,5 +19,22 @@ from anabook.variants.references import REFERENCES
 from anabook.variants.tables import Table, table
 from anabook.variants.variant import KINDS, Library, Parameter, Placement, Reference, Variant
 
-__all__ = ["KINDS", "LAWS", "Law", "Library", "NUMPY_OPS", "Parameter", "Placement", "REFERENCES", "Reference", "Table",
-           "UnknownVariant", "VARIANTS", "Variant", "VariantNoise", "Zoo", "clipped_identity", "table"]
+__all__ = [
+    "KINDS",
+    "LAWS",
+    "Law",
+    "Library",
+    "NUMPY_OPS",
+    "Parameter",
+    "Placement",
+    "REFERENCES",
+    "Reference",
+    "Table",
+    "UnknownVariant",
+    "VARIANTS",
+    "Variant",
+    "VariantNoise",
+    "Zoo",
+    "clipped_identity",
+    "table",
+]

@@ -12,7 +12,13 @@ from anabook.variants.variant import GREEK, Variant
 
 @dataclass(frozen=True)
 class Table:
-    """Variants as a table: HTML with formulas in a notebook, names and kinds in a terminal."""
+    """Variants as a table: HTML with formulas in a notebook, names and kinds in a terminal.
+
+    Example:
+        >>> from anabook.variants import VARIANTS, table
+        >>> print(table([VARIANTS["fast_sigmoid"]]))
+        fast_sigmoid             finite       mass 0.08
+    """
 
     variants: tuple[Variant, ...]
 
@@ -28,9 +34,11 @@ class Table:
         caption = "; ".join(f"{title} {cell}" for title, cell in common.items())
         note = f'<caption style="caption-side: top">In all rows: {caption}.</caption>' if common else ""
         label = f"Variants from {self.variants[0].name} to {self.variants[-1].name}"
-        return (f'<div class="tex2jax_process" style="overflow-x: auto" tabindex="0" role="region" '
-                f'aria-label="{label}">'
-                f"<table>{note}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+        return (
+            f'<div class="tex2jax_process" style="overflow-x: auto" tabindex="0" role="region" '
+            f'aria-label="{label}">'
+            f"<table>{note}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
 
 
 def table(variants: Iterable[Variant]) -> Table:
@@ -41,6 +49,11 @@ def table(variants: Iterable[Variant]) -> Table:
 
     Raises:
         ValueError: no variants.
+
+    Example:
+        >>> from anabook.variants import VARIANTS, table
+        >>> print(table([VARIANTS["fast_sigmoid"]]))
+        fast_sigmoid             finite       mass 0.08
     """
     variants = tuple(variants)
     if not variants:
@@ -77,12 +90,14 @@ def _number(value: float) -> str:
     return "∞" if math.isinf(value) else f"{value:.4g}".replace("-", "−")
 
 
-_COLUMNS: Mapping[str, Callable[[Variant], str]] = MappingProxyType({
-    "density": _density_cell,
-    "kind": lambda variant: variant.kind,
-    "mass": lambda variant: _number(variant.mass),
-    "mean": lambda variant: _number(variant.mean),
-    "std": lambda variant: _number(variant.std),
-    "levels": _levels_cell,
-    "source": lambda variant: variant.reference.text if variant.reference else "–",
-})
+_COLUMNS: Mapping[str, Callable[[Variant], str]] = MappingProxyType(
+    {
+        "density": _density_cell,
+        "kind": lambda variant: variant.kind,
+        "mass": lambda variant: _number(variant.mass),
+        "mean": lambda variant: _number(variant.mean),
+        "std": lambda variant: _number(variant.std),
+        "levels": _levels_cell,
+        "source": lambda variant: variant.reference.text if variant.reference else "–",
+    }
+)

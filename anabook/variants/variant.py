@@ -29,7 +29,13 @@ GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "sigma": "σ"}
 
 @dataclass(frozen=True)
 class Parameter:
-    """A variant's adjustable number: its default, and what else is allowed."""
+    """A variant's adjustable number: its default, and what else is allowed.
+
+    Example:
+        >>> from anabook.variants import VARIANTS
+        >>> VARIANTS["fast_sigmoid"].parameters["k"].default
+        25.0
+    """
 
     default: float
     above: float | None = None
@@ -46,7 +52,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Placement:
-    """How a variant's density comes from its law: f(x) = weight/scale · g((x − centre)/scale)."""
+    """How a variant's density comes from its law: f(x) = weight/scale · g((x − centre)/scale).
+
+    Example:
+        >>> from anabook.variants import Placement
+        >>> Placement(weight=2, centre=0.5)
+        Placement(weight=2, centre=0.5, scale=1, shape={})
+    """
 
     weight: Any = 1
     centre: Any = 0
@@ -56,7 +68,13 @@ class Placement:
 
 @dataclass(frozen=True)
 class Reference:
-    """Where a variant comes from: the key in the book's bibliography, and the same in words."""
+    """Where a variant comes from: the key in the book's bibliography, and the same in words.
+
+    Example:
+        >>> from anabook.variants import VARIANTS
+        >>> VARIANTS["fast_sigmoid"].reference.key
+        'zenke2018superspike'
+    """
 
     key: str
     text: str
@@ -69,6 +87,11 @@ class Library:
     Attributes:
         path: dotted name of the function or class.
         arguments: its arguments, each a number or the name of the variant's parameter to be passed.
+
+    Example:
+        >>> from anabook.variants import VARIANTS
+        >>> VARIANTS["fast_sigmoid"].libraries[0].path
+        'snntorch.surrogate.fast_sigmoid'
     """
 
     path: str
@@ -329,8 +352,9 @@ class Variant:
         """The density in LaTeX, parameters of several letters in upright type."""
         import sympy as sp
 
-        names = {symbol: rf"\mathrm{{{name}}}" for name, symbol in self.symbols().items()
-                 if len(name) > 1 and name not in GREEK}
+        names = {
+            symbol: rf"\mathrm{{{name}}}" for name, symbol in self.symbols().items() if len(name) > 1 and name not in GREEK
+        }
         formula = sp.simplify(self.formula) if self.law == "two-sided Pareto" else self.formula
         return sp.latex(formula.replace(sp.Piecewise, _with_readable_conditions), symbol_names=names)
 
@@ -424,8 +448,15 @@ def _readable_namespace(distance: Any = None, scale: Any = 1) -> SimpleNamespace
         return (sp.Abs(distance) < half) & (sp.Mod(distance + half, spacing * scale) < scale)
 
     m = sympy_namespace()
-    return SimpleNamespace(**{**vars(m), "inside": inside, "on_teeth": on_teeth, "ramp": lambda t: sp.Max(t, 0),
-                              "bump": lambda t: m.expit(t) * m.expit(-t)})
+    return SimpleNamespace(
+        **{
+            **vars(m),
+            "inside": inside,
+            "on_teeth": on_teeth,
+            "ramp": lambda t: sp.Max(t, 0),
+            "bump": lambda t: m.expit(t) * m.expit(-t),
+        }
+    )
 
 
 def _with_readable_conditions(*pieces: Any) -> Any:

@@ -183,7 +183,7 @@ def listen(page: Page, address: str) -> list[str]:
 
     def failed(request: Any) -> None:
         if request.url.startswith(address + "/"):
-            problems.append(f"failed request: {request.url[len(address):]} ({request.failure})")
+            problems.append(f"failed request: {request.url[len(address) :]} ({request.failure})")
 
     def answered(response: Any) -> None:
         if response.status >= 400:

@@ -25,7 +25,10 @@ FAULTS = {
     "a console error": ("<script>console.error('planted')</script>", "console error: planted"),
     "a script that throws": ("<script>throw new Error('planted')</script>", "script error: planted"),
     "a file that is missing": ("<script src='nowhere.js'></script>", "failed request"),
-    "a request to another host": ("<script src='https://example.org/x.js'></script>", "external request: https://example.org"),
+    "a request to another host": (
+        "<script src='https://example.org/x.js'></script>",
+        "external request: https://example.org",
+    ),
     "a request made later": ("<script>fetch('https://example.org/y').catch(() => 0)</script>", "external request"),
     "a formula that is not rendered": ("<span class='math'>(x)</span>", "maths not rendered: (x)"),
     "a formula with an error": ("<mjx-container><mjx-merror>Misplaced &amp;</mjx-merror></mjx-container>", "maths error"),
@@ -42,7 +45,10 @@ FAULTS = {
     "a drawing without a label": ("<svg width='9' height='9'></svg>", "has no label"),
     "an empty figure": ("<figure><figcaption>Nothing</figcaption></figure>", "a figure without a picture"),
     "content wider than a phone": ("<div style='width: 1400px'>wide</div>", "overflow: the page is 14"),
-    "content that is cut off": ("<div style='overflow: hidden'><div style='width: 1400px'>wide</div></div>", "overflow: div reaches"),
+    "content that is cut off": (
+        "<div style='overflow: hidden'><div style='width: 1400px'>wide</div></div>",
+        "overflow: div reaches",
+    ),
     "text that is too faint": ("<p style='color: #999; background: #fff'>faint</p>", "axe: color-contrast"),
     "text too faint in the dark": ("<p style='color: #595959'>faint</p>", "[dark]"),
     "a button without a name": ("<button></button>", "axe: button-name"),

@@ -11,8 +11,9 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import yaml
-from conftest import SITE
 from site_checks import WIDTHS, context_of, inspect, listen
+
+from conftest import SITE
 
 ROOT = SITE.parents[1]
 
