@@ -13,6 +13,7 @@ from anabook.convergence import LAMBDA, check, log_margin, log_margin_converges,
 from anabook.convergence.tails import decay_in_words, tail_of
 from anabook.laws import FAMILIES, Decay, Edge, Law, Power, sympy_namespace, symmetric
 from anabook.symbolic import Density, x
+from anabook.symbolic._tails import _tail
 
 LAPLACE = Law(
     "laplace",
@@ -70,10 +71,12 @@ def test_sympy_finds_the_tails_of_densities(expression, support, tail):
     assert type(law.lower_tail()) is type(tail) and law.lower_tail() == pytest.approx([float(v) for v in tail])
 
 
-def test_what_decays_unlike_all_of_these_is_refused():
-    odd = Density(sp.exp(-sp.log(x) ** 2 / 2) / (x * sp.sqrt(2 * sp.pi)), x, (0, sp.oo))
-    with pytest.raises(ValueError, match=r"^how the tail of density noise ends is not known: .* exp\(−c·t\^γ\)\.$"):
-        check(odd, [power_law(1, 2)])
+@pytest.mark.parametrize(("expression", "end"), [
+    (sp.exp(-sp.log(x) ** 2 / 2) / x, sp.oo), (sp.exp(-x**2) * (2 + sp.cos(x)), sp.oo), (sp.exp(-1 / (1 - x)), sp.Integer(1)),
+    (sp.exp(-x) * sp.log(x), sp.oo),
+], ids=["lognormal", "wave", "flat edge", "logarithm"])
+def test_what_ends_unlike_all_of_these_is_not_found(expression, end):
+    assert _tail(expression, end, 1, sp.Integer(0)) is None
 
 
 @pytest.mark.parametrize("steps", MARGINS)
@@ -139,7 +142,7 @@ def test_networks_in_many_digits_agree_with_doubles_and_with_quadrature(law):
 
 def test_tails_keep_their_digits_in_networks():
     unit = networks.chain(1)
-    for law in (BUMP, QUADRATIC):  # the second is no Law but has one
+    for law in (BUMP, QUADRATIC):  # the second is not a Law, but has one
         for depth in (mpmath.mpf("1e-3"), mpmath.mpf("1e-40"), mpmath.mpf("1e-9000")):
             with mpmath.workdps(9100):
                 mean = -(mpmath.sqrt(5) * (1 - depth))

@@ -10,15 +10,14 @@ import sympy as sp
 
 from anabook.laws import Decay, Edge, Power, Tail, mpmath_namespace, sympy_namespace
 from anabook.symbolic._bounded import allowance, attempt
-from anabook.symbolic._density import Density
 from anabook.symbolic._expressions import is_finite, x
 
 _STEPS = 50_000  # what SymPy may take for both tails: a second or two, where it finds nothing
 _t = sp.Symbol("t", positive=True)
 
 
-def tails_of(density: Density, m: Any) -> tuple[Tail | None, Tail | None]:
-    """What the lower and the upper tail come to, in a namespace's numbers; None where SymPy does not find it.
+def tails_of(density: Any, m: Any) -> tuple[Tail | None, Tail | None]:
+    """What the lower and the upper tail of a `Density` come to, in a namespace's numbers; None where SymPy does not find it.
 
     Unbounded tails are counted from the density's mean, if it has one, else from 0.
     """
@@ -33,7 +32,7 @@ def _precise(value: sp.Expr) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _tails(density: Density) -> tuple[Tail | None, Tail | None]:
+def _tails(density: Any) -> tuple[Tail | None, Tail | None]:
     middle = density.mean if is_finite(density.mean) else sp.Integer(0)
     (low, high), pieces = density.support, density._pieces
     with allowance(_STEPS):
@@ -45,7 +44,7 @@ def _tail(pdf: sp.Expr, end: sp.Expr, side: int, middle: sp.Expr) -> Tail | None
         pdf = pdf.replace(lambda e: e.is_Float, lambda e: sp.Rational(str(e)))
     if end.is_finite is not False:
         return attempt(_edge, pdf.subs(x, end - side * _t), default=None)
-    return attempt(lambda f: _far(_dominant(f)), pdf.subs(x, middle + side * _t), default=None)
+    return attempt(_far, pdf.subs(x, middle + side * _t), default=None)
 
 
 def _edge(f: sp.Expr) -> Edge | None:
@@ -75,6 +74,7 @@ def _dominant(f: sp.Expr) -> sp.Expr:
 
 def _far(f: sp.Expr) -> Decay | Power | None:
     """Of the density f at the distance t from the middle, by the relative speed −f'/f of its decay."""
+    f = _dominant(f)
     speed = sp.simplify(-sp.diff(f, _t) / f)
     power = sp.limit(_t * speed, _t, sp.oo)
     if power.is_number and power.is_finite:
