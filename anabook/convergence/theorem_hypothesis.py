@@ -29,8 +29,8 @@ def check(
     """Decide the hypothesis of Theorem 2, (11)–(18), layer by layer, and say why.
 
     Args:
-        families: a law for all layers, or one a layer: "uniform", "triangular", "normal", "logistic", a `Law`, or a `Noise` or
-            `Density`, whose own mean and standard deviation do not count. What decides is how its tail ends, at an edge of
+        families: a law for all layers, or one a layer: "uniform", "triangular", "normal", "logistic", a `Law`, or a `Noise`
+            or `Density`, whose own mean and standard deviation do not count. What decides is how its tail ends, at an edge of
             some order or like exp(−c·t^γ); for a density SymPy finds that. The law must be symmetric about its mean and
             fall on either side of it, which is looked at in numbers where the law does not say so.
         schedules: one pair (mean, std) a layer, from the input on, each a number or a SymPy expression in one symbol,
