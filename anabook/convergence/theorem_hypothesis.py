@@ -30,8 +30,8 @@ def check(
 
     Args:
         families: a law for all layers, or one a layer: "uniform", "triangular", "normal", "logistic", a `Law`, or a `Noise`
-            or `Density`, whose own mean and standard deviation do not count. What decides is how its tail ends, at an edge of
-            some order or like exp(−c·t^γ); for a density SymPy finds that. The law must be symmetric about its mean and
+            or `Density`, whose own mean and standard deviation do not count. What decides is how its tail ends, at an edge
+            of some order or like exp(−c·t^γ); for a density SymPy finds that. The law must be symmetric about its mean and
             fall on either side of it, which is looked at in numbers where the law does not say so.
         schedules: one pair (mean, std) a layer, from the input on, each a number or a SymPy expression in one symbol,
             the same everywhere, that tends to 0 from above. Or a `Schedule`: see `as_formulas` for what is judged then.
