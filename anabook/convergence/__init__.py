@@ -8,7 +8,7 @@ What lies behind them, each file using those before it only::
 
     asymptotics       orders, limits (of formulas in λ); power_sums (finite sums of powers of λ, exactly)
     arithmetic        exact_arithmetic (rational arrays, numbers of any precision)
-    laws              tails (how each law's tail ends; the only file that looks a law up)
+    laws              tails (what is asked of a law: how its tail ends, in any numbers; the only file that asks)
     what is said      verdicts, answers
     what is decided   formulas, noisy_heavisides, rates, schedule_formulas, theorem_hypothesis, paper_settings → conditions
     networks          layer_noises, exact_stairs, quantised_networks, network_limits

@@ -62,7 +62,7 @@ def expect(quantiser: Quantiser, s: Exact, shift: np.ndarray, noise: LayerNoise,
 
 
 def tail_at(noise: LayerNoise, offset: np.ndarray, above: np.ndarray, t: np.ndarray, of: Precision) -> np.ndarray:
-    """T0(|t|) of a symmetric law: the probability that noise puts an offset on its threshold's other side, or half of ties."""
+    """T0(|t|): the probability that the noise puts an offset on the other side of its threshold, or half of ties."""
     # np.subtract, since mpf − array makes mpmath print the array before NumPy gets to see it.
     below_upper, above_lower = np.subtract(of.number(noise.upper), offset), offset - of.number(noise.lower)
     from_edge = np.where(above, below_upper, above_lower) / of.number(noise.std)

@@ -16,7 +16,7 @@ from anabook.noise import Noise
 
 
 class LayerNoise(NamedTuple):
-    """One layer's noise at one λ: family (a name, or a `Law` without one), mean α, standard deviation β, ends of the support.
+    """One layer's noise at one λ: family (its name, or a `Law`), mean α, standard deviation β and the ends of the support.
 
     The ends stand apart from α ∓ h because, where they nearly meet 0, a difference of rounded numbers
     would not say how nearly. They are infinite for unbounded families, and both α where β = 0.
@@ -44,11 +44,8 @@ def layer_noises(noises: Sequence[Any], needed: int) -> list[LayerNoise]:
 def layer_noise(i: int, noise: Any) -> LayerNoise:
     """The noise of layer i, from a `Noise` or a triple (law, mean, std)."""
     if isinstance(noise, LayerNoise):
-        return (
-            noise
-            if isinstance(noise.family, str)
-            else noise._replace(family=family_of(noise.family, f"the family of layer {i}"))
-        )
+        given = noise.family
+        return noise if isinstance(given, str) else noise._replace(family=family_of(given, f"the family of layer {i}"))
     if isinstance(noise, Noise):
         return LayerNoise(family_of(noise, f"the noise of layer {i}"), noise.mean, noise.std, *noise.support)
     try:

@@ -13,8 +13,9 @@ from typing import Any
 import sympy as sp
 
 from anabook.convergence.answers import Answer, both, tends_to
+from anabook.convergence.formulas import families_of
 from anabook.convergence.limits import LimitPoints, eventual_sign, leading, limit, show
-from anabook.convergence.tails import DIRAC, family_of, half_width, is_one, law_of, name_of, tail_of
+from anabook.convergence.tails import DIRAC, half_width, law_of, name_of, tail_of
 from anabook.convergence.verdicts import Finding
 from anabook.laws import Decay, Edge
 from anabook.namespaces import sympy_namespace
@@ -147,11 +148,7 @@ def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
 
 def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | None]:
     """One unit a layer for the noise of its weights; None where these have none."""
-    given = [families] * len(weights) if is_one(families) else list(families)
-    names = [
-        DIRAC if isinstance(family, str) and family == DIRAC else family_of(family, f"the family of layer {i}")
-        for i, family in enumerate(given)
-    ]
+    names = families_of(families, len(weights))
     noisy = [(_ZERO, _ZERO) if pair is None else pair for pair in weights]
     return [None if pair is None else u for pair, u in zip(weights, noisy_units(names, noisy, "the weights of layer"))]
 

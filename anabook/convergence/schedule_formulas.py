@@ -40,8 +40,8 @@ def log_margin(family: Any, p: Any, kappa: Any) -> tuple[sp.Expr, sp.Expr]:
     about λ^κ/√(4πκL); logistic noise of scale u and offset κuL, 1/(1 + λ^−κ).
 
     Args:
-        family: one of the four; or another law as for `check`, of standard deviation u. Then the error is λ^κ up to a
-            constant at an edge, and up to a power of L without one.
+        family: one of the four; or another law as for `check`, of standard deviation u. Then the error is λ^κ up to
+            terms of a smaller order at an edge, and up to a power of L without one.
         p: exponent of the width, positive.
         kappa: exponent of the error, positive.
 
@@ -64,9 +64,8 @@ def _customary_std(family: Any) -> sp.Expr:
     """The standard deviation at the width 1 of a law's customary formula: a support of 1, a half of it, std or scale."""
     if family in KNOWN:
         reach = half_width(family, sympy_namespace())
-        return {"uniform": 1 / (2 * reach), "triangular": 1 / reach, "logistic": sp.pi / sp.sqrt(3)}.get(
-            family, sp.Integer(1)
-        )
+        customary = {"uniform": 1 / (2 * reach), "triangular": 1 / reach, "logistic": tail_of("logistic").rate}
+        return customary.get(family, sp.Integer(1))
     return sp.Integer(1)
 
 

@@ -89,18 +89,18 @@ def _tail(law: Law) -> Edge | Decay:
     tail = law.upper_tail(sympy_namespace())
     if isinstance(tail, Power):
         raise ValueError(
-            f"the tail of {law.name} noise decays like a power, t^−{tail.order}, and the conditions are worked out "
-            "for tails with an edge or an exponential decay only."
+            f"the tail of {law.name} noise decays like a power, t^−{tail.order}, and the conditions are worked "
+            "out for tails with an edge or an exponential decay only."
         )
     if tail is None:
         raise ValueError(
-            f"how the tail of {law.name} noise ends is not known: it is not seen to vanish like a power at an edge, "
-            "nor to decay like exp(−c·t^γ)."
+            f"how the tail of {law.name} noise ends is not known: it is not seen to vanish like a power at an "
+            "edge, nor to decay like exp(−c·t^γ)."
         )
     if not _falls_on_both_sides(law):
         raise ValueError(
-            f"the conditions are proved for laws that are symmetric about their mean and fall on either side of it, "
-            f"and {law.name} noise is not of that kind."
+            f"the conditions are proved for laws that are symmetric about their mean and fall on either side "
+            f"of it, and {law.name} noise is not of that kind."
         )
     unit, numbers = _unit(law), [_exact(value) for value in tail]
     if isinstance(tail, Edge):
@@ -117,7 +117,7 @@ def edge_of(family: Any) -> Edge | None:
 
 
 def _falls_on_both_sides(law: Law) -> bool:
-    """Whether the density is symmetric about the mean and nowhere rises away from it: as the law says, else by its values."""
+    """Whether f is symmetric about the mean and nowhere rises away from it: as the law says, else by values of f."""
     if law.symmetric:
         return law.peaked or law.log_concave
     m = mpmath_namespace()
@@ -143,7 +143,7 @@ def _exact(value: Any) -> Any:
 def _unit(law: Law) -> Any:
     """The law's standard deviation (1 if it has none) in SymPy's numbers.
 
-    A density's is exact where SymPy found it. A double stands for √q or π√q with a simple fraction q if it is one up to
+    A density's is exact where SymPy found it. A double stands for √q or π√q with a simple fraction q, if it is one up to
     roundings, else for itself.
     """
     import sympy as sp
@@ -181,7 +181,7 @@ def _precise_place_at(law: Law, precision: int) -> tuple[Any, Any]:
 
 
 def half_width(family: Any, m: Any = NUMPY) -> Any:
-    """Half the length of the support of a symmetric standardised law, in a namespace's numbers; infinite if there is no end."""
+    """How far a standardised law's support goes upwards, in a namespace's numbers; infinite if there is no end."""
     law = law_of(family)
     high = law.bounds(m)[1]
     if law.unit == 1 and law.origin == 0:

@@ -28,7 +28,10 @@ def check(
     """Decide the hypothesis of Theorem 2, (11)–(18), layer by layer, and say why.
 
     Args:
-        families: "uniform", "triangular", "normal" or "logistic", for all layers, or one name a layer.
+        families: a law for all layers, or one a layer: "uniform", "triangular", "normal", "logistic", a `Law`, or a `Noise`
+            or `Density`, whose own mean and standard deviation do not count. What decides is how its tail ends, at an edge
+            of some order or like exp(−c·t^γ); for a density SymPy finds that. The law must be symmetric about its mean and
+            fall on either side of it, which is looked at in numbers where the law does not say so.
         schedules: one pair (mean, std) a layer, from the input on, each a number or a SymPy expression in one symbol,
             the same everywhere, that tends to 0 from above. Or a `Schedule`: see `as_formulas` for what is judged then.
         rates: None to look for rates; or one a layer, to check these.
@@ -41,11 +44,12 @@ def check(
         A `Verdict`.
 
     Raises:
-        ValueError: no layers, a layer without noise, lists of different lengths, an unknown family, a negative std, more
-            than one symbol, a rate that is not positive.
+        ValueError: no layers, a layer without noise, lists of different lengths, an unknown family, a law of another kind or
+            whose tail is not known, a negative std, more than one symbol, a rate that is not positive.
         TypeError: a mean or std that is neither a number nor a SymPy expression.
 
     Example:
+        >>> from anabook.convergence import LAMBDA
         >>> from anabook.convergence import LAMBDA
         >>> check("normal", [(-LAMBDA, LAMBDA**2), (-LAMBDA**3, LAMBDA**4)]).holds
         True

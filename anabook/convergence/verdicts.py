@@ -65,7 +65,7 @@ class Verdict:
     """Whether the theorem's hypothesis is satisfied, and why.
 
     Attributes:
-        families: one a layer: a family's name, or a `Law` that is no family's; "dirac" for a layer whose noise is gone already.
+        families: one a layer: a family's name, or another `Law` itself; "dirac" for a layer whose noise is gone already.
         schedules: one pair (mean, std) a layer, SymPy expressions in `LAMBDA`.
         findings: one `Finding` for each condition and layer that was examined. Where no rates exist, the conditions
             about rates are left out, but for the one that no rates can satisfy.
@@ -122,8 +122,9 @@ class Verdict:
     def table(self) -> str:
         """A plain table, a line a condition, a column a layer: "yes", "NO", "num." (numerical), "?", "–" (not examined)."""
         head = ["condition", *(f"layer {i}" for i in range(len(self.families)))]
+        names = [family if isinstance(family, str) else family.name for family in self.families]
         rows = [
-            ["family", *(family if isinstance(family, str) else family.name for family in self.families)],
+            ["family", *names],
             ["mean", *(show(m) for m, _ in self.schedules)],
             ["std", *(show(s) for _, s in self.schedules)],
         ]

@@ -19,7 +19,7 @@ _t = sp.Symbol("t", positive=True)
 
 
 def tails_of(density: Any, m: Any) -> tuple[Tail | None, Tail | None]:
-    """What the lower and the upper tail come to, in a namespace's numbers; None where SymPy does not find it.
+    """What the lower and the upper tail of a `Density` come to, in a namespace's numbers; None where SymPy does not find it.
 
     Unbounded tails are counted from the density's mean, if it has one, else from 0.
     """
@@ -46,7 +46,7 @@ def _tail(pdf: sp.Expr, end: sp.Expr, side: int, middle: sp.Expr) -> Tail | None
         pdf = pdf.replace(lambda e: e.is_Float, lambda e: sp.Rational(str(e)))
     if end.is_finite is not False:
         return attempt(_edge, pdf.subs(x, end - side * _t), default=None)
-    return attempt(lambda f: _far(_dominant(f)), pdf.subs(x, middle + side * _t), default=None)
+    return attempt(_far, pdf.subs(x, middle + side * _t), default=None)
 
 
 def _edge(f: sp.Expr) -> Edge | None:
@@ -76,6 +76,7 @@ def _dominant(f: sp.Expr) -> sp.Expr:
 
 def _far(f: sp.Expr) -> Decay | Power | None:
     """Of the density f at the distance t from the middle, by the relative speed −f'/f of its decay."""
+    f = _dominant(f)
     speed = sp.simplify(-sp.diff(f, _t) / f)
     power = sp.limit(_t * speed, _t, sp.oo)
     if power.is_number and power.is_finite:
