@@ -65,5 +65,4 @@ def tail_at(noise: LayerNoise, offset: np.ndarray, above: np.ndarray, t: np.ndar
     """T0(|t|): the probability that the noise puts an offset on the other side of its threshold, or half of ties."""
     # np.subtract, since mpf − array makes mpmath print the array before NumPy gets to see it.
     below_upper, above_lower = np.subtract(of.number(noise.upper), offset), offset - of.number(noise.lower)
-    from_edge = np.where(above, below_upper, above_lower) / of.number(noise.std)
-    return beyond(noise.family, t, above, from_edge, of)
+    return beyond(noise.family, t, above, np.where(above, below_upper, above_lower), of, of.number(noise.std))

@@ -223,20 +223,21 @@ def upper_tail(family: Any, t: np.ndarray, of: Precision) -> np.ndarray:
     return beyond(family, t, np.full(np.shape(t), True), np.full(np.shape(t), math.inf), of)
 
 
-def beyond(family: Any, t: np.ndarray, above: np.ndarray, from_edge: np.ndarray, of: Precision) -> np.ndarray:
+def beyond(family: Any, t: np.ndarray, above: np.ndarray, distance: np.ndarray, of: Precision, std: Any = 1) -> np.ndarray:
     """The mass of the standardised law beyond t: upwards where `above`, else downwards.
 
     Args:
         family: of the noise.
         t: where, in standard deviations from the mean.
         above: which side.
-        from_edge: the distance from t to the end on that side, in standard deviations. Seen from there a tail keeps its
-            digits; 1 − F0(t) near the end has lost them.
+        distance: from there to the end on that side. Seen from the end a tail keeps its digits; 1 − F0(t) has lost them.
         of: doubles or mpmath's numbers.
+        std: what the distance is counted in units of.
     """
     law = law_of(family)
     if family in BOUNDED:
-        return _monomial(law, t, from_edge, of)
+        return _monomial(law, t, distance, of, std)
+    from_edge = distance / std
     if of is DOUBLE:
         x = law.origin + law.unit * t if law.unit != 1 or law.origin else t
         if law.symmetric:
@@ -250,11 +251,11 @@ def beyond(family: Any, t: np.ndarray, above: np.ndarray, from_edge: np.ndarray,
     return np.frompyfunc(lambda *place: _mass(law, *place), 3, 1)(t, above, from_edge)
 
 
-def _monomial(law: Law, t: np.ndarray, from_edge: np.ndarray, of: Precision) -> np.ndarray:
+def _monomial(law: Law, t: np.ndarray, distance: np.ndarray, of: Precision, std: Any) -> np.ndarray:
     """½·depth^m: the tail of a law in `BOUNDED`, with the depth in half-widths."""
-    width = half_width(law, NUMPY if of is DOUBLE else mpmath_namespace())
-    from_mean = 1 - np.abs(t) / width
-    depth = np.where((from_mean > 0.5) | ~(from_edge < math.inf).astype(bool), from_mean, from_edge / width)
+    width = half_width(law, NUMPY if of is DOUBLE else mpmath_namespace()) * std
+    from_mean = 1 - np.abs(t) * (std / width)
+    depth = np.where((from_mean > 0.5) | ~(distance < math.inf).astype(bool), from_mean, distance / width)
     return np.clip(depth, 0, 1) ** law.upper_tail().order / 2
 
 
