@@ -28,6 +28,20 @@ def contrast_with_white(colour):
     return 1.05 / (0.05 + linear @ [0.2126, 0.7152, 0.0722])
 
 
+def test_a_law_of_ones_own_is_drawn_like_no_family():
+    laplace = ab.laws.Law(
+        "laplace",
+        density=lambda t, m: m.exp(-m.root(2) * m.abs(t)) / m.root(2),
+        distribution=lambda t, m: m.where(t < 0, m.exp(-m.root(2) * m.abs(t)) / 2, 1 - m.exp(-m.root(2) * m.abs(t)) / 2),
+    )
+    axes = plots.regularisations(ab.Quantiser.ternary(), [ab.Noise(laplace), ab.Noise("normal")], plots.grid(-1, 1))
+    mine, normal = axes[0].get_lines()[-2:]
+    assert mine.get_label() == "laplace" and normal.get_label() == "normal"
+    assert plots.line_of("laplace") == plots.line_of("laplace")
+    styles = [plots.line_of(family) for family in FAMILIES]
+    assert all(plots.line_of("laplace")[key] != style[key] for style in styles for key in ("color", "linestyle"))
+
+
 @pytest.mark.parametrize("name", plots.COLOURS)
 def test_colours_stand_out_from_the_white_ground(name):
     assert contrast_with_white(plots.COLOURS[name]) >= 3  # WCAG 2.1, non-text contrast
