@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from anabook._validate import choice, real
 from anabook.experiments import design, results
+from anabook.experiments.intervals import check_level
 from anabook.experiments.results import Interval
 from anabook.experiments.tasks import TASKS
 
@@ -358,7 +359,7 @@ def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
         supported
     """
     results.comparable(frame)
-    results.check_level(level)
+    check_level(level)
     for contrast in claim.contrasts:
         for side in (contrast.first, contrast.second):
             results.named_units(side, frame)

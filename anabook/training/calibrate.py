@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from anabook._validate import choice
 from anabook.quantisers import Quantiser
+from anabook.training.flows import WEIGHTED
 from anabook.training.grouping import ACTIVATIONS, check_arguments, copied, groups_of, part_activations, place_in
-from anabook.training.order import WEIGHTED, calls, run_once
+from anabook.training.order import calls, run_once
 from anabook.training.sources import as_inputs
 
 

@@ -13,9 +13,10 @@ from torch.nn.utils import parametrize
 
 from anabook._validate import did_you_mean, nearest
 from anabook.quantisers import Quantiser
+from anabook.training.flows import WEIGHTED
 from anabook.training.grouping import ACTIVATIONS, Group, check_arguments, copied, groups_of, part_activations, place_in
 from anabook.training.modules import Quantise
-from anabook.training.order import WEIGHTED, calls
+from anabook.training.order import calls
 from anabook.training.places import Beginning, Ending, PerCall, Scaled, copy_hooks, quantises
 from anabook.training.report import report
 from anabook.training.state_dicts import take_float_names

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from anabook.quantisers import Quantiser
+from anabook.training.flows import WEIGHTED
 from anabook.training.layers import check_module
 from anabook.training.modules import Quantise
-from anabook.training.order import WEIGHTED
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,20 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from anabook.training import kernels
+from anabook.training.flows import (
+    APPLYING,
+    INPUT,
+    WEIGHTED,
+    Flow,
+    has_weights,
+    plain_name,
+    through,
+    through_module,
+    weight_name,
+    weight_names,
+)
 from anabook.training.modules import Quantise
 from anabook.training.places import Scaled
-
-WEIGHTED: tuple[type[nn.Module], ...] = (nn.Linear, nn.modules.conv._ConvNd)
-"""The modules whose `weight` can be quantised."""
 
 _INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
     nn.MultiheadAttention: ("out_proj",),
@@ -29,154 +38,6 @@ _INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
     nn.TransformerDecoderLayer: ("self_attn", "multihead_attn", "linear1", "activation", "linear2"),
 }
 """torch's modules that use those inside them in another order than that of registration."""
-
-
-INPUT = "the network's input"
-
-
-class Flow(NamedTuple):
-    """What a tensor holds: the levels of quantisers, sums or averages of such, weights, or any numbers.
-
-    Attributes:
-        kind: "levels", "combined", "weight" for a matrix of weights or what is computed from it alone, "float", "unknown",
-            or "shape" for what is computed from sizes.
-        sources: names of the quantisers' modules; for a weight its own name; for "float" and "unknown" one phrase that
-            says where it comes from.
-    """
-
-    kind: str
-    sources: tuple[str, ...] = ()
-
-
-# Operations that change no number, or bring in zeros only, by their names in lower case without underscores.
-_KEEPING = frozenset(
-    (
-        "identity",
-        "flatten",
-        "unflatten",
-        "reshape",
-        "view",
-        "viewas",
-        "reshapeas",
-        "permute",
-        "transpose",
-        "t",
-        "mt",
-        "data",
-        "movedim",
-        "swapaxes",
-        "contiguous",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "expandas",
-        "clone",
-        "detach",
-        "to",
-        "typeas",
-        "float",
-        "cat",
-        "concat",
-        "concatenate",
-        "stack",
-        "chunk",
-        "split",
-        "unbind",
-        "tensorsplit",
-        "getitem",
-        "select",
-        "narrow",
-        "roll",
-        "flip",
-        "gather",
-        "indexselect",
-        "pad",
-        "zeropad1d",
-        "zeropad2d",
-        "zeropad3d",
-        "circularpad2d",
-        "reflectionpad2d",
-        "replicationpad2d",
-        "pixelshuffle",
-        "pixelunshuffle",
-        "channelshuffle",
-        "upsamplingnearest2d",
-        "unfold",
-        "dropout",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "alphadropout",
-        "featurealphadropout",
-        "featuredropout",
-        "stochasticdepth",
-        "maxpool1d",
-        "maxpool2d",
-        "maxpool3d",
-        "maxpool1dwithindices",
-        "maxpool2dwithindices",
-        "maxpool3dwithindices",
-        "adaptivemaxpool1d",
-        "adaptivemaxpool2d",
-        "adaptivemaxpool3d",
-        "adaptivemaxpool2dwithindices",
-        "amax",
-        "maximum",
-        "minimum",
-        "packpaddedsequence",
-        "list",
-        "tuple",
-        "checkpoint",
-        "setitem",
-    )
-)
-_SHAPES = frozenset(("size", "dim", "numel", "shape", "ndim", "dtype", "device"))
-_COMBINING = frozenset(
-    (
-        "add",
-        "iadd",
-        "sub",
-        "isub",
-        "neg",
-        "sum",
-        "mean",
-        "avgpool1d",
-        "avgpool2d",
-        "avgpool3d",
-        "adaptiveavgpool1d",
-        "adaptiveavgpool2d",
-        "adaptiveavgpool3d",
-        "lppool2d",
-    )
-)
-# Products of an input with a weight.
-_APPLYING = frozenset(
-    (
-        "linear",
-        "bilinear",
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "convtranspose1d",
-        "convtranspose2d",
-        "convtranspose3d",
-        "matmul",
-        "rmatmul",
-        "imatmul",
-        "mm",
-        "bmm",
-        "mv",
-        "addmm",
-        "addmv",
-        "addbmm",
-        "baddbmm",
-        "einsum",
-        "tensordot",
-        "inner",
-        "embedding",
-        "embeddingbag",
-    )
-)
 
 
 def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = None) -> list[str]:
@@ -298,14 +159,14 @@ def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
         elif node.op == "call_module":
             module, first = modules[node.target], inputs[0] if inputs else Flow("unknown")
             found.extend((name, flow) for name, flow in _applied_inside(module, node.target, first))
-            flows[node] = _through_module(module, node.target, inputs)
+            flows[node] = through_module(module, node.target, inputs)
         elif node.op == "output":
             continue
         else:
             name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
             name = str(node.args[1]) if name == "getattr" else name
             found.extend(_applied(name, inputs))
-            if _plain(name) not in _APPLYING:
+            if plain_name(name) not in APPLYING:
                 found.extend(
                     (source, Flow("unknown", (f"inside {name}",)))
                     for flow in inputs
@@ -313,7 +174,7 @@ def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
                     for source in flow.sources
                     if has_weights(modules.get(source)) and len(inputs) > 1
                 )
-            flows[node] = _through(name, inputs)
+            flows[node] = through(name, inputs)
             if name == "setitem" or name.endswith("_") and not name.endswith("__"):  # changed in place
                 flows[node.args[0]] = flows[node]
     return found
@@ -329,9 +190,9 @@ def _applied_inside(module: nn.Module, name: str, flow: Flow) -> Iterator[tuple[
 
 def _applied(name: str, inputs: list[Flow]) -> Iterator[tuple[str, Flow]]:
     """The weights among what comes into an operation, with the rest of it, if it is a product."""
-    if _plain(name) not in _APPLYING:
+    if plain_name(name) not in APPLYING:
         return
-    factors = inputs[1:] if "add" in _plain(name) else inputs  # what is added comes first, or last as a bias does
+    factors = inputs[1:] if "add" in plain_name(name) else inputs  # what is added comes first, or last as a bias does
     rest = [flow for flow in factors if flow.kind not in ("weight", "shape")]
     for flow in factors:
         if flow.kind == "weight":
@@ -404,7 +265,7 @@ class _Watching(TorchFunctionMode):
             return out
         flows = [self._flow_of(t) for t in _tensors_in((args, kwargs or {}))]
         self.found.extend(_attention(flows) if name == "multi_head_attention_forward" else _applied(name, flows))
-        flow = _through(name, flows)
+        flow = through(name, flows)
         for t in _tensors_in(args[0] if name == "__setitem__" else out):
             if not isinstance(t, nn.Parameter):
                 t._flow = flow
@@ -483,56 +344,3 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 # What operations make of levels -------------------------------------------------------------------------------------
-
-
-def weight_name(name: str) -> str:
-    """What a weight is called: by its module if it is that module's `weight`, parametrised or not, else by its own name."""
-    owner, parametrised, attribute = name.partition("parametrizations.")
-    name = owner + attribute.partition(".")[0] if parametrised else name
-    return "" if name == "weight" else name.removesuffix(".weight")
-
-
-def weight_names(name: str, module: nn.Module) -> list[str]:
-    """The names of a module's own weights that are applied to inputs."""
-    if not has_weights(module):
-        return []
-    if not isinstance(module, nn.MultiheadAttention):
-        return [name]
-    own = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-    return [f"{name}.{each}" if name else each for each in own if getattr(module, each) is not None]
-
-
-def has_weights(module: nn.Module | None) -> bool:
-    """Whether a module applies weights of its own to its input: products with a matrix, convolutions, recurrences."""
-    kinds = (*WEIGHTED, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag)
-    return isinstance(module, kinds)
-
-
-def _through_module(module: nn.Module, name: str, inputs: Iterable[Flow]) -> Flow:
-    if isinstance(module, (Quantise, Scaled)):
-        return Flow("levels", (name,))
-    flow = _through(type(module).__name__, inputs)
-    return Flow("float", (name,)) if flow.kind == "float" and flow.sources == (type(module).__name__,) else flow
-
-
-def _through(name: str, inputs: Iterable[Flow]) -> Flow:
-    """What comes out of an operation of this name."""
-    plain, inputs = _plain(name), list(inputs)
-    if plain in _SHAPES or (inputs and all(flow.kind == "shape" for flow in inputs)):
-        return Flow("shape")
-    inputs = [flow for flow in inputs if flow.kind != "shape"]
-    if not inputs:
-        return Flow("unknown", (name,))
-    if all(flow.kind == "weight" for flow in inputs) and plain not in _APPLYING:
-        return Flow("weight", tuple(dict.fromkeys(source for flow in inputs for source in flow.sources)))
-    for flow in inputs:
-        if flow.kind in ("float", "unknown", "weight") and plain in _KEEPING | _COMBINING:
-            return flow if flow.kind != "weight" else Flow("float", flow.sources)
-    sources = tuple(dict.fromkeys(source for flow in inputs for source in flow.sources))
-    if plain in _KEEPING:
-        return Flow("combined" if any(f.kind == "combined" for f in inputs) else "levels", sources)
-    return Flow("combined", sources) if plain in _COMBINING else Flow("float", (name.strip("_"),))
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "")

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from anabook.quantisers import Quantiser
+from anabook.training.flows import INPUT, Flow, weight_names
 from anabook.training.modules import Quantise
-from anabook.training.order import INPUT, Flow, applications, weight_names
+from anabook.training.order import applications
 from anabook.training.places import Scaled
 
 _UNUSED = "not used in evaluation"
