@@ -200,7 +200,7 @@ REFUSED = {
     "a power": (STUDENT, r"^the tail of student noise decays like a power, t\^−2, and "),
     "a tail of which nothing is said": (SILENT, "^how the tail of silent noise ends is not known: "),
     "lopsided": (EXPONENTIAL, "^the conditions are proved for laws that are symmetric about .*, and density noise is not "),
-    "no probability": (LAPLACE.bound(2.0), r"must be a probability's law, and that of laplace is none: its .*\.$"),
+    "no probability": (LAPLACE.changed(weight=2.0), r"must be a probability's law, and that of laplace is none: its .*\.$"),
 }
 
 
