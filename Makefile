@@ -39,7 +39,7 @@ setup: .venv/.stamp ## make .venv with the exact versions of requirements.txt an
 	@'$(PYTHON)' -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if sys.version_info >= (3, 11) else "setup: $(PYTHON) is Python " + v + "; the book needs 3.11 or later: say PYTHON=/path/to/python3.11 make …")'
 	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { echo 'setup: $(PYTHON) comes without venv; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	@if [ ! -x $(BIN)/python ]; then echo 'setup: making .venv with $(PYTHON)'; '$(PYTHON)' -m venv .venv; fi
-	@echo 'setup: installing the versions of requirements.txt (a few minutes and about 6 GB the first time, nearly all of it torch)'
+	@echo 'setup: installing the versions of requirements.txt (a few minutes and about 7 GB the first time, nearly all of it torch)'
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
 	@echo 'setup: installing the package'
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps --editable .
@@ -98,7 +98,7 @@ test-browser: _build/.site ## only the pages, each opened in a browser
 .venv-oldest/.stamp: requirements.txt pyproject.toml
 	@[ -n '$(PYTHON)' ] || { echo 'test-oldest: no python3 found; say PYTHON=/path/to/python make …' >&2; exit 1; }
 	@if [ ! -x .venv-oldest/bin/python ]; then '$(PYTHON)' -m venv .venv-oldest; fi
-	@echo 'test-oldest: installing $(OLDEST) (about 6 GB the first time)'
+	@echo 'test-oldest: installing $(OLDEST) (about 7 GB the first time)'
 	@grep -v '^torch' requirements.txt > .venv-oldest/pins.txt
 	@.venv-oldest/bin/python -m pip install --disable-pip-version-check --quiet -c .venv-oldest/pins.txt $(OLDEST) \
 		numpy scipy sympy matplotlib scikit-learn tqdm pytest pytest-xdist hypothesis $(ONNX)

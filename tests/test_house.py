@@ -247,3 +247,9 @@ def test_code_cells_are_short_enough_to_see_whole(path):
     for number, cell in enumerate(cells(path)):
         if cell["cell_type"] == "code" and "hide-input" not in cell["metadata"].get("tags", []):
             assert len("".join(cell["source"]).strip().splitlines()) <= 30, (number, "".join(cell["source"])[:80])
+
+
+def test_files_of_the_package_hold_one_idea():
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "anabook").rglob("*.py")}
+    long = {str(path.relative_to(ROOT)): n for path, n in lines.items() if n > 500}
+    assert len(lines) > 80 and set(long) <= {"anabook/variants/catalogue.py"}, long  # the catalogue is data
