@@ -3,7 +3,7 @@
 A law is one object. Its formulas are functions of a number t and of a namespace `m` of elementary functions, so that
 NumPy, torch, SymPy and mpmath share them (`anabook.namespaces`).
 
-A law of one's own is a `Law` and nothing else: it need not be registered anywhere.
+A law of one's own is a `Law` and nothing else: it need not be registered anywhere::
 
     laplace = Law(
         "laplace",
