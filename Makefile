@@ -20,6 +20,9 @@ OLDEST := $(shell sed -n 's/^ *"\(torch\|torchvision\)>=\(.*\)",/\1==\2.*/p' pyp
 # What only its tests of exports need; the package does not.
 ONNX := onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
 
+# All of training but the densities of one's own, whose tests spend their time in SymPy and NumPy.
+ON_OLDEST := $(filter-out tests/test_training_densities.py,$(wildcard tests/test_training_*.py))
+
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
 
@@ -105,7 +108,7 @@ test-browser: _build/.site ## only the pages, each opened in a browser
 	@touch $@
 
 test-oldest: .venv-oldest/.stamp ## the training tests on the oldest torch that pyproject.toml allows (minutes)
-	@OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -rs -n $(WORKERS) --dist loadfile tests/test_training_*.py
+	@OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -rs -n $(WORKERS) --dist loadfile $(ON_OLDEST)
 
 notebooks: .venv/.stamp ## execute every chapter in place
 	@$(BIN)/python tools/notebooks.py
