@@ -10,14 +10,11 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from anabook._carried import carried
 from anabook._validate import did_you_mean
 from anabook._validate import path as path_at
-
-_INSIDE = Path(__file__).parents[1] / "_data" / "exercises.toml"
-"""Where building puts the copy that an installed package carries: see setup.py."""
 
 MAX_DECIMALS = 12
 """Doubles have no more that can be relied upon."""
@@ -58,15 +55,7 @@ def of_the_book() -> dict[str, Exercise]:
     Raises:
         FileNotFoundError: this copy of the package came without them.
     """
-    checkout = Path(__file__).resolve().parents[2]
-    places = [_INSIDE, checkout / "book" / "exercises.toml"] if (checkout / "pyproject.toml").is_file() else [_INSIDE]
-    for place in places:
-        if place.is_file():
-            return read(place)
-    raise FileNotFoundError(
-        "the exercises that come with anabook are missing from this copy of the package: "
-        "install it again with pip, from the repository or from a wheel."
-    )
+    return read(carried("exercises.toml", "book/exercises.toml", "exercises"))
 
 
 def read(path: str | os.PathLike) -> dict[str, Exercise]:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from anabook._carried import carried
 from anabook._validate import did_you_mean
-
-_INSIDE = Path(__file__).parents[1] / "_data"
-"""Where building puts the copy: see setup.py."""
 
 
 def folder() -> Path:
@@ -24,14 +22,7 @@ def folder() -> Path:
         >>> (folder() / "ledger.toml").is_file()
         True
     """
-    checkout = Path(__file__).resolve().parents[2]
-    for place, is_there in ((_INSIDE, True), (checkout / "data", (checkout / "pyproject.toml").is_file())):
-        if is_there and (place / "results").is_dir():
-            return place
-    raise FileNotFoundError(
-        "the recorded results that come with anabook are missing from this copy of the package: install "
-        "it again with pip, from the repository or from a wheel."
-    )
+    return carried("results", "data/results", "recorded results").parent
 
 
 def path(name: str) -> Path:

@@ -34,7 +34,7 @@ class _Local(threading.local):
 
 
 _ATTEMPT = 250_000  # steps for one call, where the caller says nothing else
-_STEPS_A_SECOND = 5_000  # fewer than any machine makes: 13,000 to 200,000 were measured
+_STEPS_A_SECOND = 5_000  # fewer than any machine makes: 13,000 to 176,000 were measured on one slow machine
 _LOOK = 0.05  # seconds between two looks at how far a call has come
 
 

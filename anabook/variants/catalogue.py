@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copyreg
-import difflib
 import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from anabook._validate import real
+from anabook._validate import nearest, real
 from anabook.quantisers import Quantiser
 from anabook.variants.variant import Library, Parameter, Placement, Variant
 
@@ -485,7 +484,7 @@ class Zoo(dict):
         aliases = {alias: variant for variant in self.values() for alias in variant.aliases}
         if name in aliases:
             return aliases[name]
-        near = difflib.get_close_matches(str(name), [*self, *aliases], n=1, cutoff=0.5)
+        near = nearest(str(name), [*self, *aliases])
         hint = f"did you mean {near[0]!r}?" if near else f"the {len(self)} names are the keys of VARIANTS."
         raise UnknownVariant(f"there is no variant called {name!r}; {hint}")
 
