@@ -14,5 +14,6 @@ STUDIES: dict[str, str] = {
     "intervals": "the four decay intervals on the digits (chapter 9)",
     "standins": "how hard the stand-ins are (the chapter on the data)",
     "stopping": "what stopping the backward pass saves (chapter 14)",
+    "zoo": "every variant of the zoo trained on the digits (chapter 4)",
 }
 """The studies: a module of this package each, and what it measures."""

@@ -1,11 +1,14 @@
 """Settings shared by all tests: the same examples, threads and plotting backend on every machine."""
 
 import os
+import random
+import sys
 
 # Before any numerical library is imported: the tests run side by side, one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -16,3 +19,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("anabook")
+
+
+@pytest.fixture(autouse=True)
+def _the_same_draws_whatever_ran_before():
+    """Seed the global generators, so that a test's weights and inputs do not depend on the tests that ran before it."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

@@ -526,6 +526,58 @@ def test_float_state_dict_is_loaded_by_a_quantised_network_and_the_other_way_rou
     assert torch.equal(again.eval()(x), net.eval()(x))
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("part", [False, True])
+@pytest.mark.parametrize("weights, activations", [(TERNARY, UNSIGNED), (TERNARY, None), (None, UNSIGNED)])
+def test_float_network_loads_a_quantised_state_dict_or_its_error_names_the_way(weights, activations, scaled, part):
+    floats = models.mlp(8, (6, 6))
+    scales = training.calibrate(floats, torch.randn(40, 8), weights, activations) if scaled else None
+    net = quietly(floats, weights, activations, scales=scales)
+    holder, into, start = (nn.ModuleList([net]), nn.ModuleList([floats]), "0.") if part else (net, floats, "")
+    state = holder.state_dict()
+    if weights is None and not scaled:  # nothing has another name
+        into.load_state_dict(state)
+    else:
+        with pytest.raises(RuntimeError, match=f'"{start}for_a_float_network_use_training_float_state_dict"'):
+            into.load_state_dict(state)
+    way = {start + name: tensor for name, tensor in training.float_state_dict(net).items()}
+    assert way.keys() == into.state_dict().keys()
+    into.load_state_dict(way)
+    # The deployed network has no other names but the quanta of its activations; nor has it a mark that gives wrong advice.
+    assert not any("float_state_dict" in name for name in training.deploy(net).state_dict())
+
+
+def test_state_dict_saved_before_there_was_a_mark_is_loaded_and_continued(tmp_path):
+    net = training.quantise(models.mlp(8, (6, 6)), TERNARY, TERNARY)
+    state = {name: tensor for name, tensor in net.state_dict().items() if "float_state_dict" not in name}
+    assert len(state) == len(net.state_dict()) - 1
+    training.quantise(models.mlp(8, (6, 6)), TERNARY, TERNARY).load_state_dict(state)
+    data, schedule = (torch.randn(20, 8), torch.randint(0, 10, (20,))), Schedule(n_layers=2, end=2)
+    options = {"initialise": "near_thresholds", "progress": False, "batch_size": 10}
+    whole = training.fit(copy.deepcopy(net), data, schedule, epochs=3, **options)
+    training.fit(net, data, schedule, epochs=2, checkpoint=tmp_path / "run.pt", **options)
+    saved = torch.load(tmp_path / "run.pt", weights_only=True)
+    saved["network"] = {name: tensor for name, tensor in saved["network"].items() if "float_state_dict" not in name}
+    torch.save(saved, tmp_path / "run.pt")
+    fresh = training.quantise(models.mlp(8, (6, 6)), TERNARY, TERNARY)
+    resumed = training.fit(fresh, data, schedule, epochs=3, checkpoint=tmp_path / "run.pt", **options)
+    assert list(resumed) == list(whole)
+
+
+def test_mark_of_a_quantised_network_is_an_ordinary_buffer():
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+
+    net = training.quantise(models.mlp(8, (6, 6)), TERNARY, UNSIGNED).eval()
+    x = torch.randn(5, 8)
+    assert torch.equal(torch.func.functional_call(net, net.state_dict(), x), net(x))
+    state = get_model_state_dict(net)
+    assert state.keys() == net.state_dict().keys()
+    set_model_state_dict(net, state)
+    averaged = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
+    averaged.update_parameters(net)
+    assert torch.equal(averaged(x), net(x))
+
+
 def test_float_state_dict_with_a_missing_weight_is_not_loaded_in_silence():
     net = training.quantise(models.mlp(8, (6, 6)), TERNARY, UNSIGNED)
     state = models.mlp(8, (6, 6)).state_dict()

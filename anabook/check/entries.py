@@ -68,6 +68,7 @@ def read(path: str | os.PathLike) -> dict[str, Exercise]:
         ValueError: no such file, no TOML, or an entry that is none, with its label.
 
     Example:
+        >>> from pathlib import Path
         >>> from anabook.check import as_toml, check, exercise
         >>> n = Path("mine.toml").write_text(as_toml("ex-mine-1", exercise("ex-mine-1", 4, "count the bins.")))
         >>> check("ex-mine-1", 4, read("mine.toml"))

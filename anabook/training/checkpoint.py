@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from anabook import _files
 from anabook.schedules import Schedule
 from anabook.training.modules import Quantise
+from anabook.training.state_dicts import is_mark
 
 FORMAT = 1
 
@@ -116,7 +117,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def describe_network(net: nn.Module) -> str:
     """A digest of names, shapes and types of all tensors, and of the quantisers with family and strategy."""
-    tensors = [(name, list(t.shape), str(t.dtype)) for name, t in net.state_dict().items()]
+    tensors = [(name, list(t.shape), str(t.dtype)) for name, t in net.state_dict().items() if not is_mark(name)]
     quantisers = [
         (name, repr(m.quantiser), m.noise, m.strategy, m.layer) for name, m in net.named_modules() if isinstance(m, Quantise)
     ]

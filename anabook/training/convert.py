@@ -19,7 +19,7 @@ from anabook.training.modules import Quantise
 from anabook.training.order import calls
 from anabook.training.places import Beginning, Ending, PerCall, Scaled, copy_hooks, quantises
 from anabook.training.report import report
-from anabook.training.state_dicts import take_float_names
+from anabook.training.state_dicts import mark
 
 if TYPE_CHECKING:
     from anabook.laws import Law
@@ -118,7 +118,7 @@ def quantise(
     places = {name: each for name, each in places.items() if any(map(quantises, each.values()))}
     _swap(net, order, groups, places)
     _check_swapped(net, places, example)
-    net.register_load_state_dict_pre_hook(take_float_names)
+    mark(net)
     _warn_of_floats(net, groups[0].weight, {*kept, *_names(keep)}, weights is not None, activations is not None, example)
     return net
 

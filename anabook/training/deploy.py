@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from anabook.training.layers import layers, quantised_weight_modules
 from anabook.training.modules import Quantise
 from anabook.training.places import Beginning, Scaled
-from anabook.training.state_dicts import OnlyLevels
+from anabook.training.state_dicts import OnlyLevels, unmark
 
 
 def deploy(net: nn.Module) -> nn.Module:
@@ -47,6 +47,7 @@ def deploy(net: nn.Module) -> nn.Module:
         _remove_parametrisations(layer)
         layer.weight = same
     _join_calls(net)
+    unmark(net)
     n_levels = {f"{name}.weight" if name else "weight": quantise.quantiser.n_levels for name, _, _, quantise in found}
     net.register_load_state_dict_pre_hook(OnlyLevels(n_levels))
     return net

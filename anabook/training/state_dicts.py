@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from anabook.training.layers import layers
 from anabook.training.places import Scaled, quantises
+
+MARK = "for_a_float_network_use_training_float_state_dict"
+"""A buffer of every quantised network, without a use but its name: a float network that is to load the quantised one's
+state dict refuses it in torch's own words, and those list the names that it does not know."""
+
+
+def mark(net: nn.Module) -> None:
+    """Let a network load the state dicts of float networks, and its own, where a float network has other names, say so."""
+    if _renamed(net) or _quanta(net):
+        net.register_buffer(MARK, torch.tensor(1, device=next((p.device for p in net.parameters()), None)))
+    net.register_load_state_dict_pre_hook(take_float_names)
+
+
+def unmark(net: nn.Module) -> None:
+    """Take the marks of a network's quantised parts away, since its weights have the float network's names again."""
+    for module in net.modules():
+        module._buffers.pop(MARK, None)
 
 
 def float_state_dict(net: nn.Module) -> dict[str, Tensor]:
@@ -34,8 +52,19 @@ def float_state_dict(net: nn.Module) -> dict[str, Tensor]:
     state = net.state_dict()
     for old, new in _renamed(net).items():
         state[old] = state.pop(new)
-    quanta = [f"{name}.scale" for name, module in net.named_modules(remove_duplicate=False) if isinstance(module, Scaled)]
-    return {name: tensor for name, tensor in state.items() if name not in quanta}
+    quanta = _quanta(net)
+    return {name: tensor for name, tensor in state.items() if name not in quanta and not is_mark(name)}
+
+
+def is_mark(name: str) -> bool:
+    """Whether an entry of a state dict is the mark of a quantised network or of a part that is one."""
+    return name.rpartition(".")[2] == MARK
+
+
+def _quanta(net: nn.Module) -> dict[str, Tensor]:
+    """The quanta that `calibrate` has found, by their names in the quantised network's state dict."""
+    modules = net.named_modules(remove_duplicate=False)
+    return {f"{name}.scale": module.scale for name, module in modules if isinstance(module, Scaled)}
 
 
 def _renamed(net: nn.Module) -> dict[str, str]:
@@ -57,9 +86,14 @@ def take_float_names(net: nn.Module, state: dict[str, Any], prefix: str, *_: Any
             state[prefix + new] = state.pop(prefix + old)
             renamed = True
     if renamed:  # a quantum that `calibrate` has found is no part of a float network
-        for name, module in net.named_modules(remove_duplicate=False):
-            if isinstance(module, Scaled):
-                state.setdefault(f"{prefix}{name}.scale", module.scale)
+        for name, scale in _quanta(net).items():
+            state.setdefault(prefix + name, scale)
+    # Neither a float network's state dict has the mark, nor one that was saved before there was one.
+    own = net._buffers.get(MARK)
+    if own is None:
+        state.pop(prefix + MARK, None)
+    else:
+        state.setdefault(prefix + MARK, own)
 
 
 class OnlyLevels:
