@@ -344,7 +344,7 @@ def _results(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{runs['data'].iloc[0]}, {arguments.size}: {arguments.measure} in per cent, 95 % interval over folds")
     for row in table.itertuples():
-        print(f"{row.unit:58} {results.Interval(row.mean, row.low, row.high, row.std, row.n)}  n = {row.n}")
+        print(f"{row.unit:58} {results.Estimate(row.mean, row.low, row.high, row.std, row.n)}  n = {row.n}")
     return 0
 
 

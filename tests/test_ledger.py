@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
 import tomllib
@@ -16,6 +17,7 @@ pytest.importorskip("pandas")
 
 from anabook.convergence import conditions
 from anabook.experiments import claims, results
+from anabook.experiments.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 LEDGER = tomllib.loads((ROOT / "data" / "ledger.toml").read_text(encoding="utf-8"))
@@ -147,7 +149,7 @@ def test_empirical_verdicts_on_the_stored_page_are_those_of_the_recorded_runs():
     scaled = frame[(frame["size"] == "scaled") & (frame["measured_on"] == "validation")]
     shown = [line for line in ledger_outputs().splitlines() if re.match(r"\| C\d+ \|", line)]
     assert len(shown) == len(claims.CLAIMS)
-    columns = [task for task in ("cifar10", "gsc12", "svhn", "svhn-stand-in") if task in set(scaled["task"])]
+    columns = [task for task in sorted(TASKS, key=lambda t: TASKS[t].original != t) if task in set(scaled["task"])]
     assert "cifar10" in columns
     for column, task in enumerate(columns):
         found = {v.claim.name: v for v in claims.judge_all(frame, task)}
@@ -157,8 +159,15 @@ def test_empirical_verdicts_on_the_stored_page_are_those_of_the_recorded_runs():
                 assert cells[2 + column].strip(" |") == "–"
                 continue
             verdict = found[claim.name]
-            assert claim.statement in cells[1] and cells[2 + column].startswith(f"**{verdict.verdict}**")
+            assert claim.statement in cells[1] and claim.source in cells[1]
+            assert cells[2 + column].startswith(f"**{verdict.verdict}**")
             assert verdict.effect is None or claims.points(verdict.effect) in cells[2 + column]
+
+
+def test_a_claim_of_ones_own_is_not_told_as_the_papers():
+    first = claims.CLAIMS[0]
+    assert first.source.startswith(f"Paper, {first.section}")
+    assert dataclasses.replace(first, section="").source == "Ours"
 
 
 def test_the_page_speaks_of_the_abstracts_claim_by_the_right_numbers():

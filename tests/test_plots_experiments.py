@@ -235,7 +235,7 @@ def test_a_table_has_the_texts_of_the_summary_and_a_dash_where_nothing_was_run(r
     table = tables.accuracies(uniform)
     assert table.header == ("schedule", "expectation", "mode", "random")
     found = {
-        row.unit: results.Interval(row.mean, row.low, row.high, row.std, row.n)
+        row.unit: results.Estimate(row.mean, row.low, row.high, row.std, row.n)
         for row in results.summary(uniform).itertuples(index=False)
     }
     for first, *cells in table.rows:

@@ -15,7 +15,7 @@ import pytest
 
 from anabook.datasets import standins as made_up
 from anabook.experiments import results
-from studies import STUDIES, inks, loop, standins, stopping
+from studies import STUDIES, inks, loop, standins, stopping, zoo
 from studies.__main__ import main
 from studies.loop import Study
 
@@ -206,6 +206,7 @@ TINY = {
         "seed": 0,
     },
     "standins": {"data": "svhn-stand-in", **standins.SETTINGS, "epochs": 1},
+    "zoo": {**zoo.cases()[5], "epochs": 1, "width": 4},
     "stopping": {**stopping.cases(width=1 / 64, n_train=32, batch_size=16, period=1)[1]},
 }
 

@@ -186,8 +186,9 @@ def test_a_sampler_with_a_generator_of_its_own_goes_on_from_a_checkpoint(tmp_pat
 
 
 def test_global_generators_are_left_as_they_were():
+    net = blob_network(dropout=0.5)
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    fit(data=DataLoader(Noisy(), batch_size=16))
+    fit(net, data=DataLoader(Noisy(), batch_size=16))
     assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[2]
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), before[1]))
 

@@ -638,6 +638,11 @@ def test_an_unknown_name_suggests_the_nearest():
         (lambda: VARIANTS["identity"].sf(0.0), "no mass above x"),
         (lambda: VARIANTS["atan"].icdf(1.5), "probabilities must lie in \\[0, 1\\], not 1.5"),
         (lambda: ab.variants.table([]), "at least one variant"),
+        (lambda: ab.variants.table(VARIANTS.values(), ("shape", "mas")), "no column 'mas' .did you mean 'mass'"),
+        (
+            lambda: ab.variants.table([VARIANTS["relu"]], beside={"paper": {"atan": "x"}}),
+            "column 'paper' has no text for relu",
+        ),
         (lambda: clipped_identity(ab.Quantiser.ternary(), 1, -1), "high must be greater than low=1, not -1"),
         (lambda: clipped_identity(ab.Quantiser([0, 1, 3], [0, 1]), -1, 2), "equal steps"),
         (lambda: clipped_identity(ab.Quantiser.ternary(), -0.4, 0.4), "no finite measure"),
@@ -690,6 +695,25 @@ def test_the_table_shows_every_variant_with_escaped_formulas():
     noises = ab.variants.table(VARIANTS[name] for name in PROBABILITIES)._repr_html_()
     assert "In all rows: kind probability; mass 1." in noises and "<td>probability" not in noises
     assert len(repr(table).splitlines()) == len(VARIANTS)
+
+
+def test_the_table_draws_every_density_and_takes_columns_of_ones_own():
+    beside = {"accuracy <%>": {name: f"{i} & more" for i, name in enumerate(NAMES)}}
+    table = ab.variants.table(VARIANTS.values(), ("shape", "mass"), beside)
+    page = table._repr_html_()
+    titles = re.findall(r'<th scope="col"[^>]*>([^<]*)<', page)
+    assert titles == ["variant", "shape", "mass", "accuracy &lt;%&gt;"] and "40 &amp; more</td></tr>" in page
+    assert repr(table).splitlines()[0].split()[-4:] == ["1", "0", "&", "more"]
+    for variant, line in zip(VARIANTS.values(), re.findall(r'<polyline points="([^"]*)"', page), strict=True):
+        across, down = np.array([point.split(",") for point in line.split()], dtype=float).T
+        assert across[0] == 0 and across[-1] == 100 and (np.diff(across) >= 0).all()
+        # Between the drawn points the density is a line to within the pen's width, but where it jumps or has a spike.
+        x = np.linspace(-1.99, 1.99, 399)
+        density = np.broadcast_to(variant.pdf(x), x.shape)
+        top, bottom = max(density.max(), 0.0), min(density.min(), 0.0)
+        there = bottom + (27 - np.interp(25 * (x + 2), across, down)) / 26 * (top - bottom)
+        wrong = np.abs(there - density) / (top - bottom)
+        assert np.median(wrong) < 0.01 and (wrong < 0.06).mean() > 0.9, variant.name
 
 
 def test_laws_are_used_and_shared():

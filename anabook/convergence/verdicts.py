@@ -8,6 +8,7 @@ from typing import Any
 
 import sympy as sp
 
+from anabook._table import aligned
 from anabook.convergence.limits import show
 
 CONDITIONS = tuple(f"({number})" for number in range(11, 19))
@@ -132,8 +133,7 @@ class Verdict:
             rows.append([condition, *(self._mark(condition, i) for i in range(len(self.families)))])
         if self.rates is not None:
             rows.append(["rate", *map(show, self.rates)])
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in [head, *rows])
+        return aligned([head, *rows])
 
     def _mark(self, condition: str, layer: int) -> str:
         found = [f for f in self.findings if f.condition == condition and f.layer == layer]

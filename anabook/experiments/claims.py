@@ -1,4 +1,4 @@
-"""The paper's empirical statements as data, each with a verdict that is computed from recorded runs."""
+"""Empirical statements, the paper's and our own, as data, each with a verdict that is computed from recorded runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from anabook._validate import choice, real
 from anabook.experiments import design, results
 from anabook.experiments.intervals import check_level
-from anabook.experiments.results import Interval
+from anabook.experiments.results import Estimate
 from anabook.experiments.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Contrast(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """An empirical statement of the paper.
+    """An empirical statement, the paper's or one's own.
 
     Attributes:
         name: short, with hyphens.
         statement: in our words.
-        section: where the paper says it, as far as we know.
+        section: where the paper says it, as far as we know; empty for a claim that is not the paper's.
         tasks: the data sets it is about; a stand-in may be judged in its place, and is named.
         kind: what it says of the differences: see `KINDS`.
         contrasts: the differences. A claim holds if all of them do.
@@ -73,6 +73,13 @@ class Claim:
     contrasts: tuple[Contrast, ...]
     margin: float = 0.0
     paper: str = ""
+
+    @property
+    def source(self) -> str:
+        """Who says it and where, with the paper's own figures."""
+        if not self.section:
+            return "Ours"
+        return f"Paper, {self.section}" + (f": {self.paper}" if self.paper else "")
 
     def __post_init__(self) -> None:
         choice(self.kind, KINDS, "kind")
@@ -101,7 +108,7 @@ class Finding(NamedTuple):
     """
 
     contrast: Contrast
-    effect: Interval | None
+    effect: Estimate | None
     verdict: str
 
 
@@ -124,7 +131,7 @@ class Verdict:
     size: str
 
     @property
-    def effect(self) -> Interval | None:
+    def effect(self) -> Estimate | None:
         """The effect that decides: of the contrasts that are as bad as the verdict, the one nearest to failing."""
         measured = [f for f in self.findings if f.effect is not None and f.verdict == self.verdict]
         if not measured:
@@ -335,7 +342,7 @@ CLAIMS: tuple[Claim, ...] = (
         margin=0.02,
     ),
 )
-"""The claims, in the order of the paper."""
+"""The claims: the paper's in its order, then our own."""
 
 
 def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
@@ -390,7 +397,7 @@ def judge_all(frame: pd.DataFrame, task: str, size: str = "scaled", level: float
     return [judge(claim, runs, level) for claim in CLAIMS if TASKS[task].original in claim.tasks]
 
 
-def _verdict(claim: Claim, effect: Interval) -> str:
+def _verdict(claim: Claim, effect: Estimate) -> str:
     if effect.n < 2 or math.isnan(effect.low):
         return "undecided"
     if claim.kind == "level":
@@ -402,7 +409,7 @@ def _verdict(claim: Claim, effect: Interval) -> str:
     return "contradicted" if effect.high < claim.margin else "undecided"
 
 
-def points(effect: Interval) -> str:
+def points(effect: Estimate) -> str:
     """An effect in percentage points, with its interval.
 
     Example:

@@ -12,7 +12,7 @@ from scipy import special
 from anabook._validate import choice, integer, real
 
 
-class Interval(NamedTuple):
+class Estimate(NamedTuple):
     """A mean over folds with an interval of confidence.
 
     Attributes:
@@ -40,7 +40,7 @@ class Interval(NamedTuple):
 
 def interval(
     values: Sequence[float], method: str = "t", level: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Interval:
+) -> Estimate:
     """The mean of values from independent folds, with an interval of confidence.
 
     Args:
@@ -62,17 +62,17 @@ def interval(
         raise ValueError(f"values must be a flat list of numbers, not of shape {values.shape}.")
     n, mean = len(values), float(values.mean())
     if n == 1:
-        return Interval(mean, math.nan, math.nan, math.nan, 1)
+        return Estimate(mean, math.nan, math.nan, math.nan, 1)
     std = float(values.std(ddof=1))
     if method == "t":
         half = float(special.stdtrit(n - 1, (1 + level) / 2)) * std / math.sqrt(n)
-        return Interval(mean, mean - half, mean + half, std, n)
+        return Estimate(mean, mean - half, mean + half, std, n)
     if n <= 7:
         rows = np.stack(np.meshgrid(*[np.arange(n)] * n), axis=-1).reshape(-1, n)
     else:
         rows = np.random.default_rng(integer(seed, "seed", minimum=0)).integers(0, n, (resamples, n))
     low, high = np.quantile(values[rows].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high), std, n)
+    return Estimate(mean, float(low), float(high), std, n)
 
 
 def check_level(level: float) -> float:

@@ -16,7 +16,7 @@ from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.experiments import design, records, shipped
 from anabook.experiments.config import OWN_DEFAULTS
-from anabook.experiments.intervals import Interval, interval
+from anabook.experiments.intervals import Estimate, interval
 from anabook.experiments.tasks import SIZES, TASKS
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def summary(
 
 def paired(
     frame: pd.DataFrame, first: Any, second: Any, measure: str = "accuracy", method: str = "t", level: float = 0.95
-) -> Interval:
+) -> Estimate:
     """The mean difference, first minus second, over the folds that both have.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anabook._table import Table
 from anabook._validate import choice
 from anabook.experiments import claims, design, results
-from anabook.experiments.results import Interval
+from anabook.experiments.results import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,8 +128,8 @@ def _runs(frame: pd.DataFrame) -> str:
     return f"{frame['data'].iloc[0]}, {frame['size'].iloc[0]}, {frame['measured_on'].iloc[0]}, {folds_in_words(frame)}"
 
 
-def _interval(row: Any) -> Interval:
-    return Interval(row["mean"], row["low"], row["high"], row["std"], int(row["n"]))
+def _interval(row: Any) -> Estimate:
+    return Estimate(row["mean"], row["low"], row["high"], row["std"], int(row["n"]))
 
 
 def _names(found: pd.DataFrame, column: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
+from anabook._table import aligned
 from anabook.quantisers import Quantiser
 from anabook.training.flows import INPUT, Flow, weight_names
 from anabook.training.modules import Quantise
@@ -85,8 +86,7 @@ class Report(tuple[Operation, ...]):
             ("-" if o.layer is None else str(o.layer), f"{o.name} ({o.kind})" if o.name else o.kind, _weight(o), _input(o))
             for o in self
         ]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[3]]).rstrip() for row in rows)
+        return aligned(rows)
 
     __repr__ = __str__
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import numpy as np
+
+from anabook._table import aligned
+from anabook._validate import did_you_mean
 from anabook.variants.variant import GREEK, Variant
 
 
@@ -17,20 +22,30 @@ class Table:
     Example:
         >>> from anabook.variants import VARIANTS, table
         >>> print(table([VARIANTS["fast_sigmoid"]]))
-        fast_sigmoid             finite       mass 0.08
+        fast_sigmoid  finite  mass 0.08
     """
 
     variants: tuple[Variant, ...]
+    columns: tuple[str, ...] = ("density", "kind", "mass", "mean", "std", "levels", "source")
+    beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return "\n".join(f"{v.name:24} {v.kind:12} mass {v.mass:.4g}" for v in self.variants)
+        return aligned([(v.name, v.kind, f"mass {v.mass:.4g}", *more) for v, more in zip(self.variants, self._more())])
+
+    def _more(self) -> list[list[str]]:
+        """For each variant, what stands beside it."""
+        return [[str(column[variant.name]) for column in self.beside.values()] for variant in self.variants]
 
     def _repr_html_(self) -> str:
-        columns = {title: [cell(variant) for variant in self.variants] for title, cell in _COLUMNS.items()}
+        columns = {title: [COLUMNS[title](variant) for variant in self.variants] for title in self.columns}
         common = {title: cells[0] for title, cells in columns.items() if len(set(cells)) == 1 < len(cells)}
         shown = [title for title in columns if title not in common]
-        head = "".join(f'<th scope="col" style="{_CELL}">{title}</th>' for title in ("variant", *shown))
-        body = "".join(_row(variant, [columns[title][i] for title in shown]) for i, variant in enumerate(self.variants))
+        titles = ("variant", *shown, *map(html.escape, self.beside))
+        head = "".join(f'<th scope="col" style="{_CELL}">{title}</th>' for title in titles)
+        body = "".join(
+            _row(variant, [*(columns[title][i] for title in shown), *map(html.escape, more)])
+            for i, (variant, more) in enumerate(zip(self.variants, self._more()))
+        )
         caption = "; ".join(f"{title} {cell}" for title, cell in common.items())
         note = f'<caption style="caption-side: top">In all rows: {caption}.</caption>' if common else ""
         label = f"Variants from {self.variants[0].name} to {self.variants[-1].name}"
@@ -41,24 +56,46 @@ class Table:
         )
 
 
-def table(variants: Iterable[Variant]) -> Table:
+def table(
+    variants: Iterable[Variant],
+    columns: Iterable[str] = Table.columns,
+    beside: Mapping[str, Mapping[str, str]] | None = None,
+) -> Table:
     """The variants as a `Table`: density, mass, kind, moments and source, all computed or looked up.
 
     Parameters stay symbols in the density; the numbers are those of the present parameters. What is the same in
     all rows is said once, in the caption.
 
+    Args:
+        variants: one row each.
+        columns: which of "density", "shape" (the density drawn from −2 to 2, each as high as its own peak), "kind",
+            "mass", "mean", "std", "levels" and "source" the HTML has, in this order.
+        beside: more columns by their titles, of the reader's own: a text for the name of each variant.
+
     Raises:
-        ValueError: no variants.
+        ValueError: no variants, an unknown column, a variant that has no text in a column of one's own.
 
     Example:
         >>> from anabook.variants import VARIANTS, table
         >>> print(table([VARIANTS["fast_sigmoid"]]))
-        fast_sigmoid             finite       mass 0.08
+        fast_sigmoid  finite  mass 0.08
+        >>> print(table([VARIANTS["fast_sigmoid"]], beside={"accuracy": {"fast_sigmoid": "90 %"}}))
+        fast_sigmoid  finite  mass 0.08  90 %
     """
     variants = tuple(variants)
     if not variants:
         raise ValueError("a table needs at least one variant, not none.")
-    return Table(variants)
+    columns, beside = (columns,) if isinstance(columns, str) else tuple(columns), dict(beside or {})
+    for title in columns:
+        if title not in COLUMNS:
+            raise ValueError(
+                f"there is no column {title!r}{did_you_mean(str(title), COLUMNS)}; there are {', '.join(COLUMNS)}."
+            )
+    for title, column in beside.items():
+        missing = [variant.name for variant in variants if variant.name not in column]
+        if missing:
+            raise ValueError(f"the column {title!r} has no text for {', '.join(missing)}.")
+    return Table(variants, columns, beside)
 
 
 _CELL = "text-align: left; padding: 0.3em 0.8em 0.3em 0"
@@ -79,6 +116,31 @@ def _density_cell(variant: Variant) -> str:
     return rf"\({variant.latex()}\)".replace("<", "&lt;").replace(">", "&gt;")
 
 
+_DRAWN, _WIDTH, _HEIGHT = 2.0, 100, 28
+
+
+def _shape_cell(variant: Variant) -> str:
+    """The density from −2 to 2 as a line, scaled to its own peak, with the place of the threshold."""
+    x = np.linspace(-_DRAWN, _DRAWN, 101)
+    inside = [kink for kink in variant.kinks if abs(kink) < _DRAWN]
+    x = np.unique(np.concatenate([x, inside, np.array(inside) - 1e-9, np.array(inside) + 1e-9]))
+    density = np.broadcast_to(variant.pdf(x), x.shape)
+    top, bottom = max(density.max(), 0.0), min(density.min(), 0.0)
+    across = (x + _DRAWN) / (2 * _DRAWN) * _WIDTH
+    down = 1 + (top - density) / (top - bottom) * (_HEIGHT - 2)
+    points = [f"{u:.4g},{v:.1f}" for u, v in zip(across, down)]
+    heights = [point.partition(",")[2] for point in points]
+    # Of a level stretch, its two ends are enough.
+    line = " ".join(p for p, *level in zip(points, heights, ["", *heights], [*heights[1:], ""]) if len(set(level)) > 1)
+    zero = 1 + top / (top - bottom) * (_HEIGHT - 2)
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
+        f'aria-label="density of {variant.name}" style="display: block; overflow: visible">'
+        f'<path d="M0 {zero:.1f}H{_WIDTH}M{_WIDTH / 2:g} 0V{_HEIGHT}" stroke="currentColor" stroke-opacity="0.35" '
+        f'stroke-width="1" fill="none"/><polyline points="{line}" stroke="currentColor" stroke-width="1.5" fill="none"/></svg>'
+    )
+
+
 def _levels_cell(variant: Variant) -> str:
     levels = variant.quantiser.levels
     return "{" + ", ".join(map(_number, levels)) + "}" if len(levels) < 4 else f"{len(levels)} levels"
@@ -90,9 +152,10 @@ def _number(value: float) -> str:
     return "∞" if math.isinf(value) else f"{value:.4g}".replace("-", "−")
 
 
-_COLUMNS: Mapping[str, Callable[[Variant], str]] = MappingProxyType(
+COLUMNS: Mapping[str, Callable[[Variant], str]] = MappingProxyType(
     {
         "density": _density_cell,
+        "shape": _shape_cell,
         "kind": lambda variant: variant.kind,
         "mass": lambda variant: _number(variant.mass),
         "mean": lambda variant: _number(variant.mean),
