@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -126,6 +126,13 @@ SETTLED = """async () => {
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
 
+FADED = """async () => {
+    // A theme's colours fade in.
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const ends = document.getAnimations().filter(each => Number.isFinite(each.effect?.getComputedTiming().endTime));
+    await Promise.race([Promise.allSettled(ends.map(each => each.finished)), new Promise(done => setTimeout(done, 2000))]);
+}"""
+
 
 def find_browser() -> str | None:
     """The path of an installed Chromium or Chrome; ANABOOK_BROWSER names another."""
@@ -148,7 +155,7 @@ def served(folder: Path) -> Iterator[str]:
     handler = functools.partial(_Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
@@ -228,11 +235,14 @@ def overflow(page: Page) -> list[str]:
     return [f"overflow: {each}" for each in page.evaluate(OVERFLOW)]
 
 
-def inspect(context: BrowserContext, address: str, path: str, formulas: bool = False) -> list[str]:
+def inspect(
+    context: BrowserContext, address: str, path: str, formulas: bool = False, axe: Collection[str] = THEMES
+) -> list[str]:
     """All problems of the page at ``path``, in both themes, with everything that is folded unfolded.
 
     Args:
         formulas: whether the page is to show some.
+        axe: the themes in which axe-core looks at the page, which takes most of the time.
     """
     page = context.new_page()
     try:
@@ -253,8 +263,9 @@ def inspect(context: BrowserContext, address: str, path: str, formulas: bool = F
                 page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme, timeout=5_000)
             except PlaywrightTimeout:
                 problems.append(f"theme: {page.evaluate('() => document.documentElement.dataset.theme')} instead of {theme}")
-            page.wait_for_timeout(400)  # the theme's colours fade in
-            problems += [f"{each} [{theme}]" for each in overflow(page) + accessibility(page)]
+            page.evaluate(FADED)
+            found = overflow(page) + (accessibility(page) if theme in axe else [])
+            problems += [f"{each} [{theme}]" for each in found]
         return problems
     finally:
         page.close()

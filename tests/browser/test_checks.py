@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from site_checks import context_of, inspect, served
+from site_checks import THEMES, context_of, inspect, served
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>A page</title>
@@ -55,10 +55,12 @@ FAULTS = {
 }
 
 
-def problems_of(body: str, browser, folder: Path, device: str = "desktop", theme: str = AUTO) -> list[str]:
+def problems_of(
+    body: str, browser, folder: Path, device: str = "desktop", theme: str = AUTO, axe: tuple[str, ...] = THEMES
+) -> list[str]:
     (folder / "page.html").write_text(PAGE.format(body=body, theme=theme), encoding="utf-8")
     with served(folder) as address, context_of(browser, device, address) as context:
-        return inspect(context, address, "page.html")
+        return inspect(context, address, "page.html", axe=axe)
 
 
 def test_a_page_without_the_formulas_of_its_source_is_found(browser, tmp_path):
@@ -92,3 +94,10 @@ def test_a_wide_table_in_a_box_that_scrolls_is_no_overflow(browser, tmp_path):
 
 def test_a_page_that_stays_light_in_the_dark_is_found(browser, tmp_path):
     assert any("theme: light instead of dark" in problem for problem in problems_of("", browser, tmp_path, theme="'light'"))
+
+
+@pytest.mark.parametrize("theme, expected", [("light", ["button-name"]), ("dark", ["button-name", "color-contrast"])])
+def test_a_page_is_put_to_axe_in_the_themes_that_are_named(browser, tmp_path, theme, expected):
+    body = FAULTS["text too faint in the dark"][0] + FAULTS["a button without a name"][0]
+    found = problems_of(body, browser, tmp_path, axe=(theme,))
+    assert sorted(each.split(":")[1].strip() for each in found) == expected and all(f"[{theme}]" in each for each in found)
