@@ -10,11 +10,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from anabook.datasets import standins as made_up
 from anabook.experiments import results
+from anabook.variants import VARIANTS
 from studies import STUDIES, inks, loop, standins, stopping, zoo
 from studies.__main__ import main
 from studies.loop import Study
@@ -243,6 +245,35 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
 def test_runs_of_a_study_are_no_runs_of_a_sweep(tmp_path, tiny):
     measure_all(inks.STUDY, [TINY["inks"]], tmp_path / "inks.jsonl")
     assert len(results.load(tmp_path)) == 0
+
+
+def test_what_chapter_4_says_of_the_recorded_zoo():
+    records = loop.read(zoo.STUDY, zoo.STUDY.output).records.values()
+    mean = {
+        measure: {name: 100 * fmean(r[measure] for r in records if r["config"]["variant"] == name) for name in VARIANTS}
+        for measure in ("accuracy", "deployed_accuracy")
+    }
+    trained, deployed = mean["accuracy"], mean["deployed_accuracy"]
+    worse = {name for name in VARIANTS if deployed[name] != trained[name]}
+    assert len(worse) == 11 and all(deployed[name] < trained[name] and VARIANTS[name].is_probability for name in worse)
+    page = (ROOT / "book" / "04-zoo.ipynb").read_text(encoding="utf-8")
+    assert "Eleven networks are worse" in page and "nine points behind the identity" in page
+    assert round(trained["identity"] - trained["relu"]) == 9 and trained["leaky_relu"] - trained["relu"] < 3
+    assert [round(trained["hard_sigmoid"] - trained[n]) for n in ("one_sided_fast_sigmoid", "snntorch_triangular")] == [
+        22,
+        45,
+    ]
+    needles_and_constants = (
+        "dorefa",
+        "pact",
+        "scaled_sigmoid",
+        "fast_sigmoid",
+        "sparse_fast_sigmoid",
+        "identity",
+        "sign_identity",
+    )
+    assert all(2 < trained["hard_sigmoid"] - trained[name] < 4 for name in needles_and_constants)
+    assert all(record["provenance"] == "official" and not record["revision"].endswith("+") for record in records)
 
 
 # --- what is said of them -----------------------------------------------------------------------------------------------

@@ -134,6 +134,7 @@ LAWS: Mapping[str, Law] = MappingProxyType(
                 "cauchy",
                 lambda t, m: 1 / (m.pi * (1 + t * t)),
                 lambda t, m: m.half_turn(t) / m.pi,
+                lower_quantile=lambda u, m: -m.cos(m.pi * u) / m.sin(m.pi * u),
                 ends=lambda m: Power(1, 1 / m.pi),
                 mean=math.nan,
                 std=math.nan,

@@ -403,6 +403,9 @@ class Variant:
         outside = (u < 0) | (u > 1)
         if outside.any():
             raise ValueError(f"probabilities must lie in [0, 1], not {float(u[outside].flat[0])!r}.")
+        if self.natural.lower_quantile is not None and self.scaling * self._placement.weight == 1:
+            with np.errstate(divide="ignore"):  # the ends of unbounded laws
+                return self._placement.centre + self._placement.scale * self.natural.icdf(u)
         upper = (u > 0.5) & self.natural.symmetric
         x = bisected(self.cdf, np.where(upper, 1 - u, u), self._placement.centre, self._placement.scale)
         return np.where(upper, 2 * self._placement.centre - x, x)
