@@ -130,12 +130,6 @@ def test_a_clip_is_drawn_as_waveform_spectrogram_and_features():
     assert np.array_equal(coefficients.images[0].get_array(), features.T[1:])
 
 
-def test_bars_of_class_counts_add_up():
-    ax = plots.class_counts({"train": {"a": 3, "b": 2}, "test": {"a": 1, "b": 4}})
-    assert [bar.get_width() for bar in ax.patches] == [3, 2, 1, 4]
-    assert [bar.get_x() for bar in ax.patches] == [0, 0, 3, 2]
-
-
 def test_a_schedule_is_drawn_with_one_line_for_each_layer():
     axes = plots.schedule(ab.Schedule(n_layers=3, end=30))
     assert [len(ax.lines) for ax in axes] == [3, 3]

@@ -110,12 +110,6 @@ def _tail(law: Law) -> Edge | Decay:
     return Decay(exponent, sp.sympify(rate * unit**exponent), power, coefficient * unit**power)
 
 
-def edge_of(family: Any) -> Edge | None:
-    """The edge of a law; None if it has none that is known."""
-    tail = tail_of(family)
-    return tail if isinstance(tail, Edge) else None
-
-
 def _falls_on_both_sides(law: Law) -> bool:
     """Whether f is symmetric about the mean and nowhere rises away from it: as the law says, else by values of f."""
     if law.symmetric:

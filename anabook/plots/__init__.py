@@ -4,7 +4,7 @@
 experiments (`experiments`); all of them are here under `anabook.plots`.
 """
 
-from anabook.plots.data import class_counts, clip, sheet
+from anabook.plots.data import clip, sheet
 from anabook.plots.experiments import (
     EXPERIMENT_FIGURES,
     INTERVAL_LINES,
@@ -31,7 +31,6 @@ __all__ = [
     "POWER_LINES",
     "STRATEGY_LINES",
     "VERDICT_MARKERS",
-    "class_counts",
     "clip",
     "effects",
     "final_accuracies",

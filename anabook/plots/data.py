@@ -84,28 +84,3 @@ def clip(samples: Any, features: Any, mel: Any, rate: int = 16_000) -> Any:
     for ax in axes[1:]:
         ax.grid(False)
     return figure
-
-
-def class_counts(counts: dict[str, dict[str, int]]) -> Any:
-    """Bars of how many examples each class has, one colour and hatch for each part.
-
-    Args:
-        counts: part → class → number, as `Dataset.counts` gives them.
-
-    Returns:
-        The axes.
-
-    Example:
-        >>> ax = class_counts({"train": {"yes": 8, "no": 9}, "test": {"yes": 2, "no": 1}})
-    """
-    _, ax = plt.subplots()
-    left = np.zeros(len(next(iter(counts.values()))))
-    for (part, numbers), colour, hatch in zip(counts.items(), CYCLE, ("", "//", "..")):
-        ax.barh(list(numbers), list(numbers.values()), left=left, color=colour, edgecolor="white", hatch=hatch, label=part)
-        left = left + np.array(list(numbers.values()))
-    ax.invert_yaxis()
-    ax.set(xlabel="examples")
-    ax.grid(axis="y", visible=False)
-    if len(counts) > 1:
-        ax.legend()
-    return ax
