@@ -231,6 +231,15 @@ def test_a_row_makes_a_network_of_its_layers_and_classes_for_its_inputs(task):
         ),
         (("cifar10", "mine"), {"own": {"nois": "normal"}}, "did you mean 'noise'"),
         (("cifar10", "float"), {"own": {"noise": "normal"}}, "that name is taken"),
+        (
+            ("cifar10", "mine"),
+            {"own": {"noise": "gausian"}},
+            "noise must be one of .* not 'gausian' .did you mean 'gaussian'",
+        ),
+        (("cifar10", "mine"), {"own": {"noise": "relu"}}, "noise 'relu' cannot be annealed"),
+        (("cifar10", "mine"), {"own": {"noise": "atan"}}, "noise 'atan' cannot be annealed"),
+        (("cifar10", "mine"), {"own": {"noise": "1 on [0, 2]"}}, "total mass"),
+        (("cifar10", "mine"), {"own": {"noise": 3}}, "noise must be text, not 3"),
     ],
 )
 def test_configs_refuse_what_does_not_fit(arguments, options, message):
@@ -242,6 +251,15 @@ def test_a_schedule_of_ones_own_need_say_nothing_but_what_is_new():
     config = make("cifar10", "mine", own={"interval": [[6 - i, 7 - i] for i in range(7)]})
     assert config.quantisation() == ("uniform", "mode")
     assert config.schedule().intervals[0] == (6, 7) and config.schedule().intervals[6] == (0, 1)
+
+
+@pytest.mark.parametrize("noise", ["laplace", "bi_real", "3/4*(1 - t^2) on [-1, 1]"])
+def test_a_schedule_of_ones_own_takes_a_variant_or_a_density(noise):
+    config = make("cifar10", "mine", own={"noise": noise, "half_width": 1.0})
+    kind, strategy = config.quantisation()
+    assert strategy == "mode" and Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    _, std = config.schedule()(0, 0)
+    assert std == pytest.approx(Noise.covering(kind, half_width=config.task.network.quantum).std)
 
 
 def write(tmp_path, text):

@@ -105,6 +105,8 @@ def test_annealed_networks_end_without_noise_and_static_ones_keep_it():
 def test_a_schedule_of_ones_own_runs():
     own = {"noise": "normal", "strategy": "mode", "interval": [[i / 2, i / 2 + 1] for i in range(7)]}
     assert run(tiny("mine", own=own))["config"]["own"]["interval"][6] == [3.0, 4.0]
+    records = [run(tiny("mine", own={"noise": noise})) for noise in ("uniform", "laplace", "3/4*(1 - t**2) on [-1, 1]")]
+    assert len({record["key"] for record in records}) == len({str(record["curves"]) for record in records}) == 3
 
 
 def test_speech_runs_through_its_network():

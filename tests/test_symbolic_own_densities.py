@@ -313,3 +313,55 @@ def test_a_formula_has_the_value_that_it_tends_to_where_it_has_none():
         assert float(real_values(formula)(0.0)) == pytest.approx(value, abs=1e-15)
     assert float(real_values(1 / sp.sqrt(1 - x))(1.0, 0.5)) == math.inf
     assert math.isnan(real_values(1 / sp.sqrt(1 - x))(2.0))
+
+
+# --- densities as text ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, density",
+    [
+        ("3/4*(1 - t^2) on [-1, 1]", Density(sp.Rational(3, 4) * (1 - t**2), t, (-1, 1))),
+        ("0.75*(1 - t**2) on [-1, 1.0]", Density(sp.Rational(3, 4) * (1 - t**2), t, (-1, 1))),
+        ("exp(-abs(t))/2", Density(sp.exp(-sp.Abs(t)) / 2, t)),
+        ("exp(-t) on [0, oo]", Density(sp.exp(-t), t, (0, sp.oo))),
+        ("1/(pi*sqrt(1 - t**2)) on [-1, 1]", Density(1 / (sp.pi * sp.sqrt(1 - t**2)), t, (-1, 1))),
+        ("min(1 + t, 1 - t) on [-1, 1]", Density(sp.Min(1 + t, 1 - t), t, (-1, 1))),
+    ],
+)
+def test_a_density_may_be_written_as_text(text, density):
+    read = symbolic.density_of(text)
+    assert read is symbolic.density_of(text)
+    assert read.support == density.support and sp.simplify(read.pdf - density.pdf) == 0
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("__import__('os').system('true')", "is not allowed in a density's text"),
+        ("(1).__class__", "is not allowed"),
+        ("[t for t in (1,)]", "is not allowed"),
+        ("t if t else 1", "is not allowed"),
+        ("'t' * 9", "is not allowed"),
+        ("True", "is not allowed"),
+        ("exp(x=t)", "is not allowed"),
+        ("expp(-t) on [0, oo]", "'expp' is not known in a density's text .did you mean 'exp'"),
+        ("open(t)", "'open' is not known"),
+        ("s**2", "'s' is not known"),
+        ("exp(t, 2)", "exp takes one argument, not 2"),
+        ("9**9**9", "powers up to 100 are allowed"),
+        ("t**2 on [-1, 1", "after 'on' there must be the ends of the support"),
+        ("3/4*(1 - t**2 on [-1, 1]", "is no formula"),
+        ("1/0 on [0, 1]", "divides by zero"),
+        ("1 on [0, 2]", "total mass"),
+        ("1 on [1, 0]", "support"),
+        ("1" * 2000, "may have 1000 characters, not 2000"),
+        ("(" * 400 + "t" + ")" * 400, "is no formula"),
+    ],
+)
+def test_a_text_that_is_no_density_is_refused_and_never_run(text, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        symbolic.density_of(text)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TypeError, match="must be given as text"):
+        symbolic.density_of(3)

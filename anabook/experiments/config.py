@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -177,16 +178,16 @@ class Config:
             settings["interval"],
             power_law=settings["power_law"],
             mean0=0.0 if settings["mean"] == "static" else settings.get("mean0", -0.5) * quantum,
-            std0=Noise.covering(str(settings["noise"]), half_width=settings.get("half_width", 0.5) * quantum).std,
+            std0=Noise.covering(noise_of(str(settings["noise"])), half_width=settings.get("half_width", 0.5) * quantum).std,
             static_mean=settings["mean"] == "static",
             static_std=settings["std"] == "static",
         )
 
-    def quantisation(self) -> tuple[str, str] | None:
-        """Family and strategy; None for baselines."""
+    def quantisation(self) -> tuple[Any, str] | None:
+        """The noise, as `noise_of` gives it, and the strategy; None for baselines."""
         if self.own is not None:
             own = {**OWN_DEFAULTS, **dict(self.own)}
-            return own["noise"], own["strategy"]
+            return noise_of(own["noise"]), own["strategy"]
         if self.unit in design.BASELINES:
             return None
         u = design.unit(self.unit)
@@ -218,9 +219,9 @@ OWN_DEFAULTS: dict[str, Any] = {
 def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
     """Check a schedule of one's own and fill in what it leaves out.
 
-    Its entries: `noise` and `strategy`; `mean` and `std` ("static" or "dynamic"); `interval`, a name or one pair (start,
-    end) in epochs for each quantised layer; `power_law`, a name or one exponent for each; `mean0` and `half_width`, in
-    quanta.
+    Its entries: `noise` (see `noise_of`) and `strategy`; `mean` and `std` ("static" or "dynamic"); `interval`, a name or one
+    pair (start, end) in epochs for each quantised layer; `power_law`, a name or one exponent for each; `mean0` and
+    `half_width`, in quanta.
 
     Example:
         >>> own = custom("mine", {"noise": "logistic", "interval": [[0, 5], [5, 10]]}, n_layers=2)
@@ -231,7 +232,7 @@ def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
     if name in design.BASELINES or name in design.GROUPS or any(name == u.name for u in design.units()):
         raise ValueError(f"a schedule of your own cannot be named {name!r}: that name is taken.")
     settings = {**OWN_DEFAULTS, **own}
-    choice(settings["noise"], list(map(str, design.Family)), "noise")
+    noise_of(settings["noise"])
     choice(settings["strategy"], list(map(str, design.Strategy)), "strategy")
     choice(settings["mean"], ("static", "dynamic"), "mean")
     choice(settings["std"], ("static", "dynamic"), "std")
@@ -250,6 +251,44 @@ def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
     real(settings["mean0"], "mean0")
     real(settings["half_width"], "half_width", above=0.0)
     return settings
+
+
+def noise_of(text: str) -> Any:
+    """The noise that a schedule of one's own names, for `Noise`, `Quantise` and all that takes a law.
+
+    Args:
+        text: a family, a variant of the zoo that is a noise with a standard deviation, or a density of one's own as
+            `symbolic.density_of` reads it.
+
+    Raises:
+        ValueError, TypeError: it is none of these.
+
+    Example:
+        >>> noise_of("normal"), noise_of("laplace").std
+        ('normal', 1.4142135623730951)
+        >>> noise_of("3/4*(1 - t**2) on [-1, 1]").support
+        (-1, 1)
+    """
+    families = list(map(str, design.Family))
+    if not isinstance(text, str):
+        raise TypeError(f"noise must be text, not {text!r}.")
+    if text in families:
+        return text
+    from anabook.variants import VARIANTS  # SymPy, only where it is needed
+
+    variants = [name for name, v in VARIANTS.items() if v.is_probability and math.isfinite(v.std)]
+    if text in variants:
+        return VARIANTS[text]
+    if text in VARIANTS:
+        raise ValueError(f"noise {text!r} cannot be annealed: it is no noise that has a standard deviation.")
+    if text.isidentifier():
+        raise ValueError(
+            f"noise must be one of {', '.join(map(repr, families))}, a variant of the zoo or a density such as "
+            f"'3/4*(1 - t**2) on [-1, 1]', not {text!r}{did_you_mean(text, [*families, *variants])}."
+        )
+    from anabook.symbolic import density_of
+
+    return density_of(text)
 
 
 def of_size(data: str, size: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from anabook.symbolic._density import Density
 from anabook.symbolic._expressions import as_numpy
 from anabook.symbolic._proposition import Check, Verification, verify_proposition
 from anabook.symbolic._symbols import alpha, beta, x
+from anabook.symbolic._text import density_of
 
 __all__ = [
     "Check",
@@ -21,6 +22,7 @@ __all__ = [
     "alpha",
     "as_numpy",
     "beta",
+    "density_of",
     "derivative",
     "family",
     "regularise",
