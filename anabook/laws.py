@@ -32,8 +32,6 @@ from scipy import optimize
 from anabook._validate import choice
 from anabook.namespaces import FLOATS, NUMPY
 
-# Tails --------------------------------------------------------------------------------------------------------------
-
 
 class Edge(NamedTuple):
     """The tail vanishes at an end h of the support: the mass beyond h − d is c·d^m, up to a factor that tends to 1.
@@ -89,9 +87,6 @@ class Power(NamedTuple):
 
 Tail = Edge | Decay | Power
 """What is left of a law's mass near the end of its support, or far out."""
-
-
-# The law ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -379,7 +374,12 @@ def bisected(cdf: Callable[[np.ndarray], np.ndarray], u: np.ndarray, centre: flo
 
 
 def symmetric(t: Any, m: Any, tail: Any) -> Any:
-    """A symmetric probability's distribution function from the mass beyond t on its side of 0, accurate on the left."""
+    """A symmetric probability's distribution function from `tail`, the mass beyond t on its side of 0; accurate on the left.
+
+    Example:
+        >>> symmetric(1.0, FLOATS, 0.1)
+        0.9
+    """
     return m.where(t <= 0, tail, 1 - tail)
 
 

@@ -3,7 +3,7 @@
 A fully connected network with three quantised layers of 32 units, weights and features ternary, is trained with the
 strategy "mode": forward the quantised network, backward the density of the variant in its published shape and width, on each
 of the two thresholds, the same from the first epoch to the last. A seed fixes the split of the data, the initial weights and
-the order of the batches, so that runs of one seed differ in the slope only.
+the order of the batches, so that runs of one seed differ in the variant only.
 
 Where the variant is the density of a noise, the network computes the level that is the most probable one under it. Under
 narrow noise that is the quantiser's own; under wide noise, or under noise with a mean, its thresholds are elsewhere. So there are

@@ -19,6 +19,7 @@ from anabook.experiments import config, make, records, results, shipped, sweep
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "results"
 CHAPTERS = (
+    "04-zoo",
     "09-algorithm-1",
     "10-the-experiment",
     "11-cifar10",

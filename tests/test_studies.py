@@ -257,7 +257,7 @@ def test_what_chapter_4_says_of_the_recorded_zoo():
     worse = {name for name in VARIANTS if deployed[name] != trained[name]}
     assert len(worse) == 11 and all(deployed[name] < trained[name] and VARIANTS[name].is_probability for name in worse)
     page = (ROOT / "book" / "04-zoo.ipynb").read_text(encoding="utf-8")
-    assert "Eleven networks are worse" in page and "nine points behind the identity" in page
+    assert "Eleven variants score lower" in page and "nine points behind the identity" in page
     assert round(trained["identity"] - trained["relu"]) == 9 and trained["leaky_relu"] - trained["relu"] < 3
     assert [round(trained["hard_sigmoid"] - trained[n]) for n in ("one_sided_fast_sigmoid", "snntorch_triangular")] == [
         22,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from anabook.training._densities import TorchDensity
 
 __all__ = [
+    "DRAWING",
     "STRATEGIES",
     "Grid",
     "Kind",
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 STRATEGIES = ("expectation", "mode", "random")
+DRAWING = ("drawn",)  # passes that take keys for random numbers
 
 
 class Law(NamedTuple):
@@ -336,7 +338,7 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
     """One kernel on x (and on `others`, those of x's shape first), compiled if that pays.
 
     Args:
-        name: "quantised", "expected", "drawn" or "slope".
+        name: a key of `_KERNELS`.
         x: a tensor of any shape; for "slope" the gradient.
         others: tensors.
         static: what the kernel is compiled for.
@@ -350,7 +352,7 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
         # Not a view: what comes out of a function of autograd's own as a view cannot be changed in place.
         return _shaped(kernel(*(t.reshape(-1) if t.shape == x.shape else t for t in (x, *others)), *static), x.shape)
     # Draws are numbered in the order of the elements, not in that of memory.
-    order = range(x.dim()) if name == "drawn" else _memory_order(others[0] if name == "slope" else x)
+    order = range(x.dim()) if name in DRAWING else _memory_order(others[0] if name == "slope" else x)
     # Detached, because programs are kept apart by whether their inputs are to be differentiated.
     tensors = [(t.permute(*order).reshape(-1) if t.shape == x.shape else t).detach() for t in (x, *others)]
     flat = _run_compiled(name, tensors, static)

@@ -243,7 +243,7 @@ class Quantise(nn.Module):
         if plan.backward is None and not torch.compiler.is_compiling() and transforming():
             # The function itself, whose derivative is 0 anyway: tracers can save it, every transformation takes it.
             return kernels.run(plan.kernel, x, plan.constants, static=plan.static)
-        keys = self._keys(x.device) if plan.kernel == "drawn" else None
+        keys = self._keys(x.device) if plan.kernel in kernels.DRAWING else None
         function = _DualQuantisation if forward_mode() else _Quantisation
         return function.apply(x, plan.constants, plan.backward, keys, plan.kernel, plan.static, plan.slope)
 
@@ -411,6 +411,10 @@ def _roundings(quantiser: Quantiser) -> dict[torch.dtype, np.ndarray]:
     return held
 
 
+_PASSES = {"expectation": "expected", "random": "drawn"}
+"""The forward pass under noise; the mode has a stair of its own and `quantised`."""
+
+
 def _recipes(
     quantiser: Quantiser,
     rounded: dict[torch.dtype, np.ndarray],
@@ -443,7 +447,7 @@ def _recipes(
     def recipe(wide: torch.dtype, held: np.ndarray) -> _Plan:
         static, values = noise.get(wide, ((), None))
         if static and strategy != "mode":
-            return _Plan("expected" if strategy == "expectation" else "drawn", static, values, static, values)
+            return _Plan(_PASSES[strategy], static, values, static, values)
         stair, starts, offset = stairs[wide in noise]
         if stair is levels or np.array_equal(stair, levels):
             # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.

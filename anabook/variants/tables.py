@@ -69,7 +69,7 @@ def table(
     Args:
         variants: one row each.
         columns: which of "density", "shape" (the density drawn from −2 to 2, each as high as its own peak), "kind",
-            "mass", "mean", "std", "levels" and "source" the HTML has, in this order.
+            "mass", "kind and mass" in one, "mean", "std", "levels" and "source" the HTML has, in this order.
         beside: more columns by their titles, of the reader's own: a text for the name of each variant.
 
     Raises:
@@ -157,6 +157,7 @@ COLUMNS: Mapping[str, Callable[[Variant], str]] = MappingProxyType(
         "density": _density_cell,
         "shape": _shape_cell,
         "kind": lambda variant: variant.kind,
+        "kind and mass": lambda variant: f"{variant.kind}<br>mass {_number(variant.mass)}",
         "mass": lambda variant: _number(variant.mass),
         "mean": lambda variant: _number(variant.mean),
         "std": lambda variant: _number(variant.std),
