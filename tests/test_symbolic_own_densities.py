@@ -345,23 +345,51 @@ def test_a_density_may_be_written_as_text(text, density):
         ("'t' * 9", "is not allowed"),
         ("True", "is not allowed"),
         ("exp(x=t)", "is not allowed"),
-        ("expp(-t) on [0, oo]", "'expp' is not known in a density's text .did you mean 'exp'"),
+        ("expp(-t) on [0, oo]", "'expp' is not known .did you mean 'exp'"),
         ("open(t)", "'open' is not known"),
         ("s**2", "'s' is not known"),
+        ("exp", "exp needs an argument in brackets"),
         ("exp(t, 2)", "exp takes one argument, not 2"),
-        ("9**9**9", "powers up to 100 are allowed"),
-        ("t**2 on [-1, 1", "after 'on' there must be the ends of the support"),
+        ("9**9**9", "powers must be numbers up to 12"),
+        ("((t**10)**10)**10", "powers must be numbers up to 12, those within others multiplied"),
+        ("t**sin(t)", "powers must be numbers"),
+        ("exp(exp(exp(t)))", "functions may stand in functions, but these not in others again"),
+        ("abs(abs(abs(abs(abs(t)-8)-4)-2)-1) on [-16, 16]", "abs, max and min may occur 4 times"),
+        ("exp(800) on [0, 1]", "numbers must lie between"),
+        ("1e999", "numbers must lie between"),
+        ("1 on [0, 1e300]", "numbers must lie between"),
+        ("sqrt(-1)*t on [0, 1]", "not real"),
+        ("exp(1000*t) on [0, 1]", "cannot? be computed with|that can be computed with"),
+        ("t**2 on [-1, 1", "is no formula"),
+        ("t**2 ON [-1, 1]", "the support is written as in 'on .-1, 1.'"),
+        ("t on [0]", "the two ends of the support"),
+        ("t on [0, 1] on [0, 2]", "more than once"),
         ("3/4*(1 - t**2 on [-1, 1]", "is no formula"),
         ("1/0 on [0, 1]", "divides by zero"),
-        ("1 on [0, 2]", "total mass"),
+        ("1 on [0, 2]", "total mass is 2"),
+        ("exp(-t)", "total mass is infinity"),
+        ("exp(exp(t))", "total mass is infinity|must be a real number"),
         ("1 on [1, 0]", "support"),
-        ("1" * 2000, "may have 1000 characters, not 2000"),
-        ("(" * 400 + "t" + ")" * 400, "is no formula"),
+        ("1" * 2000, "may have 300 characters, not 2000"),
+        ("t on [" + "," * 100_000, "may have 300 characters"),
+        ("-" * 250 + "t", "may have 120 parts"),
+        ("(" * 140 + "t" + ")" * 140, "must not be negative|no formula|nested too deeply"),
     ],
 )
-def test_a_text_that_is_no_density_is_refused_and_never_run(text, message):
+def test_a_text_that_is_no_density_is_refused_in_one_sentence_and_never_run(text, message):
     with pytest.raises(ValueError, match=message) as caught:
         symbolic.density_of(text)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_density_as_text_must_be_text():
     with pytest.raises(TypeError, match="must be given as text"):
         symbolic.density_of(3)
+
+
+@pytest.mark.parametrize("expression", [sp.exp(-t), sp.exp(sp.exp(t)), 1 / (1 + sp.Abs(t)), sp.sin(t) ** 2, sp.Integer(1)])
+def test_an_infinite_mass_is_found_at_once(expression):
+    before = _steps()
+    with pytest.raises(ValueError, match="total mass is infinity|must be a real number"):
+        Density(expression, t)
+    assert _steps() - before < 100_000

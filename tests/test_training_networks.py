@@ -564,6 +564,31 @@ def test_state_dict_saved_before_there_was_a_mark_is_loaded_and_continued(tmp_pa
     assert list(resumed) == list(whole)
 
 
+def test_the_name_of_the_mark_is_not_taken_from_a_network_that_has_it():
+    name = "for_a_float_network_use_training_float_state_dict"
+    for give in (
+        lambda net: net.register_buffer(name, torch.tensor(5.0)),
+        lambda net: net.register_parameter(name, nn.Parameter(torch.zeros(1))),
+    ):
+        net = models.mlp(8, (6,))
+        give(net)
+        with pytest.raises(ValueError, match="a name that a quantised network needs"):
+            training.quantise(net, TERNARY)
+
+
+def test_a_float_state_dict_leaves_nothing_on_the_meta_device():
+    floats = models.mlp(8, (6, 6))
+    net = training.quantise(floats, TERNARY, UNSIGNED).to("meta")
+    net.load_state_dict(floats.state_dict(), assign=True)
+    assert {tensor.device.type for tensor in net.state_dict().values()} == {"cpu"}
+
+
+def test_a_deployed_network_that_is_quantised_again_loads_latent_weights():
+    again = training.quantise(training.deploy(training.quantise(models.mlp(8, (6, 6)), TERNARY)), TERNARY)
+    again.load_state_dict(again.state_dict())
+    again.load_state_dict(models.mlp(8, (6, 6)).state_dict())
+
+
 def test_mark_of_a_quantised_network_is_an_ordinary_buffer():
     from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 

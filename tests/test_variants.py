@@ -1,10 +1,12 @@
 """The zoo: each density against its library, its own primitive, its mass and its paper."""
 
 import copy
+import dataclasses
 import math
 import pickle
 import re
 import types
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -704,6 +706,8 @@ def test_the_table_draws_every_density_and_takes_columns_of_ones_own():
     titles = re.findall(r'<th scope="col"[^>]*>([^<]*)<', page)
     assert titles == ["variant", "shape", "mass", "accuracy &lt;%&gt;"] and "40 &amp; more</td></tr>" in page
     assert repr(table).splitlines()[0].split()[-4:] == ["1", "0", "&", "more"]
+    second = ab.variants.table(VARIANTS.values(), ("shape", "accuracy <%>", "mass"), beside)._repr_html_()
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)<', second) == ["variant", "shape", "accuracy &lt;%&gt;", "mass"]
     for variant, line in zip(VARIANTS.values(), re.findall(r'<polyline points="([^"]*)"', page), strict=True):
         across, down = np.array([point.split(",") for point in line.split()], dtype=float).T
         assert across[0] == 0 and across[-1] == 100 and (np.diff(across) >= 0).all()
@@ -714,6 +718,27 @@ def test_the_table_draws_every_density_and_takes_columns_of_ones_own():
         there = bottom + (27 - np.interp(25 * (x + 2), across, down)) / 26 * (top - bottom)
         wrong = np.abs(there - density) / (top - bottom)
         assert np.median(wrong) < 0.01 and (wrong < 0.06).mean() > 0.9, variant.name
+
+
+def test_a_table_is_made_of_variants_and_of_texts_by_name():
+    assert repr(ab.variants.table(VARIANTS)) == repr(ab.variants.table(VARIANTS.values()))
+    for wrong in ("laplace", ["laplace"], [None], VARIANTS["atan"], 3):
+        with pytest.raises(TypeError, match="variants"):
+            ab.variants.table(wrong)
+    for beside in (["a"], {"a": "atan"}, {"a": None}):
+        with pytest.raises(TypeError, match="beside must give for each title a mapping"):
+            ab.variants.table([VARIANTS["atan"]], beside=beside)
+    page = ab.variants.table([dataclasses.replace(VARIANTS["atan"], name='<b>"x')], ("shape", "mass"))._repr_html_()
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_quantiles_end_where_the_support_does_and_warn_of_nothing(name):
+    variant = VARIANTS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = variant.icdf(np.array([0.0, 1e-323, 1e-300, 0.5, 1 - 2.0**-53, 1.0]))
+    assert (found[0], found[-1]) == variant.support and (found[1:] >= found[:-1]).all()
 
 
 def test_laws_are_used_and_shared():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -281,10 +282,10 @@ def noise_of(text: str) -> Any:
         return VARIANTS[text]
     if text in VARIANTS:
         raise ValueError(f"noise {text!r} cannot be annealed: it is no noise that has a standard deviation.")
-    if text.isidentifier():
+    if re.fullmatch(r"\s*[\w-]*\s*", text):
         raise ValueError(
             f"noise must be one of {', '.join(map(repr, families))}, a variant of the zoo or a density such as "
-            f"'3/4*(1 - t**2) on [-1, 1]', not {text!r}{did_you_mean(text, [*families, *variants])}."
+            f"'3/4*(1 - t**2) on [-1, 1]', not {text!r}{did_you_mean(text.strip(), [*families, *variants])}."
         )
     from anabook.symbolic import density_of
 

@@ -79,10 +79,35 @@ def _real_part(values: np.ndarray) -> np.ndarray:
     return np.where(np.abs(values.imag) <= 1e-12 * (1 + np.abs(values.real)), values.real, math.nan)
 
 
+_FAR = mpmath.mpf(10) ** 30
+
+
+def _exp(v: Any) -> Any:
+    """e^v, but 0 or ∞ where the number of its digits alone would not fit into a machine's memory."""
+    if isinstance(v, mpmath.mpf) and not -_FAR < v < _FAR:
+        return mpmath.nan if mpmath.isnan(v) else mpmath.inf if v > 0 else mpmath.mpf(0)
+    return mpmath.exp(v)
+
+
+def _wave(function: Callable) -> Callable:
+    """A sine or the like, which has no value to be had where the argument's digits are as many as that."""
+
+    def value(v: Any) -> Any:
+        return mpmath.mpf(mpmath.nan) if isinstance(v, mpmath.mpf) and not -(_FAR**30) < v < _FAR**30 else function(v)
+
+    return value
+
+
+_MPMATH = (
+    {"exp": _exp, "sin": _wave(mpmath.sin), "cos": _wave(mpmath.cos), "tan": _wave(mpmath.tan)},
+    "mpmath",
+)
+
+
 def evaluator(expression: sp.Expr, *symbols: sp.Symbol) -> Callable[..., Any]:
     """A function that evaluates an expression with mpmath, at its precision of the moment; nan where there is no value."""
     symbols = symbols or (x,)
-    compiled = _lambdified(symbols, expression, "mpmath")
+    compiled = _lambdified(symbols, expression, _MPMATH)
 
     def value(*values: Any) -> Any:
         values = tuple(map(mpmath.mpf, values))
@@ -372,7 +397,13 @@ def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
 
     def at(v: Any) -> Any:
         # Far out, where doubles underflow, nothing is left to add, and exp(exp(…)) would never end.
-        return mpmath.mpf(0) if rough(float(v)) == 0 else precise(v, middle)
+        value = rough(float(v))
+        beyond = value == 0 or (np.isnan(value) and abs(v) > 1e30)
+        return mpmath.mpf(0) if beyond else precise(v, middle)
+
+    for end in (low, high):
+        if end.is_infinite and _does_not_fade(rough, 1 if end == sp.oo else -1):
+            return mpmath.inf
 
     def next_to(end: Any, sign: int, width: Any) -> tuple[Any, Any]:
         """∫ over `width` next to a finite end: the distance from it counts, since a pole there needs all its digits."""
@@ -421,6 +452,12 @@ def integral_of(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> Any:
             # It oscillates, or its mass lies in a small part of the interval: cut it where the mass is.
             value, _ = total(sorted({*ends, *map(mpmath.mpf, places_of_mass(f, low, high).tolist())}))
         return value
+
+
+def _does_not_fade(f: Callable, sign: int) -> bool:
+    """Whether v·f(v) grows, or stays what it is, from 10^8 to 10^15, so that there is no finite integral."""
+    near, far = (abs(float(f(sign * v))) * v for v in (1e8, 1e15))
+    return far == math.inf or (far >= near * (1 - 1e-9) and near > 1e-200)
 
 
 def places_of_mass(f: sp.Expr, low: sp.Expr, high: sp.Expr) -> np.ndarray:

@@ -18,6 +18,14 @@ state dict refuses it in torch's own words, and those list the names that it doe
 
 def mark(net: nn.Module) -> None:
     """Let a network load the state dicts of float networks, and its own, where a float network has other names, say so."""
+    for module in net.modules():  # parts that were deployed before are quantised again
+        for key, hook in list(module._load_state_dict_pre_hooks.items()):
+            if isinstance(getattr(hook, "hook", hook), OnlyLevels):
+                del module._load_state_dict_pre_hooks[key]
+    if hasattr(net, MARK):
+        raise ValueError(
+            f"the network has a {MARK!r} of its own, a name that a quantised network needs: give it another one."
+        )
     if _renamed(net) or _quanta(net):
         net.register_buffer(MARK, torch.tensor(1, device=next((p.device for p in net.parameters()), None)))
     net.register_load_state_dict_pre_hook(take_float_names)
@@ -93,7 +101,7 @@ def take_float_names(net: nn.Module, state: dict[str, Any], prefix: str, *_: Any
     if own is None:
         state.pop(prefix + MARK, None)
     else:
-        state.setdefault(prefix + MARK, own)
+        state.setdefault(prefix + MARK, torch.tensor(1))
 
 
 class OnlyLevels:

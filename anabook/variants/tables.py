@@ -37,18 +37,22 @@ class Table:
         return [[str(column[variant.name]) for column in self.beside.values()] for variant in self.variants]
 
     def _repr_html_(self) -> str:
-        columns = {title: [COLUMNS[title](variant) for variant in self.variants] for title in self.columns}
-        common = {title: cells[0] for title, cells in columns.items() if len(set(cells)) == 1 < len(cells)}
+        own = {
+            html.escape(title): [html.escape(str(column[v.name])) for v in self.variants]
+            for title, column in self.beside.items()
+        }
+        given = {title: [cell(variant) for variant in self.variants] for title, cell in COLUMNS.items()}
+        titles = [title if title in given else html.escape(title) for title in self.columns]
+        columns = {title: own.get(title) or given[title] for title in [*titles, *own]}
+        common = {
+            title: cells[0] for title, cells in columns.items() if len(set(cells)) == 1 < len(cells) and title not in own
+        }
         shown = [title for title in columns if title not in common]
-        titles = ("variant", *shown, *map(html.escape, self.beside))
-        head = "".join(f'<th scope="col" style="{_CELL}">{title}</th>' for title in titles)
-        body = "".join(
-            _row(variant, [*(columns[title][i] for title in shown), *map(html.escape, more)])
-            for i, (variant, more) in enumerate(zip(self.variants, self._more()))
-        )
+        head = "".join(f'<th scope="col" style="{_CELL}">{title}</th>' for title in ("variant", *shown))
+        body = "".join(_row(variant, [columns[title][i] for title in shown]) for i, variant in enumerate(self.variants))
         caption = "; ".join(f"{title} {cell}" for title, cell in common.items())
         note = f'<caption style="caption-side: top">In all rows: {caption}.</caption>' if common else ""
-        label = f"Variants from {self.variants[0].name} to {self.variants[-1].name}"
+        label = html.escape(f"Variants from {self.variants[0].name} to {self.variants[-1].name}")
         return (
             f'<div class="tex2jax_process" style="overflow-x: auto" tabindex="0" role="region" '
             f'aria-label="{label}">'
@@ -70,7 +74,8 @@ def table(
         variants: one row each.
         columns: which of "density", "shape" (the density drawn from −2 to 2, each as high as its own peak), "kind",
             "mass", "kind and mass" in one, "mean", "std", "levels" and "source" the HTML has, in this order.
-        beside: more columns by their titles, of the reader's own: a text for the name of each variant.
+        beside: more columns by their titles, of the reader's own: a text for the name of each variant. They come last, but
+            for those whose titles `columns` has.
 
     Raises:
         ValueError: no variants, an unknown column, a variant that has no text in a column of one's own.
@@ -82,12 +87,23 @@ def table(
         >>> print(table([VARIANTS["fast_sigmoid"]], beside={"accuracy": {"fast_sigmoid": "90 %"}}))
         fast_sigmoid  finite  mass 0.08  90 %
     """
-    variants = tuple(variants)
+    if isinstance(variants, Variant) or not isinstance(variants, Iterable):
+        raise TypeError(f"variants must be a collection of variants, not {variants!r}.")
+    variants = tuple(variants.values() if isinstance(variants, Mapping) else variants)
+    for variant in variants:
+        if not isinstance(variant, Variant):
+            raise TypeError(f"a table is made of variants, such as VARIANTS['atan'], not of {variant!r}.")
     if not variants:
         raise ValueError("a table needs at least one variant, not none.")
-    columns, beside = (columns,) if isinstance(columns, str) else tuple(columns), dict(beside or {})
+    if not isinstance(columns, Iterable):
+        raise TypeError(f"columns must be titles, not {columns!r}.")
+    columns = (columns,) if isinstance(columns, str) else tuple(dict.fromkeys(map(str, columns)))
+    beside = {} if beside is None else beside
+    if not isinstance(beside, Mapping) or not all(isinstance(column, Mapping) for column in beside.values()):
+        raise TypeError(f"beside must give for each title a mapping from the variants' names to texts, not {beside!r}.")
+    beside = {str(title): dict(column) for title, column in beside.items()}
     for title in columns:
-        if title not in COLUMNS:
+        if title not in COLUMNS and title not in beside:
             raise ValueError(
                 f"there is no column {title!r}{did_you_mean(str(title), COLUMNS)}; there are {', '.join(COLUMNS)}."
             )
@@ -103,7 +119,7 @@ _CELL = "text-align: left; padding: 0.3em 0.8em 0.3em 0"
 
 def _row(variant: Variant, cells: list[str]) -> str:
     settings = ", ".join(f"{GREEK.get(name, name)} = {value:g}" for name, value in variant.settings.items())
-    name = variant.name.replace("_", "_<wbr>")
+    name = html.escape(variant.name).replace("_", "_<wbr>")
     if settings:
         name += f'<br><small style="font-weight: normal">{settings}</small>'
     data = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
@@ -135,7 +151,7 @@ def _shape_cell(variant: Variant) -> str:
     zero = 1 + top / (top - bottom) * (_HEIGHT - 2)
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
-        f'aria-label="density of {variant.name}" style="display: block; overflow: visible">'
+        f'aria-label="density of {html.escape(variant.name)}" style="display: block; overflow: visible">'
         f'<path d="M0 {zero:.1f}H{_WIDTH}M{_WIDTH / 2:g} 0V{_HEIGHT}" stroke="currentColor" stroke-opacity="0.35" '
         f'stroke-width="1" fill="none"/><polyline points="{line}" stroke="currentColor" stroke-width="1.5" fill="none"/></svg>'
     )

@@ -404,11 +404,11 @@ class Variant:
         if outside.any():
             raise ValueError(f"probabilities must lie in [0, 1], not {float(u[outside].flat[0])!r}.")
         if self.natural.lower_quantile is not None and self.scaling * self._placement.weight == 1:
-            with np.errstate(divide="ignore"):  # the ends of unbounded laws
+            with np.errstate(divide="ignore", over="ignore"):  # the ends of unbounded laws, and what is near them
                 return self._placement.centre + self._placement.scale * self.natural.icdf(u)
         upper = (u > 0.5) & self.natural.symmetric
         x = bisected(self.cdf, np.where(upper, 1 - u, u), self._placement.centre, self._placement.scale)
-        return np.where(upper, 2 * self._placement.centre - x, x)
+        return np.clip(np.where(upper, 2 * self._placement.centre - x, x), *self.support)
 
     def _symbolic(self, method: str) -> Any:
         import sympy as sp
