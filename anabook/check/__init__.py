@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from anabook.check.checker import Verdict, check, exercise
+from anabook.check.checker import Reply, check, exercise
 from anabook.check.entries import Exercise, as_toml, of_the_book, read
 
-__all__ = ["EXERCISES", "Exercise", "Verdict", "as_toml", "check", "exercise", "read"]
+__all__ = ["EXERCISES", "Exercise", "Reply", "as_toml", "check", "exercise", "read"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ _CLOSE = 20  # in the same units: how far off an answer may be to be called clos
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Reply:
     """Whether an answer is right, and what to tell the reader. True in a condition if right."""
 
     right: bool
@@ -35,7 +35,7 @@ class _Unusable(ValueError):
     """An answer of a wrong kind; the message is for the reader."""
 
 
-def check(label: str, answer: Any, exercises: Mapping[str, Exercise] | None = None) -> Verdict:
+def check(label: str, answer: Any, exercises: Mapping[str, Exercise] | None = None) -> Reply:
     """Compare an answer with the one on file.
 
     A number is right within one unit of the last decimal asked for: every value closer than half a unit to
@@ -48,7 +48,7 @@ def check(label: str, answer: Any, exercises: Mapping[str, Exercise] | None = No
         exercises: where to look the label up; the book's own exercises by default.
 
     Returns:
-        A `Verdict`, which prints as one sentence. Answers that are no answer (of the wrong type or shape,
+        A `Reply`, which prints as one sentence. Answers that are no answer (of the wrong type or shape,
         NaN) get a sentence too, not an exception.
 
     Raises:
@@ -61,13 +61,13 @@ def check(label: str, answer: Any, exercises: Mapping[str, Exercise] | None = No
     """
     task = _look_up(label, of_the_book() if exercises is None else exercises)
     if answer is ...:
-        return Verdict(False, "put your answer in the place of the dots.")
+        return Reply(False, "put your answer in the place of the dots.")
     try:
         if task.options:
             return _judge_word(label, task, answer)
         values = _values_at(answer, task.points) if task.points else _numbers(answer, task.shape)
     except _Unusable as problem:
-        return Verdict(False, str(problem))
+        return Reply(False, str(problem))
     return _judge_numbers(label, task, values)
 
 
@@ -145,29 +145,29 @@ def _near(value: float, decimals: int | None, reach: float) -> range:
     return range(math.ceil(scaled - reach - _SLACK), math.floor(scaled + reach + _SLACK) + 1)
 
 
-def _judge_word(label: str, task: Exercise, answer: Any) -> Verdict:
+def _judge_word(label: str, task: Exercise, answer: Any) -> Reply:
     right = _digest(label, 0, _word(answer, task.options)) in task.digests
-    return Verdict(right, "" if right else task.hint)
+    return Reply(right, "" if right else task.hint)
 
 
-def _judge_numbers(label: str, task: Exercise, values: list[float]) -> Verdict:
+def _judge_numbers(label: str, task: Exercise, values: list[float]) -> Reply:
     def matches(i: int, value: float, reach: float = 1) -> bool:
         return any(_digest(label, i, n) == task.digests[i] for n in _near(value, task.decimals, reach))
 
     wrong = [i for i, value in enumerate(values) if not matches(i, value)]
     if not wrong:
-        return Verdict(True, "")
+        return Reply(True, "")
     if task.shape:
-        return Verdict(False, f"{_places(wrong, task)} {task.hint}")
+        return Reply(False, f"{_places(wrong, task)} {task.hint}")
     (value,) = values
     for n in _near(value, task.decimals, 1):
         if (digest := _digest(label, 0, n)) in task.slips:
-            return Verdict(False, task.slips[digest])
+            return Reply(False, task.slips[digest])
     if value and matches(0, -value):
-        return Verdict(False, f"the sign is the other one. {task.hint}")
+        return Reply(False, f"the sign is the other one. {task.hint}")
     if task.decimals is not None and matches(0, value, _CLOSE):
-        return Verdict(False, f"close, but {task.decimals} decimals are asked for. {task.hint}")
-    return Verdict(False, task.hint)
+        return Reply(False, f"close, but {task.decimals} decimals are asked for. {task.hint}")
+    return Reply(False, task.hint)
 
 
 def _places(wrong: list[int], task: Exercise) -> str:

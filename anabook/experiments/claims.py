@@ -113,7 +113,7 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What the recorded runs say of a claim.
 
     Attributes:
@@ -345,7 +345,7 @@ CLAIMS: tuple[Claim, ...] = (
 """The claims: the paper's in its order, then our own."""
 
 
-def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
+def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Judgement:
     """Compare what a claim says with recorded runs.
 
     Each contrast gets Student's interval over the folds that both sides have. The claim is supported if all contrasts
@@ -380,10 +380,10 @@ def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Verdict:
         findings.append(Finding(contrast, effect, _verdict(claim, effect)))
     said = {finding.verdict for finding in findings}
     verdict = next(v for v in ("contradicted", "no data", "undecided", "supported") if v in said)
-    return Verdict(claim, verdict, tuple(findings), str(frame["data"].iloc[0]), str(frame["size"].iloc[0]))
+    return Judgement(claim, verdict, tuple(findings), str(frame["data"].iloc[0]), str(frame["size"].iloc[0]))
 
 
-def judge_all(frame: pd.DataFrame, task: str, size: str = "scaled", level: float = 0.95) -> list[Verdict]:
+def judge_all(frame: pd.DataFrame, task: str, size: str = "scaled", level: float = 0.95) -> list[Judgement]:
     """The verdicts on all claims about a data set; a stand-in is asked what is said of what it stands for.
 
     `level` is that of `judge`: with n differences in all, 1 - 0.05 / n corrects for their number by Bonferroni's rule.

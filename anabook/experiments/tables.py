@@ -66,7 +66,7 @@ def accuracies(
     return Table(caption, (rows, *titles), tuple(cells))
 
 
-def verdicts(found: Iterable[claims.Verdict]) -> Table:
+def verdicts(found: Iterable[claims.Judgement]) -> Table:
     """The paper's claims with the difference that decides each, its interval, and the verdict.
 
     Args:
@@ -118,8 +118,8 @@ def _word(frame: pd.DataFrame) -> str:
     return {"fold": "fold", "seed": "run"}[results.repeats(frame["fold"])]
 
 
-def _deciding(verdict: claims.Verdict) -> str:
-    """The contrast whose effect `Verdict.effect` is."""
+def _deciding(verdict: claims.Judgement) -> str:
+    """The contrast whose effect `Judgement.effect` is."""
     names = [f.contrast.name for f in verdict.findings if f.effect is verdict.effect and f.effect is not None]
     return names[0] if names else NOT_RUN
 

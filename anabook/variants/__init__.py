@@ -16,7 +16,7 @@ from anabook.noise import Noise as VariantNoise  # a variant's noise is one like
 from anabook.variants.catalogue import VARIANTS, UnknownVariant, Zoo, clipped_identity
 from anabook.variants.measures import LAWS
 from anabook.variants.references import REFERENCES
-from anabook.variants.tables import Table, table
+from anabook.variants.tables import VariantTable, table
 from anabook.variants.variant import KINDS, Library, Parameter, Placement, Reference, Variant
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "Placement",
     "REFERENCES",
     "Reference",
-    "Table",
+    "VariantTable",
     "UnknownVariant",
     "VARIANTS",
     "Variant",

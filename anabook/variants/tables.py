@@ -16,7 +16,7 @@ from anabook.variants.variant import GREEK, Variant
 
 
 @dataclass(frozen=True)
-class Table:
+class VariantTable:
     """Variants as a table: HTML with formulas in a notebook, names and kinds in a terminal.
 
     Example:
@@ -62,10 +62,10 @@ class Table:
 
 def table(
     variants: Iterable[Variant],
-    columns: Iterable[str] = Table.columns,
+    columns: Iterable[str] = VariantTable.columns,
     beside: Mapping[str, Mapping[str, str]] | None = None,
-) -> Table:
-    """The variants as a `Table`: density, mass, kind, moments and source, all computed or looked up.
+) -> VariantTable:
+    """The variants as a `VariantTable`: density, mass, kind, moments and source, all computed or looked up.
 
     Parameters stay symbols in the density; the numbers are those of the present parameters. What is the same in
     all rows is said once, in the caption.
@@ -111,7 +111,7 @@ def table(
         missing = [variant.name for variant in variants if variant.name not in column]
         if missing:
             raise ValueError(f"the column {title!r} has no text for {', '.join(missing)}.")
-    return Table(variants, columns, beside)
+    return VariantTable(variants, columns, beside)
 
 
 _CELL = "text-align: left; padding: 0.3em 0.8em 0.3em 0"
