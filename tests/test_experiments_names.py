@@ -237,7 +237,6 @@ def test_no_word_means_two_things_or_is_a_name_itself():
     "ask",
     [
         lambda: Noise("gaussian", std=1.0),
-        lambda: config.make("cifar10", "mine", own={"noise": "gaussian"}),
         lambda: design.Unit("gaussian", "mode"),
         lambda: standins.house_numbers(1, 1, inks="gaussian"),
     ],
@@ -246,6 +245,12 @@ def test_every_door_that_names_noise_knows_the_other_words(ask):
     with pytest.raises(ValueError, match="not 'gaussian'") as caught:
         ask()
     assert ("Did you mean 'normal'?" in str(caught.value)) == ("normal" in str(caught.value))
+
+
+def test_a_schedules_noise_knows_the_other_words_and_the_zoos_names():
+    with pytest.raises(ValueError, match="not 'gauss' .did you mean 'normal'"):
+        config.noise_of("gauss")
+    assert config.noise_of("gaussian").as_noise().family == "normal"
 
 
 def test_what_an_exception_says_is_one_line_and_never_nothing():
