@@ -16,6 +16,7 @@ import pytest
 
 from anabook.datasets import standins as made_up
 from anabook.experiments import results
+from anabook.experiments.intervals import interval
 from anabook.variants import VARIANTS
 from studies import STUDIES, inks, loop, standins, stopping, zoo
 from studies.__main__ import main
@@ -258,6 +259,23 @@ def test_what_chapter_4_says_of_the_recorded_zoo():
     assert len(worse) == 11 and all(deployed[name] < trained[name] and VARIANTS[name].is_probability for name in worse)
     page = (ROOT / "book" / "04-zoo.ipynb").read_text(encoding="utf-8")
     assert "Eleven variants score lower" in page and "nine points behind the identity" in page
+
+    def paired(name, other="hard_sigmoid"):
+        seeds = {
+            each: [
+                r["accuracy"] for r in sorted(records, key=lambda r: r["config"]["seed"]) if r["config"]["variant"] == each
+            ]
+            for each in (name, other)
+        }
+        return interval([a - b for a, b in zip(seeds[name], seeds[other], strict=True)])
+
+    effects = {name: paired(name) for name in VARIANTS}
+    same = [name for name, effect in effects.items() if effect.low == effect.high == 0]
+    assert len(same) == 4 and not any(effect.low > 0 for effect in effects.values())
+    assert sum(effect.low <= 0 <= effect.high for effect in effects.values()) - len(same) == 21
+    assert all(one in page for one in ("twenty-one are not settled", "Thirty-seven intervals", "Three names have"))
+    for name, other in (("bi_real", "triangular"), ("soft_sign", "q_pseudo_spike")):
+        assert paired(name, other).low == paired(name, other).high == 0
     assert round(trained["identity"] - trained["relu"]) == 9 and trained["leaky_relu"] - trained["relu"] < 3
     assert [round(trained["hard_sigmoid"] - trained[n]) for n in ("one_sided_fast_sigmoid", "snntorch_triangular")] == [
         22,

@@ -359,7 +359,7 @@ def test_a_density_may_be_written_as_text(text, density):
         ("1e999", "numbers must lie between"),
         ("1 on [0, 1e300]", "numbers must lie between"),
         ("sqrt(-1)*t on [0, 1]", "not real"),
-        ("exp(1000*t) on [0, 1]", "cannot? be computed with|that can be computed with"),
+        ("exp(1000*t) on [0, 1]", "is not a density that can be computed with"),
         ("t**2 on [-1, 1", "is no formula"),
         ("t**2 ON [-1, 1]", "the support is written as in 'on .-1, 1.'"),
         ("t on [0]", "the two ends of the support"),
@@ -368,12 +368,12 @@ def test_a_density_may_be_written_as_text(text, density):
         ("1/0 on [0, 1]", "divides by zero"),
         ("1 on [0, 2]", "total mass is 2"),
         ("exp(-t)", "total mass is infinity"),
-        ("exp(exp(t))", "total mass is infinity|must be a real number"),
+        ("exp(exp(t))", "total mass is infinity"),
         ("1 on [1, 0]", "support"),
         ("1" * 2000, "may have 300 characters, not 2000"),
         ("t on [" + "," * 100_000, "may have 300 characters"),
         ("-" * 250 + "t", "may have 120 parts"),
-        ("(" * 140 + "t" + ")" * 140, "must not be negative|no formula|nested too deeply"),
+        ("(" * 140 + "t" + ")" * 140, "must not be negative"),
     ],
 )
 def test_a_text_that_is_no_density_is_refused_in_one_sentence_and_never_run(text, message):
@@ -390,6 +390,6 @@ def test_a_density_as_text_must_be_text():
 @pytest.mark.parametrize("expression", [sp.exp(-t), sp.exp(sp.exp(t)), 1 / (1 + sp.Abs(t)), sp.sin(t) ** 2, sp.Integer(1)])
 def test_an_infinite_mass_is_found_at_once(expression):
     before = _steps()
-    with pytest.raises(ValueError, match="total mass is infinity|must be a real number"):
+    with pytest.raises(ValueError, match="total mass is infinity"):
         Density(expression, t)
     assert _steps() - before < 100_000

@@ -41,9 +41,8 @@ class VariantTable:
             html.escape(title): [html.escape(str(column[v.name])) for v in self.variants]
             for title, column in self.beside.items()
         }
-        given = {title: [cell(variant) for variant in self.variants] for title, cell in COLUMNS.items()}
-        titles = [title if title in given else html.escape(title) for title in self.columns]
-        columns = {title: own.get(title) or given[title] for title in [*titles, *own]}
+        titles = dict.fromkeys([*(title if title in COLUMNS else html.escape(title) for title in self.columns), *own])
+        columns = {title: own.get(title) or [COLUMNS[title](variant) for variant in self.variants] for title in titles}
         common = {
             title: cells[0] for title, cells in columns.items() if len(set(cells)) == 1 < len(cells) and title not in own
         }
@@ -79,6 +78,7 @@ def table(
 
     Raises:
         ValueError: no variants, an unknown column, a variant that has no text in a column of one's own.
+        TypeError: what is no variant, no title or no mapping.
 
     Example:
         >>> from anabook.variants import VARIANTS, table
