@@ -211,3 +211,22 @@ def test_the_test_set_is_used_for_the_two_units_that_validation_picked_and_no_ot
     assert set(names.split(", ")) == set(tested["unit"])
     for unit, group in tested.groupby("unit"):
         assert re.search(rf"{unit.replace('-', ' ')} +{re.escape(text_of(group['accuracy'].tolist()))}", printed(task))
+
+
+def test_what_is_said_of_the_runs_at_the_papers_width():
+    wide = {
+        unit.removeprefix("uniform-").removesuffix("-homogeneous"): 100 * accuracy
+        for (size, unit), runs in recorded("cifar10").items()
+        for accuracy in runs.values()
+        if size == "custom-f741af"
+    }
+    lines = re.findall(r"^ *([\d.]+) %  (\S+)$", printed("cifar10"), flags=re.M)
+    assert len(lines) == len(wide) == 9
+    for accuracy, unit in lines:
+        assert f"{wide[unit.removeprefix('uniform-').removesuffix('-homogeneous')]:.1f}" == accuracy
+    text = " ".join("".join(cell["source"]) for cell in cells("cifar10"))
+    assert "twelve and twenty-three points apart" in text and "28.9 % after 30 epochs" in text
+    mode = [wide[f"mode-{name}"] for name in ("static", "partition", "same-end")]
+    assert [round(a - b) for a, b in zip(mode, mode[1:])] == [12, 23]
+    assert all(wide[f"{strategy}-partition"] > wide[f"{strategy}-same-end"] for strategy in ("expectation", "random"))
+    assert min(wide, key=wide.get) == "random-static" and f"{wide['random-static']:.1f}" == "28.9"
