@@ -130,8 +130,11 @@ def test_random_stays_in_the_level_set_whatever_the_draw(name, family, dtype):
     u = torch.tensor([0.0, eps / 2, eps, 0.25, 0.5, 0.75, 1 - eps, 1 - eps / 2], dtype=dtype)
     x = torch.tensor([-math.inf, -1e30, -1.0, 0.0, 0.4, 1e30, math.inf], dtype=dtype)
     x, u = (part.reshape(-1) for part in torch.meshgrid(x, u, indexing="ij"))
-    levels, thresholds = torch.tensor(q.levels, dtype=dtype), torch.tensor(q.thresholds, dtype=dtype)
-    out = kernels.random(x, levels, thresholds, kernels.Law(family, 0.0, 0.7), u)
+    layout, values = kernels.layout_of(q.levels, q.thresholds, dtype, family, 0.7)
+    out, levels = (
+        kernels.drawn_with(x, torch.tensor(values, dtype=dtype), u, layout, family),
+        torch.tensor(q.levels, dtype=dtype),
+    )
     assert torch.isin(out, levels).all()
     assert (out[x == -math.inf] == levels[0]).all() and (out[x == math.inf] == levels[-1]).all()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -51,12 +53,30 @@ _GILES_TAIL = (
 )
 
 
+_here = threading.local()
+
+
+@contextlib.contextmanager
+def fusing() -> Iterator[None]:
+    """Within it, on this thread, what is computed is traced to be compiled."""
+    before, _here.fusing = is_fused(), True
+    try:
+        yield
+    finally:
+        _here.fusing = before
+
+
+def is_fused() -> bool:
+    """Whether operations are traced to become one compiled kernel."""
+    return torch.compiler.is_compiling() or getattr(_here, "fusing", False)
+
+
 def ndtr(t: Tensor) -> Tensor:
     """Φ(t), accurate in the lower tail.
 
     In a compiled kernel single precision gets a formula of its own: the library's is computed one number at a time.
     """
-    if not torch.compiler.is_compiling():
+    if not is_fused():
         return torch.special.ndtr(t)
     if t.dtype != torch.float32:
         return torch.erfc(-t * math.sqrt(0.5)) / 2
@@ -65,7 +85,7 @@ def ndtr(t: Tensor) -> Tensor:
 
 def ndtri(u: Tensor) -> Tensor:
     """Φ⁻¹(u). In a compiled kernel single precision gets a formula of its own, as for `ndtr`."""
-    if torch.compiler.is_compiling() and u.dtype == torch.float32:
+    if u.dtype == torch.float32 and is_fused():
         return fused_ndtri(u)
     return torch.special.ndtri(u)
 

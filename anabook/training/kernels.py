@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,8 +24,9 @@ from torch import Tensor
 from anabook import laws
 from anabook.laws import FAMILIES
 from anabook.training._modes import forward_mode, transforming
-from anabook.training._ops import TORCH_OPS, as_type
+from anabook.training._ops import TORCH_OPS, as_type, is_fused
 from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loop, Table, layout_of
+from anabook.training.programs import program
 
 if TYPE_CHECKING:
     from anabook.training._densities import TorchDensity
@@ -36,7 +36,6 @@ __all__ = [
     "STRATEGIES",
     "Grid",
     "Kind",
-    "Law",
     "Layout",
     "Loop",
     "Table",
@@ -45,9 +44,9 @@ __all__ = [
     "expected",
     "layout_of",
     "quantised",
-    "random",
+    "drawn_with",
     "run",
-    "shifted",
+    "run_plainly",
     "slope",
     "uniforms",
 ]
@@ -56,32 +55,84 @@ STRATEGIES = ("expectation", "mode", "random")
 DRAWING = ("drawn",)  # passes that take keys for random numbers
 
 
-class Law(NamedTuple):
-    """The noise of one call: a family's name, its mean α and its standard deviation β > 0 (floats or 0-d tensors)."""
-
-    family: str
-    mean: float | Tensor
-    std: float | Tensor
-
-
 _MOST_TERMS = 32  # in an unrolled sum: compiling takes longer the more there are
 _PART = 2**18  # numbers at a time in a longer sum that is not compiled
+_MOST_STACKED = 2**13  # terms that are computed as one tensor: a call for each of them costs more than they do
+_STACKED = ("uniform", "triangular", "normal")  # not the logistic law: torch's sigmoid depends on a number's place
 
 
 # The quantiser ------------------------------------------------------------------------------------------------------
 
 
-def shifted(x: Tensor, levels: Tensor, thresholds: Tensor, mean: float | Tensor) -> Tensor:
-    """σ(x − α): the quantiser under the Dirac noise at α. NaN stays NaN."""
-    v = x - mean
-    if thresholds.shape[0] > MOST_SELECTS:
-        value = levels[torch.searchsorted(thresholds, v, right=True)]
-    else:
-        value, *others = levels.unbind()
-        for level, threshold in zip(others, thresholds.unbind()):
-            value = torch.where(v >= threshold, level, value)
-    # x != x is isnan, for which compilers have no vector instruction.
+class Parts(NamedTuple):
+    """The constants of a call by their names: all tensors of one number each, but for the three at the end.
+
+    Attributes:
+        dtype: the type to compute in.
+        mean, std: α and β; the mean is None where it is known to be 0.
+        grid: those of a `Grid`, else empty.
+        each_level, each_threshold, each_step: those of the other layouts; empty for a `Grid`.
+        levels, thresholds, steps: the same, a tensor each.
+        is_known: whether they were taken apart before the call.
+    """
+
+    dtype: torch.dtype
+    mean: Tensor | None
+    std: Tensor
+    grid: dict[str, Tensor]
+    each_level: tuple[Tensor, ...] = ()
+    each_threshold: tuple[Tensor, ...] = ()
+    each_step: tuple[Tensor, ...] = ()
+    levels: Tensor | None = None
+    thresholds: Tensor | None = None
+    steps: Tensor | None = None
+    is_known: bool = False
+
+
+Constants = Tensor | Parts
+
+
+def taken_apart(c: Constants, layout: Layout, ahead: bool = False, centred: bool = False) -> Parts:
+    """The constants by their names, unless they are so already.
+
+    Args:
+        c: all in one tensor.
+        layout: which they are.
+        ahead: for calls to come, and not as a part of one.
+        centred: whether the mean is known to be 0.
+    """
+    if isinstance(c, Parts):
+        return c
+    if isinstance(layout, Grid):
+        grid = dict(zip(GRID, c.unbind()))
+        return Parts(c.dtype, None if centred else grid["mean"], grid["std"], grid, is_known=ahead)
+    n = layout.n_thresholds
+    levels, thresholds = c[2 : n + 3], c[n + 3 :]
+    steps = torch.diff(levels)
+    few = n <= _MOST_TERMS
+    each = (t.unbind() if few else () for t in (levels, thresholds, steps))
+    return Parts(c.dtype, None if centred else c[0], c[1], {}, *each, levels, thresholds, steps, ahead)
+
+
+def _centred(x: Tensor, p: Parts) -> Tensor:
+    return x if p.mean is None else x - p.mean
+
+
+def _or_nan(x: Tensor, value: Tensor) -> Tensor:
+    """The value, or NaN where x is that: x != x is isnan, for which compilers have no vector instruction."""
     return torch.where(x != x, x, value)
+
+
+def _stair(v: Tensor, p: Parts) -> Tensor:
+    """σ(v), the highest level for NaN."""
+    if p.thresholds.shape[0] > MOST_SELECTS:
+        return p.levels[torch.searchsorted(p.thresholds, v, right=True)]
+    value, *others = p.each_level
+    if not others:
+        return value.expand(v.shape)
+    for level, threshold in zip(others, p.each_threshold):
+        value = torch.where(v >= threshold, level, value)
+    return value
 
 
 def _on_grid(k: Tensor, offset: Tensor, g: dict[str, Tensor]) -> Tensor:
@@ -99,49 +150,45 @@ def _grid_shifted(v: Tensor, g: dict[str, Tensor]) -> Tensor:
     return torch.where(v < g["bottom"], g["lowest"], value)
 
 
-def _grid(c: Tensor) -> dict[str, Tensor]:
-    return dict(zip(GRID, c.unbind()))
-
-
-def _levels_and_thresholds(c: Tensor, layout: Loop | Table) -> tuple[Tensor, Tensor]:
-    n = layout.n_thresholds
-    return c[2 : n + 3], c[n + 3 :]
-
-
-def quantised(x: Tensor, c: Tensor, layout: Layout) -> Tensor:
+def quantised(x: Tensor, c: Constants, layout: Layout) -> Tensor:
     """σ(x − α): without noise, and with the mode's thresholds the strategy "mode"."""
-    wide = as_type(x, c.dtype)
-    if isinstance(layout, Grid):
-        return as_type(_grid_shifted(wide - c[0], _grid(c)), x.dtype)
-    return as_type(shifted(wide, *_levels_and_thresholds(c, layout), c[0]), x.dtype)
+    p = taken_apart(c, layout)
+    wide = as_type(x, p.dtype)
+    v = _centred(wide, p)
+    value = _grid_shifted(v, p.grid) if isinstance(layout, Grid) else _or_nan(wide, _stair(v, p))
+    return as_type(value, x.dtype)
 
 
 # Expectation and derivative -----------------------------------------------------------------------------------------
 
 
-def _summed(v: Tensor, c: Tensor, layout: Layout, term: Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """σ(v), and the sum of `term`(v, θ_k, Δ_k) over the thresholds that count at v."""
+def _summed(v: Tensor, p: Parts, layout: Layout, law: Kind, term: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    """The sum of `term`(v, θ_k, Δ_k) over the thresholds that count at v."""
     if isinstance(layout, Grid):
-        g = _grid(c)
-        first = _window(v, g)
-        # Thresholds before the window lie below v, those after it above.
-        below, total = first - 1, torch.zeros_like(v)
-        for w, k in _numbered(v, layout.window, first):
-            threshold = _on_grid(k, g["b"], g)
-            below = below + _over(w, v, torch.where(w >= threshold, 1.0, 0.0))
-            total = total + _over(w, v, term(w, threshold, g["quantum"]))
-        return _on_grid(below, g["a"], g), total
-    levels, thresholds = _levels_and_thresholds(c, layout)
-    steps = torch.diff(levels)
+        return _summed_on_grid(v, p.grid, layout, term)[1]
+    if isinstance(layout, Loop) and p.each_step:
+        if p.is_known and law in _STACKED and v.dim() == 1 and len(p.each_step) * len(v) <= _MOST_STACKED:
+            each = term(v, p.thresholds.unsqueeze(1), p.steps.unsqueeze(1)).unbind()
+        else:
+            each = (term(v, threshold, step) for threshold, step in zip(p.each_threshold, p.each_step))
+        return functools.reduce(torch.add, each)
     total = torch.zeros_like(v)
-    if isinstance(layout, Loop) and layout.n_thresholds <= _MOST_TERMS:
-        for threshold, step in zip(thresholds.unbind(), steps.unbind()):
-            total = total + term(v, threshold, step)
-    else:
-        first, window = _found(v, thresholds, layout)
-        for w, k in _numbered(v, window, first):
-            total = total + _over(w, v, term(w, thresholds[k], steps[k]))
-    return shifted(v, levels, thresholds, 0.0), total
+    first, window = _found(v, p.thresholds, layout)
+    for w, k in _numbered(v, window, first):
+        total = total + _over(w, v, term(w, p.thresholds[k], p.steps[k]))
+    return total
+
+
+def _summed_on_grid(v: Tensor, g: dict[str, Tensor], layout: Grid, term: Callable) -> tuple[Tensor, Tensor]:
+    """σ(v), and the sum of `term`(v, θ_k, Δ_k) over the thresholds that count at v."""
+    first = _window(v, g)
+    # Thresholds before the window lie below v, those after it above.
+    below, total = first - 1, torch.zeros_like(v)
+    for w, k in _numbered(v, layout.window, first):
+        threshold = _on_grid(k, g["b"], g)
+        below = below + _over(w, v, torch.where(w >= threshold, 1.0, 0.0))
+        total = total + _over(w, v, term(w, threshold, g["quantum"]))
+    return _on_grid(below, g["a"], g), total
 
 
 def _numbered(v: Tensor, count: int, first: Tensor | int) -> Iterator[tuple[Tensor, Tensor | int]]:
@@ -152,7 +199,7 @@ def _numbered(v: Tensor, count: int, first: Tensor | int) -> Iterator[tuple[Tens
     if count <= _MOST_TERMS:
         yield from ((v, first + i) for i in range(count))
         return
-    size = count if torch.compiler.is_compiling() else max(1, _PART // max(1, v.numel()))
+    size = count if is_fused() else max(1, _PART // max(1, v.numel()))
     first = first.unsqueeze(-1) if isinstance(first, Tensor) else first
     for start in range(0, count, size):
         yield v.unsqueeze(-1), first + torch.arange(start, min(start + size, count), device=v.device)
@@ -180,89 +227,87 @@ def _named(law: Kind) -> laws.Law | TorchDensity:
     return FAMILIES[law] if isinstance(law, str) else law
 
 
-def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
+def expected(x: Tensor, c: Constants, layout: Layout, law: Kind) -> Tensor:
     """E[σ(x − ν)] = q_0 + Σ_k Δ_k F0((x − θ_k − α)/β), as σ(x − α) plus tails (paper, eq. (3)).
 
     The tails vanish where the noise does not reach a threshold, so the levels come out exactly there.
     """
-    wide = as_type(x, c.dtype)
-    std = c[1]
+    p = taken_apart(c, layout)
+    wide = as_type(x, p.dtype)
+    v = _centred(wide, p)
 
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
         above = v >= threshold
-        tail = _named(law).beyond((v - threshold) / std, above, TORCH_OPS)
+        tail = _named(law).beyond((v - threshold) / p.std, above, TORCH_OPS)
         return step * torch.where(above, -tail, tail)
 
-    value, total = _summed(wide - c[0], c, layout, term)
-    return as_type(torch.where(wide != wide, wide, value + total), x.dtype)
+    if isinstance(layout, Grid):
+        value, total = _summed_on_grid(v, p.grid, layout, term)
+    else:
+        value, total = _stair(v, p), _summed(v, p, layout, law, term)
+    return as_type(_or_nan(wide, value + total), x.dtype)
 
 
-def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
+def slope(grad: Tensor, x: Tensor, c: Constants, layout: Layout, law: Kind) -> Tensor:
     """`grad` times d/dx E[σ(x − ν)] = Σ_k (Δ_k/β) f0((x − θ_k − α)/β): the backward pass of every strategy."""
-    wide = as_type(x, c.dtype)
-    std = c[1]
+    p = taken_apart(c, layout)
+    wide = as_type(x, p.dtype)
 
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
-        return step * _named(law).pdf((v - threshold) / std, TORCH_OPS)
+        return step * _named(law).pdf((v - threshold) / p.std, TORCH_OPS)
 
-    total = _summed(wide - c[0], c, layout, term)[1]
-    return as_type(torch.where(wide != wide, wide, total / std) * as_type(grad, c.dtype), x.dtype)
+    total = _summed(_centred(wide, p), p, layout, law, term)
+    return as_type(_or_nan(wide, total / p.std) * as_type(grad, p.dtype), x.dtype)
 
 
 # Random -------------------------------------------------------------------------------------------------------------
 
 
-def random(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law, u: Tensor) -> Tensor:
-    """σ(x − ν) for the draw ν = α + β·Q0(u), with one u in [0, 1) per element."""
-    return torch.where(x != x, x, shifted(_noisy(x, law, u), levels, thresholds, 0.0))
+def drawn(x: Tensor, c: Constants, keys: Tensor, layout: Layout, law: Kind) -> Tensor:
+    """σ(x − ν) with independent draws, which the keys fix."""
+    p = taken_apart(c, layout)
+    return drawn_with(x, p, uniforms(x.numel(), keys, p.dtype).view(x.shape), layout, law)
 
 
-def _noisy(x: Tensor, law: Law, u: Tensor) -> Tensor:
+def drawn_with(x: Tensor, c: Constants, u: Tensor, layout: Layout, law: Kind) -> Tensor:
+    """σ(x − ν) for the draws ν = α + β·Q0(u), with one u in [0, 1) per element."""
+    p = taken_apart(c, layout)
+    wide = as_type(x, p.dtype)
+    if not isinstance(law, str):
+        return as_type(_or_nan(wide, _compared(_centred(wide, p), p, layout, law, u)), x.dtype)
     # u = 0 stands for half the smallest positive draw: the quantile is −∞ at 0 itself.
     u = torch.clamp(u, min=torch.finfo(u.dtype).eps / 4)
-    return x - (law.mean + law.std * FAMILIES[law.family].icdf(u, TORCH_OPS))
+    noise = p.std * FAMILIES[law].icdf(u, TORCH_OPS)
+    v = wide - (noise if p.mean is None else p.mean + noise)
+    value = _grid_shifted(v, p.grid) if isinstance(layout, Grid) else _stair(v, p)
+    return as_type(_or_nan(wide, value), x.dtype)
 
 
-def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Kind) -> Tensor:
-    """σ(x − ν) with independent draws, which the keys fix."""
-    wide = as_type(x, c.dtype)
-    u = uniforms(x.numel(), keys, c.dtype).view(x.shape)
-    if not isinstance(law, str):
-        return as_type(torch.where(wide != wide, wide, _compared(wide - c[0], c, layout, law, u)), x.dtype)
-    law = Law(law, c[0], c[1])
-    if isinstance(layout, Grid):
-        value = _grid_shifted(_noisy(wide, law, u), _grid(c))
-        return as_type(torch.where(wide != wide, wide, value), x.dtype)
-    return as_type(random(wide, *_levels_and_thresholds(c, layout), law, u), x.dtype)
-
-
-def _compared(v: Tensor, c: Tensor, layout: Layout, law: laws.Law | TorchDensity, u: Tensor) -> Tensor:
+def _compared(v: Tensor, p: Parts, layout: Layout, law: laws.Law | TorchDensity, u: Tensor) -> Tensor:
     """σ(v − ν) without a quantile: the draw ν = β·Q0(u) lies below v − θ where u < F0((v − θ)/β)."""
 
     def below(w: Tensor, threshold: Tensor) -> Tensor:
         above, draw = w >= threshold, u if w is v else u.unsqueeze(-1)
-        tail = law.beyond((w - threshold) / c[1], above, TORCH_OPS)
+        tail = law.beyond((w - threshold) / p.std, above, TORCH_OPS)
         return torch.where(above, 1 - draw > tail, draw < tail)
 
     if isinstance(layout, Grid):
-        g = _grid(c)
-        first = _window(v, g)
+        first = _window(v, p.grid)
         passed = first - 1
         for w, k in _numbered(v, layout.window, first):
-            passed = passed + _over(w, v, torch.where(below(w, _on_grid(k, g["b"], g)), 1.0, 0.0))
-        return _on_grid(passed, g["a"], g)
-    levels, thresholds = _levels_and_thresholds(c, layout)
-    if isinstance(layout, Loop) and layout.n_thresholds <= _MOST_TERMS:
-        value, *others = levels.unbind()
+            passed = passed + _over(w, v, torch.where(below(w, _on_grid(k, p.grid["b"], p.grid)), 1.0, 0.0))
+        return _on_grid(passed, p.grid["a"], p.grid)
+    if isinstance(layout, Loop) and p.each_step:
+        value, *others = p.each_level
         value = value.expand(v.shape)
-        for level, threshold in zip(others, thresholds.unbind()):
+        for level, threshold in zip(others, p.each_threshold):
             value = torch.where(below(v, threshold), level, value)
         return value
-    first, window = _found(v, thresholds, layout)
+    first, window = _found(v, p.thresholds, layout)
     passed = torch.zeros_like(v, dtype=torch.int64) + first
     for w, k in _numbered(v, window, first):
-        passed = passed + _over(w, v, below(w, thresholds[k]).long())
-    return levels[passed]
+        passed = passed + _over(w, v, below(w, p.thresholds[k]).long())
+    return p.levels[passed]
 
 
 def uniforms(n: int, keys: Tensor, dtype: torch.dtype) -> Tensor:
@@ -313,7 +358,7 @@ _KERNELS: dict[str, Callable[..., Tensor]] = {
 compile_from: int | None = 2**18
 """Tensors of at least this many elements go through compiled kernels; None compiles nothing.
 
-A compiled pass is faster from 2¹² elements on, and ten times as fast from 2¹⁵. But the first call takes seconds, which
+A compiled pass is faster at any size, and ten times as fast from 2¹² elements on. But the first call takes seconds, which
 short trainings of small networks do not get back: lower it for long ones, as `anabook.experiments` does.
 
 It depends on nothing but the size, so a seed gives the same numbers whatever ran before.
@@ -334,7 +379,7 @@ def compiling(size: int | None) -> Iterator[None]:
         compile_from = previous
 
 
-def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
+def run(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], Parts] | None = None) -> Tensor:
     """One kernel on x (and on `others`, those of x's shape first), compiled if that pays.
 
     Args:
@@ -342,40 +387,56 @@ def run(name: str, x: Tensor, *others: Any, static: tuple) -> Tensor:
         x: a tensor of any shape; for "slope" the gradient.
         others: tensors.
         static: what the kernel is compiled for.
+        parts: gives the constants among `others`, taken apart before.
     """
-    kernel = _KERNELS[name]
-    ordinary = all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, *others))
     # What watches or transforms a call is to see the kernel itself: no compiler works under it.
-    if not ordinary or torch.compiler.is_compiling() or transforming() or forward_mode():
-        return kernel(x, *others, *static)
+    if torch.compiler.is_compiling() or transforming() or forward_mode() or not _ordinary(x, others):
+        return _KERNELS[name](x, *others, *static)
+    return run_plainly(name, x, *others, static=static, parts=parts)
+
+
+def run_plainly(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], Parts] | None = None) -> Tensor:
+    """The same where nothing watches or transforms the call."""
+    two = name == "slope"  # tensors of x's shape
     if not _pays(x):
+        if parts is not None:
+            others = (others[0], parts()) if two else (parts(), *others[1:])
+        if x.dim() == 1:
+            return _KERNELS[name](x, *others, *static)
         # Not a view: what comes out of a function of autograd's own as a view cannot be changed in place.
-        return _shaped(kernel(*(t.reshape(-1) if t.shape == x.shape else t for t in (x, *others)), *static), x.shape)
+        flat = [t.reshape(-1) if i <= two else t for i, t in enumerate((x, *others))]
+        return _shaped(_KERNELS[name](*flat, *static), x.shape)
+    if x.is_contiguous() and (not two or others[0].is_contiguous()):
+        if x.dim() == 1:
+            return _run_program(name, [x, *others], static)
+        flat = [t.view(-1) if i <= two else t for i, t in enumerate((x, *others))]
+        return _shaped(_run_program(name, flat, static), x.shape)
     # Draws are numbered in the order of the elements, not in that of memory.
-    order = range(x.dim()) if name in DRAWING else _memory_order(others[0] if name == "slope" else x)
-    # Detached, because programs are kept apart by whether their inputs are to be differentiated.
-    tensors = [(t.permute(*order).reshape(-1) if t.shape == x.shape else t).detach() for t in (x, *others)]
-    flat = _run_compiled(name, tensors, static)
+    order = range(x.dim()) if name in DRAWING else _memory_order(others[0] if two else x)
+    flat = [t.permute(*order).reshape(-1).contiguous() if i <= two else t for i, t in enumerate((x, *others))]
+    out = _run_program(name, flat, static)
     if order == range(x.dim()):
-        return _shaped(flat, x.shape)
+        return _shaped(out, x.shape)
     inverse = sorted(range(len(order)), key=order.__getitem__)
-    permuted = flat.view([x.shape[d] for d in order]).permute(inverse)
-    return flat.new_empty(0).set_(flat.untyped_storage(), 0, permuted.shape, permuted.stride())
+    permuted = out.view([x.shape[d] for d in order]).permute(inverse)
+    return out.new_empty(0).set_(out.untyped_storage(), 0, permuted.shape, permuted.stride())
+
+
+def _ordinary(x: Tensor, others: tuple) -> bool:
+    return not any([type(t) is not Tensor and type(t) is not torch.nn.Parameter for t in (x, *others)])  # noqa: C419
 
 
 def _pays(x: Tensor) -> bool:
-    """Whether to compile for a tensor."""
-    if compile_from is None or _broken or x.dim() == 0 or x.numel() < compile_from:
+    """Whether to compile for a tensor: programs are for two elements or more."""
+    if compile_from is None or x.numel() < max(compile_from, 2) or _broken:
         return False
     return x.device.type in ("cpu", "cuda")
 
 
-def _run_compiled(name: str, tensors: list[Tensor], static: tuple) -> Tensor:
+def _run_program(name: str, tensors: list[Tensor], static: tuple) -> Tensor:
     global _broken
     try:
-        # Programs are kept apart by these two settings; none of the kernels depends on them.
-        with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
-            return _compiled(name, type(static[0]), static)(*tensors)
+        return program(name, _KERNELS[name], 1 + (name == "slope"), tensors, static)(tensors)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -383,7 +444,7 @@ def _run_compiled(name: str, tensors: list[Tensor], static: tuple) -> Tensor:
         _broken = True
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         warnings.warn(
-            f"torch.compile failed, so anabook's kernels run uncompiled, several times slower: {reason}",
+            f"compiling failed, so anabook's kernels run uncompiled, several times slower: {reason}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -397,17 +458,3 @@ def _memory_order(x: Tensor) -> Sequence[int]:
         if x.permute(order).is_contiguous():
             return order
     return range(x.dim())
-
-
-@functools.cache
-def _compiled(name: str, layout: type, static: tuple) -> Callable[..., Tensor]:
-    # `layout` is static's, and keeps apart what compares equal: Loop(2) and Grid(2) are the same tuple.
-    kernel = _KERNELS[name]
-
-    def fused(*tensors: Tensor) -> Tensor:
-        return kernel(*tensors, *static)
-
-    # torch.compile keeps its programs, and bounds their number, by code object: each kernel gets one of its own.
-    label = "_".join([name, *(str(part).lower() for part in static)])
-    own = types.FunctionType(fused.__code__.replace(co_name=label), globals(), label, None, fused.__closure__)
-    return torch.compile(own, dynamic=True, fullgraph=True)

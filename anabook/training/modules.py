@@ -29,12 +29,14 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The float types that a `Quantise` takes."""
 
 _CPU = torch.device("cpu")
+_PLAIN = (Tensor, nn.Parameter)
 
 
 class _Plan(NamedTuple):
     """What one call comes to: a kernel for the forward pass, and the constants of both passes.
 
     `backward` is None for the Dirac limit, whose gradient is 0. The constants are tensors, or still arrays of float64.
+    `centred` says of which it is known that their mean is 0; `parts` are those that were taken apart, by the pass.
     """
 
     kernel: str
@@ -42,14 +44,57 @@ class _Plan(NamedTuple):
     constants: Tensor | np.ndarray
     slope: tuple
     backward: Tensor | np.ndarray | None
+    centred: tuple[bool, bool] = (False, False)
+    parts: Any = None
 
     def with_constants(self, change: Callable[[Any], Tensor]) -> _Plan:
         backward = None if self.backward is None else change(self.backward)
-        return self._replace(constants=change(self.constants), backward=backward)
+        return self._replace(constants=change(self.constants), backward=backward, parts={})
+
+    def forwards(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """The forward pass of a call that nothing watches or transforms."""
+        others = (self.constants,) if keys is None else (self.constants, keys)
+        return kernels.run_plainly(self.kernel, x, *others, static=self.static, parts=lambda: self._apart(0))
+
+    def backwards(self, grad: Tensor, x: Tensor, constants: Tensor) -> Tensor:
+        """The backward pass of any call; the constants are this plan's, as autograd has kept them."""
+        return kernels.run("slope", grad, x, constants, static=self.slope, parts=lambda: self._apart(1))
+
+    def _apart(self, which: int) -> kernels.Parts:
+        if which not in self.parts:
+            constants, static = ((self.constants, self.static), (self.backward, self.slope))[which]
+
+            def take() -> kernels.Parts:
+                return kernels.taken_apart(constants, static[0], ahead=True, centred=self.centred[which])
+
+            self.parts[which] = undisturbed(take)
+        return self.parts[which]
+
+
+class _Call(torch.autograd.Function):
+    """A call that nothing watches or transforms. Saves its input and a few constants, and nothing where the gradient is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, plan: _Plan, keys: Tensor | None) -> Tensor:
+        ctx.plan = plan
+        if plan.backward is not None:
+            ctx.save_for_backward(x, plan.backward)
+        return plan.forwards(x, keys)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        plan = ctx.plan
+        if plan.backward is None:
+            return torch.zeros_like(grad), None, None
+        x, constants = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # The caller wants to differentiate again, which only the plain function allows.
+            return kernels.slope(grad, x, constants, *plan.slope), None, None
+        return plan.backwards(grad, x, constants), None, None
 
 
 class _Quantisation(torch.autograd.Function):
-    """One forward pass; saves its input and a few constants, and not even these where the gradient is 0 everywhere."""
+    """The same for `torch.func`, tracers and compilers, to which every tensor has to be shown."""
 
     @staticmethod
     def forward(
@@ -235,6 +280,18 @@ class Quantise(nn.Module):
         self._mean, self._std = mean, std
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or type(x) not in _PLAIN or transforming() or forward_mode():
+            return self._forward_watched(x)
+        plan = self._plans.get((self.training, x.dtype, x.device))
+        if plan is None:
+            return self._forward_watched(x)
+        keys = self._keys(x.device) if plan.kernel in kernels.DRAWING else None
+        if x.requires_grad and torch.is_grad_enabled():
+            return _Call.apply(x, plan, keys)
+        return plan.forwards(x, keys)
+
+    def _forward_watched(self, x: Tensor) -> Tensor:
+        """The same where something watches or transforms the call, or for what comes for the first time."""
         if not isinstance(x, Tensor) or x.dtype not in FLOATS:
             return self._as_leaf(x)
         plan = self._plans.get((self.training, x.dtype, x.device))
@@ -447,13 +504,15 @@ def _recipes(
     def recipe(wide: torch.dtype, held: np.ndarray) -> _Plan:
         static, values = noise.get(wide, ((), None))
         if static and strategy != "mode":
-            return _Plan(_PASSES[strategy], static, values, static, values)
+            return _Plan(_PASSES[strategy], static, values, static, values, (values[0] == 0, values[0] == 0))
         stair, starts, offset = stairs[wide in noise]
         if stair is levels or np.array_equal(stair, levels):
             # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
             starts = np.where(starts == thresholds, held, starts)
         layout, constants = kernels.layout_of(stair, starts, wide, mean=mean + offset)
-        return _Plan("quantised", (layout,), constants, static, values)
+        return _Plan(
+            "quantised", (layout,), constants, static, values, (constants[0] == 0, values is not None and values[0] == 0)
+        )
 
     made: dict[tuple, _Plan] = {}
     for dtype, held in rounded.items():
