@@ -330,7 +330,7 @@ def _results(arguments: argparse.Namespace) -> int:
         return _all_claims(frame, arguments.size)
     if arguments.data is None:
         for (data, size, part), group in frame.groupby(["data", "size", "measured_on"]):
-            print(f"{data}, {size}, {part}: {group['unit'].nunique()} units, {len(group)} runs")
+            print(f"{data}, {size}, {part}: {group['unit'].nunique()} units, {len(group)} runs{_meaning(size, group)}")
         return 0
     choice(arguments.data, sorted(frame["task"].unique()), "the data set")
     if arguments.claims:
@@ -342,10 +342,16 @@ def _results(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         print(table.to_csv(index=False), end="")
         return 0
-    print(f"{runs['data'].iloc[0]}, {arguments.size}: {arguments.measure} in per cent, 95 % interval over folds")
+    size = arguments.size + _meaning(arguments.size, runs)
+    print(f"{runs['data'].iloc[0]}, {size}: {arguments.measure} in per cent, 95 % interval over folds")
     for row in table.itertuples():
         print(f"{row.unit:58} {results.Estimate(row.mean, row.low, row.high, row.std, row.n)}  n = {row.n}")
     return 0
+
+
+def _meaning(size: str, runs: Any) -> str:
+    """What a size without a name of its own is, as one would type it; nothing for the named ones."""
+    return f" ({runs['overrides'].iloc[0]})" if size.startswith("custom-") else ""
 
 
 def _all_claims(frame: Any, size: str) -> int:

@@ -19,7 +19,7 @@ import torch
 from anabook import Quantiser, training
 from anabook.cli import main
 from anabook.datasets import standins, store
-from anabook.experiments import make, records, sweep
+from anabook.experiments import make, records, results, sweep
 from anabook.experiments import run as runs
 from anabook.experiments.run import StraightThrough, attempt, build, run
 
@@ -188,6 +188,56 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch
     assert path.exists()
     assert run(tiny(period=2), checkpoint=path)["curves"] == whole["curves"]
     assert not path.exists()
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"precision": "float16"}, {"channels_last": True}])
+def test_precision_and_channels_last_reach_the_training_and_nothing_else(changes, monkeypatch):
+    asked, fit = [], training.fit
+    monkeypatch.setattr(training, "fit", lambda *args, **how: asked.append(how) or fit(*args, **how))
+    record, plain = run(tiny(**changes)), run(tiny())
+    assert {name: asked[0][name] for name in changes} == changes
+    assert (asked[1]["precision"], asked[1]["channels_last"]) == (None, False)
+    assert record["config"] == {**plain["config"], **changes} and record["key"] != plain["key"]
+    if "precision" in changes:
+        assert record["curves"]["train_loss"] != plain["curves"]["train_loss"]
+    first, second = record["curves"]["train_loss"][0], plain["curves"]["train_loss"][0]
+    assert first == pytest.approx(second, rel=0.1)
+
+
+def test_a_run_in_bfloat16_goes_on_from_its_checkpoint_and_not_from_that_of_another_precision(tmp_path, monkeypatch):
+    config = tiny(precision="bfloat16", channels_last=True)
+    whole, path = run(config), tmp_path / "run.pt"
+    evaluate, count = training.run.score_of, iter(range(100))
+
+    def dying(*arguments):
+        if next(count) == 11:
+            raise RuntimeError("the power is gone")
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(training.run, "score_of", dying)
+    with pytest.raises(RuntimeError, match="power"):
+        run(config, checkpoint=path)
+    monkeypatch.setattr(training.run, "score_of", evaluate)
+    with pytest.raises(ValueError, match="is from another config"):
+        run(tiny(channels_last=True), checkpoint=path)
+    assert run(config, checkpoint=path)["curves"] == whole["curves"]
+
+
+def test_runs_of_another_precision_are_a_size_of_their_own_at_the_command_line(tmp_path, capsys):
+    file, folder = str(sweep_file(tmp_path, units='["float"]', folds="[0]")), ["--results", str(tmp_path)]
+    fast = ["settings.precision=bfloat16", "settings.channels_last=true"]
+    assert main(["train", file, *folder]) == main(["train", file, *fast, *folder]) == 0
+    capsys.readouterr()
+    assert main(["sweep", file, *fast, *folder]) == 0
+    assert "all 1 runs are recorded already" in capsys.readouterr().err
+    assert main(["results", *folder]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("1 units, 1 runs (size=scaled width=0.03125 shrink=4 n_train=60 period=1") == 2
+    assert listed.count("precision=bfloat16 channels_last=true)") == 1
+    frame = results.load(tmp_path)
+    assert sorted(frame["precision"]) == ["bfloat16", "float32"]
+    with pytest.raises(ValueError, match="runs of different size are not averaged"):
+        results.summary(frame)
 
 
 def test_a_sweep_deletes_a_checkpoint_only_when_its_run_is_recorded(tmp_path, monkeypatch):
@@ -457,6 +507,11 @@ def test_the_threads_of_a_process_can_be_set():
         (["train", "FILE", "--fold", "-1"], "fold must be an integer from 0 to 4, not -1"),
         (["train", "FILE", "folds=[]"], "folds must hold at least one entry"),
         (["train", "FILE", "lr=1e30"], "the loss became nan"),
+        (
+            ["train", "FILE", "settings.precision=half"],
+            "precision must be one of 'float32', 'bfloat16', 'float16', not 'half'",
+        ),
+        (["sweep", "FILE", "settings.channels_last=yes"], "channels_last must be true or false, not 'yes'"),
         (["train", "FILE", "--checkpoint", "FILE/x.pt"], "cannot write to the folder"),
         (["sweep", "FILE", "--checkpoints", "FILE"], "cannot write to the folder"),
         (["sweep", "FILE", "--devices", "nonexistent"], "not 'nonexistent'"),
