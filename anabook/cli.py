@@ -204,7 +204,14 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     sweep.add_argument("--list", action="store_true", help="list all units, groups and baselines")
     sweep.add_argument("--dry-run", action="store_true", help="say what would be done and how long it would take")
     sweep.add_argument("--workers", type=int, metavar="N", help="processes on this machine (one for each core)")
-    sweep.add_argument("--devices", nargs="+", default=["cpu"], metavar="DEVICE", help="cpu, cuda, or cuda:0 cuda:1 …")
+    sweep.add_argument(
+        "--devices",
+        "--device",
+        nargs="+",
+        default=["cpu"],
+        metavar="DEVICE",
+        help="cpu; cuda for all graphics cards, one for each process; or cuda:0 cuda:1 … for some (cpu)",
+    )
     sweep.add_argument("--cluster", metavar="ADDRESS", help="run on a Dask cluster instead, for example tcp://host:8786")
     sweep.add_argument("--results", metavar="FOLDER", help="where to record runs (data/results)")
     sweep.add_argument("--checkpoints", metavar="FOLDER", help="keep checkpoints of unfinished runs there")
@@ -221,9 +228,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
         raise ValueError("sweep needs a CONFIG; --list lists what it can name.")
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers must be at least 1, not {arguments.workers}.")
-    if arguments.cluster is not None and (arguments.workers is not None or arguments.devices != ["cpu"]):
+    if arguments.cluster is not None and arguments.workers is not None:
+        raise ValueError("--workers is of this machine: with --cluster, the cluster's own workers run.")
+    if arguments.cluster is not None and (len(arguments.devices) != 1 or ":" in arguments.devices[0]):
         raise ValueError(
-            "--workers and --devices are of this machine: with --cluster, the cluster's own workers run, on their CPUs."
+            f"--devices {' '.join(arguments.devices)} names cards of this machine: with --cluster say cuda, and each worker "
+            "takes one of its own."
         )
     configs = config.expand(config.read(arguments.config, arguments.overrides))
     folder, also = _places(arguments.results)
@@ -241,12 +251,13 @@ def _sweep(arguments: argparse.Namespace) -> int:
             report=sweeps.print_line,
         )
     else:
-        with sweeps.cluster(arguments.cluster) as (executor, threads):
+        with sweeps.cluster(arguments.cluster, device=arguments.devices[0]) as (executor, workers):
             _, failed = sweeps.sweep(
                 configs,
                 folder,
                 executor=executor,
-                workers=threads,
+                workers=workers,
+                devices=arguments.devices,
                 checkpoints=arguments.checkpoints,
                 also=also,
                 report=sweeps.print_line,

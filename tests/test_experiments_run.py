@@ -517,7 +517,7 @@ def test_the_threads_of_a_process_can_be_set():
         (["sweep", "FILE", "--devices", "nonexistent"], "not 'nonexistent'"),
         (
             ["sweep", "FILE", "--cluster", "tcp://127.0.0.1:9", "--workers", "2"],
-            "--workers and --devices are of this machine",
+            "--workers is of this machine",
         ),
         (["results", "--results", "nowhere"], "there are no results at 'nowhere'"),
         (["results", "--results", "EMPTY"], "no finished run is recorded in"),

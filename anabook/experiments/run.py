@@ -143,6 +143,17 @@ def attempt(
         return records.failure(config, said, time.perf_counter() - start) | circumstances(device)
 
 
+def use(device: str) -> None:
+    """Refuse a device that is not there; of several cards, make this one the present one of the thread.
+
+    Example:
+        >>> use("cpu")
+    """
+    find_device(device)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+
+
 def build(config: Config) -> nn.Module:
     """The network of a config, quantised unless it is the float baseline, with weights from torch's global generator.
 
