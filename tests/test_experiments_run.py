@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from anabook import Quantiser, training
+from anabook import Quantiser, _files, training
 from anabook.cli import main
 from anabook.datasets import standins, store
 from anabook.experiments import make, records, results, sweep
@@ -391,6 +392,50 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
     after = file.read_text().splitlines()
     assert after[: len(before)] == before and len(after) == len({json.loads(text)["key"] for text in after}) == 6
     assert f"{6 - len(before)} runs to do, {len(before)} recorded already" in second.stderr
+
+
+def test_an_interruption_ends_a_sweep_and_its_processes_in_one_sentence(tmp_path):
+    command = [sys.executable, "-m", "anabook.cli", "sweep", str(sweep_file(tmp_path, period=200)), "--workers", "2"]
+    pipes = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([*command, "--results", str(tmp_path)], **pipes)
+    assert "6 runs to do" in process.stderr.readline()
+    children = wait_for(lambda: len(found := spawned_by(process.pid)) == 2 and found)
+    time.sleep(0.3)  # they are about to load what they need
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
+    assert process.communicate(timeout=60)[1] == "anabook: interrupted; nothing half-written was left behind.\n"
+    assert process.returncode == 130 and not any(Path(f"/proc/{child}").exists() for child in children)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def spawned_by(process):
+    command = ["pgrep", "-P", str(process), "-f", "spawn_main"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        (OSError(28, "No space left on device"), "(No space left on device)"),
+        (None, "(another process has been writing there for 0 seconds, and is likely stopped)"),
+    ],
+)
+def test_a_run_that_cannot_be_recorded_is_named_with_its_file(tmp_path, capsys, monkeypatch, error, says):
+    config, replacing = tiny("float"), _files.replacing
+    monkeypatch.setattr(sweep, "_Local", lambda *_: sweep._Remote(ThreadPoolExecutor(1), 1, None, "cpu", print))
+    monkeypatch.setattr(runs, "run", lambda *_, **__: records.failure(config, "x"))
+    monkeypatch.setattr(_files, "_LONGEST", 0.2)
+    if error is not None:
+        monkeypatch.setattr(_files, "replacing", lambda *_: (_ for _ in ()).throw(error))
+    words = ["sweep", str(sweep_file(tmp_path, units='["float"]', folds="[0]")), "--results", str(tmp_path)]
+    with _files.locked(sweep.results_file(config, tmp_path)) if error is None else contextlib.nullcontext():
+        assert main(words) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[1].startswith(
+        f"anabook: the run {config.label} cannot be recorded in {str(sweep.results_file(config, tmp_path))!r}"
+    )
+    assert says in said[1] and len(said) == 2
+    monkeypatch.setattr(_files, "replacing", replacing)
+    assert main(words) == 1 and len(list(tmp_path.glob("*.jsonl"))) == 1
 
 
 def wait_for(condition, seconds=120):

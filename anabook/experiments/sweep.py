@@ -7,6 +7,7 @@ import importlib.util
 import multiprocessing
 import os
 import platform
+import signal
 import statistics
 import sys
 import threading
@@ -348,11 +349,12 @@ class _Local:
 
     def _submit(self, config: Config) -> Future:
         arguments = (_work, config.as_dict(), None, None, _checkpoint(self.checkpoints, config))
-        try:
-            return self.pool.submit(*arguments)
-        except BrokenProcessPool:
-            self.pool = self._pool()
-            return self.pool.submit(*arguments)
+        with _deaf():
+            try:
+                return self.pool.submit(*arguments)
+            except BrokenProcessPool:
+                self.pool = self._pool()
+                return self.pool.submit(*arguments)
 
     def close(self) -> None:
         processes = list((self.pool._processes or {}).values())
@@ -361,6 +363,19 @@ class _Local:
             process.terminate()
         for process in processes:  # until it is gone it holds its card
             process.join(timeout=5)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that begin in the block hear no Ctrl-C, which a terminal sends to all: the sweep hears it, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _device = "cpu"
