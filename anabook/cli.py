@@ -212,7 +212,12 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
         metavar="DEVICE",
         help="cpu; cuda for all graphics cards, one for each process; or cuda:0 cuda:1 … for some (cpu)",
     )
-    sweep.add_argument("--cluster", metavar="ADDRESS", help="run on a Dask cluster instead, for example tcp://host:8786")
+    sweep.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run on a Dask cluster instead, for example tcp://host:8786; with --device cuda, on those of its workers that "
+        "offer a card (dask worker … --resources GPU=1)",
+    )
     sweep.add_argument("--results", metavar="FOLDER", help="where to record runs (data/results)")
     sweep.add_argument("--checkpoints", metavar="FOLDER", help="keep checkpoints of unfinished runs there")
     sweep.set_defaults(run=_sweep)
@@ -239,6 +244,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
     folder, also = _places(arguments.results)
     if arguments.dry_run:
         workers = arguments.workers or sweeps.default_workers(arguments.devices)
+        if arguments.cluster is not None:
+            with sweeps.cluster(arguments.cluster, device=arguments.devices[0]) as (_, workers):
+                pass
         return _dry_run(sweeps, sweeps.plan(configs, folder, also), workers)
     if arguments.cluster is None:
         _, failed = sweeps.sweep(

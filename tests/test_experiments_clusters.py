@@ -180,6 +180,7 @@ def test_cards_that_were_given_to_workers_are_respected(tmp_path):
     with dask(tmp_path, ([], theirs[0]), ([], theirs[1]), ([], {})) as (address, _):
         with sweep.cluster(address, device="cuda") as (_, workers):
             assert workers == 2
+        assert swept(tmp_path, address, 8, "--device", "cuda", "--dry-run") == 0
         assert swept(tmp_path, address, 8, "--device", "cuda") == 0
     told = [record["told"] for record in recorded(tmp_path)]
     assert of_processes(told) == [("1,0", "cuda"), ("GPU-bb", "cuda")]

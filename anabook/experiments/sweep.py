@@ -208,7 +208,7 @@ def _record(config: Config, folder: Path, record: dict[str, Any]) -> None:
     except OSError as error:
         raise OSError(
             f"the run {config.label} cannot be recorded in {str(file)!r} ({error.strerror or reason(error)}): when that is "
-            "mended, the same sweep goes on."
+            "mended, the same sweep goes on"
         ) from error
 
 
