@@ -77,16 +77,29 @@ def try_to_write(folder: Path) -> None:
         pass
 
 
+_LONGEST = 600.0  # seconds to wait for others who write the same file
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Only one process at a time is in the block for this path; a lock ends with the process that holds it.
 
     The lock is on the hidden file `.NAME.lock` beside `path`, which stays there.
-    """
-    from filelock import FileLock  # an optional dependency: only what is written by several processes needs it
 
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    Raises:
+        OSError: another process has been in the block for longer than any writing takes; it is likely stopped.
+    """
+    from filelock import FileLock, Timeout  # an optional dependency: only what is written by several processes needs it
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=_LONGEST)
+    except Timeout:
+        raise OSError(f"another process has been writing there for {_LONGEST:.0f} seconds, and is likely stopped") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def digest(value: Any) -> str:

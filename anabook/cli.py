@@ -204,8 +204,20 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     sweep.add_argument("--list", action="store_true", help="list all units, groups and baselines")
     sweep.add_argument("--dry-run", action="store_true", help="say what would be done and how long it would take")
     sweep.add_argument("--workers", type=int, metavar="N", help="processes on this machine (one for each core)")
-    sweep.add_argument("--devices", nargs="+", default=["cpu"], metavar="DEVICE", help="cpu, cuda, or cuda:0 cuda:1 …")
-    sweep.add_argument("--cluster", metavar="ADDRESS", help="run on a Dask cluster instead, for example tcp://host:8786")
+    sweep.add_argument(
+        "--devices",
+        "--device",
+        nargs="+",
+        default=["cpu"],
+        metavar="DEVICE",
+        help="cpu; cuda for all graphics cards, one for each process; or cuda:0 cuda:1 … for some (cpu)",
+    )
+    sweep.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run on a Dask cluster instead, for example tcp://host:8786; with --device cuda, on those of its workers that "
+        "offer a card (dask worker … --resources GPU=1)",
+    )
     sweep.add_argument("--results", metavar="FOLDER", help="where to record runs (data/results)")
     sweep.add_argument("--checkpoints", metavar="FOLDER", help="keep checkpoints of unfinished runs there")
     sweep.set_defaults(run=_sweep)
@@ -221,14 +233,20 @@ def _sweep(arguments: argparse.Namespace) -> int:
         raise ValueError("sweep needs a CONFIG; --list lists what it can name.")
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers must be at least 1, not {arguments.workers}.")
-    if arguments.cluster is not None and (arguments.workers is not None or arguments.devices != ["cpu"]):
+    if arguments.cluster is not None and arguments.workers is not None:
+        raise ValueError("--workers is of this machine: with --cluster, the cluster's own workers run.")
+    if arguments.cluster is not None and (len(arguments.devices) != 1 or ":" in arguments.devices[0]):
         raise ValueError(
-            "--workers and --devices are of this machine: with --cluster, the cluster's own workers run, on their CPUs."
+            f"--devices {' '.join(arguments.devices)} names cards of this machine: with --cluster say cuda, and each worker "
+            "takes one of its own."
         )
     configs = config.expand(config.read(arguments.config, arguments.overrides))
     folder, also = _places(arguments.results)
     if arguments.dry_run:
         workers = arguments.workers or sweeps.default_workers(arguments.devices)
+        if arguments.cluster is not None:
+            with sweeps.cluster(arguments.cluster, device=arguments.devices[0]) as (_, workers):
+                pass
         return _dry_run(sweeps, sweeps.plan(configs, folder, also), workers)
     if arguments.cluster is None:
         _, failed = sweeps.sweep(
@@ -241,12 +259,13 @@ def _sweep(arguments: argparse.Namespace) -> int:
             report=sweeps.print_line,
         )
     else:
-        with sweeps.cluster(arguments.cluster) as (executor, threads):
+        with sweeps.cluster(arguments.cluster, device=arguments.devices[0]) as (executor, workers):
             _, failed = sweeps.sweep(
                 configs,
                 folder,
                 executor=executor,
-                workers=threads,
+                workers=workers,
+                devices=arguments.devices,
                 checkpoints=arguments.checkpoints,
                 also=also,
                 report=sweeps.print_line,
@@ -330,7 +349,7 @@ def _results(arguments: argparse.Namespace) -> int:
         return _all_claims(frame, arguments.size)
     if arguments.data is None:
         for (data, size, part), group in frame.groupby(["data", "size", "measured_on"]):
-            print(f"{data}, {size}, {part}: {group['unit'].nunique()} units, {len(group)} runs")
+            print(f"{data}, {size}, {part}: {group['unit'].nunique()} units, {len(group)} runs{_meaning(size, group)}")
         return 0
     choice(arguments.data, sorted(frame["task"].unique()), "the data set")
     if arguments.claims:
@@ -342,10 +361,16 @@ def _results(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         print(table.to_csv(index=False), end="")
         return 0
-    print(f"{runs['data'].iloc[0]}, {arguments.size}: {arguments.measure} in per cent, 95 % interval over folds")
+    size = arguments.size + _meaning(arguments.size, runs)
+    print(f"{runs['data'].iloc[0]}, {size}: {arguments.measure} in per cent, 95 % interval over folds")
     for row in table.itertuples():
         print(f"{row.unit:58} {results.Estimate(row.mean, row.low, row.high, row.std, row.n)}  n = {row.n}")
     return 0
+
+
+def _meaning(size: str, runs: Any) -> str:
+    """What a size without a name of its own is, as one would type it; nothing for the named ones."""
+    return f" ({runs['overrides'].iloc[0]})" if size.startswith("custom-") else ""
 
 
 def _all_claims(frame: Any, size: str) -> int:

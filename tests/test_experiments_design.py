@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -106,6 +108,36 @@ def test_a_change_to_a_size_gives_it_another_name():
     assert changed.size.startswith("custom-") and changed.size != make("cifar10", "float", lr=0.5).size
 
 
+def test_precision_and_channels_last_are_settings_that_leave_recorded_keys_alone():
+    before, explicit = make("cifar10", "float", size="paper"), {"precision": "float32", "channels_last": False}
+    assert make("cifar10", "float", size="paper", **explicit) == before
+    assert before.key == "0cec248b636958d2" and not set(before.as_dict()) & set(explicit)
+    changed = [
+        make("cifar10", "float", size="paper", **changes)
+        for changes in ({"precision": "bfloat16"}, {"channels_last": True}, {"precision": "bfloat16", "channels_last": True})
+    ]
+    assert len({c.key for c in (before, *changed)}) == len({c.size for c in (before, *changed)}) == 4
+    assert [c.as_dict().get("precision") for c in changed] == ["bfloat16", None, "bfloat16"]
+    assert all(Config.from_dict(json.loads(json.dumps(c.as_dict()))) == c for c in changed)
+    assert changed[2].overrides == "size=paper precision=bfloat16 channels_last=true"
+
+
+def test_the_precisions_are_those_of_training():
+    from anabook.training import fit  # the function; its module has the names that it takes
+
+    assert set(config.PRECISIONS) == {"float32", *sys.modules[fit.__module__]._PRECISIONS}
+
+
+@pytest.mark.parametrize(
+    "words", [["size=paper"], ["precision=bfloat16", "lr=0.5"], ["augmentation=none", "channels_last=true"]]
+)
+def test_a_size_is_told_in_the_words_that_make_it(tmp_path, words):
+    path = write(tmp_path, "units = ['float']")
+    (made,) = config.expand(config.read(path, words))
+    assert config.expand(config.read(path, shlex.split(made.overrides))) == [made]
+    assert set(words) <= set(shlex.split(made.overrides))
+
+
 def test_schedules_of_configs_are_those_of_the_experiments():
     c = make("cifar10", "logistic-random-same-end-progressive-dynamic-mean", size="paper")
     assert c.schedule() == Schedule(
@@ -175,7 +207,7 @@ def test_a_field_that_is_added_counts_where_it_differs_from_its_default():
 
 def test_only_what_older_runs_do_not_hold_may_be_left_out_of_a_record():
     left_out = {f.name for f in fields(Config)} - set(make("cifar10", "float").as_dict())
-    assert left_out == {"own"}
+    assert left_out == {"own", "precision", "channels_last"}
 
 
 def test_a_stand_in_has_the_row_of_what_it_stands_for():
@@ -323,6 +355,11 @@ def test_files_are_read_and_overridden(tmp_path):
         ("", ["peroid=2"], "did you mean 'period'"),
         ("", ["period"], "key=value"),
         ("", ["settings.peroid=2"], "did you mean 'period'"),
+        (
+            "",
+            ["precision=bf16"],
+            "precision must be one of 'float32', 'bfloat16', 'float16', not 'bf16'. Did you mean 'bfloat16'",
+        ),
         ("[schedules]\nmine = 3", [], "schedules.mine must be a table"),
     ],
 )
@@ -334,6 +371,8 @@ def test_files_refuse_what_they_do_not_know(tmp_path, text, overrides, message):
 @pytest.mark.parametrize(
     "text, message",
     [
+        ("[settings]\nchannels_last = 'True'", "channels_last must be true or false, not 'True'"),
+        ("[settings]\nprecision = 16", "precision must be one of 'float32', 'bfloat16', 'float16', not 16"),
         ("units = [['float']]", "units must be names, patterns or groups, not ..float"),
         ("units = ['mine']\n[schedules.mine]\ninterval = 3", "the interval of 'mine' must be one of .*, not 3"),
         ("units = ['mine']\n[schedules.mine]\npower_law = true", "the power_law of 'mine' must be one of .*, not True"),

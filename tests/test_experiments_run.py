@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from anabook import Quantiser, training
+from anabook import Quantiser, _files, training
 from anabook.cli import main
 from anabook.datasets import standins, store
-from anabook.experiments import make, records, sweep
+from anabook.experiments import make, records, results, sweep
 from anabook.experiments import run as runs
 from anabook.experiments.run import StraightThrough, attempt, build, run
 
@@ -190,6 +191,56 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch
     assert not path.exists()
 
 
+@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"precision": "float16"}, {"channels_last": True}])
+def test_precision_and_channels_last_reach_the_training_and_nothing_else(changes, monkeypatch):
+    asked, fit = [], training.fit
+    monkeypatch.setattr(training, "fit", lambda *args, **how: asked.append(how) or fit(*args, **how))
+    record, plain = run(tiny(**changes)), run(tiny())
+    assert {name: asked[0][name] for name in changes} == changes
+    assert (asked[1]["precision"], asked[1]["channels_last"]) == (None, False)
+    assert record["config"] == {**plain["config"], **changes} and record["key"] != plain["key"]
+    if "precision" in changes:
+        assert record["curves"]["train_loss"] != plain["curves"]["train_loss"]
+    first, second = record["curves"]["train_loss"][0], plain["curves"]["train_loss"][0]
+    assert first == pytest.approx(second, rel=0.1)
+
+
+def test_a_run_in_bfloat16_goes_on_from_its_checkpoint_and_not_from_that_of_another_precision(tmp_path, monkeypatch):
+    config = tiny(precision="bfloat16", channels_last=True)
+    whole, path = run(config), tmp_path / "run.pt"
+    evaluate, count = training.run.score_of, iter(range(100))
+
+    def dying(*arguments):
+        if next(count) == 11:
+            raise RuntimeError("the power is gone")
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(training.run, "score_of", dying)
+    with pytest.raises(RuntimeError, match="power"):
+        run(config, checkpoint=path)
+    monkeypatch.setattr(training.run, "score_of", evaluate)
+    with pytest.raises(ValueError, match="is from another config"):
+        run(tiny(channels_last=True), checkpoint=path)
+    assert run(config, checkpoint=path)["curves"] == whole["curves"]
+
+
+def test_runs_of_another_precision_are_a_size_of_their_own_at_the_command_line(tmp_path, capsys):
+    file, folder = str(sweep_file(tmp_path, units='["float"]', folds="[0]")), ["--results", str(tmp_path)]
+    fast = ["settings.precision=bfloat16", "settings.channels_last=true"]
+    assert main(["train", file, *folder]) == main(["train", file, *fast, *folder]) == 0
+    capsys.readouterr()
+    assert main(["sweep", file, *fast, *folder]) == 0
+    assert "all 1 runs are recorded already" in capsys.readouterr().err
+    assert main(["results", *folder]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("1 units, 1 runs (size=scaled width=0.03125 shrink=4 n_train=60 period=1") == 2
+    assert listed.count("precision=bfloat16 channels_last=true)") == 1
+    frame = results.load(tmp_path)
+    assert sorted(frame["precision"]) == ["bfloat16", "float32"]
+    with pytest.raises(ValueError, match="runs of different size are not averaged"):
+        results.summary(frame)
+
+
 def test_a_sweep_deletes_a_checkpoint_only_when_its_run_is_recorded(tmp_path, monkeypatch):
     config, append = tiny("float", lr=0.5), records.append
     whole = run(config)["curves"]
@@ -343,6 +394,50 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
     assert f"{6 - len(before)} runs to do, {len(before)} recorded already" in second.stderr
 
 
+def test_an_interruption_ends_a_sweep_and_its_processes_in_one_sentence(tmp_path):
+    command = [sys.executable, "-m", "anabook.cli", "sweep", str(sweep_file(tmp_path, period=200)), "--workers", "2"]
+    pipes = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([*command, "--results", str(tmp_path)], **pipes)
+    assert "6 runs to do" in process.stderr.readline()
+    children = wait_for(lambda: len(found := spawned_by(process.pid)) == 2 and found)
+    time.sleep(0.3)  # they are about to load what they need
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
+    assert process.communicate(timeout=60)[1] == "anabook: interrupted; nothing half-written was left behind.\n"
+    assert process.returncode == 130 and not any(Path(f"/proc/{child}").exists() for child in children)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def spawned_by(process):
+    command = ["pgrep", "-P", str(process), "-f", "spawn_main"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        (OSError(28, "No space left on device"), "(No space left on device)"),
+        (None, "(another process has been writing there for 0 seconds, and is likely stopped)"),
+    ],
+)
+def test_a_run_that_cannot_be_recorded_is_named_with_its_file(tmp_path, capsys, monkeypatch, error, says):
+    config, replacing = tiny("float"), _files.replacing
+    monkeypatch.setattr(sweep, "_Local", lambda *_: sweep._Remote(ThreadPoolExecutor(1), 1, None, "cpu", print))
+    monkeypatch.setattr(runs, "run", lambda *_, **__: records.failure(config, "x"))
+    monkeypatch.setattr(_files, "_LONGEST", 0.2)
+    if error is not None:
+        monkeypatch.setattr(_files, "replacing", lambda *_: (_ for _ in ()).throw(error))
+    words = ["sweep", str(sweep_file(tmp_path, units='["float"]', folds="[0]")), "--results", str(tmp_path)]
+    with _files.locked(sweep.results_file(config, tmp_path)) if error is None else contextlib.nullcontext():
+        assert main(words) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[1].startswith(
+        f"anabook: the run {config.label} cannot be recorded in {str(sweep.results_file(config, tmp_path))!r}"
+    )
+    assert says in said[1] and said[1].endswith("the same sweep goes on.") and len(said) == 2
+    monkeypatch.setattr(_files, "replacing", replacing)
+    assert main(words) == 1 and len(list(tmp_path.glob("*.jsonl"))) == 1
+
+
 def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -457,12 +552,17 @@ def test_the_threads_of_a_process_can_be_set():
         (["train", "FILE", "--fold", "-1"], "fold must be an integer from 0 to 4, not -1"),
         (["train", "FILE", "folds=[]"], "folds must hold at least one entry"),
         (["train", "FILE", "lr=1e30"], "the loss became nan"),
+        (
+            ["train", "FILE", "settings.precision=half"],
+            "precision must be one of 'float32', 'bfloat16', 'float16', not 'half'",
+        ),
+        (["sweep", "FILE", "settings.channels_last=yes"], "channels_last must be true or false, not 'yes'"),
         (["train", "FILE", "--checkpoint", "FILE/x.pt"], "cannot write to the folder"),
         (["sweep", "FILE", "--checkpoints", "FILE"], "cannot write to the folder"),
         (["sweep", "FILE", "--devices", "nonexistent"], "not 'nonexistent'"),
         (
             ["sweep", "FILE", "--cluster", "tcp://127.0.0.1:9", "--workers", "2"],
-            "--workers and --devices are of this machine",
+            "--workers is of this machine",
         ),
         (["results", "--results", "nowhere"], "there are no results at 'nowhere'"),
         (["results", "--results", "EMPTY"], "no finished run is recorded in"),

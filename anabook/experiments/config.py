@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -21,6 +22,9 @@ from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
 QUANTA: dict[str, float] = {network.name: network.quantum for network in NETWORKS.values()}
 """The quantum of weights and features of each network, by its name."""
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What a run may multiply in; weights, noise and what is measured stay in float32."""
 
 _WHICH_RUN = ("data", "unit", "fold", "seed", "own")
 """The fields of a config that say which run it is; the others are its settings, which named sizes fill in."""
@@ -50,6 +54,8 @@ class Config:
         augmentation: a key of `datasets.store.AUGMENTATIONS`.
         n_folds: into how many folds the training part is split.
         own: a schedule of one's own for `unit`: see `custom`.
+        precision: one of `PRECISIONS`; the lower two are mixed precision, as in `training.fit`.
+        channels_last: the order in memory that graphics cards are fast with; results differ by rounding.
 
     Example:
         >>> from anabook.experiments import make
@@ -71,6 +77,8 @@ class Config:
     augmentation: str
     n_folds: int = 5
     own: tuple[tuple[str, Any], ...] | None = None
+    precision: str = "float32"
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         fix = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
@@ -83,6 +91,9 @@ class Config:
         for name in ("width", "lr"):
             fix(name, real(getattr(self, name), name, above=0.0))
         choice(self.augmentation, store.AUGMENTATIONS, "augmentation")
+        choice(self.precision, PRECISIONS, "precision")
+        if not isinstance(self.channels_last, bool):  # TOML's spelling: a sweep's file and the command line have it
+            raise TypeError(f"channels_last must be true or false, not {self.channels_last!r}.")
         if self.shrink not in (allowed := self.task.network.shrinks):
             if len(allowed) == 1:
                 raise ValueError(f"shrink must be 1 for {self.data!r}: only images can be made smaller, not {self.shrink}.")
@@ -120,11 +131,23 @@ class Config:
     @property
     def size(self) -> str:
         """The name of the size; "custom-…" with a hash where a setting differs from every named one."""
-        settings = {name: value for name, value in self.as_dict().items() if name not in _WHICH_RUN}
         for name in SIZES:
-            if settings == _worth_writing(type(self), {"n_folds": Config.n_folds, **of_size(self.data, name)}):
+            if not self._changes(name):
                 return name
-        return "custom-" + digest(settings)[:6]
+        return "custom-" + digest({name: value for name, value in self.as_dict().items() if name not in _WHICH_RUN})[:6]
+
+    @property
+    def overrides(self) -> str:
+        """What a command line says for this size: the nearest named one, and what is changed of it."""
+        changes, name = min(((self._changes(name), name) for name in SIZES), key=lambda found: len(found[0]))
+        words = [f"{key}={str(v).lower() if isinstance(v, bool) else v}" for key, v in changes.items()]  # TOML's true
+        return shlex.join([f"size={name}", *words])
+
+    def _changes(self, size: str) -> dict[str, Any]:
+        """The settings that differ from a named size's."""
+        ours = {name: value for name, value in self.as_dict().items() if name not in _WHICH_RUN}
+        named = _worth_writing(type(self), {"n_folds": Config.n_folds, **of_size(self.data, size)})
+        return {name: getattr(self, name) for name in {**ours, **named} if ours.get(name) != named.get(name)}
 
     @property
     def start(self) -> int:
@@ -313,7 +336,8 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
         fold: as for `Config`.
         size: "paper" or "scaled".
         seed: as for `Config`.
-        overrides: `width`, `shrink`, `n_train`, `period`, `batch_size`, `lr`, `augmentation`, `n_folds`, `own`.
+        overrides: `width`, `shrink`, `n_train`, `period`, `batch_size`, `lr`, `augmentation`, `n_folds`, `precision`,
+            `channels_last`, `own`.
 
     Raises:
         ValueError, TypeError: an unknown name (with the nearest), or a value out of bounds.

@@ -15,7 +15,7 @@ from anabook._validate import choice, did_you_mean
 from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.experiments import design, records, shipped
-from anabook.experiments.config import OWN_DEFAULTS
+from anabook.experiments.config import OWN_DEFAULTS, Config
 from anabook.experiments.intervals import Estimate, interval
 from anabook.experiments.tasks import SIZES, TASKS
 
@@ -45,6 +45,7 @@ _COLUMNS = (
     "data",
     "task",
     "size",
+    "overrides",
     "measured_on",
     "unit",
     *_DEGREES,
@@ -55,6 +56,7 @@ _COLUMNS = (
     "seconds",
     "epochs",
     "period",
+    "precision",
     "kind",
     "sha256",
     "status",
@@ -103,8 +105,9 @@ def load(path: str | os.PathLike | None = None, *, failed: bool = False) -> pd.D
         failed: show runs that failed, too, with their error.
 
     Returns:
-        Columns: data (with its provenance, as it must be shown), size, measured_on, unit, the six degrees of freedom,
-        schedule, fold, seed, the measures, seconds, epochs, key, curves (a dictionary of lists), and a few more.
+        Columns: data (with its provenance, as it must be shown), size, overrides (the size as a command line has it),
+        measured_on, unit, the six degrees of freedom, schedule, fold, seed, the measures, seconds, epochs, precision,
+        key, curves (a dictionary of lists), and a few more.
 
     Raises:
         ValueError: there is no such folder or file.
@@ -144,6 +147,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "data": record["provenance"].get("title", config["data"]),
         "task": config["data"],
         "size": record["size"],
+        "overrides": Config.from_dict(config).overrides,
         "measured_on": record.get("measured_on", "validation"),
         "unit": name,
         **dict.fromkeys(_DEGREES),
@@ -167,6 +171,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "seconds": record["seconds"],
         "epochs": len(curves.get("train_loss", ())),
         "period": config["period"],
+        "precision": config.get("precision", Config.precision),
         "kind": record["provenance"].get("kind", ""),
         "sha256": record["provenance"].get("sha256", ""),
         "status": record["status"],

@@ -79,21 +79,7 @@ def run(
     net.to(device)
     train, held_out, provenance, shape = _parts(config, device)
     with kernels.compiling(_FUSED_FROM):
-        history = training.fit(
-            net,
-            train,
-            config.schedule(),
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            seed=config.start,
-            lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10,
-            device=device,
-            test=None if config.fold is None else held_out,
-            initialise="near_thresholds" if _has_noise(net) else None,
-            checkpoint=checkpoint,
-            config={"run": config.key},
-            progress=progress,
-        )
+        history = _fit(config, net, train, held_out, device=device, checkpoint=checkpoint, progress=progress)
         if len(history) < config.epochs:
             raise KeyboardInterrupt
         final = training.evaluate(net, held_out) if config.fold is None else history[-1].test
@@ -119,6 +105,25 @@ def run(
     }
 
 
+def _fit(config: Config, net: nn.Module, train: Batches, held_out: Batches, **how: Any) -> list[training.Epoch]:
+    """`training.fit` with all that a config says of it: the one place where a run's settings become its arguments."""
+    return training.fit(
+        net,
+        train,
+        config.schedule(),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=config.start,
+        lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10,
+        test=None if config.fold is None else held_out,
+        initialise="near_thresholds" if _has_noise(net) else None,
+        precision=None if config.precision == "float32" else config.precision,
+        channels_last=config.channels_last,
+        config={"run": config.key},
+        **how,
+    )
+
+
 def attempt(
     values: dict[str, Any], device: str = "cpu", threads: int | None = None, checkpoint: str | None = None
 ) -> dict[str, Any]:
@@ -136,6 +141,17 @@ def attempt(
     except Exception as error:
         said = f"{type(error).__name__}: {str(error) or 'no message'}"
         return records.failure(config, said, time.perf_counter() - start) | circumstances(device)
+
+
+def use(device: str) -> None:
+    """Refuse a device that is not there; of several cards, make this one the present one of the thread.
+
+    Example:
+        >>> use("cpu")
+    """
+    find_device(device)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
 
 
 def build(config: Config) -> nn.Module:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import multiprocessing
 import os
+import platform
+import signal
 import statistics
 import sys
 import threading
@@ -26,9 +29,12 @@ from typing import Any
 from anabook._validate import integer, reason
 from anabook._validate import path as path_at
 from anabook.datasets import store
-from anabook.experiments import records
+from anabook.experiments import cards, records
+from anabook.experiments.clusters import ExecutorLost
+from anabook.experiments.clusters import cluster as cluster
 from anabook.experiments.config import Config
 
+_PATIENCE = 30.0  # seconds without news before an executor is asked whether there will be any
 _CRASHES = 2  # how often a run may take its process down with it before it counts as failed
 
 
@@ -120,7 +126,8 @@ def sweep(
     """Run what is not recorded yet, and record each run as it ends.
 
     A run that fails is recorded with its error, and the others go on; the next sweep tries it again. When the sweep is
-    killed, at most the runs in progress are lost (with `checkpoints`, at most an epoch of each).
+    killed, or the executor is gone, at most the runs in progress are lost (with `checkpoints`, at most an epoch of each):
+    nothing is recorded of them, and the next sweep makes them. Runs in one process take turns.
 
     Args:
         configs: of the runs; see `config.expand`.
@@ -131,7 +138,8 @@ def sweep(
             makes at a time, where it does not tell.
         threads: of each local process; None for its share of the cores.
         devices: torch's names; the local processes take turns, so that with two names and four workers
-            two share a card.
+            two share a card. "cuda" is all cards of the machine, one for each process. With `executor` one name for all
+            its workers: "cuda" gives each of its processes a card, by CUDA_VISIBLE_DEVICES.
         slots: runs handed to `executor` at a time; None for two for each of its workers, where it tells their number.
         checkpoints: a folder for checkpoints of unfinished runs, for long ones.
         also: further folders whose finished runs are not run again; nothing is written there.
@@ -142,7 +150,9 @@ def sweep(
 
     Raises:
         NotPrepared: a data set is not in the store (local processes only; elsewhere the runs fail one by one).
-        ValueError: impossible numbers.
+        ValueError: impossible numbers, or a device that a worker of `executor` lacks.
+        ExecutorLost: (a ValueError) the executor gave runs up.
+        OSError: a run cannot be recorded; the message says which, and where.
 
     Example:
         >>> from anabook.experiments import make, shipped
@@ -151,7 +161,8 @@ def sweep(
         (0, 0)
     """
     folder = path_at(folder, "folder")
-    checkpoints = None if checkpoints is None else path_at(checkpoints, "checkpoints")
+    if checkpoints is not None:  # workers elsewhere may have another working folder
+        checkpoints = path_at(checkpoints, "checkpoints").absolute()
     todo = plan(configs, folder, also)
     for sentence in todo.set_aside:
         report(sentence)
@@ -168,17 +179,21 @@ def sweep(
     if executor is None:
         check_prepared(todo.todo)
         check_devices(devices)
+    elif len(devices) != 1 or ":" in devices[0]:
+        raise ValueError(
+            f"with an executor, devices must be one name without a number, such as 'cuda', not {', '.join(map(repr, devices))}."
+        )
     records.check_writable(folder)
     if checkpoints is not None:
         records.check_writable(checkpoints)
     if executor is None:
         run_on: _Local | _Remote = _Local(workers, devices, checkpoints, threads)
     else:
-        run_on = _Remote(executor, slots or 2 * workers, checkpoints)
+        run_on = _Remote(executor, slots or 2 * workers, checkpoints, devices[0], report)
     progress = _Progress(todo, workers, report)
     with contextlib.closing(run_on):
         for config, record in run_on.results(todo.todo):
-            records.append(results_file(config, folder), record)
+            _record(config, folder, record)
             if checkpoints is not None and record["status"] == "done":  # only now: what is recorded cannot be lost
                 Path(_checkpoint(checkpoints, config)).unlink(missing_ok=True)
             progress.note(config, record)
@@ -186,15 +201,26 @@ def sweep(
     return progress.finished, progress.failed
 
 
+def _record(config: Config, folder: Path, record: dict[str, Any]) -> None:
+    file = results_file(config, folder)
+    try:
+        records.append(file, record)
+    except OSError as error:
+        raise OSError(
+            f"the run {config.label} cannot be recorded in {str(file)!r} ({error.strerror or reason(error)}): when that is "
+            "mended, the same sweep goes on"
+        ) from error
+
+
 def default_workers(devices: Sequence[str] = ("cpu",)) -> int:
-    """As many as cores that this process may use, or as cards.
+    """As many as cores that this process may use, or as cards: all of the machine's for "cuda".
 
     Example:
         >>> default_workers(["cuda:0", "cuda:1"])
         2
     """
     if any(device != "cpu" for device in devices):
-        return len(devices)
+        return sum(len(cards.visible()) or 1 if device == "cuda" else 1 for device in devices)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -222,6 +248,8 @@ def check_devices(devices: Sequence[str]) -> None:
     """
     if not devices:
         raise ValueError("devices must name at least one, such as 'cpu' or 'cuda:0'.")
+    if importlib.util.find_spec("torch") is None:  # else each process would die of it, and each run with one
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
     if any(device != "cpu" for device in devices):
         from anabook.training.devices import find_device  # torch, only where it is needed here
 
@@ -229,54 +257,12 @@ def check_devices(devices: Sequence[str]) -> None:
             find_device(device)
 
 
-@contextlib.contextmanager
-def cluster(address: str, timeout: float = 10.0) -> Iterator[tuple[Executor, int]]:
-    """An executor of a Dask cluster and the number of its workers' threads.
-
-    Args:
-        address: of the scheduler, for example "tcp://127.0.0.1:8786".
-        timeout: seconds to wait for it, and as many for its first worker.
-
-    Raises:
-        ModuleNotFoundError: distributed is not installed.
-        ValueError: no scheduler answers there, or it has no workers.
-
-    Example:
-        >>> try:
-        ...     with cluster("tcp://127.0.0.1:1", timeout=0.1) as (executor, threads):
-        ...         print(threads)
-        ... except Exception as error:
-        ...     print(type(error).__name__)
-        ...
-        ValueError
-    """
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout=timeout)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ValueError(
-            f"no Dask scheduler answers at {address!r} ({type(error).__name__}): start one with `dask "
-            "scheduler`, and workers with `dask worker ADDRESS --nthreads 1`."
-        ) from None
-    try:
-        try:
-            client.wait_for_workers(1, timeout=timeout)
-        except TimeoutError:
-            raise ValueError(
-                f"the Dask cluster at {address!r} has no workers: start some with `dask worker {address} --nthreads 1`."
-            ) from None
-        threads = sum(client.nthreads().values())
-        yield client.get_executor(pure=False, retries=_CRASHES), threads
-    finally:
-        client.close()
-
-
 class _Remote:
-    """On an executor of somebody's."""
+    """On an executor of somebody's; one with a method `trouble` is asked now and then why nothing comes."""
 
-    def __init__(self, executor: Executor, slots: int, checkpoints: Any) -> None:
-        self.executor, self.slots, self.checkpoints = executor, slots, checkpoints
+    def __init__(self, executor: Executor, slots: int, checkpoints: Any, device: str, report: Callable[[str], None]) -> None:
+        self.executor, self.slots, self.checkpoints, self.device = executor, slots, checkpoints, device
+        self.report, self.trouble = report, getattr(executor, "trouble", lambda: "")
         self.running: dict[Future, Config] = {}
 
     def results(self, configs: Sequence[Config]) -> Iterator[tuple[Config, dict[str, Any]]]:
@@ -285,13 +271,22 @@ class _Remote:
             while waiting and len(self.running) < self.slots:
                 config = waiting.pop()
                 self.running[self._submit(config)] = config
-            for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+            done, told = wait(self.running, _PATIENCE, FIRST_COMPLETED).done, ""
+            while not done:
+                if (trouble := self.trouble()) != told and trouble:
+                    self.report(trouble)
+                done, told = wait(self.running, _PATIENCE, FIRST_COMPLETED).done, trouble
+            for future in sorted(done, key=_in_trouble):  # what is finished is recorded before anything ends the sweep
+                if future.cancelled():  # the scheduler died, say
+                    lost = len(self.running)
+                    self.running.clear()
+                    raise ExecutorLost(lost)
                 config = self.running.pop(future)
                 yield config, _outcome(future, config)
 
     def _submit(self, config: Config) -> Future:
         try:
-            return self.executor.submit(_work, config.as_dict(), None, 1, _checkpoint(self.checkpoints, config))
+            return self.executor.submit(_work, config.as_dict(), self.device, 1, _checkpoint(self.checkpoints, config))
         except Exception as error:  # shut down, or a cluster that is gone: the runs that are left are not to blame
             raise ValueError(
                 f"the executor takes no more runs ({type(error).__name__}: {reason(error)}): start it again, "
@@ -354,47 +349,74 @@ class _Local:
 
     def _submit(self, config: Config) -> Future:
         arguments = (_work, config.as_dict(), None, None, _checkpoint(self.checkpoints, config))
-        try:
-            return self.pool.submit(*arguments)
-        except BrokenProcessPool:
-            self.pool = self._pool()
-            return self.pool.submit(*arguments)
+        with _deaf():
+            try:
+                return self.pool.submit(*arguments)
+            except BrokenProcessPool:
+                self.pool = self._pool()
+                return self.pool.submit(*arguments)
 
     def close(self) -> None:
         processes = list((self.pool._processes or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
+        for process in processes:  # until it is gone it holds its card
+            process.join(timeout=5)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that begin in the block hear no Ctrl-C, which a terminal sends to all: the sweep hears it, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _device = "cpu"
+_alone = threading.Lock()  # a run seeds the generators of its whole process
 
 
 def _settle(turns: Any, threads: int) -> None:
     """In a new process: its device, no more threads than its share of the cores, and an end when the sweep ends."""
     global _device
-    _device = turns.get()
+    _device = cards.take(turns.get())
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
-    if _device.startswith("cuda") and ":" in _device:
-        torch.cuda.set_device(_device)
 
 
 def _work(values: dict[str, Any], device: str | None, threads: int | None, checkpoint: str | None) -> dict[str, Any]:
-    from anabook.experiments.run import (
-        attempt,  # torch, in the process that trains only
-    )
+    device = _device if device is None else cards.take(device)
+    from anabook.experiments.run import attempt, use  # torch: in the process that trains only, and after its card is chosen
 
-    return attempt(values, device or _device, threads, checkpoint)
+    try:
+        use(device)
+    except ValueError as error:
+        raise cards.NoDevice(f"the worker on {platform.node()!r} can take no runs: {error}") from None
+    with _alone:
+        return attempt(values, device, threads, checkpoint)
+
+
+def _in_trouble(future: Future) -> int:
+    return 2 if future.cancelled() else int(future.exception() is not None)
 
 
 def _outcome(future: Future, config: Config) -> dict[str, Any]:
     try:
         return future.result()
+    except cards.NoDevice:
+        raise
+    except ImportError as error:  # anabook or torch: every other run would end like this one
+        raise ValueError(f"a worker cannot load what runs need ({error}): install anabook[training] there.") from None
     except (Exception, CancelledError) as error:
         return records.failure(config, f"{type(error).__name__}: {str(error) or 'the executor gave the run up'}")
 
