@@ -17,7 +17,7 @@ import functools
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -25,8 +25,9 @@ from torch import Tensor
 from anabook import laws
 from anabook.laws import FAMILIES
 from anabook.training._modes import forward_mode, transforming
-from anabook.training._ops import TORCH_OPS, as_type
-from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loop, Table, layout_of
+from anabook.training import wide as wide_noise
+from anabook.training._ops import TORCH_OPS, as_type, on_grid
+from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loop, Table, Wide, layout_of
 
 if TYPE_CHECKING:
     from anabook.training._densities import TorchDensity
@@ -40,6 +41,7 @@ __all__ = [
     "Layout",
     "Loop",
     "Table",
+    "Wide",
     "compiling",
     "drawn",
     "expected",
@@ -84,17 +86,11 @@ def shifted(x: Tensor, levels: Tensor, thresholds: Tensor, mean: float | Tensor)
     return torch.where(x != x, x, value)
 
 
-def _on_grid(k: Tensor, offset: Tensor, g: dict[str, Tensor]) -> Tensor:
-    """(k + offset)·ε to the last bit: the product with ε's leading digits is exact, the rest is one rounding."""
-    z = k + offset
-    return z * g["high"] + z * g["low"]
-
-
 def _grid_shifted(v: Tensor, g: dict[str, Tensor]) -> Tensor:
     """σ(v) on a grid: the bin by division, then right whatever the roundings, by comparing with the bin's ends."""
     k = torch.minimum(torch.clamp(torch.floor(v * g["per_quantum"] - g["b"]), min=0.0), g["last"])
-    k = torch.where(v >= _on_grid(k + 1, g["b"], g), k + 1, torch.where(v < _on_grid(k, g["b"], g), k - 1, k))
-    value = _on_grid(torch.minimum(torch.clamp(k, min=0.0), g["last"]), g["a"], g)
+    k = torch.where(v >= on_grid(k + 1, g["b"], g), k + 1, torch.where(v < on_grid(k, g["b"], g), k - 1, k))
+    value = on_grid(torch.minimum(torch.clamp(k, min=0.0), g["last"]), g["a"], g)
     value = torch.where(v >= g["top"], g["highest"], value)
     return torch.where(v < g["bottom"], g["lowest"], value)
 
@@ -111,7 +107,7 @@ def _levels_and_thresholds(c: Tensor, layout: Loop | Table) -> tuple[Tensor, Ten
 def quantised(x: Tensor, c: Tensor, layout: Layout) -> Tensor:
     """σ(x − α): without noise, and with the mode's thresholds the strategy "mode"."""
     wide = as_type(x, c.dtype)
-    if isinstance(layout, Grid):
+    if isinstance(layout, (Grid, Wide)):
         return as_type(_grid_shifted(wide - c[0], _grid(c)), x.dtype)
     return as_type(shifted(wide, *_levels_and_thresholds(c, layout), c[0]), x.dtype)
 
@@ -127,10 +123,10 @@ def _summed(v: Tensor, c: Tensor, layout: Layout, term: Callable[[Tensor, Tensor
         # Thresholds before the window lie below v, those after it above.
         below, total = first - 1, torch.zeros_like(v)
         for w, k in _numbered(v, layout.window, first):
-            threshold = _on_grid(k, g["b"], g)
+            threshold = on_grid(k, g["b"], g)
             below = below + _over(w, v, torch.where(w >= threshold, 1.0, 0.0))
             total = total + _over(w, v, term(w, threshold, g["quantum"]))
-        return _on_grid(below, g["a"], g), total
+        return on_grid(below, g["a"], g), total
     levels, thresholds = _levels_and_thresholds(c, layout)
     steps = torch.diff(levels)
     total = torch.zeros_like(v)
@@ -193,8 +189,11 @@ def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
         tail = _named(law).beyond((v - threshold) / std, above, TORCH_OPS)
         return step * torch.where(above, -tail, tail)
 
-    value, total = _summed(wide - c[0], c, layout, term)
-    return as_type(torch.where(wide != wide, wide, value + total), x.dtype)
+    if isinstance(layout, Wide):
+        value = wide_noise.expected(wide - c[0], _grid(c), c[len(GRID) :], layout.terms, cast(str, law))
+    else:
+        value = torch.add(*_summed(wide - c[0], c, layout, term))
+    return as_type(torch.where(wide != wide, wide, value), x.dtype)
 
 
 def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
@@ -205,8 +204,11 @@ def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tens
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
         return step * _named(law).pdf((v - threshold) / std, TORCH_OPS)
 
-    total = _summed(wide - c[0], c, layout, term)[1]
-    return as_type(torch.where(wide != wide, wide, total / std) * as_type(grad, c.dtype), x.dtype)
+    if isinstance(layout, Wide):
+        slope = wide_noise.slope(wide - c[0], _grid(c), c[len(GRID) :], layout.terms, cast(str, law))
+    else:
+        slope = _summed(wide - c[0], c, layout, term)[1] / std
+    return as_type(torch.where(wide != wide, wide, slope) * as_type(grad, c.dtype), x.dtype)
 
 
 # Random -------------------------------------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Kind) -> Tens
     if not isinstance(law, str):
         return as_type(torch.where(wide != wide, wide, _compared(wide - c[0], c, layout, law, u)), x.dtype)
     law = Law(law, c[0], c[1])
-    if isinstance(layout, Grid):
+    if isinstance(layout, (Grid, Wide)):
         value = _grid_shifted(_noisy(wide, law, u), _grid(c))
         return as_type(torch.where(wide != wide, wide, value), x.dtype)
     return as_type(random(wide, *_levels_and_thresholds(c, layout), law, u), x.dtype)
@@ -249,8 +251,8 @@ def _compared(v: Tensor, c: Tensor, layout: Layout, law: laws.Law | TorchDensity
         first = _window(v, g)
         passed = first - 1
         for w, k in _numbered(v, layout.window, first):
-            passed = passed + _over(w, v, torch.where(below(w, _on_grid(k, g["b"], g)), 1.0, 0.0))
-        return _on_grid(passed, g["a"], g)
+            passed = passed + _over(w, v, torch.where(below(w, on_grid(k, g["b"], g)), 1.0, 0.0))
+        return on_grid(passed, g["a"], g)
     levels, thresholds = _levels_and_thresholds(c, layout)
     if isinstance(layout, Loop) and layout.n_thresholds <= _MOST_TERMS:
         value, *others = levels.unbind()
