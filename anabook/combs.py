@@ -215,8 +215,8 @@ def remainder(name: str, s: float, terms: int) -> float:
     else:
         # f = π/√3·w; both sides of the middle, where w = 1/4 is the largest.
         even, odd = (Polynomial(row) for row in (kind[terms - 1] for kind in _derivatives(name)))
-        extremes = [w.real for w in odd.roots() if abs(w.imag) < 1e-9 and 0 < w.real < 0.25]
-        heights = [_RATE * w * even(w) for w in sorted([0.0, *extremes, 0.25])]
+        extremes = [float(w.real) for w in odd.roots() if abs(w.imag) < 1e-9 and 0 < w.real < 0.25]
+        heights = [_RATE * w * even(w) for w in [0.0, *sorted(extremes), 0.25]]
         variation = 2 * float(np.abs(np.diff(heights)).sum())
     return 2 * float(special.zeta(2 * terms)) * s * (2 * math.pi * s) ** (-2 * terms) * variation
 

@@ -87,16 +87,14 @@ def check(q, family, std, mean, x, ulps=4.0):
     clear = ~jumps_nearby(q, family, std, mean, x)
     # The thresholds themselves are rounded; a distance is no better known than that.
     rounded = eps * (np.abs(q.thresholds).max() + abs(mean) + 8 * std) / std
-    peak = expected_slope.max()
+    middle = torch.tensor([q.thresholds.mean() + mean], dtype=torch.float64)
+    peak = one_by_one(q, family, std, mean, middle)[1][0]
     torch.testing.assert_close(
         slope[clear], expected_slope[clear], rtol=0, atol=float(peak) * (8 * eps + rounded + 8 * eps * scale / quantum / 60)
     )
     if family in combs.SMOOTH:  # far out, too, where t² and its roundings are large
         counts = expected_slope > (1e-9 if x.dtype == torch.float32 else 1e-25) * peak
-        t = (torch.clamp(torch.tensor(q.thresholds[0]) - x.double() + mean, min=0) / std)[counts].max()
-        torch.testing.assert_close(
-            slope[counts], expected_slope[counts], rtol=float(40 * eps + 4 * (t + 2) * rounded), atol=0
-        )
+        torch.testing.assert_close(slope[counts], expected_slope[counts], rtol=40 * eps + 50 * rounded, atol=0)
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------
@@ -116,13 +114,15 @@ def test_closed_forms_are_the_sums_over_all_thresholds(family, dtype, q, wide_by
 @both_types
 def test_sixteen_bits_under_noise_a_thousand_quanta_wide(family, dtype):
     q, std = SIXTEEN_BITS, 12.34
-    value, slope = in_closed_form(q, family, std, 0.5, x := places(q, family, std, 0.5, dtype, 30)[::9])
+    value, slope = in_closed_form(q, family, std, 0.5, x := places(q, family, std, 0.5, dtype, 30)[::31])
     expected = Regularisation(q, Noise(family, 0.5, std))
     eps = torch.finfo(dtype).eps
     np.testing.assert_allclose(value.double(), expected(x.double().numpy()), rtol=0, atol=4 * eps * np.abs(q.levels).max())
     clear = ~jumps_nearby(q, family, std, 0.5, x)
     wanted = torch.tensor(expected.derivative(x.double().numpy()))
-    torch.testing.assert_close(slope.double()[clear], wanted[clear], rtol=0, atol=200 * eps if dtype == torch.float32 else 1e-12)
+    torch.testing.assert_close(
+        slope.double()[clear], wanted[clear], rtol=0, atol=200 * eps if dtype == torch.float32 else 1e-12
+    )
 
 
 @settings(max_examples=60)
@@ -132,7 +132,7 @@ def test_sixteen_bits_under_noise_a_thousand_quanta_wide(family, dtype):
     st.booleans(),
     st.floats(1e-3, 1e3),
     st.sampled_from(["floor", "nearest"]),
-    st.floats(5.0, 300.0),
+    st.floats(5.01, 300.0),
     st.floats(-3.0, 3.0),
     st.lists(st.floats(-1.5, 2.5), min_size=1, max_size=20),
 )
@@ -263,7 +263,9 @@ def test_derivatives_and_integrals_are_those_of_the_law(name):
                 assert mpmath.almosteq(f * polynomial(even[m], w), mpmath.diff(lambda u: law.pdf(u, M), t, 2 * m), 1e-12)
                 found = f * smooth.odd(t, M) * polynomial(odd[m], w)
                 assert mpmath.almosteq(found, mpmath.diff(lambda u: law.pdf(u, M), t, 2 * m + 1), 1e-12)
-        assert mpmath.almosteq(mpmath.quad(lambda u: law.cdf(u, M), [-60, -3, -1.3]), smooth.integral(mpmath.mpf(-1.3), M), 1e-15)
+        assert mpmath.almosteq(
+            mpmath.quad(lambda u: law.cdf(u, M), [-60, -3, -1.3]), smooth.integral(mpmath.mpf(-1.3), M), 1e-15
+        )
     t = np.linspace(-6, 0, 7)
     exact = [float(smooth.integral(mpmath.mpf(u), M)) for u in t]
     assert (np.abs(smooth.integral(t, NUMPY) - exact) < 1e-14 * law.pdf(t)).all()

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from anabook import laws
 from anabook.laws import FAMILIES
-from anabook.training._modes import forward_mode, transforming
 from anabook.training import wide as wide_noise
+from anabook.training._modes import forward_mode, transforming
 from anabook.training._ops import TORCH_OPS, as_type, on_grid
 from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loop, Table, Wide, layout_of
 

@@ -99,7 +99,11 @@ def layout_of(
     grid = None if n <= 3 or math.isinf(high - low) else _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
     if grid is not None:
         quantum = grid["quantum"]
-        found = None if law is None or grid["skips"] else constants(law, dtype, std, (low / quantum, high / quantum), {**grid, "n": n})
+        found = (
+            None
+            if law is None or grid["skips"]
+            else constants(law, dtype, std, (low / quantum, high / quantum), {**grid, "n": n})
+        )
         if found is not None:
             terms, more = found
             values = {**grid, "mean": mean, "std": std, "shift": 0.0, "last_start": 0.0}
