@@ -163,9 +163,10 @@ def test_values_are_the_average_by_quadrature(family):
 
 @both_types
 @pytest.mark.parametrize("q", [EIGHT_BITS, TENTHS, RELU], ids=["units", "tenths", "relu"])
+@pytest.mark.parametrize("wide_by", [5.5, 700.0])
 @every_family
-def test_levels_come_out_exactly_where_the_noise_does_not_reach(q, family, dtype):
-    std = 5.5 * (q.thresholds[1] - q.thresholds[0])
+def test_levels_come_out_exactly_where_the_noise_does_not_reach(q, family, dtype, wide_by):
+    std = wide_by * (q.thresholds[1] - q.thresholds[0])
     reach = {"uniform": 1.7325, "triangular": 2.4495, "normal": 14.0, "logistic": 60.0}[family]
     if dtype == torch.float64:
         reach = {"normal": 40.0, "logistic": 420.0}.get(family, reach)

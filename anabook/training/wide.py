@@ -145,8 +145,7 @@ def expected(v: Tensor, g: dict[str, Tensor], more: Tensor, terms: Terms, law: s
     parts = []
     for end in ("start", "end"):
         t = _standardised(v - own[end], g, own)
-        part = g["std"] * smooth.integral(-torch.abs(t), FAR_OPS) + series(t)
-        parts.append(torch.where(torch.abs(t) < own["most"], part, 0.0))
+        parts.append(g["std"] * smooth.integral(-torch.abs(t), FAR_OPS) + series(t))
     return torch.minimum(torch.maximum(v + own["offset"], g["lowest"]), g["highest"]) + (parts[0] - parts[1])
 
 
@@ -180,7 +179,7 @@ def slope(v: Tensor, g: dict[str, Tensor], more: Tensor, terms: Terms, law: str)
         if smooth.steepens:
             near = 1 + smooth.argument(t, FAR_OPS) * combs.pole(g["std"] * g["per_quantum"])
             correction = correction / (near * near * near)
-        parts.append(torch.where(t > -own["most"], noise.cdf(t, FAR_OPS) + correction, 0.0))
+        parts.append(noise.cdf(t, FAR_OPS) + correction)
     return parts[0] - parts[1]
 
 
@@ -208,6 +207,7 @@ def _sides(k: Tensor, r: Tensor, half: Tensor, g: dict[str, Tensor]) -> tuple[tu
 
 
 def _standardised(distance: Tensor, g: dict[str, Tensor], own: dict[str, Tensor]) -> Tensor:
+    """A distance in standard deviations, no farther out than anything is left: there what two ends add cancels exactly."""
     t = distance / g["std"]
     return torch.minimum(torch.maximum(t, -own["most"]), own["most"])
 
