@@ -4,7 +4,7 @@ Lengths are in units of the spacing. The places are 1, 2, …, n, and the sums a
 standard deviation s, and its slope Σ_k f((y − k)/s)/s.
 
 **Piecewise laws.** Within reach F is a polynomial of the distance, and so its sum is one of the number of places and of their
-mean, without a remainder: `box_excess`, `tent_masses`, `tent_densities`.
+mean, without a remainder: `box_excess`, `squares`.
 
 **Smooth laws.** Euler and Maclaurin's formula, in the form of midpoints, for g(k) = F((y − k)/s) on [½, n + ½]:
 
@@ -59,33 +59,21 @@ def box_excess(count: Any, offset: Any, half_width: Any) -> Any:
     return count * (1 / (2 * half_width)) * offset
 
 
-def tent_masses(count: Any, depth: Any, half_width: Any) -> Any:
-    """The masses of the triangular law beyond places on one side of y, summed.
+def squares(count: Any, mean: Any) -> Any:
+    """The sum of the squares of numbers that are 1 apart: that of their mean, and their mean square about it.
 
-    A sum of squares, written as the square of the mean and the mean square about it, so that nothing cancels.
+    All terms are positive. Beyond a place at the depth d inside the support [−h, h] the triangular law has the mass d²/2h², and
+    there its density is d/h², so its sums are this one and count times mean.
 
     Args:
-        count: the number J of places within reach on that side.
-        depth: how far inside the support they are on average.
-        half_width: of the support.
+        count: how many numbers.
+        mean: of the numbers.
 
     Example:
-        >>> tent_masses(2, 1.5, 3.0)  # 1 and 2 inside: (1² + 2²)/18
-        0.2777777777777778
+        >>> squares(2, 1.5)  # 1² + 2²
+        5.0
     """
-    scale = 1 / half_width
-    inside, length = depth * scale, count * scale
-    return count * (inside * inside / 2 + (length * length - scale * scale) / 24)
-
-
-def tent_densities(count: Any, depth: Any, half_width: Any) -> Any:
-    """The slope that belongs to `tent_masses`: the densities there, summed.
-
-    Example:
-        >>> tent_densities(2, 1.5, 3.0)  # (1 + 2)/9
-        0.3333333333333333
-    """
-    return count * (depth * (1 / half_width)) * (1 / half_width)
+    return count * (mean * mean + (count * count - 1) * (1 / 12))
 
 
 # Smooth laws --------------------------------------------------------------------------------------------------------

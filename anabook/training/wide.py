@@ -127,9 +127,8 @@ def expected(v: Tensor, g: dict[str, Tensor], more: Tensor, terms: Terms, law: s
         return on_grid(both / 2, g["a"], g) + g["quantum"] * excess
     if law == "triangular":
         k, r, own = _placed(v, g, more)
-        (above, depth_above), (below, depth_below) = _sides(k, r, own["half"], g)
-        masses = combs.tent_masses(above, depth_above, own["half"]) - combs.tent_masses(below, depth_below, own["half"])
-        return on_grid(k, g["a"], g) + g["quantum"] * masses
+        above, below = (combs.squares(count, depth) for count, depth in _sides(k, r, own["half"], g))
+        return on_grid(k, g["a"], g) + (above - below) * (g["quantum"] / (2 * own["half"] * own["half"]))
     own, coefficients = _named(_SMOOTH, more), more[len(_SMOOTH) : len(_SMOOTH) + terms.value].unbind()
     noise, smooth = FAMILIES[law], combs.SMOOTH[law]
 
@@ -158,9 +157,8 @@ def slope(v: Tensor, g: dict[str, Tensor], more: Tensor, terms: Terms, law: str)
         return count * (noise.pdf(torch.zeros_like(r), FAR_OPS) * g["quantum"] / g["std"])
     if law == "triangular":
         k, r, own = _placed(v, g, more)
-        sides = _sides(k, r, own["half"], g)
-        above, below = (combs.tent_densities(count, depth, own["half"]) for count, depth in sides)
-        return above + below
+        above, below = (count * depth for count, depth in _sides(k, r, own["half"], g))
+        return (above + below) * (1 / (own["half"] * own["half"]))
     own, coefficients = _named(_SMOOTH, more), more[len(_SMOOTH) + terms.value :].unbind()
     smooth = combs.SMOOTH[law]
 
@@ -201,9 +199,9 @@ def _up_to(k: Tensor, distance: Tensor, g: dict[str, Tensor]) -> Tensor:
 
 def _sides(k: Tensor, r: Tensor, half: Tensor, g: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """How many thresholds are within reach above v and below it, and how far inside the support they are on average."""
-    above = torch.maximum(_up_to(k, r + half, g), k) - k
-    below = k - torch.minimum(_up_to(k, r - half, g), k)
-    return (above, half + (r - (above + 1) / 2)), (below, half - (r + (below - 1) / 2))
+    above = torch.minimum(torch.clamp(torch.floor(half + r), min=0.0), g["last"] - k)
+    below = torch.minimum(torch.clamp(torch.ceil(half - r), min=0.0), k)
+    return (above, (half + (r - 0.5)) - above * 0.5), (below, (half - (r - 0.5)) - below * 0.5)
 
 
 def _standardised(distance: Tensor, g: dict[str, Tensor], own: dict[str, Tensor]) -> Tensor:
