@@ -20,7 +20,7 @@ ORDER = [row.room for row in ROWS]
 IMPORTS = architecture.imports()
 OWN = [each for each in IMPORTS if each.target.split(".")[0] == "anabook"]
 GRAPH = architecture.arrows(IMPORTS)
-NOT_SHOWN = (architecture.BASICS, "namespaces", "anabook", "cli")
+NOT_SHOWN = (architecture.BASICS, "namespaces", "combs", "anabook", "cli")
 """Rooms that are not on the pages of the package: nobody calls them from outside."""
 
 

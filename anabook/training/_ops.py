@@ -6,6 +6,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -83,6 +84,23 @@ def ndtr(t: Tensor) -> Tensor:
     return fused_ndtr(t)
 
 
+def far_ndtr(t: Tensor) -> Tensor:
+    """Φ(t) with a small relative error as far out as floats reach, where torch's own has only a small absolute one."""
+    if t.dtype == torch.float32 and is_fused():
+        return fused_ndtr(t)
+    return torch.erfc(-t * math.sqrt(0.5)) / 2
+
+
+def far_log1p(u: Tensor) -> Tensor:
+    """log(1 + u) for u ≥ 0, in a compiled kernel with a small absolute error only.
+
+    The library's computes with squares of u, and arithmetic with subnormal numbers is slow.
+    """
+    if u.dtype == torch.float32 and is_fused():
+        return torch.log(1 + u)
+    return torch.log1p(u)
+
+
 def ndtri(u: Tensor) -> Tensor:
     """Φ⁻¹(u). In a compiled kernel single precision gets a formula of its own, as for `ndtr`."""
     if u.dtype == torch.float32 and is_fused():
@@ -94,7 +112,7 @@ def fused_ndtr(t: Tensor) -> Tensor:
     """Φ(t) by elementary operations, to single precision: a relative error of at most 1e-6 down to 1e-8."""
     a = torch.abs(t)
     w = 1 / (1 + _MILLS_SCALE * a)
-    tail = torch.exp(a * a * -0.5) * (_polynomial(_MILLS, w) * w)
+    tail = torch.exp(a * a * -0.5) * (polynomial(_MILLS, w) * w)
     return torch.where(t <= 0, tail, 1 - tail)
 
 
@@ -102,15 +120,16 @@ def fused_ndtri(u: Tensor) -> Tensor:
     """Φ⁻¹(u) for 0 < u < 1 by elementary operations, to single precision."""
     # 1 − (2u − 1)² = 4u(1 − u), without the cancellation.
     w = -torch.log(4 * u * (1 - u))
-    centre = _polynomial(_GILES_CENTRE, w - 2.5)
-    tail = _polynomial(_GILES_TAIL, torch.sqrt(w) - 3)
+    centre = polynomial(_GILES_CENTRE, w - 2.5)
+    tail = polynomial(_GILES_TAIL, torch.sqrt(w) - 3)
     return math.sqrt(2) * torch.where(w < 5, centre, tail) * (2 * u - 1)
 
 
-def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
-    """Horner's rule, highest power first."""
-    value = torch.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
+def polynomial(coefficients: Sequence[float] | Sequence[Tensor], x: Tensor) -> Tensor:
+    """Horner's rule, highest power first; coefficients may be 0-d tensors."""
+    first, *others = coefficients
+    value = torch.full_like(x, first) if isinstance(first, float) else first.expand(x.shape)
+    for coefficient in others:
         value = value * x + coefficient
     return value
 
@@ -139,6 +158,20 @@ TORCH_OPS = arrays_namespace(
     where=torch.where,
 )
 """The elementary functions that the laws' formulas are written in, for tensors of any device and float type."""
+
+FAR_OPS = SimpleNamespace(**{**vars(TORCH_OPS), "ndtr": far_ndtr, "log1p": far_log1p})
+"""The same for sums whose tails count by themselves, however far out."""
+
+
+def on_grid(k: Tensor, offset: Tensor, g: dict[str, Tensor]) -> Tensor:
+    """(k + offset)·ε to the last bit: the product with ε's leading digits is exact, the rest is one rounding.
+
+    Args:
+        k, offset: multiples of a quarter.
+        g: the constants of a grid (`layouts.GRID`).
+    """
+    z = k + offset
+    return z * g["high"] + z * g["low"]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

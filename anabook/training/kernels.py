@@ -16,16 +16,17 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from anabook import laws
 from anabook.laws import FAMILIES
+from anabook.training import wide as wide_noise
 from anabook.training._modes import forward_mode, transforming
-from anabook.training._ops import TORCH_OPS, as_type, is_fused
-from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loop, Table, layout_of
+from anabook.training._ops import TORCH_OPS, as_type, is_fused, on_grid
+from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loop, Table, Wide, layout_of
 from anabook.training.programs import program
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = [
     "Layout",
     "Loop",
     "Table",
+    "Wide",
     "compiling",
     "drawn",
     "expected",
@@ -73,6 +75,7 @@ class Parts(NamedTuple):
         grid: those of a `Grid`, else empty.
         each_level, each_threshold, each_step: those of the other layouts; empty for a `Grid`.
         levels, thresholds, steps: the same, a tensor each.
+        more: what a `Wide` has beside the grid's.
         is_known: whether they were taken apart before the call.
     """
 
@@ -86,6 +89,7 @@ class Parts(NamedTuple):
     levels: Tensor | None = None
     thresholds: Tensor | None = None
     steps: Tensor | None = None
+    more: Tensor | None = None
     is_known: bool = False
 
 
@@ -103,15 +107,15 @@ def taken_apart(c: Constants, layout: Layout, ahead: bool = False, centred: bool
     """
     if isinstance(c, Parts):
         return c
-    if isinstance(layout, Grid):
-        grid = dict(zip(GRID, c.unbind()))
-        return Parts(c.dtype, None if centred else grid["mean"], grid["std"], grid, is_known=ahead)
+    if isinstance(layout, (Grid, Wide)):
+        grid = dict(zip(GRID, c[: len(GRID)].unbind()))
+        return Parts(c.dtype, None if centred else grid["mean"], grid["std"], grid, more=c[len(GRID) :], is_known=ahead)
     n = layout.n_thresholds
     levels, thresholds = c[2 : n + 3], c[n + 3 :]
     steps = torch.diff(levels)
     few = n <= _MOST_TERMS
     each = (t.unbind() if few else () for t in (levels, thresholds, steps))
-    return Parts(c.dtype, None if centred else c[0], c[1], {}, *each, levels, thresholds, steps, ahead)
+    return Parts(c.dtype, None if centred else c[0], c[1], {}, *each, levels, thresholds, steps, is_known=ahead)
 
 
 def _centred(x: Tensor, p: Parts) -> Tensor:
@@ -135,17 +139,11 @@ def _stair(v: Tensor, p: Parts) -> Tensor:
     return value
 
 
-def _on_grid(k: Tensor, offset: Tensor, g: dict[str, Tensor]) -> Tensor:
-    """(k + offset)·ε to the last bit: the product with ε's leading digits is exact, the rest is one rounding."""
-    z = k + offset
-    return z * g["high"] + z * g["low"]
-
-
 def _grid_shifted(v: Tensor, g: dict[str, Tensor]) -> Tensor:
     """σ(v) on a grid: the bin by division, then right whatever the roundings, by comparing with the bin's ends."""
     k = torch.minimum(torch.clamp(torch.floor(v * g["per_quantum"] - g["b"]), min=0.0), g["last"])
-    k = torch.where(v >= _on_grid(k + 1, g["b"], g), k + 1, torch.where(v < _on_grid(k, g["b"], g), k - 1, k))
-    value = _on_grid(torch.minimum(torch.clamp(k, min=0.0), g["last"]), g["a"], g)
+    k = torch.where(v >= on_grid(k + 1, g["b"], g), k + 1, torch.where(v < on_grid(k, g["b"], g), k - 1, k))
+    value = on_grid(torch.minimum(torch.clamp(k, min=0.0), g["last"]), g["a"], g)
     value = torch.where(v >= g["top"], g["highest"], value)
     return torch.where(v < g["bottom"], g["lowest"], value)
 
@@ -155,7 +153,7 @@ def quantised(x: Tensor, c: Constants, layout: Layout) -> Tensor:
     p = taken_apart(c, layout)
     wide = as_type(x, p.dtype)
     v = _centred(wide, p)
-    value = _grid_shifted(v, p.grid) if isinstance(layout, Grid) else _or_nan(wide, _stair(v, p))
+    value = _grid_shifted(v, p.grid) if p.grid else _or_nan(wide, _stair(v, p))
     return as_type(value, x.dtype)
 
 
@@ -185,10 +183,10 @@ def _summed_on_grid(v: Tensor, g: dict[str, Tensor], layout: Grid, term: Callabl
     # Thresholds before the window lie below v, those after it above.
     below, total = first - 1, torch.zeros_like(v)
     for w, k in _numbered(v, layout.window, first):
-        threshold = _on_grid(k, g["b"], g)
+        threshold = on_grid(k, g["b"], g)
         below = below + _over(w, v, torch.where(w >= threshold, 1.0, 0.0))
         total = total + _over(w, v, term(w, threshold, g["quantum"]))
-    return _on_grid(below, g["a"], g), total
+    return on_grid(below, g["a"], g), total
 
 
 def _numbered(v: Tensor, count: int, first: Tensor | int) -> Iterator[tuple[Tensor, Tensor | int]]:
@@ -241,11 +239,13 @@ def expected(x: Tensor, c: Constants, layout: Layout, law: Kind) -> Tensor:
         tail = _named(law).beyond((v - threshold) / p.std, above, TORCH_OPS)
         return step * torch.where(above, -tail, tail)
 
-    if isinstance(layout, Grid):
-        value, total = _summed_on_grid(v, p.grid, layout, term)
+    if isinstance(layout, Wide):
+        value = wide_noise.expected(v, p.grid, p.more, layout.terms, cast(str, law))
+    elif isinstance(layout, Grid):
+        value = torch.add(*_summed_on_grid(v, p.grid, layout, term))
     else:
-        value, total = _stair(v, p), _summed(v, p, layout, law, term)
-    return as_type(_or_nan(wide, value + total), x.dtype)
+        value = _stair(v, p) + _summed(v, p, layout, law, term)
+    return as_type(_or_nan(wide, value), x.dtype)
 
 
 def slope(grad: Tensor, x: Tensor, c: Constants, layout: Layout, law: Kind) -> Tensor:
@@ -256,8 +256,12 @@ def slope(grad: Tensor, x: Tensor, c: Constants, layout: Layout, law: Kind) -> T
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
         return step * _named(law).pdf((v - threshold) / p.std, TORCH_OPS)
 
-    total = _summed(_centred(wide, p), p, layout, law, term)
-    return as_type(_or_nan(wide, total / p.std) * as_type(grad, p.dtype), x.dtype)
+    v = _centred(wide, p)
+    if isinstance(layout, Wide):
+        value = wide_noise.slope(v, p.grid, p.more, layout.terms, cast(str, law))
+    else:
+        value = _summed(v, p, layout, law, term) / p.std
+    return as_type(_or_nan(wide, value) * as_type(grad, p.dtype), x.dtype)
 
 
 # Random -------------------------------------------------------------------------------------------------------------
@@ -279,7 +283,7 @@ def drawn_with(x: Tensor, c: Constants, u: Tensor, layout: Layout, law: Kind) ->
     u = torch.clamp(u, min=torch.finfo(u.dtype).eps / 4)
     noise = p.std * FAMILIES[law].icdf(u, TORCH_OPS)
     v = wide - (noise if p.mean is None else p.mean + noise)
-    value = _grid_shifted(v, p.grid) if isinstance(layout, Grid) else _stair(v, p)
+    value = _grid_shifted(v, p.grid) if p.grid else _stair(v, p)
     return as_type(_or_nan(wide, value), x.dtype)
 
 
@@ -295,8 +299,8 @@ def _compared(v: Tensor, p: Parts, layout: Layout, law: laws.Law | TorchDensity,
         first = _window(v, p.grid)
         passed = first - 1
         for w, k in _numbered(v, layout.window, first):
-            passed = passed + _over(w, v, torch.where(below(w, _on_grid(k, p.grid["b"], p.grid)), 1.0, 0.0))
-        return _on_grid(passed, p.grid["a"], p.grid)
+            passed = passed + _over(w, v, torch.where(below(w, on_grid(k, p.grid["b"], p.grid)), 1.0, 0.0))
+        return on_grid(passed, p.grid["a"], p.grid)
     if isinstance(layout, Loop) and p.each_step:
         value, *others = p.each_level
         value = value.expand(v.shape)

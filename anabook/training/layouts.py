@@ -3,6 +3,7 @@
 * `Loop`: all thresholds, where they are few or all count.
 * `Grid`: evenly spaced levels and thresholds, computed instead of looked up. Only the thresholds that the noise can
   reach count, so three levels cost what 256 do.
+* `Wide`: the same levels and thresholds under a noise that reaches many of them, whose sum has a closed form.
 * `Table`: many thresholds without such a rule, found by bisection; again only those within reach count.
 """
 
@@ -20,6 +21,7 @@ import torch
 from anabook import laws
 from anabook.laws import FAMILIES
 from anabook.namespaces import SLACK
+from anabook.training.wide import Terms, constants
 
 if TYPE_CHECKING:
     from anabook.training._densities import TorchDensity  # noqa: F401  named in `Kind`
@@ -37,6 +39,12 @@ class Grid(NamedTuple):
     window: int
 
 
+class Wide(NamedTuple):
+    """Levels and thresholds as on a `Grid`. Constants: as in `GRID`, then those of `wide.constants`."""
+
+    terms: Terms
+
+
 class Table(NamedTuple):
     """Constants: α, β, the levels, the thresholds. The window counts those within reach on one side."""
 
@@ -44,7 +52,7 @@ class Table(NamedTuple):
     window: int
 
 
-Layout = Loop | Grid | Table
+Layout = Loop | Grid | Wide | Table
 Kind = "str | laws.Law | TorchDensity"
 """A law, as programs are kept apart by it: a family's name, another law, or a density of the reader's own. The unit is the
 law's own, so α and β are the place of its 0 and the size of its 1."""
@@ -91,6 +99,15 @@ def layout_of(
     grid = None if n <= 3 or math.isinf(high - low) else _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
     if grid is not None:
         quantum = grid["quantum"]
+        found = (
+            None
+            if law is None or grid["skips"]
+            else constants(law, dtype, std, (low / quantum, high / quantum), {**grid, "n": n})
+        )
+        if found is not None:
+            terms, more = found
+            values = {**grid, "mean": mean, "std": std, "shift": 0.0, "last_start": 0.0}
+            return Wide(terms), np.array([*(values[name] for name in GRID), *more])
         # An interval that is closed on the left and m quanta long holds m thresholds.
         window = _bucket(math.ceil((high - low) / quantum - 1e-6), 3 if law in ("normal", "logistic") else 1)
         if window <= n and (law is None or not grid["skips"]):
