@@ -88,6 +88,7 @@ def run(
             seed=config.start,
             lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10,
             device=device,
+            compile=torch.device(device).type == "cuda",
             test=None if config.fold is None else held_out,
             initialise="near_thresholds" if _has_noise(net) else None,
             checkpoint=checkpoint,

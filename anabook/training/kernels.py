@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -80,8 +81,16 @@ def shifted(x: Tensor, levels: Tensor, thresholds: Tensor, mean: float | Tensor)
         value, *others = levels.unbind()
         for level, threshold in zip(others, thresholds.unbind()):
             value = torch.where(v >= threshold, level, value)
-    # x != x is isnan, for which compilers have no vector instruction.
-    return torch.where(x != x, x, value)
+    return torch.where(_is_number(x), value, x)
+
+
+def _is_number(x: Tensor) -> Tensor:
+    """Where x is not NaN, by one comparison with a plain number.
+
+    `isnan` has no vector instruction; and the mask `x != x` is what torch.compile would rather keep for the backward
+    pass than compute again, in a pass over memory of its own.
+    """
+    return x >= -math.inf
 
 
 def _on_grid(k: Tensor, offset: Tensor, g: dict[str, Tensor]) -> Tensor:
@@ -194,7 +203,7 @@ def expected(x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
         return step * torch.where(above, -tail, tail)
 
     value, total = _summed(wide - c[0], c, layout, term)
-    return as_type(torch.where(wide != wide, wide, value + total), x.dtype)
+    return as_type(torch.where(_is_number(wide), value + total, wide), x.dtype)
 
 
 def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tensor:
@@ -206,7 +215,7 @@ def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tens
         return step * _named(law).pdf((v - threshold) / std, TORCH_OPS)
 
     total = _summed(wide - c[0], c, layout, term)[1]
-    return as_type(torch.where(wide != wide, wide, total / std) * as_type(grad, c.dtype), x.dtype)
+    return as_type(torch.where(_is_number(wide), total / std, wide) * as_type(grad, c.dtype), x.dtype)
 
 
 # Random -------------------------------------------------------------------------------------------------------------
@@ -214,7 +223,7 @@ def slope(grad: Tensor, x: Tensor, c: Tensor, layout: Layout, law: Kind) -> Tens
 
 def random(x: Tensor, levels: Tensor, thresholds: Tensor, law: Law, u: Tensor) -> Tensor:
     """σ(x − ν) for the draw ν = α + β·Q0(u), with one u in [0, 1) per element."""
-    return torch.where(x != x, x, shifted(_noisy(x, law, u), levels, thresholds, 0.0))
+    return torch.where(_is_number(x), shifted(_noisy(x, law, u), levels, thresholds, 0.0), x)
 
 
 def _noisy(x: Tensor, law: Law, u: Tensor) -> Tensor:
@@ -228,11 +237,11 @@ def drawn(x: Tensor, c: Tensor, keys: Tensor, layout: Layout, law: Kind) -> Tens
     wide = as_type(x, c.dtype)
     u = uniforms(x.numel(), keys, c.dtype).view(x.shape)
     if not isinstance(law, str):
-        return as_type(torch.where(wide != wide, wide, _compared(wide - c[0], c, layout, law, u)), x.dtype)
+        return as_type(torch.where(_is_number(wide), _compared(wide - c[0], c, layout, law, u), wide), x.dtype)
     law = Law(law, c[0], c[1])
     if isinstance(layout, Grid):
         value = _grid_shifted(_noisy(wide, law, u), _grid(c))
-        return as_type(torch.where(wide != wide, wide, value), x.dtype)
+        return as_type(torch.where(_is_number(wide), value, wide), x.dtype)
     return as_type(random(wide, *_levels_and_thresholds(c, layout), law, u), x.dtype)
 
 

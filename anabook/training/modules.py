@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from anabook.training import kernels
 from anabook.training._mode_stair import mode_stair
 from anabook.training._modes import forward_mode, transforming, undisturbed
 from anabook.training._ops import compute_dtype
+from anabook.training._plans import Plan as _Plan
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
@@ -29,23 +30,6 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The float types that a `Quantise` takes."""
 
 _CPU = torch.device("cpu")
-
-
-class _Plan(NamedTuple):
-    """What one call comes to: a kernel for the forward pass, and the constants of both passes.
-
-    `backward` is None for the Dirac limit, whose gradient is 0. The constants are tensors, or still arrays of float64.
-    """
-
-    kernel: str
-    static: tuple
-    constants: Tensor | np.ndarray
-    slope: tuple
-    backward: Tensor | np.ndarray | None
-
-    def with_constants(self, change: Callable[[Any], Tensor]) -> _Plan:
-        backward = None if self.backward is None else change(self.backward)
-        return self._replace(constants=change(self.constants), backward=backward)
 
 
 class _Quantisation(torch.autograd.Function):
@@ -169,6 +153,8 @@ class Quantise(nn.Module):
         tensor([1., 1., 0.])
     """
 
+    _held = False
+
     def __init__(
         self,
         quantiser: Quantiser,
@@ -231,8 +217,22 @@ class Quantise(nn.Module):
         if (mean, std) == (self._mean, self._std):
             return
         devices = {device for *_, device in self._plans}
-        self._plans.update(undisturbed(lambda: _placed({True: self._recipes(mean, std)}, devices)))
+
+        def make() -> dict:
+            made = _placed({True: self._recipes(mean, std)}, devices)
+            return {key: plan.written_to(self._plans.get(key)) for key, plan in made.items()} if self._held else made
+
+        self._plans.update(undisturbed(make))
         self._mean, self._std = mean, std
+
+    def hold(self, held: bool) -> None:
+        """Whether `set_noise` writes to the constants' own memory, for a graph; so never between the two passes."""
+        self._held = held
+
+    @property
+    def structure(self) -> tuple:
+        """What a program made of calls under noise depends on, beside the values of the constants."""
+        return tuple((*key, plan.structure) for key, plan in self._plans.items() if key[0])
 
     def forward(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor) or x.dtype not in FLOATS:

@@ -199,6 +199,27 @@ class Stopper:
         for p in () if self.rule.still else self.resting:
             p.grad = self._zero(p)
 
+    @property
+    def known(self) -> bool:
+        """Whether the network is a chain of torch's own modules, and nothing else is to be heeded."""
+        return self._known and not self._off
+
+    @property
+    def proving(self) -> bool:
+        """Whether the next step is to be computed in full."""
+        return self._proving
+
+    @property
+    def state(self) -> tuple:
+        """What a step with this stopper depends on."""
+        return self._state, self._off, self._static
+
+    def rest(self) -> None:
+        """What `settle` does, after a step of a `known` network that was cut by somebody else."""
+        self.resting = [p for p in self.net.parameters() if p.requires_grad and p.grad is None]
+        for p in () if self.rule.still else self.resting:
+            p.grad = self._zero(p)
+
     def close(self) -> None:
         """Leave the network as it was."""
         for hook in self._hooks:
