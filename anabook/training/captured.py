@@ -35,7 +35,7 @@ from anabook.training.stopping import Stopper
 EAGER_STEPS = 2
 """How many precede a capture; see the module's text."""
 
-_OPTIONS = {"realize_reads_threshold": 16}
+OPTIONS = {"realize_reads_threshold": 16}
 """Of torch's compiler. With its own threshold of 4 a normalised tensor, which is computed from five, is written to memory
 and read again because a quantiser compares it with more than one threshold."""
 
@@ -371,7 +371,7 @@ class Compiled(Step):
         # torch.compile keeps its programs, and bounds their number, by code object: each gets one of its own.
         label = f"step_{len(self.programs)}"
         own = types.FunctionType(step.__code__.replace(co_name=label), globals(), label, None, step.__closure__)
-        known = {name: value for name, value in _OPTIONS.items() if name in torch._inductor.list_options()}
+        known = {name: value for name, value in OPTIONS.items() if name in torch._inductor.list_options()}
         return torch.compile(own, dynamic=False, fullgraph=True, options=known)
 
     def _gradients(self, program: Callable[..., tuple[Tensor, Tensor]], x: Tensor, y: Any) -> Made:
