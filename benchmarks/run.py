@@ -326,9 +326,7 @@ def compiled_steps(repeats: int) -> list[Row]:
     nets = {"float": float_net}
     for strategy in ("mode", "expectation", "random"):
         nets[strategy] = quantise(float_net, TERNARY, TERNARY, noise="uniform", strategy=strategy)
-    contenders = {
-        name: training_step(net, torch.compile(net, dynamic=False, options=OPTIONS)) for name, net in nets.items()
-    }
+    contenders = {name: training_step(net, torch.compile(net, dynamic=False, options=OPTIONS)) for name, net in nets.items()}
     found = ratios(contenders, "float", repeats)
     return [
         Row(
