@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from anabook import Quantiser
 from anabook.models import vgg
 from anabook.training import Quantise, quantise
+from anabook.training.captured import OPTIONS
 
 THREADS = 2
 SHAPE = (32, 128, 32, 32)
@@ -82,6 +83,7 @@ def main() -> None:
         memory(),
         brevitas(arguments.repeats),
         step(max(5, arguments.repeats // 3)),
+        *compiled_steps(max(5, arguments.repeats // 3)),
         *compilation(),
     ]
     report(arguments.output, rows, arguments.repeats, (load, os.getloadavg()[0]))
@@ -292,13 +294,14 @@ def brevitas(repeats: int) -> Row:
     )
 
 
-def training_step(net: nn.Module) -> Callable[[], None]:
+def training_step(net: nn.Module, program: Callable[[Tensor], Tensor] | None = None) -> Callable[[], None]:
     x, y = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    run = net if program is None else program
 
     def once() -> None:
         optimiser.zero_grad()
-        nn.functional.cross_entropy(net(x), y).backward()
+        nn.functional.cross_entropy(run(x), y).backward()
         optimiser.step()
 
     return once
@@ -315,6 +318,25 @@ def step(repeats: int) -> Row:
         1.15,
         fastest=ratio.fastest,
     )
+
+
+def compiled_steps(repeats: int) -> list[Row]:
+    """The same with networks that torch.compile made one program of, with the options of `fit(compile=True)`."""
+    float_net = vgg(width=0.25)
+    nets = {"float": float_net}
+    for strategy in ("mode", "expectation", "random"):
+        nets[strategy] = quantise(float_net, TERNARY, TERNARY, noise="uniform", strategy=strategy)
+    contenders = {name: training_step(net, torch.compile(net, dynamic=False, options=OPTIONS)) for name, net in nets.items()}
+    found = ratios(contenders, "float", repeats)
+    return [
+        Row(
+            f"the same under torch.compile, {strategy}, ours / float",
+            found[strategy].median,
+            1.1 if strategy == "mode" else math.nan,
+            fastest=found[strategy].fastest,
+        )
+        for strategy in ("mode", "expectation", "random")
+    ]
 
 
 def first_use() -> float:

@@ -119,6 +119,7 @@ def _fit(config: Config, net: nn.Module, train: Batches, held_out: Batches, **ho
         initialise="near_thresholds" if _has_noise(net) else None,
         precision=None if config.precision == "float32" else config.precision,
         channels_last=config.channels_last,
+        compile=torch.device(how["device"]).type == "cuda",
         config={"run": config.key},
         **how,
     )

@@ -19,7 +19,7 @@ from anabook.training.state_dicts import is_mark
 
 FORMAT = 1
 
-DEFAULTS = {"loss": "cross_entropy", "drop_last": False}
+DEFAULTS = {"loss": "cross_entropy", "drop_last": False, "compile": False}
 """What a config is taken to say where it does not, as in files from before there was a choice."""
 
 

@@ -15,6 +15,7 @@ from anabook._validate import choice, flag, integer
 from anabook.training import checkpoint as _checkpoint
 from anabook.training._arguments import brief, spelt
 from anabook.training._terminal import Interruption
+from anabook.training.captured import captured
 from anabook.training.devices import deterministic, find_device, seeded
 from anabook.training.history import Epoch
 from anabook.training.latent import initialise_near_thresholds, shift_by_mean
@@ -57,6 +58,7 @@ def fit(
     device: str | torch.device | None = None,
     precision: str | None = None,
     channels_last: bool = False,
+    compile: bool = False,
     drop_last: bool = False,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_steps: int | None = None,
@@ -117,6 +119,14 @@ def fit(
         device: where to train; None leaves the network where it is.
         precision: "bfloat16" or "float16" for automatic mixed precision (with loss scaling for float16).
         channels_last: keep images and convolutions in the memory order that many convolutions prefer.
+        compile: run each step as one program. On an NVIDIA GPU it is captured as a CUDA graph after a few steps, and
+            again when a layer falls silent; it pays in nearly every training, since small steps wait for Python
+            otherwise. On a CPU torch compiles forward pass, loss and backward pass, which takes up to half a minute for
+            each stage of the schedule in which other layers are silent than before: it pays for networks of
+            convolutions that train for many minutes. The roundings, not the algorithm, differ from those without it.
+            Batches of another size than the first take the plain step. Where a step cannot become a program, a warning
+            says so, and all steps are plain ones. Hooks, prints and whatever else Python does in a forward pass happen
+            when the program is made, and not in every step.
         drop_last: leave out a last, smaller batch of each epoch, for data given as arrays.
         checkpoint: a file. If it is there, training goes on from it, and ends with the same weights as a run that was
             never stopped; in any case it is written after every epoch. A file from another config is refused, but for
@@ -145,6 +155,7 @@ def fit(
     """
     epochs, batch_size = integer(epochs, "epochs", minimum=1), integer(batch_size, "batch_size", minimum=1)
     seed, drop_last = integer(seed, "seed", minimum=0, maximum=2**63 - 1), flag(drop_last, "drop_last")
+    compile = flag(compile, "compile")
     choice(noise_every, ("epoch", "iteration"), "noise_every")
     choice(scheduler_every, ("epoch", "iteration"), "scheduler_every")
     if initialise is not None:
@@ -154,6 +165,8 @@ def fit(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of an Epoch and the network, not {brief(callback)}.")
     rule = _rule(stop, net)
+    if compile:
+        _check_compile(net, rule)
     n_layers = _check_schedule(schedule, net)
     check_makers(optimiser, scheduler, lr)
     path = _file(checkpoint)
@@ -220,6 +233,7 @@ def fit(
             "config": None if config is None else _checkpoint.digest(dict(config)),
             "loss": _checkpoint.describe_loss(loss),
             "drop_last": drop_last,
+            "compile": compile,
         }
         run.settings = {"lr": rates, "optimiser": _checkpoint.settings_of(step)}
         if run.scheduler is not None:
@@ -233,15 +247,30 @@ def fit(
         if not resumed:
             warn_of_single_levels(net)
         run.stopper = None if rule is None else Stopper(net, rule, batches.arrays and batches.arrays[0])
+        run.captured = captured(run) if compile else None
         try:
             return run.train(interruption, progress)
         finally:
+            if run.captured is not None:
+                run.captured.close()
             if run.stopper is not None:
                 run.stopper.close()
 
 
+def _check_compile(net: nn.Module, rule: Stopping | None) -> None:
+    if _as_a_whole(net):
+        raise ValueError("compile=True is for a network that is not compiled or distributed itself: hand over that one.")
+    if rule is not None and rule.cache:
+        raise ValueError("features cannot be cached where the steps are compiled: pass stop=True, or compile=False.")
+
+
+def _as_a_whole(net: nn.Module) -> bool:
+    """Whether a network is compiled or distributed as a whole."""
+    return hasattr(net, "_orig_mod") or isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+
+
 def _rule(stop: bool | Stopping, net: nn.Module) -> Stopping | None:
-    if hasattr(net, "_orig_mod") or isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+    if _as_a_whole(net):
         return None
     if isinstance(stop, Stopping):
         return stop

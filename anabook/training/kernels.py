@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -123,8 +124,12 @@ def _centred(x: Tensor, p: Parts) -> Tensor:
 
 
 def _or_nan(x: Tensor, value: Tensor) -> Tensor:
-    """The value, or NaN where x is that: x != x is isnan, for which compilers have no vector instruction."""
-    return torch.where(x != x, x, value)
+    """The value, or NaN where x is that, told by one comparison with a plain number.
+
+    `isnan` has no vector instruction; and a mask `x != x` is what torch.compile would rather keep for the backward pass
+    than compute again, in a pass over memory of its own.
+    """
+    return torch.where(x >= -math.inf, value, x)
 
 
 def _stair(v: Tensor, p: Parts) -> Tensor:

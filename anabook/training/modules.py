@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
 from anabook.training import kernels
+from anabook.training._calls import Call, DualQuantisation, Quantisation
 from anabook.training._mode_stair import mode_stair
 from anabook.training._modes import forward_mode, transforming, undisturbed
 from anabook.training._ops import compute_dtype
+from anabook.training._plans import Plan
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
@@ -30,142 +32,6 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 _CPU = torch.device("cpu")
 _PLAIN = (Tensor, nn.Parameter)
-
-
-class _Plan(NamedTuple):
-    """What one call comes to: a kernel for the forward pass, and the constants of both passes.
-
-    `backward` is None for the Dirac limit, whose gradient is 0. The constants are tensors, or still arrays of float64.
-    `centred` says of which it is known that their mean is 0; `parts` are those that were taken apart, by the pass.
-    """
-
-    kernel: str
-    static: tuple
-    constants: Tensor | np.ndarray
-    slope: tuple
-    backward: Tensor | np.ndarray | None
-    centred: tuple[bool, bool] = (False, False)
-    parts: Any = None
-
-    def with_constants(self, change: Callable[[Any], Tensor]) -> _Plan:
-        backward = None if self.backward is None else change(self.backward)
-        return self._replace(constants=change(self.constants), backward=backward, parts={})
-
-    def forwards(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """The forward pass of a call that nothing watches or transforms."""
-        others = (self.constants,) if keys is None else (self.constants, keys)
-        return kernels.run_plainly(self.kernel, x, *others, static=self.static, parts=lambda: self._apart(0))
-
-    def backwards(self, grad: Tensor, x: Tensor, constants: Tensor) -> Tensor:
-        """The backward pass of any call; the constants are this plan's, as autograd has kept them."""
-        return kernels.run("slope", grad, x, constants, static=self.slope, parts=lambda: self._apart(1))
-
-    def _apart(self, which: int) -> kernels.Parts:
-        if which not in self.parts:
-            constants, static = ((self.constants, self.static), (self.backward, self.slope))[which]
-
-            def take() -> kernels.Parts:
-                return kernels.taken_apart(constants, static[0], ahead=True, centred=self.centred[which])
-
-            self.parts[which] = undisturbed(take)
-        return self.parts[which]
-
-
-class _Call(torch.autograd.Function):
-    """A call that nothing watches or transforms. Saves its input and a few constants, and nothing where the gradient is 0."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, plan: _Plan, keys: Tensor | None) -> Tensor:
-        ctx.plan = plan
-        if plan.backward is not None:
-            ctx.save_for_backward(x, plan.backward)
-        return plan.forwards(x, keys)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        plan = ctx.plan
-        if plan.backward is None:
-            return torch.zeros_like(grad), None, None
-        x, constants = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            # The caller wants to differentiate again, which only the plain function allows.
-            return kernels.slope(grad, x, constants, *plan.slope), None, None
-        return plan.backwards(grad, x, constants), None, None
-
-
-class _Quantisation(torch.autograd.Function):
-    """The same for `torch.func`, tracers and compilers, to which every tensor has to be shown."""
-
-    @staticmethod
-    def forward(
-        x: Tensor, constants: Tensor, backward: Tensor | None, keys: Tensor | None, kernel: str, static: tuple, slope: tuple
-    ) -> Tensor:
-        others = (constants,) if keys is None else (constants, keys)
-        return kernels.run(kernel, x, *others, static=static)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        x, _, backward, *_, slope = inputs
-        ctx.slope = slope
-        ctx.dirac = backward is None
-        if backward is not None:
-            ctx.save_for_backward(x, backward)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.dirac:
-            return torch.zeros_like(grad), *[None] * 6
-        x, constants = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            # The caller wants to differentiate again, which only the plain function allows.
-            return kernels.slope(grad, x, constants, *ctx.slope), *[None] * 6
-        return kernels.run("slope", grad, x, constants, static=ctx.slope), *[None] * 6
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int | None]:
-        return _batched(_Quantisation, info, in_dims, *inputs)
-
-
-class _DualQuantisation(_Quantisation):
-    """The same with a forward-mode derivative. A class of its own: torch.compile refuses a function that has one."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _Quantisation.setup_context(ctx, inputs, output)
-        if not ctx.dirac:
-            ctx.save_for_forward(inputs[0], inputs[2])
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        if ctx.dirac:
-            return torch.zeros_like(tangent)
-        x, constants = ctx.saved_tensors
-        return kernels.slope(tangent, x, constants, *ctx.slope)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int | None]:
-        return _batched(_DualQuantisation, info, in_dims, *inputs)
-
-
-def _batched(
-    function: type[_Quantisation],
-    info: Any,
-    in_dims: tuple,
-    x: Tensor,
-    constants: Tensor,
-    backward: Tensor | None,
-    keys: Tensor | None,
-    *static: Any,
-) -> tuple[Tensor, int | None]:
-    x_dim, _, _, keys_dim, *_ = in_dims
-    if keys is not None and keys_dim is None and x_dim is not None:  # randomness="same": one draw for all
-        each = [function.apply(part, constants, backward, keys, *static) for part in x.unbind(x_dim)]
-        return torch.stack(each), 0
-    if keys_dim is not None:  # randomness="different": draws for the batch as a whole
-        keys = keys.select(keys_dim, 0)
-        if x_dim is None:
-            x, x_dim = x.expand(info.batch_size, *x.shape), 0
-    return function.apply(x, constants, backward, keys, *static), x_dim
 
 
 class Quantise(nn.Module):
@@ -214,6 +80,8 @@ class Quantise(nn.Module):
         tensor([1., 1., 0.])
     """
 
+    _held = False
+
     def __init__(
         self,
         quantiser: Quantiser,
@@ -237,7 +105,7 @@ class Quantise(nn.Module):
         std = (self.covering_std() if own[1] is None else own[1]) if std is None else std
         self._mean, self._std = real(mean, "mean"), real(std, "std", minimum=0.0)
         self._rounded = undisturbed(lambda: _roundings(quantiser))
-        self._plans: dict[tuple[bool, torch.dtype, torch.device], _Plan] = {}
+        self._plans: dict[tuple[bool, torch.dtype, torch.device], Plan] = {}
         self._move(_default_device())
 
     @property
@@ -276,8 +144,22 @@ class Quantise(nn.Module):
         if (mean, std) == (self._mean, self._std):
             return
         devices = {device for *_, device in self._plans}
-        self._plans.update(undisturbed(lambda: _placed({True: self._recipes(mean, std)}, devices)))
+
+        def make() -> dict:
+            made = _placed({True: self._recipes(mean, std)}, devices)
+            return {key: plan.written_to(self._plans.get(key)) for key, plan in made.items()} if self._held else made
+
+        self._plans.update(undisturbed(make))
         self._mean, self._std = mean, std
+
+    def hold(self, held: bool) -> None:
+        """Whether `set_noise` writes to the constants' own memory, for a graph; so never between the two passes."""
+        self._held = held
+
+    @property
+    def structure(self) -> tuple:
+        """What a program made of calls under noise depends on, beside the values of the constants."""
+        return tuple((*key, plan.structure) for key, plan in self._plans.items() if key[0])
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling() or type(x) not in _PLAIN or transforming() or forward_mode():
@@ -287,7 +169,7 @@ class Quantise(nn.Module):
             return self._forward_watched(x)
         keys = self._keys(x.device) if plan.kernel in kernels.DRAWING else None
         if x.requires_grad and torch.is_grad_enabled():
-            return _Call.apply(x, plan, keys)
+            return Call.apply(x, plan, keys)
         return plan.forwards(x, keys)
 
     def _forward_watched(self, x: Tensor) -> Tensor:
@@ -301,7 +183,7 @@ class Quantise(nn.Module):
             # The function itself, whose derivative is 0 anyway: tracers can save it, every transformation takes it.
             return kernels.run(plan.kernel, x, plan.constants, static=plan.static)
         keys = self._keys(x.device) if plan.kernel in kernels.DRAWING else None
-        function = _DualQuantisation if forward_mode() else _Quantisation
+        function = DualQuantisation if forward_mode() else Quantisation
         return function.apply(x, plan.constants, plan.backward, keys, plan.kernel, plan.static, plan.slope)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -337,7 +219,7 @@ class Quantise(nn.Module):
         got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"{type(x).__name__}"
         raise TypeError(f"Quantise works on tensors of float16, bfloat16, float32 or float64, not on {got}.")
 
-    def _other_plan(self, x: Tensor) -> _Plan:
+    def _other_plan(self, x: Tensor) -> Plan:
         """The plan for a tensor without values, or for one on a device that was not met before."""
         kind = self.training, x.dtype
         if isinstance(x, FakeTensor) and not torch.compiler.is_compiling():
@@ -349,7 +231,7 @@ class Quantise(nn.Module):
             self._plan_for(x.device)
         return self._plans[*kind, x.device]
 
-    def _recipes(self, mean: float, std: float) -> dict[torch.dtype, _Plan]:
+    def _recipes(self, mean: float, std: float) -> dict[torch.dtype, Plan]:
         return _recipes(self.quantiser, self._rounded, self._law, self._kind, self.strategy, mean, std)
 
     def _plan_for(self, device: torch.device) -> None:
@@ -480,7 +362,7 @@ def _recipes(
     strategy: str = "mode",
     mean: float = 0.0,
     std: float = 0.0,
-) -> dict[torch.dtype, _Plan]:
+) -> dict[torch.dtype, Plan]:
     """A plan for each float type, its constants still arrays; the same object for types with the same constants.
 
     Args:
@@ -501,27 +383,27 @@ def _recipes(
     if noise and strategy == "mode":
         stairs[True] = _mode(quantiser, law, std)
 
-    def recipe(wide: torch.dtype, held: np.ndarray) -> _Plan:
+    def recipe(wide: torch.dtype, held: np.ndarray) -> Plan:
         static, values = noise.get(wide, ((), None))
         if static and strategy != "mode":
-            return _Plan(_PASSES[strategy], static, values, static, values, (values[0] == 0, values[0] == 0))
+            return Plan(_PASSES[strategy], static, values, static, values, (values[0] == 0, values[0] == 0))
         stair, starts, offset = stairs[wide in noise]
         if stair is levels or np.array_equal(stair, levels):
             # Rounded to x's own type first, as Quantiser does: a threshold stored in that type is hit exactly.
             starts = np.where(starts == thresholds, held, starts)
         layout, constants = kernels.layout_of(stair, starts, wide, mean=mean + offset)
-        return _Plan(
+        return Plan(
             "quantised", (layout,), constants, static, values, (constants[0] == 0, values is not None and values[0] == 0)
         )
 
-    made: dict[tuple, _Plan] = {}
+    made: dict[tuple, Plan] = {}
     for dtype, held in rounded.items():
         alike = compute_dtype(dtype), id(held)
         made[dtype] = made[alike] = made.get(alike) or recipe(alike[0], held)
     return {dtype: made[dtype] for dtype in rounded}
 
 
-def _placed(recipes: dict[bool, dict[torch.dtype, _Plan]], devices: Iterable[torch.device]) -> dict:
+def _placed(recipes: dict[bool, dict[torch.dtype, Plan]], devices: Iterable[torch.device]) -> dict:
     """Plans with tensors for constants, by mode, float type and device: cast on the CPU, then moved.
 
     Each recipe gets tensors of its own, two where both passes need the same: a program that is being compiled must not
@@ -530,7 +412,7 @@ def _placed(recipes: dict[bool, dict[torch.dtype, _Plan]], devices: Iterable[tor
     placed = {}
     for device in devices:
         for training, kinds in recipes.items():
-            made: dict[int, _Plan] = {}
+            made: dict[int, Plan] = {}
             for dtype, recipe in kinds.items():
                 double = dtype == torch.float64
                 kind = np.float64 if double else np.float32

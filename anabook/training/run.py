@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from anabook.training import checkpoint as _checkpoint
 from anabook.training._terminal import Interruption, progress_bar
+from anabook.training.captured import Step
 from anabook.training.devices import global_states, set_global_states, untouched
 from anabook.training.evaluate import score_of
 from anabook.training.history import Epoch, from_plain, plain
@@ -53,6 +54,8 @@ class Run:
     rate: Callable[[int], float]
     n_layers: int
     stopper: Stopper | None = None
+    captured: Step | None = None
+    batch: list | None = None  # shapes and types of the run's first batch, for a step that is captured
     config: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     history: list[Epoch] = field(default_factory=list)
@@ -171,9 +174,20 @@ class Run:
         return True
 
     def _step(self, rows: Tensor | None, x: Tensor | None, y: Tensor) -> None:
-        stopper = self.stopper
         x = self.data.inputs(rows) if x is None and not self._cached(rows) else x
-        with self._autocast():
+        if self.captured is None:
+            loss, row, _ = self.gradients(rows, x, y)
+            self.update()
+        else:
+            loss, row, _ = self.captured(x, y)
+        if self.scheduler is not None and self.scheduler_every == "iteration":
+            step_scheduler(self.scheduler, loss)
+        self.sums.append(row)
+
+    def gradients(self, rows: Tensor | None, x: Tensor | None, y: Any) -> tuple[Tensor, Tensor, Any]:
+        """The forward and the backward pass of a batch: its loss, its row of the score, the outputs."""
+        stopper = self.stopper
+        with self.autocast():
             outputs = stopper.forward(rows) if x is None else self.net(x)
             loss = self.objective(outputs, y, self.data.extremes)
         self.step.zero_grad()
@@ -183,19 +197,21 @@ class Run:
             self.scaler.scale(loss).backward()
         if stopper is not None:
             stopper.settle()
+        return loss.detach(), self.objective.row(loss, outputs, y, len(rows) if x is None else len(x)), outputs
+
+    def update(self) -> None:
+        """The optimiser's step."""
         if self.scaler.is_enabled():
             self.scaler.step(self.step)
             self.scaler.update()
         else:
             self.step.step()
-        if self.scheduler is not None and self.scheduler_every == "iteration":
-            step_scheduler(self.scheduler, loss)
-        self.sums.append(self.objective.row(loss, outputs, y, len(rows) if x is None else len(x)))
 
     def _cached(self, rows: Tensor | None) -> bool:
         return rows is not None and self.stopper is not None and self.stopper.rule.cache
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
+        """The context of the forward pass."""
         kind = self.data.device.type
         if self.precision is None and not torch.amp.is_autocast_available(kind):
             return contextlib.nullcontext()
@@ -257,6 +273,7 @@ class Run:
                 "scaler": self.scaler.state_dict(),
                 "random_states": self._random_states(),
                 "random_states_at_epoch_start": self.entry,
+                "batch": self.batch,
                 "sums": torch.stack(self.sums).cpu() if self.sums else None,
                 "seconds": self.seconds,
                 "noise": self.noise,
@@ -277,6 +294,7 @@ class Run:
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.at, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.history = [from_plain(**epoch) for epoch in state["history"]]
+        self.batch = state.get("batch")
         self.sums = [] if state["sums"] is None else list(state["sums"].to(self.data.device))
         if self.at:
             self.entry, self.within = state["random_states_at_epoch_start"], state["random_states"]

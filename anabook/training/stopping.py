@@ -199,6 +199,27 @@ class Stopper:
         for p in () if self.rule.still else self.resting:
             p.grad = self._zero(p)
 
+    @property
+    def known(self) -> bool:
+        """Whether the network is a chain of torch's own modules, and nothing else is to be heeded."""
+        return self._known and not self._off
+
+    @property
+    def proving(self) -> bool:
+        """Whether the next step is to be computed in full."""
+        return self._proving
+
+    @property
+    def state(self) -> tuple:
+        """What a step with this stopper depends on."""
+        return self._state, self._off, self._static
+
+    def rest(self) -> None:
+        """What `settle` does, after a step of a `known` network that was cut by somebody else."""
+        self.resting = [p for p in self.net.parameters() if p.requires_grad and p.grad is None]
+        for p in () if self.rule.still else self.resting:
+            p.grad = self._zero(p)
+
     def close(self) -> None:
         """Leave the network as it was."""
         for hook in self._hooks:
@@ -365,9 +386,17 @@ def _walk(root: Any, ends: Iterable[Any] = ()) -> tuple[tuple, set[nn.Parameter]
         if hasattr(node, "variable"):
             leaves.add(node.variable)
         following = [fn for fn, _ in node.next_functions]
-        shape.append((node.name(), tuple(fn is None for fn in following)))
+        shape.append(_step(node, following))
         stack.extend(fn for fn in reversed(following) if fn is not None)
     return tuple(shape), leaves
+
+
+def _step(node: Any, following: list) -> tuple:
+    """What a node of the graph does, and which of its inputs have a gradient."""
+    name = getattr(getattr(node, "_forward_cls", None), "step", None)
+    if name is not None:  # a quantiser's, which takes its constants with it or not
+        return name, sum(fn is not None for fn in following)
+    return node.name(), tuple(fn is None for fn in following)
 
 
 def _chain(net: nn.Module) -> list[nn.Module]:
