@@ -35,7 +35,7 @@ def same(module, x, grad):
         return all(torch.equal(a, b) for a, b in zip(fused, passes(module, x, grad)))
 
 
-@pytest.mark.parametrize("strategy", kernels.STRATEGIES)
+@pytest.mark.parametrize("strategy", ["expectation", "random"])
 def test_one_program_a_pass_serves_all_lengths_of_a_class(strategy, fresh):
     module = Quantise(TERNARY, "triangular", strategy)
     for n in (2, 3, 64, 1000, 2**15 - 1):
