@@ -113,7 +113,7 @@ test-oldest: .venv-oldest/.stamp ## the training tests on the oldest torch that 
 notebooks: .venv/.stamp ## execute every chapter in place
 	@$(BIN)/python tools/notebooks.py
 
-bench: .venv/.stamp ## measure the kernels against fake quantisation, ReLU and Brevitas: benchmarks/RESULTS.md (minutes)
+bench: .venv/.stamp ## measure kernels, calls and training steps against what else there is: benchmarks/RESULTS.md (minutes)
 	@$(BIN)/python benchmarks/run.py
 
 study: .venv/.stamp ## measure what is missing of the studies that chapters show: make study NAME=intervals (minutes to hours)

@@ -2,6 +2,9 @@
 
     python benchmarks/run.py [--repeats 25] [--output benchmarks/RESULTS.md]
 
+Measured are calls on 64 numbers, kernels on tensors that fill the memory's bandwidth, noise that reaches many
+thresholds, memory, training steps plain and compiled, and how long compiling takes. "fake_quantize" is
+`torch.fake_quantize_per_tensor_affine`, the nearest that torch has: a quantiser with a straight-through gradient.
 Where there is a GPU that CUDA can use, `gpu.py` writes a table of its own for it.
 
 Every contender of a row takes its turn in every round, so that whatever else the machine does hits all alike; a ratio

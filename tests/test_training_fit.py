@@ -253,7 +253,8 @@ def test_cuda_asked_for_and_absent_is_one_sentence():
     "options, error, message",
     [
         ({"device": "gpu"}, ValueError, "device must name one of torch's devices"),
-        ({"precision": "half"}, ValueError, "precision must be one of 'bfloat16', 'float16', not 'half'"),
+        ({"precision": "half"}, ValueError, "precision must be one of 'float32', 'bfloat16', 'float16', not 'half'"),
+        ({"channels_last": "yes"}, TypeError, "channels_last must be True or False, not 'yes'"),
         ({"noise_every": "step"}, ValueError, "noise_every must be one of 'epoch', 'iteration'"),
         ({"scheduler_every": "batch"}, ValueError, "scheduler_every must be one of 'epoch', 'iteration'"),
         ({"initialise": "near"}, ValueError, "initialise must be one of 'near_thresholds', 'shift', not 'near'"),

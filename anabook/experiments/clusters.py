@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
@@ -23,12 +24,12 @@ class ExecutorLost(ValueError):
         the executor gave up 2 runs that it had taken: nothing is recorded of them; start it again, and the same sweep goes on.
     """
 
-    def __init__(self, runs: int, who: str = "the executor gave up {}") -> None:
+    def __init__(self, runs: int, who: str = "the executor gave up {}", again: str = "it") -> None:
         self.runs = runs
         left = who.format(f"{runs} run{'s' * (runs != 1)}")
         super().__init__(
-            f"{left} that it had taken: nothing is recorded of {'them' if runs != 1 else 'it'}; start it again, and the same "
-            "sweep goes on."
+            f"{left} that it had taken: nothing is recorded of {'them' if runs != 1 else 'it'}; start {again} again, and the "
+            "same sweep goes on."
         )
 
 
@@ -83,13 +84,28 @@ def cluster(address: str, timeout: float = 10.0, device: str = "cpu") -> Iterato
         try:
             yield executor, workers
         except ExecutorLost as error:
-            gone = client.status != "running"
-            who = f"the Dask scheduler at {address!r} " + ("is gone, and with it {}" if gone else "gave up {}")
-            raise ExecutorLost(error.runs, who) from None
+            if client.status == "running":
+                raise ExecutorLost(error.runs, f"the Dask scheduler at {address!r} gave up {{}}") from None
+            who = f"the Dask scheduler at {address!r} is gone, and with it {{}}"
+            raise ExecutorLost(error.runs, who, "it and its workers") from None  # they end with it
     finally:
         if wanted and client.status == "running":
             client.unregister_worker_plugin(_PLUGIN)
-        client.close()
+        with _quiet(client):
+            client.close()
+
+
+@contextlib.contextmanager
+def _quiet(client: Any) -> Iterator[None]:
+    """Without the traceback that a client logs when it is closed while it looks for a scheduler that is gone."""
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    if client.status != "running":
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _check_loadable(client: Any, address: str) -> None:

@@ -117,16 +117,18 @@ def fit(
         stop: leave out the parts of the backward pass that give exact zeros (see `Stopping`); the weights are the same
             bit for bit. False computes them, as is done for a network that is compiled or distributed as a whole.
         device: where to train; None leaves the network where it is.
-        precision: "bfloat16" or "float16" for automatic mixed precision (with loss scaling for float16).
+        precision: "bfloat16" or "float16" for automatic mixed precision (with loss scaling for float16); None or
+            "float32" for none.
         channels_last: keep images and convolutions in the memory order that many convolutions prefer.
         compile: run each step as one program. On an NVIDIA GPU it is captured as a CUDA graph after a few steps, and
             again when a layer falls silent; it pays in nearly every training, since small steps wait for Python
-            otherwise. On a CPU torch compiles forward pass, loss and backward pass, which takes up to half a minute for
-            each stage of the schedule in which other layers are silent than before: it pays for networks of
-            convolutions that train for many minutes. The roundings, not the algorithm, differ from those without it.
-            Batches of another size than the first take the plain step. Where a step cannot become a program, a warning
-            says so, and all steps are plain ones. Hooks, prints and whatever else Python does in a forward pass happen
-            when the program is made, and not in every step.
+            otherwise. On a CPU torch compiles forward pass, loss and backward pass, which needs a C++ compiler and takes
+            up to half a minute for each stage of the schedule in which other layers are silent than before (seconds,
+            where a training before it left its programs on the disk): it pays for networks of convolutions that train
+            for many minutes. The roundings, not the algorithm, differ from those without it, so a run that is resumed
+            keeps it, or does without it, as it began. Batches of another size than the first take the plain step. Where
+            a step cannot become a program, a warning says so, and all steps are plain ones. Hooks, prints and whatever
+            else Python does in a forward pass happen when the program is made, and not in every step.
         drop_last: leave out a last, smaller batch of each epoch, for data given as arrays.
         checkpoint: a file. If it is there, training goes on from it, and ends with the same weights as a run that was
             never stopped; in any case it is written after every epoch. A file from another config is refused, but for
@@ -155,7 +157,9 @@ def fit(
     """
     epochs, batch_size = integer(epochs, "epochs", minimum=1), integer(batch_size, "batch_size", minimum=1)
     seed, drop_last = integer(seed, "seed", minimum=0, maximum=2**63 - 1), flag(drop_last, "drop_last")
-    compile = flag(compile, "compile")
+    compile, channels_last = flag(compile, "compile"), flag(channels_last, "channels_last")
+    if precision is not None and choice(precision, ("float32", *_PRECISIONS), "precision") == "float32":
+        precision = None
     choice(noise_every, ("epoch", "iteration"), "noise_every")
     choice(scheduler_every, ("epoch", "iteration"), "scheduler_every")
     if initialise is not None:
@@ -229,7 +233,7 @@ def fit(
             "still": bool(rule and rule.still),
             "cache": bool(rule and rule.cache),
             "precision": precision,
-            "channels_last": bool(channels_last),
+            "channels_last": channels_last,
             "config": None if config is None else _checkpoint.digest(dict(config)),
             "loss": _checkpoint.describe_loss(loss),
             "drop_last": drop_last,
@@ -314,4 +318,4 @@ def _warn_of_workers(data: Any) -> None:
 
 
 def _precision(precision: str | None) -> torch.dtype | None:
-    return None if precision is None else _PRECISIONS[choice(precision, _PRECISIONS, "precision")]
+    return None if precision is None else _PRECISIONS[precision]

@@ -379,7 +379,23 @@ _shaped = torch.ops.aten._unsafe_view.default  # `view` without its mark
 
 @contextlib.contextmanager
 def compiling(size: int | None) -> Iterator[None]:
-    """Within it, `compile_from` is `size`."""
+    """Within it, tensors of at least `size` elements go through compiled kernels.
+
+    Elsewhere those of at least `compile_from` do, 2¹⁸ unless you set it. A compiled call is faster at any size, but the
+    first one of each kind takes seconds, which short trainings of small networks do not get back: lower it for long ones.
+
+    Args:
+        size: a number of elements; 1 compiles for all tensors of two elements or more, None for none.
+
+    Example:
+        >>> from anabook import Quantiser
+        >>> from anabook.training import Quantise, kernels
+        >>> quantise = Quantise(Quantiser.ternary())
+        >>> with kernels.compiling(None):  # or kernels.compile_from = None, from there on
+        ...     print(quantise(torch.tensor([-0.8, 0.3, 1.5])))
+        ...
+        tensor([-1.,  0.,  1.])
+    """
     global compile_from
     previous, compile_from = compile_from, size
     try:

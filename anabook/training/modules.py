@@ -48,7 +48,8 @@ class Quantise(nn.Module):
     The module has no parameters and adds nothing to a state dict: quantiser, family and strategy are set in code like
     the rest of an architecture, and the noise is a function of the epoch that a schedule sets. It works on every device
     of torch's, also on those without float64, and under torch's transformations: `torch.func`, forward-mode
-    derivatives, `torch.compile`, `torch.export`, `torch.fx` (which it is a leaf of), gradient checkpointing.
+    derivatives, `torch.compile`, `torch.export`, `torch.fx` (which it is a leaf of), gradient checkpointing. Large tensors
+    go through compiled kernels; `kernels.compiling` says from which size on.
 
     Args:
         quantiser: a `Quantiser`.
