@@ -42,8 +42,11 @@ def attempt(values, device, threads, checkpoint):
         Path(os.environ["WAITS"], f"{os.getpid()}-{config.key}").touch()
         while config.fold and not Path(os.environ["WAITS"], "go").exists():
             time.sleep(0.02)
-    else:
-        time.sleep(0.15)
+    elif os.environ.get("MEET"):  # nobody is done before so many processes have begun
+        Path(os.environ["MEET"], str(os.getpid())).touch()
+        end = time.monotonic() + 60
+        while len(os.listdir(os.environ["MEET"])) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
     told = {"device": device, "seen": SEEN, "now": os.environ.get("CUDA_VISIBLE_DEVICES"), "process": os.getpid(),
             "torch": "torch" in sys.modules, "checkpoint": checkpoint}
     return {"record": "run", "key": config.key, "config": values, "size": config.size, "told": told,
@@ -122,6 +125,14 @@ def dask(tmp_path, *workers):
             process.wait()
 
 
+@pytest.fixture
+def meeting(tmp_path, monkeypatch):
+    """Runs last until two processes have begun one."""
+    place = tmp_path / "meeting"
+    place.mkdir()
+    monkeypatch.setenv("MEET", str(place))
+
+
 def wait_for(condition, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -163,7 +174,7 @@ def of_processes(told):
 GPU = ["--resources", "GPU=1"]
 
 
-def test_each_worker_of_a_cluster_has_a_card_of_its_own_before_torch_is_loaded(tmp_path):
+def test_each_worker_of_a_cluster_has_a_card_of_its_own_before_torch_is_loaded(tmp_path, meeting):
     with dask(tmp_path, (GPU, {}), (GPU, {}), ([], {})) as (address, _):
         assert swept(tmp_path, address, 8, "--device", "cuda", "--checkpoints", str(tmp_path / "runs")) == 0
         told = [record["told"] for record in recorded(tmp_path)]
@@ -175,7 +186,7 @@ def test_each_worker_of_a_cluster_has_a_card_of_its_own_before_torch_is_loaded(t
         assert len(again) == 12 and of_processes(again) == [("0", "cuda"), ("1", "cuda")]
 
 
-def test_cards_that_were_given_to_workers_are_respected(tmp_path):
+def test_cards_that_were_given_to_workers_are_respected(tmp_path, meeting):
     theirs = [{"CUDA_VISIBLE_DEVICES": "GPU-bb"}, {"CUDA_VISIBLE_DEVICES": "1,0", "DASK_CUDA": "1"}]
     with dask(tmp_path, ([], theirs[0]), ([], theirs[1]), ([], {})) as (address, _):
         with sweep.cluster(address, device="cuda") as (_, workers):
@@ -297,7 +308,7 @@ def test_what_was_finished_when_an_executor_gives_up_is_recorded_first(tmp_path)
     assert [(r["config"]["fold"], r["status"]) for r in recorded(tmp_path)] == [(2, "done"), (1, "failed")]
 
 
-def test_local_processes_have_a_card_each_before_torch_is_loaded(tmp_path, monkeypatch):
+def test_local_processes_have_a_card_each_before_torch_is_loaded(tmp_path, monkeypatch, meeting):
     monkeypatch.setenv("NO_TORCH", "1")
     monkeypatch.setattr(sweep, "check_prepared", lambda _: None)
     monkeypatch.setattr(sweep, "check_devices", lambda _: None)

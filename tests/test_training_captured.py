@@ -477,10 +477,30 @@ print(sum("torch.compile failed" in str(w.message) for w in caught))
 # Arguments ----------------------------------------------------------------------------------------------------------
 
 
+class Counting(torch.nn.Module):
+    """A network that keeps count of its calls in Python."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.calls = net, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.net(x)
+
+
+def test_a_forward_pass_that_counts_in_python_takes_the_eager_steps():
+    eager, counting = network(), Counting(network())
+    fit(eager, compile=False)
+    with pytest.warns(RuntimeWarning, match="compile=True does nothing here, since torch.compile failed"):
+        fit(counting)
+    assert same(weights(counting.net), {name.removeprefix("net."): t for name, t in weights(eager).items()})
+
+
 def test_compile_is_refused_where_it_cannot_be_meant():
     with pytest.raises(TypeError, match="compile must be True or False"):
         fit(network(), compile="yes")
-    with pytest.raises(ValueError, match="compile=True is for a network that is not compiled"):
+    with pytest.raises(ValueError, match="compile=True needs a network that is not compiled"):
         fit(torch.compile(models.mlp(6)), schedule=None, initialise=None)
     with pytest.raises(ValueError, match="features cannot be cached where the steps are compiled"):
         fit(network(), stop=training.Stopping(cache=True))

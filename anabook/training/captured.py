@@ -335,7 +335,10 @@ class Compiled(Step):
         program = self.programs.get(key)
         if program is not None:
             self._check(y)
-            made = self._gradients(program, x, y)
+            try:
+                made = self._gradients(program, x, y)
+            except torch._dynamo.exc.TorchDynamoException as error:  # before anything is computed
+                return self._instead(key, error, x, y)
         elif key in self.programs:
             return self.eager(x, y)
         else:
@@ -343,17 +346,25 @@ class Compiled(Step):
             before = self._state()
             program = self.programs[key] = self._program()
             try:
-                made = self._gradients(program, x, y)
+                self._gradients(program, x, y)
+                self._set_state(*before)
+                # Again, since what a forward pass counts in Python would be compiled anew in every step.
+                with torch._dynamo.config.patch(error_on_recompile=True):
+                    made = self._gradients(program, x, y)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
-                if None not in self.programs.values():
-                    _warn(f"torch.compile failed ({_reason(error)})")
-                self.programs[key] = None
                 self._set_state(*before)
-                return self.eager(x, y)
+                return self._instead(key, error, x, y)
         self.run.update()
         return made
+
+    def _instead(self, key: tuple, error: Exception, x: Tensor, y: Any) -> Made:
+        """The eager step, from now on wherever the noise has this structure."""
+        if None not in self.programs.values():
+            _warn(f"torch.compile failed ({_reason(error)})")
+        self.programs[key] = None
+        return self.eager(x, y)
 
     def close(self) -> None:
         super().close()

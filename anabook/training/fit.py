@@ -263,7 +263,7 @@ def fit(
 
 def _check_compile(net: nn.Module, rule: Stopping | None) -> None:
     if _as_a_whole(net):
-        raise ValueError("compile=True is for a network that is not compiled or distributed itself: hand over that one.")
+        raise ValueError("compile=True needs a network that is not compiled or distributed yet: hand over the one inside.")
     if rule is not None and rule.cache:
         raise ValueError("features cannot be cached where the steps are compiled: pass stop=True, or compile=False.")
 

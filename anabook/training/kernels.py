@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from anabook import laws
+from anabook._validate import integer
 from anabook.laws import FAMILIES
 from anabook.training import wide as wide_noise
 from anabook.training._modes import forward_mode, transforming
@@ -387,6 +388,9 @@ def compiling(size: int | None) -> Iterator[None]:
     Args:
         size: a number of elements; 1 compiles for all tensors of two elements or more, None for none.
 
+    Raises:
+        TypeError, ValueError: a size that is no positive integer.
+
     Example:
         >>> from anabook import Quantiser
         >>> from anabook.training import Quantise, kernels
@@ -397,7 +401,7 @@ def compiling(size: int | None) -> Iterator[None]:
         tensor([-1.,  0.,  1.])
     """
     global compile_from
-    previous, compile_from = compile_from, size
+    previous, compile_from = compile_from, None if size is None else integer(size, "size", minimum=1)
     try:
         yield
     finally:
