@@ -1,6 +1,7 @@
 """The step of training as one program: compiled on a CPU, captured on a GPU, and the capture rehearsed without one."""
 
 import contextlib
+import copy
 import functools
 import os
 import subprocess
@@ -439,6 +440,72 @@ def test_mistakes_are_named_as_by_the_eager_step(traced):
             fit(network(), data=(x, y + 5))
         with pytest.raises(RuntimeError, match="mat1 and mat2"):
             fit(network(), data=(x[:, :5], y))
+
+
+class Own(nn.Module):
+    """A network whose path nobody knows; while training it has two outputs."""
+
+    def __init__(self, outputs=1):
+        super().__init__()
+        self.first, self.relu, self.last = nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)
+        self.outputs = outputs
+
+    def forward(self, x):
+        out = self.last(self.relu(self.first(x)))
+        return (out, out) if self.outputs == 2 and self.training else out
+
+
+def own(outputs=1):
+    torch.manual_seed(0)
+    return training.quantise(Own(outputs), TERNARY, TERNARY)
+
+
+def test_a_network_of_ones_own_takes_no_step_eagerly_when_it_is_taken_up(traced, tmp_path, monkeypatch):
+    steps, gradients = [], captured.Compiled._gradients
+
+    def counted(self, *given):
+        steps.append(1)
+        return gradients(self, *given)
+
+    monkeypatch.setattr(captured.Compiled, "_gradients", counted)
+    options = {"schedule": schedule(1), "epochs": 3, "drop_last": True}
+    fit(own(), **options)
+    assert len(steps) == 6  # each of them
+    steps.clear()
+    # The last step is taken anew, with all noise gone.
+    resumed(own, tmp_path / "file", monkeypatch, 8, **options)
+    assert len(steps) == 6
+
+
+def test_outputs_may_be_others_while_training(traced):
+    def both(outputs, y):
+        return sum(nn.functional.cross_entropy(out, y) for out in outputs)
+
+    nets = own(2).double(), own(2).double()
+    for net, compile in zip(nets, (False, True)):
+        fit(net, compile=compile, loss=both, schedule=schedule(1))
+    for name, t in weights(nets[0]).items():
+        torch.testing.assert_close(t, weights(nets[1])[name], msg=name)
+
+
+def test_a_copy_made_in_a_callback_is_free_of_the_run(traced):
+    copies, before = [], graphs()
+    net = network(hidden=(8,))
+    fit(net, schedule=lambda layer, t: (0.0, 0.3), callback=lambda epoch, net: copies.append(copy.deepcopy(net)))
+    assert graphs() == before + 1
+    for each in copies[0], net:
+        for module in each.modules():
+            assert not (module._forward_hooks or isinstance(module, Quantise) and module._held)
+
+
+def test_a_warning_that_is_an_error_leaves_the_network_free(traced):
+    net = own()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.raises(RuntimeWarning, match="still=True"):
+            fit(net, stop=training.Stopping(still=True), schedule=schedule(1))
+    for module in net.modules():
+        assert not (module._forward_hooks or module._forward_pre_hooks or isinstance(module, Quantise) and module._held)
 
 
 def test_compiled_by_torch_in_earnest():

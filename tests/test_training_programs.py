@@ -1,6 +1,7 @@
 """Compiled kernels as programs of their own: which there are, and that they compute what the kernels do."""
 
 import threading
+import warnings
 
 import pytest
 import torch
@@ -131,3 +132,14 @@ def test_what_goes_wrong_within_a_program_is_not_hidden(monkeypatch):
     ):
         out = Quantise(TERNARY, "uniform", "expectation")(x)
     assert kernels._broken and torch.equal(out, Quantise(TERNARY, "uniform", "expectation")(x))
+
+
+def test_gradients_come_in_batches_too():
+    module, x = Quantise(TERNARY, "normal", "expectation"), torch.randn(4, 6, requires_grad=True)
+    many = torch.randn(3, 4, 6)
+    each = torch.stack([torch.autograd.grad(module(x), x, grad)[0] for grad in many])
+    with kernels.compiling(1), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        at_once = torch.autograd.grad(module(x), x, many, is_grads_batched=True)[0]
+    torch.testing.assert_close(at_once, each)
+    assert not kernels._broken

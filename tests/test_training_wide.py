@@ -421,3 +421,28 @@ def test_transformations_and_programs_around_a_module_take_it(family):
     program = torch.compile(module, backend="aot_eager", fullgraph=True)
     for found, expected in zip(both(program, x), (out, grad)):
         torch.testing.assert_close(found, expected)
+
+
+@both_types
+@every_family
+@pytest.mark.parametrize("wide_by", [1e3, 1e8, 1e19, 1e30])
+def test_far_outside_of_a_noise_of_any_width_there_are_levels_without_slopes(wide_by, family, dtype):
+    module = Quantise(EIGHT_BITS, family, "expectation", std=wide_by)
+    x = torch.tensor([-math.inf, -1e3 * wide_by, 1e3 * wide_by, math.inf], dtype=dtype, requires_grad=True)
+    out = module(x)
+    out.sum().backward()
+    assert out.tolist() == [-128.0, -128.0, 127.0, 127.0] and x.grad.tolist() == [0.0] * 4
+    inside = torch.linspace(-2.0, 2.0, 9, dtype=dtype) * wide_by
+    expected = Regularisation(EIGHT_BITS, Noise(family, 0.0, wide_by))(inside.double().numpy())
+    np.testing.assert_allclose(module(inside).detach().double().numpy(), expected, rtol=0, atol=1e-3)
+
+
+@every_family
+@pytest.mark.parametrize("wide_by", [4.0, 33.0, 1e8])
+def test_tiny_quanta_are_as_good_as_others(wide_by, family):
+    quantum = 1e-30
+    q = Quantiser.linear(4, quantum=quantum)
+    x = torch.linspace(-1.5, 1.5, 13) * (wide_by + 8) * quantum
+    expected = Regularisation(q, Noise(family, 0.0, wide_by * quantum))(x.double().numpy())
+    out = Quantise(q, family, "expectation", std=wide_by * quantum)(x)
+    np.testing.assert_allclose(out.double().numpy() / quantum, expected / quantum, rtol=0, atol=3e-4)

@@ -29,7 +29,7 @@ from anabook.training.devices import global_states, set_global_states, untouched
 from anabook.training.graphs import CudaGraphs, GraphBackend
 from anabook.training.modules import Quantise
 from anabook.training.objectives import Objective
-from anabook.training.sources import Source, evaluating
+from anabook.training.sources import Source
 from anabook.training.stopping import Stopper
 
 EAGER_STEPS = 2
@@ -100,6 +100,10 @@ class Step:
         """Leave the network as it was."""
         for module in self.quantisers:
             module.hold(False)
+
+    def suspended(self) -> contextlib.AbstractContextManager[None]:
+        """The network as it was, for somebody who looks at it or copies it."""
+        return contextlib.nullcontext()
 
     def _structure(self) -> tuple:
         return tuple((module.structure, module.std == 0.0) for module in self.quantisers)
@@ -321,14 +325,19 @@ class Compiled(Step):
     """
 
     def __init__(self, run: Work) -> None:
-        super().__init__(run)
-        self.programs: dict[tuple, Callable[..., tuple[Tensor, Tensor]] | None] = {}
         stopper = run.stopper
+        unknown = stopper is not None and not stopper.known
+        still = unknown and stopper.rule.still
+        if still:
+            _warn("still=True needs a Sequential of torch's own modules for it")
+        super().__init__(run)
+        self.off = still
+        self.programs: dict[tuple, Callable[..., tuple[Tensor, Tensor]] | None] = {}
+        if unknown and not still:
+            # It would have steps computed eagerly for a proof, and a run that is resumed other ones than one that is not.
+            stopper.turn_off()
         self._cuts = [_Cut() for _ in self.quantisers] if stopper is not None and stopper.known else []
         self._hooks = [module.register_forward_hook(cut) for module, cut in zip(self.quantisers, self._cuts)]
-        if stopper is not None and stopper.rule.still and not stopper.known:
-            self.off = True
-            _warn("still=True needs a Sequential of torch's own modules for it")
 
     def full(self, x: Tensor, y: Any) -> Made:
         key = self._structure()
@@ -371,6 +380,17 @@ class Compiled(Step):
         for hook in self._hooks:
             hook.remove()
 
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        for hook in self._hooks:
+            hook.remove()
+        try:
+            yield
+        finally:
+            # Under their old names: torch's programs are bound to them.
+            for hook, module, cut in zip(self._hooks, self.quantisers, self._cuts):
+                module._forward_hooks[hook.id] = cut
+
     def _program(self) -> Callable[..., tuple[Tensor, Tensor]]:
         net, objective = self.run.net, self.run.objective
 
@@ -408,9 +428,13 @@ class Compiled(Step):
     def _try_outputs(self, x: Tensor, y: Any) -> None:
         """Say what is wrong with network, loss or targets as the eager step does, before a compiler does."""
         run = self.run
-        with evaluating(run.net), untouched(run.data.device), run.autocast():
-            outputs = run.net(x)
-            run.objective(outputs, y, run.data.extremes)
+        before = self._state()
+        try:
+            with untouched(run.data.device), run.autocast():
+                outputs = run.net(x)
+                run.objective(outputs, y, run.data.extremes)
+        finally:
+            self._set_state(*before)
         self._outputs = _without_values(outputs)
 
     def _state(self) -> tuple:

@@ -251,8 +251,8 @@ def fit(
         if not resumed:
             warn_of_single_levels(net)
         run.stopper = None if rule is None else Stopper(net, rule, batches.arrays and batches.arrays[0])
-        run.captured = captured(run) if compile else None
         try:
+            run.captured = captured(run) if compile else None
             return run.train(interruption, progress)
         finally:
             if run.captured is not None:

@@ -427,7 +427,7 @@ def run(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], P
 def run_plainly(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], Parts] | None = None) -> Tensor:
     """The same where nothing watches or transforms the call."""
     two = name == "slope"  # tensors of x's shape
-    if not _pays(x):
+    if not _pays(x) or two and torch._C._functorch.is_legacy_batchedtensor(x):  # gradients of `is_grads_batched`
         if parts is not None:
             others = (others[0], parts()) if two else (parts(), *others[1:])
         if x.dim() == 1:

@@ -31,6 +31,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The float types that a `Quantise` takes."""
 
 _CPU = torch.device("cpu")
+_OWN = ("_plans", "_law", "_kind", "_rounded", "_held")  # what a copy makes anew, or starts without
 _PLAIN = (Tensor, nn.Parameter)
 
 
@@ -268,7 +269,7 @@ class Quantise(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_plans", "_law", "_kind", "_rounded")}
+        return {key: value for key, value in self.__dict__.items() if key not in _OWN}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

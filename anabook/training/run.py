@@ -132,7 +132,8 @@ class Run:
         modes = [(module, module.training) for module in self.net.modules()]
         generators = [(g, g.get_state()) for g in (*self.generators, *self.data.generators)]
         apart = contextlib.nullcontext() if self.stopper is None else self.stopper.suspended()
-        with untouched(self.data.device), apart:
+        whole = contextlib.nullcontext() if self.captured is None else self.captured.suspended()
+        with untouched(self.data.device), apart, whole:
             answer = self.callback(self.history[-1], self.net)
         for module, training in modes:
             module.training = training

@@ -214,6 +214,10 @@ class Stopper:
         """What a step with this stopper depends on."""
         return self._state, self._off, self._static
 
+    def turn_off(self) -> None:
+        """Stop nothing from here on."""
+        self._off = True
+
     def rest(self) -> None:
         """What `settle` does, after a step of a `known` network that was cut by somebody else."""
         self.resting = [p for p in self.net.parameters() if p.requires_grad and p.grad is None]

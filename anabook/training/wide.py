@@ -78,7 +78,9 @@ def constants(
         return None
     if law in combs.PIECEWISE:
         half = s * FAMILIES[law].half_width
-        return Terms(), [half, -ends[0], -ends[1], n + half + 2]
+        if half > torch.finfo(dtype).max ** 0.25:  # its square would be no number
+            return None
+        return Terms(), [half, -ends[0], -ends[1], n + 2 * half + 2]
     accuracy = _ACCURACY[law, dtype]
     if s < accuracy.least:
         return None
@@ -90,8 +92,9 @@ def constants(
     else:
         terms = Terms(accuracy.value, accuracy.slope)
         value, slope = combs.ends(law, s, accuracy.value, accuracy.slope)
-    coefficients = np.concatenate([value[::-1] * quantum, slope[::-1]])
+    coefficients = np.concatenate([value[::-1], slope[::-1]])
     coefficients[np.abs(coefficients) < torch.finfo(dtype).tiny ** 0.8] = 0.0
+    coefficients[: len(value)] *= quantum
     return terms, [*more, *coefficients]
 
 
@@ -128,7 +131,7 @@ def expected(v: Tensor, g: dict[str, Tensor], more: Tensor, terms: Terms, law: s
     if law == "triangular":
         k, r, own = _placed(v, g, more)
         above, below = (combs.squares(count, depth) for count, depth in _sides(k, r, own["half"], g))
-        return on_grid(k, g["a"], g) + (above - below) * (g["quantum"] / (2 * own["half"] * own["half"]))
+        return on_grid(k, g["a"], g) + ((above - below) * (0.5 / (own["half"] * own["half"]))) * g["quantum"]
     own, coefficients = _named(_SMOOTH, more), more[len(_SMOOTH) : len(_SMOOTH) + terms.value].unbind()
     noise, smooth = FAMILIES[law], combs.SMOOTH[law]
 
