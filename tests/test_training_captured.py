@@ -461,20 +461,17 @@ def own(outputs=1):
 
 
 def test_a_network_of_ones_own_takes_no_step_eagerly_when_it_is_taken_up(traced, tmp_path, monkeypatch):
-    steps, gradients = [], captured.Compiled._gradients
-
-    def counted(self, *given):
-        steps.append(1)
-        return gradients(self, *given)
-
-    monkeypatch.setattr(captured.Compiled, "_gradients", counted)
+    eager, whole, steps = [], [], captured.Compiled.eager
+    full = captured.Compiled.full
+    monkeypatch.setattr(captured.Compiled, "eager", lambda self, *given: eager.append(1) or steps(self, *given))
+    monkeypatch.setattr(captured.Compiled, "full", lambda self, *given: whole.append(1) or full(self, *given))
     options = {"schedule": schedule(1), "epochs": 3, "drop_last": True}
     fit(own(), **options)
-    assert len(steps) == 6  # each of them
-    steps.clear()
+    assert len(whole) == 6 and not eager  # each of them
+    whole.clear()
     # The last step is taken anew, with all noise gone.
     resumed(own, tmp_path / "file", monkeypatch, 8, **options)
-    assert len(steps) == 6
+    assert len(whole) == 6 and not eager
 
 
 def test_outputs_may_be_others_while_training(traced):
