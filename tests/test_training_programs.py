@@ -143,3 +143,14 @@ def test_gradients_come_in_batches_too():
         at_once = torch.autograd.grad(module(x), x, many, is_grads_batched=True)[0]
     torch.testing.assert_close(at_once, each)
     assert not kernels._broken
+
+
+@pytest.mark.parametrize("strategy", kernels.STRATEGIES)
+@pytest.mark.parametrize("family", ["uniform", "triangular", "normal", "logistic"])
+def test_nan_stays_nan_in_programs_wherever_it_stands(family, strategy):
+    for quantiser, std in ((TERNARY, 0.3), (Quantiser.linear(4, quantum=0.1, rounding="nearest"), 0.02)):
+        x = torch.linspace(-1, 1, 37)
+        x[[5, 36]] = torch.nan  # within a vector and at the end
+        with kernels.compiling(1):
+            for values in passes(Quantise(quantiser, family, strategy, std=std), x, torch.ones(37)):
+                assert values.isnan().nonzero().flatten().tolist() == [5, 36]

@@ -151,7 +151,7 @@ TORCH_OPS = arrays_namespace(
     minimum=lambda t, high: torch.clamp(t, max=high),
     ndtr=ndtr,
     ndtri=ndtri,
-    ramp=lambda t: torch.clamp(t, 0.0, math.inf),
+    ramp=lambda t: torch.clamp(t, min=0.0),
     sin=torch.sin,
     sqrt=torch.sqrt,
     tanh=torch.tanh,

@@ -62,6 +62,7 @@ DRAWING = ("drawn",)  # passes that take keys for random numbers
 _MOST_TERMS = 32  # in an unrolled sum: compiling takes longer the more there are
 _PART = 2**18  # numbers at a time in a longer sum that is not compiled
 _MOST_STACKED = 2**13  # terms that are computed as one tensor: a call for each of them costs more than they do
+_NAN_FOR_NAN = ("triangular", "normal", "logistic")  # whose densities are
 _STACKED = ("uniform", "triangular", "normal")  # not the logistic law: torch's sigmoid depends on a number's place
 
 
@@ -251,7 +252,8 @@ def expected(x: Tensor, c: Constants, layout: Layout, law: Kind) -> Tensor:
         value = torch.add(*_summed_on_grid(v, p.grid, layout, term))
     else:
         value = _stair(v, p) + _summed(v, p, layout, law, term)
-    return as_type(_or_nan(wide, value), x.dtype)
+    # A family's tails are NaN for NaN.
+    return as_type(value if law in FAMILIES and not isinstance(layout, Wide) else _or_nan(wide, value), x.dtype)
 
 
 def slope(grad: Tensor, x: Tensor, c: Constants, layout: Layout, law: Kind) -> Tensor:
@@ -267,7 +269,9 @@ def slope(grad: Tensor, x: Tensor, c: Constants, layout: Layout, law: Kind) -> T
         value = wide_noise.slope(v, p.grid, p.more, layout.terms, cast(str, law))
     else:
         value = _summed(v, p, layout, law, term) / p.std
-    return as_type(_or_nan(wide, value) * as_type(grad, p.dtype), x.dtype)
+    if law not in _NAN_FOR_NAN or isinstance(layout, Wide):
+        value = _or_nan(wide, value)
+    return as_type(value * as_type(grad, p.dtype), x.dtype)
 
 
 # Random -------------------------------------------------------------------------------------------------------------
