@@ -402,3 +402,10 @@ def test_sweeps_have_all_units_of_a_fold_before_the_next_and_of_a_seed_before_th
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match="cannot read the config .*nowhere.toml"):
         config.read(tmp_path / "nowhere.toml")
+
+
+def test_precisions_are_those_that_training_knows():
+    from anabook.experiments.config import PRECISIONS
+    from anabook.training.fit import _PRECISIONS
+
+    assert set(PRECISIONS) == {"float32", *_PRECISIONS}

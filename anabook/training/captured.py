@@ -16,10 +16,11 @@ the numbers, so a run that was stopped goes on bit for bit.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -29,7 +30,7 @@ from anabook.training.devices import global_states, set_global_states, untouched
 from anabook.training.graphs import CudaGraphs, GraphBackend
 from anabook.training.modules import Quantise
 from anabook.training.objectives import Objective
-from anabook.training.sources import Source
+from anabook.training.sources import Source, each, leaves
 from anabook.training.stopping import Stopper
 
 EAGER_STEPS = 2
@@ -68,7 +69,7 @@ def captured(run: Work) -> Step:
     return Replayed(run, CudaGraphs(device, run.generators)) if device.type == "cuda" else Compiled(run)
 
 
-class Step:
+class Step(abc.ABC):
     """A step of training, which is the eager one for batches of another size than the run's first."""
 
     def __init__(self, run: Work) -> None:
@@ -92,9 +93,9 @@ class Step:
         self.run.update()
         return made
 
+    @abc.abstractmethod
     def full(self, x: Tensor, y: Any) -> Made:
         """The step for a batch of the usual size."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Leave the network as it was."""
@@ -125,24 +126,7 @@ def _reason(error: Exception) -> str:
 
 def _described(batch: Any) -> list:
     """Shapes and types, as a checkpoint holds them."""
-    return [f"{t.dtype} {list(t.shape)}" if isinstance(t, Tensor) else type(t).__name__ for t in _parts(batch)]
-
-
-def _parts(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, (Mapping, tuple, list)):
-        for part in tree.values() if isinstance(tree, Mapping) else tree:
-            yield from _parts(part)
-    else:
-        yield tree
-
-
-def _copied(tree: Any) -> Any:
-    """The same with memory of its own for every tensor."""
-    if isinstance(tree, Mapping):
-        return {key: _copied(part) for key, part in tree.items()}
-    if isinstance(tree, (tuple, list)):
-        return tuple(_copied(part) for part in tree)
-    return tree.detach().clone() if isinstance(tree, Tensor) else tree
+    return [f"{t.dtype} {list(t.shape)}" for t in leaves(batch)]
 
 
 def _without_values(outputs: Any) -> Any:
@@ -228,9 +212,8 @@ class Replayed(Step):
         if self._replay is None:
             return self.eager(x, y)
         self._check(y)
-        for kept, part in zip(_parts(self._batch), _parts((x, y))):
-            if isinstance(kept, Tensor):
-                kept.copy_(part)
+        for kept, part in zip(leaves(self._batch), leaves((x, y))):
+            kept.copy_(part)
         self._replay()
         if not self.whole:
             for p, grad in self._gradients:
@@ -269,7 +252,7 @@ class Replayed(Step):
         self._gradients: list[tuple[nn.Parameter, Tensor | None]] = []
 
     def _capture(self, x: Tensor, y: Any) -> None:
-        self._batch = _copied((x, y))
+        self._batch = each((x, y), lambda t: t.detach().clone())
 
         def work() -> Made:
             made = self.run.gradients(None, *self._batch)

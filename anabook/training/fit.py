@@ -121,14 +121,14 @@ def fit(
             "float32" for none.
         channels_last: keep images and convolutions in the memory order that many convolutions prefer.
         compile: run each step as one program. On an NVIDIA GPU it is captured as a CUDA graph after a few steps, and
-            again when a layer falls silent; it pays in nearly every training, since small steps wait for Python
-            otherwise. On a CPU torch compiles forward pass, loss and backward pass, which needs a C++ compiler and takes
-            up to half a minute for each stage of the schedule in which other layers are silent than before (seconds,
-            where a training before it left its programs on the disk): it pays for networks of convolutions that train
-            for many minutes. The roundings, not the algorithm, differ from those without it, so a run that is resumed
-            keeps it, or does without it, as it began. Batches of another size than the first take the plain step. Where
-            a step cannot become a program, a warning says so, and all steps are plain ones. Hooks, prints and whatever
-            else Python does in a forward pass happen when the program is made, and not in every step.
+            again when a layer falls silent, so that it need not wait for Python between hundreds of small programs.
+            On a CPU torch compiles forward pass, loss and backward pass, which needs a C++ compiler and takes up to
+            half a minute for each stage of the schedule in which other layers are silent than before (seconds, where
+            a training before it left its programs on the disk): it is for networks of convolutions that train for
+            many minutes. The roundings, not the algorithm, differ from those without it, so a run that is resumed
+            keeps it, or does without it, as it began. Batches of another size than the first take the plain step.
+            Where a step cannot become a program, a warning says so, and all steps are plain ones. Hooks, prints and
+            whatever else Python does in a forward pass happen when the program is made, and not in every step.
         drop_last: leave out a last, smaller batch of each epoch, for data given as arrays.
         checkpoint: a file. If it is there, training goes on from it, and ends with the same weights as a run that was
             never stopped; in any case it is written after every epoch. A file from another config is refused, but for

@@ -70,7 +70,7 @@ _STACKED = ("uniform", "triangular", "normal")  # not the logistic law: torch's 
 
 
 class Parts(NamedTuple):
-    """The constants of a call by their names: all tensors of one number each, but for the three at the end.
+    """The constants of a call by their names: tensors of one number each, but for those that are said to be more.
 
     Attributes:
         dtype: the type to compute in.
@@ -372,8 +372,8 @@ _KERNELS: dict[str, Callable[..., Tensor]] = {
 compile_from: int | None = 2**18
 """Tensors of at least this many elements go through compiled kernels; None compiles nothing.
 
-A compiled pass is faster at any size, and ten times as fast from 2¹² elements on. But the first call takes seconds, which
-short trainings of small networks do not get back: lower it for long ones, as `anabook.experiments` does.
+A compiled pass is faster at any size, two to five times on 64 numbers (`benchmarks/RESULTS.md`). But the first call takes
+seconds, which short trainings of small networks do not get back: lower it for long ones, as `anabook.experiments` does.
 
 It depends on nothing but the size, so a seed gives the same numbers whatever ran before.
 """

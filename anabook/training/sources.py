@@ -83,7 +83,7 @@ class Source:
             return
         for rows in torch.randperm(len(self.arrays[0])).to(self.device).split(self.batch_size):
             if not self.drop_last or len(rows) == self.batch_size:
-                yield rows, None, _each(self.arrays[1], lambda t: t[rows])
+                yield rows, None, each(self.arrays[1], lambda t: t[rows])
 
     def in_order(self) -> Iterator[tuple[Tensor, Any]]:
         if self.arrays is None:
@@ -91,7 +91,7 @@ class Source:
             return
         x, y = self.arrays
         for i in range(0, len(x), self.batch_size):
-            yield x[i : i + self.batch_size], _each(y, lambda t: t[i : i + self.batch_size])
+            yield x[i : i + self.batch_size], each(y, lambda t: t[i : i + self.batch_size])
 
     def inputs(self, rows: Tensor) -> Tensor:
         return self._order(self.arrays[0][rows])
@@ -169,13 +169,13 @@ class Source:
             self._reading = reading_of(self.net, given)
         x = as_inputs(self.net, given, f"the inputs of {what}", self._reading)
         y = self._targets(pair[1], f"the labels of {what}")
-        for t in _leaves(y):
+        for t in leaves(y):
             if len(x) != (labels := len(t) if t.dim() else 0):
                 raise ValueError(f"{what} must hold as many inputs as labels, not {len(x)} and {labels}.")
         # Looked at where that costs no wait for the device, or once.
-        if all(t.device.type == "cpu" for t in _leaves(y)) or self._passes == 0:
+        if all(t.device.type == "cpu" for t in leaves(y)) or self._passes == 0:
             self.extremes = self.objective.extremes(y)
-        return x, _each(y, lambda t: t.to(x.device))
+        return x, each(y, lambda t: t.to(x.device))
 
     def _targets(self, targets: Any, what: str) -> Any:
         """Class labels as int64; for a loss of one's own whatever it takes, floats in the network's type."""
@@ -198,7 +198,7 @@ class Source:
             or isinstance(targets, (tuple, list))
             and any(isinstance(t, (Tensor, np.ndarray, Mapping)) and np.ndim(t) for t in targets)
         )
-        return _each(targets, cast) if nested else cast(targets)
+        return each(targets, cast) if nested else cast(targets)
 
     def _order(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
@@ -384,23 +384,24 @@ def _float_type(net: nn.Module) -> torch.dtype:
     return torch.get_default_dtype() if parameter is None else parameter.dtype
 
 
-def _each(tree: Any, function: Callable[[Any], Any]) -> Any:
+def each(tree: Any, function: Callable[[Any], Any]) -> Any:
     """The function of every tensor in dictionaries, tuples and lists of such."""
     if isinstance(tree, Mapping):
-        return {key: _each(value, function) for key, value in tree.items()}
+        return {key: each(value, function) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)):
-        return tuple(_each(value, function) for value in tree)
+        return tuple(each(value, function) for value in tree)
     return function(tree)
 
 
-def _leaves(tree: Any) -> Iterator[Tensor]:
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """The tensors in dictionaries, tuples and lists of such."""
     if isinstance(tree, Mapping):
         tree = tree.values()
     if isinstance(tree, Tensor):
         yield tree
         return
     for value in tree:
-        yield from _leaves(value)
+        yield from leaves(value)
 
 
 def _several(inputs: Any, labels: Any) -> bool:

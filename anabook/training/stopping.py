@@ -195,9 +195,7 @@ class Stopper:
             self._judge(*self._proof)
         # Parts that the backward pass computed anew were cut anew, too.
         self._below, self._roots, self._without_graph = set(), [], set()
-        self.resting = [p for p in self._candidates if p.grad is None]
-        for p in () if self.rule.still else self.resting:
-            p.grad = self._zero(p)
+        self._give_zeros(self._candidates)
 
     @property
     def known(self) -> bool:
@@ -220,7 +218,10 @@ class Stopper:
 
     def rest(self) -> None:
         """What `settle` does, after a step of a `known` network that was cut by somebody else."""
-        self.resting = [p for p in self.net.parameters() if p.requires_grad and p.grad is None]
+        self._give_zeros(p for p in self.net.parameters() if p.requires_grad)
+
+    def _give_zeros(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.resting = [p for p in parameters if p.grad is None]
         for p in () if self.rule.still else self.resting:
             p.grad = self._zero(p)
 
