@@ -163,7 +163,9 @@ def test_every_equation_number_that_the_book_mentions_is_one_of_the_papers():
     for text in (text for name, text in pages().items() if name != "claims-ledger.ipynb"):
         for sentence in re.findall(r"[^.]*\bpaper\b[^.]*\.?[^.]*", text):
             mentioned |= set(re.findall(r"(?<![\w$\\{(])\(\d{1,2}\)(?!\$)", sentence))
-    assert {f"({n})" for n in (1, 3, 7, 8, 12, 15, 17, 18, 19, 20, 21)} <= mentioned, "the search finds what is known to be there"
+    assert {f"({n})" for n in (1, 3, 7, 8, 12, 15, 17, 18, 19, 20, 21)} <= mentioned, (
+        "the search finds what is known to be there"
+    )
     assert mentioned <= EQUATIONS
 
 
@@ -177,7 +179,15 @@ def test_the_slips_of_the_paper_are_told_where_they_are():
 
 def test_nothing_is_said_of_the_paper_as_if_it_were_not_at_hand():
     told = json.dumps(LEDGER) + page("claims-ledger.ipynb")
-    for phrase in ("could not be had", "our digest", "a digest", "as far as we know", "as we read it", "We do not know what", "not seen"):
+    for phrase in (
+        "could not be had",
+        "our digest",
+        "a digest",
+        "as far as we know",
+        "as we read it",
+        "We do not know what",
+        "not seen",
+    ):
         assert phrase not in told
 
 
@@ -229,7 +239,9 @@ def test_the_stored_page_shows_every_row_with_its_verdict():
     for kind, (letter, title) in ledger.KINDS.items():
         assert f"## {title}" in page("claims-ledger.ipynb")
         for number, row in enumerate(LEDGER[kind], 1):
-            (line,) = (line for line in shown.splitlines() if line.startswith(f"| {letter}{number}: ") or line.startswith(f"| {letter}{number} |"))
+            (line,) = (
+                line for line in shown.splitlines() if line.startswith((f"| {letter}{number}: ", f"| {letter}{number} |"))
+            )
             cells = [cell.strip() for cell in line.strip("|").split(" | ")]
             assert len(cells) == 4
             assert cells[0].strip() == (f"{letter}{number}: {row['paper']}" if kind in OF_THE_PAPER else f"{letter}{number}")
@@ -248,7 +260,9 @@ def test_the_stored_page_counts_the_rows_by_kind_and_verdict():
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ledger.VERDICTS if verdict in counts)
         assert f"| {title} | {len(LEDGER[kind])} | {said or 'no claims of the paper'} |" in shown
     said = ", ".join(f"{all_counts[verdict]} {verdict}" for verdict in ledger.VERDICTS if verdict in all_counts)
-    assert f"| {sum(all_counts.values())} | {said} |" in shown and sum(all_counts.values()) == sum(len(LEDGER[k]) for k in OF_THE_PAPER)
+    assert f"| {sum(all_counts.values())} | {said} |" in shown and sum(all_counts.values()) == sum(
+        len(LEDGER[k]) for k in OF_THE_PAPER
+    )
 
 
 def test_every_table_of_the_stored_page_becomes_cards_on_a_phone():
@@ -296,7 +310,9 @@ def test_the_abstracts_claim_is_put_together_of_the_right_claims():
     said = {part: dict(re.findall(r"C(\d+) (\w[\w ]*)", text)) for part, text in parts.items()}
     for number, claim in enumerate(claims.CLAIMS, 1):
         sides = [str(side) for contrast in claim.contrasts for side in (contrast.first, contrast.second)]
-        of_the_noise = claim.kind == "level" and all(any(noise in s for s in sides) for noise in ("uniform", "triangular", "logistic"))
+        of_the_noise = claim.kind == "level" and all(
+            any(noise in s for s in sides) for noise in ("uniform", "triangular", "logistic")
+        )
         of_the_order = ledger.compared(claim) in ({"interval"}, {"power_law"}, {"interval", "power_law"})
         papers = bool(claim.section) and claim.name in found
         for part, belongs in (("the shape of the noise", of_the_noise), ("the synchronisation", of_the_order)):

@@ -53,7 +53,9 @@ def test_the_printed_linear_quantiser_is_the_one_that_rounds_down(bits, signed, 
     assert np.array_equal(ours.levels[1:], ours.thresholds) and len(ours.levels) == 2**bits
 
 
-@pytest.mark.parametrize(("mean", "limit"), [("0", "1/2"), ("-1/2", "3/4"), ("-1", "1"), ("-2", "1"), ("1/2", "1/4"), ("1", "0")])
+@pytest.mark.parametrize(
+    ("mean", "limit"), [("0", "1/2"), ("-1/2", "3/4"), ("-1", "1"), ("-2", "1"), ("1/2", "1/4"), ("1", "0")]
+)
 def test_the_ramp_of_3_on_its_threshold_tends_to_what_mean_over_width_tends_to(mean, limit):
     # Uniform noise of half-width λ and mean `mean`·λ: both vanish, the value at 0 does not move.
     std = LAMBDA / sp.sqrt(3)
@@ -206,7 +208,9 @@ def test_progressive_exponents_fall_in_equal_steps_and_not_like_one_over_the_dep
     assert {a - b for a, b in zip(exponents, exponents[1:])} == {1} and exponents[-1] == 1
     assert len({d * depth for depth, d in enumerate(exponents, 1)}) > 1
     # Integers d, d/2, …, d/n: the smallest such d.
-    assert next(d for d in range(1, 3000) if all(d % depth == 0 for depth in range(1, n + 1))) == {7: 420, 8: 840, 9: 2520}[n]
+    assert (
+        next(d for d in range(1, 3000) if all(d % depth == 0 for depth in range(1, n + 1))) == {7: 420, 8: 840, 9: 2520}[n]
+    )
 
 
 def test_four_folds_of_cifar10_are_40_000_images_and_one_is_10_000():
