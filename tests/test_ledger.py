@@ -246,7 +246,7 @@ def test_the_stored_page_shows_every_row_with_its_verdict():
             assert len(cells) == 4
             assert cells[0].strip() == (f"{letter}{number}: {row['paper']}" if kind in OF_THE_PAPER else f"{letter}{number}")
             assert cells[1] == row["says"] + (f" *{row['note']}*" if row.get("note") else "")
-            assert cells[2] == ", ".join(ledger.reference(label) for label in row["book"])
+            assert cells[2] == ledger.on_a_card("in the book") + ", ".join(ledger.reference(label) for label in row["book"])
             assert cells[3] == (f"**{row['verdict']}**, {row['how']}" if kind in OF_THE_PAPER else row["how"])
             (tests,) = (line for line in shown.splitlines() if line.startswith(f"* {letter}{number}: "))
             assert all(f"`{test}`" in tests for test in row["tests"])
@@ -258,9 +258,10 @@ def test_the_stored_page_counts_the_rows_by_kind_and_verdict():
         counts = Counter(row["verdict"] for row in LEDGER[kind] if "verdict" in row)
         all_counts += counts
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ledger.VERDICTS if verdict in counts)
-        assert f"| {title} | {len(LEDGER[kind])} | {said or 'no claims of the paper'} |" in shown
+        number = f"{ledger.on_a_card('rows')}{len(LEDGER[kind])}"
+        assert f"| {title} | {number} | {said or 'no claims of the paper'} |" in shown
     said = ", ".join(f"{all_counts[verdict]} {verdict}" for verdict in ledger.VERDICTS if verdict in all_counts)
-    assert f"| {sum(all_counts.values())} | {said} |" in shown and sum(all_counts.values()) == sum(
+    assert f"| {ledger.on_a_card('rows')}{sum(all_counts.values())} | {said} |" in shown and sum(all_counts.values()) == sum(
         len(LEDGER[k]) for k in OF_THE_PAPER
     )
 
@@ -286,7 +287,7 @@ def test_empirical_verdicts_on_the_stored_page_are_those_of_the_recorded_runs():
         for claim, line in zip(claims.CLAIMS, shown):
             cells = [cell.strip() for cell in line.strip("|").split(" | ")]
             assert len(cells) == 2 + len(columns)
-            title, said = re.fullmatch(r'<span class="on-phone">(.*): </span>(.*?) ?\|?', cells[2 + column]).groups()
+            title, said = re.fullmatch(r'<span class="on-a-card">(.*): </span>(.*?) ?\|?', cells[2 + column]).groups()
             if claim.name not in found:
                 assert said == "–"
                 continue

@@ -149,7 +149,8 @@ def table(kind: str) -> str:
         place = row.name if ours else f"{row.name}: {row.paper}"
         says = row.says + (f" *{row.note}*" if row.note else "")
         outcome = row.how if ours else f"**{row.verdict}**, {row.how}"
-        lines.append(f"| {place} | {says} | {', '.join(map(reference, row.book))} | {outcome} |")
+        places = on_a_card("in the book") + ", ".join(map(reference, row.book))
+        lines.append(f"| {place} | {says} | {places} | {outcome} |")
     tests = [f"* {row.name}: " + (", ".join(f"`{test}`" for test in row.tests) or "none") for row in found]
     folded = [f"::::{{dropdown}} The tests of {found[0].name} to {found[-1].name}", *tests, "::::"]
     return "\n".join([cards(lines), "", *folded])
@@ -169,6 +170,16 @@ def cards(lines: Iterable[str]) -> str:
     return "\n".join(["::::{div} ledger", *lines, "::::"])
 
 
+def on_a_card(title: str) -> str:
+    """What stands before the text of a cell where columns have no titles, on a card.
+
+    Example:
+        >>> on_a_card("in the book")
+        '<span class="on-a-card">in the book: </span>'
+    """
+    return f'<span class="on-a-card">{title}: </span>'
+
+
 def balance() -> str:
     """How many rows there are of each kind and with each verdict, as a table in MyST.
 
@@ -178,9 +189,10 @@ def balance() -> str:
     """
     lines = ["| kind | rows | what came out |", "|---|---|---|"]
     for kind, (_, title) in KINDS.items():
-        lines.append(f"| {title} | {len(rows(kind))} | {_counted(rows(kind)) or 'no claims of the paper'} |")
+        counted = _counted(rows(kind)) or "no claims of the paper"
+        lines.append(f"| {title} | {on_a_card('rows')}{len(rows(kind))} | {counted} |")
     of_the_paper = [row for row in rows() if row.verdict]
-    lines.append(f"| **all but what the book adds** | {len(of_the_paper)} | {_counted(of_the_paper)} |")
+    lines.append(f"| **all but what the book adds** | {on_a_card('rows')}{len(of_the_paper)} | {_counted(of_the_paper)} |")
     return cards(lines)
 
 
