@@ -28,6 +28,11 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 _WHICH_RUN = ("data", "unit", "fold", "seed", "own")
 """The fields of a config that say which run it is; the others are its settings, which named sizes fill in."""
 
+_MEASURED = ("unused",)
+"""The fields that change nothing of a run but what is measured when it has ended: keys and sizes are without them."""
+
+_NO_SETTING = (*_WHICH_RUN, *_MEASURED)
+
 _ALWAYS_WRITTEN = ("n_folds",)
 """Fields with a default that keys and records hold all the same: the runs that are recorded have it in their keys."""
 
@@ -56,7 +61,7 @@ class Config:
         precision: one of `PRECISIONS`; the lower two are mixed precision, as in `training.fit`.
         channels_last: the order in memory that graphics cards are fast with; results differ by rounding.
         unused: on how many training examples at most, of those that `n_train` leaves out, the trained network is measured
-            at the end; they are the same for all units and folds. 0 for none.
+            at the end; they are the same for all units and folds. 0 for none. It is not part of the key.
 
     Example:
         >>> from anabook.experiments import make
@@ -136,7 +141,7 @@ class Config:
         for name in SIZES:
             if not self._changes(name):
                 return name
-        return "custom-" + digest({name: value for name, value in self.as_dict().items() if name not in _WHICH_RUN})[:6]
+        return "custom-" + digest({name: value for name, value in self.as_dict().items() if name not in _NO_SETTING})[:6]
 
     @property
     def overrides(self) -> str:
@@ -147,8 +152,9 @@ class Config:
 
     def _changes(self, size: str) -> dict[str, Any]:
         """The settings that differ from a named size's."""
-        ours = {name: value for name, value in self.as_dict().items() if name not in _WHICH_RUN}
+        ours = {name: value for name, value in self.as_dict().items() if name not in _NO_SETTING}
         named = _worth_writing(type(self), {"n_folds": Config.n_folds, **of_size(self.data, size)})
+        named = {name: value for name, value in named.items() if name not in _MEASURED}
         return {name: getattr(self, name) for name in {**ours, **named} if ours.get(name) != named.get(name)}
 
     @property
@@ -159,7 +165,7 @@ class Config:
     @property
     def key(self) -> str:
         """Sixteen hexadecimal digits by which a recorded run is found again."""
-        return digest(self.as_dict())[:16]
+        return digest({name: value for name, value in self.as_dict().items() if name not in _MEASURED})[:16]
 
     def as_dict(self) -> dict[str, Any]:
         """What differs from the defaults, as numbers, text and lists: what is written to a record."""

@@ -60,10 +60,10 @@ def save(net: nn.Module, config: Config, folder: Path) -> Path:
     for name, tensor in _plain(net).state_dict().items():
         value = tensor.cpu().numpy()
         values = np.unique(value)
-        if 1 < len(values) <= _MOST and value.size > len(values) and value.dtype.kind == "f":
+        if len(values) <= _MOST < value.size and value.dtype.kind == "f":
             arrays[f"{name}:values"] = values
             arrays[f"{name}:shape"] = np.array(value.shape, np.int64)
-            arrays[f"{name}:digits"] = pack(np.searchsorted(values, value.ravel()), len(values))
+            arrays[f"{name}:digits"] = pack(np.searchsorted(values, value.ravel()), max(2, len(values)))
         else:
             arrays[name] = value
     path = path_in(folder, config)
@@ -91,12 +91,12 @@ def load(config: Config, folder: Path) -> nn.Module:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        found = json.loads(arrays.pop("config").tobytes())
+        found = Config.from_dict(json.loads(arrays.pop("config").tobytes()))
         state = _unpacked(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"the file {str(path)!r} holds no weights that can be read ({error}).") from None
-    if found != json.loads(json.dumps(config.as_dict())):
-        raise ValueError(f"the file {str(path)!r} holds the weights of another run: {Config.from_dict(found).label}.")
+    if found.key != config.key:
+        raise ValueError(f"the file {str(path)!r} holds the weights of another run: {found.label}.")
     with torch.random.fork_rng(devices=[]):
         net = _plain(build(config))
     try:
@@ -123,7 +123,7 @@ def _unpacked(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         what, _, part = name.partition(":")
         if part == "digits":
             values, shape = arrays[f"{what}:values"], tuple(arrays[f"{what}:shape"])
-            value = values[unpack(value, len(values), math.prod(shape))].reshape(shape)
+            value = values[unpack(value, max(2, len(values)), math.prod(shape))].reshape(shape)
         elif part:
             continue
         state[what] = torch.from_numpy(np.array(value))
