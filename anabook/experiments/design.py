@@ -1,6 +1,6 @@
 """The design of the paper's experiments: six degrees of freedom, 384 points, 264 units, and which of them are drawn.
 
-The paper prints the 384 and the three cuts (84, 32 and 4 points), not the 264 that remain.
+The paper prints the 384 and the three cuts (12 of 96 static points stay; 32 and 4 points go), not the 264 that remain.
 """
 
 from __future__ import annotations
