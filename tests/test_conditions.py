@@ -190,9 +190,7 @@ def test_whetstone_and_soft_to_hard_fail_for_their_zero_mean():
         assert verdict.holds is False and verdict.conditions["(11)"] is True and verdict.conditions["(12)"] is False
     static = check("normal", ab.Schedule.static(2))
     assert static.conditions["(11)"] is False
-    assert (
-        static.conditions["(13)"] is static.conditions["(14)"] is True
-    )  # about the regularisation alone, with or without rates
+    assert static.conditions["(13)"] is static.conditions["(14)"] is True  # they are about the regularisation alone
 
 
 GOOD = power_law(1, 2)
