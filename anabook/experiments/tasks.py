@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIZES: dict[str, str] = {
-    "paper": "as in the paper's experiments",
+    "paper": "as in the paper's experiments; where the paper prints no number, as in its authors' code",
     "scaled": "for a machine with few cores",
 }
 """The named sizes; what each means for a data set is said in its row of `TASKS`."""
@@ -159,7 +159,7 @@ _DSCNN_SIZES = {
     "scaled": {"width": 0.5, "shrink": 1, "n_train": 0, "period": 2, "batch_size": 256, "lr": 1e-2},
 }
 
-# Photographs are cropped and flipped, as in the experiments. House numbers are cropped only: a mirrored 2 is no 2.
+# Photographs are cropped and flipped, as in the authors' code. House numbers are cropped only: a mirrored 2 is no 2.
 _CIFAR10 = Task("cifar10", VGG, 10, (3, 32, 32), "crop and flip", _VGG_SIZES, all_noises_drawn=True)
 _SVHN = Task("svhn", VGG, 10, (3, 32, 32), "crop", _SVHN_SIZES)
 _GSC = Task("gsc", DSCNN, 12, (1, 49, 10), "none", _DSCNN_SIZES)
