@@ -144,3 +144,22 @@ def generator(rng: object) -> np.random.Generator:
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0:
         return np.random.default_rng(int(rng))
     raise TypeError(f"rng must be a numpy.random.Generator or a non-negative integer seed, not {rng!r}.")
+
+
+def unknown(values: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse a key that is not known, and suggest the nearest.
+
+    Example:
+        >>> try:
+        ...     unknown(["fold"], ["folds", "units"], "entry")
+        ... except ValueError as error:
+        ...     print(error)
+        ...
+        entry has the unknown key 'fold' (did you mean 'folds'?); allowed are folds, units.
+    """
+    known = list(known)
+    for name in values:
+        if name not in known:
+            raise ValueError(
+                f"{what} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are {', '.join(known)}."
+            )

@@ -142,7 +142,25 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--device", default="cpu", help="where to train (cpu)")
     train.add_argument("--results", metavar="FOLDER", help="where to record the run (data/results)")
     train.add_argument("--checkpoint", metavar="FILE", help="go on from this file, and write it after every epoch")
+    _add_weights(train)
     train.set_defaults(run=_train)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", metavar="FOLDER", help="where to put final weights, packed (weights, in the store)")
+    parser.add_argument("--no-weights", action="store_true", help="keep no final weights")
+
+
+def _weights(arguments: argparse.Namespace) -> Path | None:
+    """The folder for final weights."""
+    from anabook._validate import path
+    from anabook.datasets import store
+
+    if arguments.no_weights:
+        if arguments.weights is not None:
+            raise ValueError("--weights and --no-weights contradict each other: leave out one of them.")
+        return None
+    return store.directory() / "weights" if arguments.weights is None else path(arguments.weights, "--weights")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -168,11 +186,13 @@ def _train(arguments: argparse.Namespace) -> int:
     sweeps.check_devices([arguments.device])
     file = sweeps.results_file(one, folder)
     records.check_writable(folder)
-    if checkpoint is not None:
-        records.check_writable(checkpoint.parent)
+    weights = _weights(arguments)
+    for place in (weights, checkpoint and checkpoint.parent):
+        if place is not None:
+            records.check_writable(place)
     from anabook.experiments.run import run
 
-    record = run(one, device=arguments.device, checkpoint=checkpoint, keep=True, progress=None)
+    record = run(one, device=arguments.device, checkpoint=checkpoint, keep=True, weights=weights, progress=None)
     records.append(file, record)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
@@ -220,6 +240,7 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     )
     sweep.add_argument("--results", metavar="FOLDER", help="where to record runs (data/results)")
     sweep.add_argument("--checkpoints", metavar="FOLDER", help="keep checkpoints of unfinished runs there")
+    _add_weights(sweep)
     sweep.set_defaults(run=_sweep)
 
 
@@ -242,6 +263,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         )
     configs = config.expand(config.read(arguments.config, arguments.overrides))
     folder, also = _places(arguments.results)
+    weights = _weights(arguments)
     if arguments.dry_run:
         workers = arguments.workers or sweeps.default_workers(arguments.devices)
         if arguments.cluster is not None:
@@ -255,6 +277,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             devices=arguments.devices,
             checkpoints=arguments.checkpoints,
+            weights=weights,
             also=also,
             report=sweeps.print_line,
         )
@@ -267,6 +290,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
                 workers=workers,
                 devices=arguments.devices,
                 checkpoints=arguments.checkpoints,
+                weights=weights,
                 also=also,
                 report=sweeps.print_line,
             )
@@ -307,7 +331,7 @@ def _add_results(commands: argparse._SubParsersAction) -> None:
     results.add_argument("data", nargs="?", metavar="NAME", help="the data set")
     results.add_argument("--size", default="scaled", help="paper, scaled or custom-… (scaled)")
     results.add_argument(
-        "--measure", default="accuracy", help="accuracy, before_drop, best, noisy_accuracy or train_accuracy"
+        "--measure", default="accuracy", help="accuracy, unused_accuracy, before_drop, best, noisy_accuracy or train_accuracy"
     )
     results.add_argument("--bootstrap", action="store_true", help="intervals by the bootstrap in place of Student's")
     results.add_argument("--claims", action="store_true", help="the verdicts on the paper's claims")

@@ -16,7 +16,10 @@ def vgg(
     size: int = 32,
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
-    """The eight-layer VGG of the paper's image experiments: 13,881,994 parameters at width 1 with ten classes.
+    """The eight-layer VGG of the paper's image experiments, with the widths of its authors' code.
+
+    At width 1 and with ten classes it has 13,881,994 parameters. (The paper prints five convolutions and three linear
+    layers, no widths.)
 
     Five 3×3 convolutions of 128, 256, 256, 512 and 512 channels with three halvings between them, then fully connected
     layers of 1024, 1024 and `n_classes` units. All but the last are followed by batch normalisation and the activation;
@@ -58,7 +61,10 @@ def vgg(
 
 
 def dscnn(n_classes: int = 12, channels: int = 64, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
-    """The depthwise separable network of the paper's speech experiments: 23,168 parameters with twelve classes.
+    """The depthwise separable network of the paper's speech experiments, as its authors' code has it.
+
+    With twelve classes it has 23,168 parameters. (The paper counts eight convolutions and one linear layer; the code has a
+    convolution more, the first one.)
 
     For inputs of shape (n, 1, 49, 10). One 10×4 convolution with stride 2, four pairs of a depthwise 3×3 and a pointwise
     convolution, each followed by batch normalisation and the activation; an average over the 25×5 positions; a linear

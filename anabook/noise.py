@@ -24,9 +24,9 @@ NUMPY_OPS = NUMPY
 class Noise:
     """An additive noise ν: a law with a mean α and a standard deviation β.
 
-    β is the standard deviation for every law that has one. (The paper's printed logistic density uses the scale,
-    which is β·√3/π; a uniform noise of half-width w has β = w/√3, a triangular one w/√6.) For a law without one, such as
-    Cauchy's, it is the scale, and α the place of the law's 0.
+    β is the standard deviation for every law that has one. (The paper says so, too, but the logistic density that it prints
+    uses the scale, which is β·√3/π; a uniform noise of half-width w has β = w/√3, a triangular one w/√6.) For a law
+    without one, such as Cauchy's, it is the scale, and α the place of the law's 0.
     β = 0 is the Dirac limit: all mass at α.
 
     Args:

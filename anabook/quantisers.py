@@ -18,8 +18,8 @@ ROUNDINGS = ("floor", "nearest")
 class Quantiser:
     """A stair function σ with levels q_0 < … < q_{K−1} and thresholds θ_1 < … < θ_{K−1}.
 
-    σ(x) = q_k for θ_k ≤ x < θ_{k+1}, with θ_0 = −∞ and θ_K = +∞ (paper, eq. (1)). Bins are closed
-    on the left, so σ(θ_k) = q_k. Equivalently σ(x) = q_0 + Σ_k Δ_k H(x − θ_k), with the
+    σ(x) = q_k for θ_k ≤ x < θ_{k+1}, with θ_0 = −∞ and θ_K = +∞. Bins are closed on the left, so
+    σ(θ_k) = q_k. Equivalently, and so in the paper's eq. (1), σ(x) = q_0 + Σ_k Δ_k H(x − θ_k), with the
     Heaviside function H(0) = 1 and the steps Δ_k = q_k − q_{k−1}.
 
     Quantisers are immutable values: equal levels and thresholds make equal, interchangeable objects.
@@ -64,7 +64,7 @@ class Quantiser:
 
     @classmethod
     def ternary(cls, quantum: float = 1.0) -> Quantiser:
-        """The ternary quantiser {−ε, 0, ε} with thresholds ±ε/2 (the paper's experiments).
+        """The ternary quantiser {−ε, 0, ε} with thresholds ±ε/2, as in the code of the paper's authors.
 
         Args:
             quantum: ε > 0, the distance between levels.
@@ -88,7 +88,7 @@ class Quantiser:
             signed: integers from −2^(bits−1) to 2^(bits−1) − 1 if true, else from 0 to 2^bits − 1.
             quantum: ε > 0, the distance between levels; 0.1 means the decimal, so that 0.3 is a level.
             rounding: "floor" puts each threshold on its level, θ_k = q_k (paper, section 2.1);
-                "nearest" half a quantum below, θ_k = q_k − ε/2 (the paper's experiments).
+                "nearest" half a quantum below, θ_k = q_k − ε/2 (the code of its authors).
             balanced: drop the lowest level of a signed range, so that the levels are symmetric about 0.
 
         Raises:

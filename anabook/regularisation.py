@@ -27,7 +27,7 @@ _FAR, _NOTHING = 22.0, 1e-17
 
 @dataclass(frozen=True)
 class Regularisation:
-    """The stochastic quantiser σ_ν(x) = σ(x − ν) and its expectation (paper, eq. (3) and Proposition 1).
+    """The stochastic quantiser σ_ν(x) = σ(x − ν) and its expectation (paper, Proposition 1).
 
     The noise is subtracted. With levels q_k, thresholds θ_k, steps Δ_k, and a noise of distribution
     function F and density f:

@@ -30,7 +30,8 @@ class Schedule:
         λ(t) = 1 for t ≤ s,   (e − t)/(e − s) in between,   0 for t ≥ e,
 
     its noise has mean α(t) = mean0·λ(t)^d and standard deviation β(t) = std0·λ(t)^(2d)
-    (the paper's equations (20) and (21)). Time is in whatever steps the user counts: epochs, in the paper.
+    (the paper's equations (20) and (21), which leave the two exponents free; the factor 2 is its authors' code's, and so is
+    n − ℓ below). Time is in whatever steps the user counts: iterations in the paper, epochs in the code.
     A static mean or std stays at its initial value for ever.
 
     Args:
@@ -97,7 +98,7 @@ class Schedule:
 
     @classmethod
     def periodic(cls, n_layers: int, period: float, interval: Any = "partition", **options: Any) -> Schedule:
-        """The schedule on [0, n·period], as in the paper's experiments (50 epochs for the VGG, 10 for the DSCNN)."""
+        """The schedule on [0, n·period], as in the code of the paper's authors (50 epochs for the VGG, 10 for the DSCNN)."""
         n_layers = integer(n_layers, "n_layers", minimum=1)
         period = real(period, "period", above=0.0)
         return cls(n_layers, interval, start=0.0, end=n_layers * period, **options)
@@ -119,7 +120,7 @@ class Schedule:
             net: a network made by `anabook.training.quantise`.
             period, interval: as for `periodic`.
             half_width: of the initial noise, in quanta: it spans so much to either side of its mean, with at least 95 %
-                of its mass. 0.5, as in the paper's experiments, reaches from one threshold to the next.
+                of its mass. 0.5, as in the code of the paper's authors, reaches from one threshold to the next.
             mean: initial mean of the noise, in quanta.
             options: further settings of a `Schedule`, such as power_law, static_mean or growth.
 

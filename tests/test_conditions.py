@@ -188,7 +188,9 @@ def test_whetstone_and_soft_to_hard_fail_for_their_zero_mean():
     for schedule, family in ((ab.Schedule.whetstone(3), "uniform"), (ab.Schedule.soft_to_hard(3), "logistic")):
         verdict = check(family, schedule)
         assert verdict.holds is False and verdict.conditions["(11)"] is True and verdict.conditions["(12)"] is False
-    assert check("normal", ab.Schedule.static(2)).conditions["(11)"] is False
+    static = check("normal", ab.Schedule.static(2))
+    assert static.conditions["(11)"] is False
+    assert static.conditions["(13)"] is static.conditions["(14)"] is True  # they are about the regularisation alone
 
 
 GOOD = power_law(1, 2)
@@ -203,6 +205,7 @@ BAD = {
     "families of another number": ((["normal"] * 3, [GOOD]), {}, ValueError, "not 3"),
     "rates of another number": (("normal", [GOOD], [LAMBDA] * 2), {}, ValueError, "1 layer needs 1 rate, not 2"),
     "a rate that is negative": (("normal", [GOOD], [-LAMBDA]), {}, ValueError, "rate of layer 0 must be positive"),
+    "a rate that stays": (("normal", [GOOD], [sp.Rational(1, 2)]), {}, ValueError, "rate of layer 0 must tend to 0"),
     "a text as mean": (("normal", [("x", 1)]), {}, TypeError, "mean of layer 0"),
     "complex": (("normal", [(sp.I, 1)]), {}, ValueError, "finite and real"),
     "a callable schedule": (("normal", ab.Schedule.from_callable(1, lambda i, t: (0, 1))), {}, ValueError, "no formula"),

@@ -22,7 +22,8 @@ from anabook.cli import main
 from anabook.datasets import standins, store
 from anabook.experiments import make, records, results, sweep
 from anabook.experiments import run as runs
-from anabook.experiments.run import StraightThrough, attempt, build, run
+from anabook.experiments.networks import StraightThrough, build
+from anabook.experiments.run import attempt, run
 
 TINY = {"width": 1 / 32, "shrink": 4, "n_train": 60, "period": 1, "batch_size": 32}
 

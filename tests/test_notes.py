@@ -59,7 +59,7 @@ def test_every_note_is_in_the_summary_and_every_one_in_the_summary_is_a_note():
     text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
     notes_made = re.findall(r":label: (note-[\w-]+)", text)
     summary = text[text.index("## Summary") :]
-    assert len(notes_made) == len(set(notes_made)) == 22
+    assert len(notes_made) == len(set(notes_made)) == 23
     assert re.findall(r"^\| \{prf:ref\}`(note-[\w-]+)`", summary, re.M) == notes_made
 
 

@@ -3,12 +3,16 @@
 A layer's noise has mean α(λ) = −a(λ) and standard deviation β(λ), and λ → 0+. Write F0, T0, Q0 and h0 for the
 standardised law's distribution function, upper tail, quantile and half-width of support. A Heaviside layer becomes
 σ(s) = F0((s + a)/β), with the generalised inverse σ⁻¹(u) = inf{s : σ(s) ≥ u} = −a + β·Q0(u). The conditions, for
-rates r_ℓ(λ) and every ε > 0 (numbered as in the paper, (11) and (14) as we read it)::
+rates r_ℓ(λ) > 0 that tend to 0 and every ε > 0 (numbered as in the paper)::
 
     (11) a, β → 0: the layer converges off its threshold.    (12) σ(0) → 1: and on it.
-    (13) σ is continuous and non-decreasing.                 (14) r_ℓ > 0 and r_ℓ → 0.
+    (13) σ is continuous and non-decreasing.                 (14) 0 ≤ σ ≤ 1.
     (15) σ⁻¹(ε r_ℓ) → 0.    (16) σ⁻¹(1 − ε r_ℓ) → 0.         (17) σ⁻¹(1 − ε r_ℓ) < 0 for small λ.
     (18) r_{ℓ−1} = O(−σ⁻¹(1 − ε r_ℓ)) from the second layer on.
+
+The paper says the same of any regularisation of the Heaviside function, in these words: (11) λ_ℓ → 0; (12) σ(s) → H(s)
+for every s; (13) strictly increasing, which bounded noise is not, and the generalised inverse does not need; (17)
+(1 − σ(0))/r_ℓ → 0; (18) with o in place of O; rates that are continuous and do not fall as λ grows.
 
 Whether *some* rates exist is decided backwards. A layer whose output may err by o(B) tolerates on its threshold an
 input that errs by less than its margin::

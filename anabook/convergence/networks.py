@@ -1,7 +1,8 @@
 """Networks of quantised layers, their regularisations, and what becomes of these as the noise vanishes.
 
 The quantised network composes affine maps and stair functions (paper, eq. (7)); the regularised one replaces each stair
-function by its expectation under that layer's noise (eq. (8)). Layers are counted from 0 at the input.
+function by its expectation under that layer's noise (eq. (8), with noise for its regularisations). Layers are counted from 0 at
+the input.
 
 Two habits make the answers trustworthy. Quantised values are exact rationals, so "on the threshold" is decided, not
 estimated. A regularised value is an exact level plus a small signed residual, so 1 − 10⁻²⁰⁰ and 10⁻³⁹ keep their

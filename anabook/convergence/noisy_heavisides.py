@@ -1,6 +1,6 @@
 """A Heaviside unit with noise, as λ → 0: how much it errs on its threshold and off it, and what errors it tolerates.
 
-These are the conditions that concern one layer alone, (11) to (13), and the sizes that the others compare.
+These are the conditions that concern one layer alone and no rates, (11) to (14), and the sizes that the others compare.
 """
 
 from __future__ import annotations
@@ -201,3 +201,8 @@ def monotone(i: int, unit: NoisyHeaviside) -> Finding:
     else:
         reason = "continuous and strictly increasing."
     return Finding("(13)", i, True, reason)
+
+
+def between_zero_and_one(i: int, unit: NoisyHeaviside) -> Finding:
+    """(14), which an average of zeros and ones cannot miss."""
+    return Finding("(14)", i, True, "an average of zeros and ones lies between them.")

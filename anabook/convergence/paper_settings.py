@@ -1,4 +1,4 @@
-"""The settings of the paper's experiments, each with what the theorem says about it."""
+"""The settings of the paper's experiments, as its authors' code has them, each with what the theorem says about it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
 
 class PaperRow(NamedTuple):
-    """One of the paper's settings and what the theorem says about it.
+    """One of the paper's settings, with the code's numbers, and what the theorem says about it.
 
     Attributes:
         interval, power_law: of the dynamic schedule.
-        mean0: 0 (static mean) or −½ (dynamic, as in the authors' code).
+        mean0: 0 (static mean) or −½ (dynamic, as in the authors' code; the paper asks for a positive one, with added noise).
         family: of the noise.
         holds: whether rates exist.
         failing: which conditions fail where; empty if none.
@@ -35,6 +35,8 @@ def paper_table(
     n_layers: int = 7, period: float = 50, half_width: float = 0.5, reading: str = "time"
 ) -> tuple[PaperRow, ...]:
     """The 8 dynamic schedules × 2 settings of the mean × 4 families of the paper's experiments, each decided.
+
+    Exponents, periods and strengths are those of the authors' code.
 
     Args:
         n_layers: quantised layers (7 in the VGG, 9 in the DSCNN).

@@ -1,7 +1,8 @@
 """Networks of quantised layers, and their regularisations at one noise level.
 
 The quantised network composes affine maps and stair functions (paper, eq. (7)); the regularised one replaces each stair
-function by its expectation under that layer's noise (eq. (8)). Layers are counted from 0 at the input.
+function by its expectation under that layer's noise (eq. (8), with noise for its regularisations). Layers are counted from 0 at
+the input.
 """
 
 from __future__ import annotations

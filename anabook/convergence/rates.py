@@ -1,4 +1,4 @@
-"""Rates between the errors of one layer and the margins of the next: conditions (14) to (18), judged or met."""
+"""Rates between the errors of one layer and the margins of the next: conditions (15) to (18), judged or met."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from anabook.convergence.verdicts import CONDITIONS, Finding
 def judge_rates(
     units: Sequence[NoisyHeaviside], rates: Sequence[sp.Expr], weights: Sequence[NoisyHeaviside | None]
 ) -> list[Finding]:
-    """(14) to (18) for given rates, in every layer."""
+    """(15) to (18) for given rates, in every layer."""
     findings = []
     for i, (unit, rate) in enumerate(zip(units, rates)):
         if rate == 0:
-            findings += [Finding(c, i, True, "the layer is exact for all small λ.") for c in CONDITIONS[3:7]]
+            findings += [Finding(c, i, True, "the layer is exact for all small λ.") for c in CONDITIONS[4:7]]
         else:
             findings += _judge_rate(i, unit, rate)
         small = findings[-1]
@@ -32,7 +32,6 @@ def judge_rates(
 
 def _judge_rate(i: int, unit: NoisyHeaviside, rate: sp.Expr) -> list[Finding]:
     r = show(rate)
-    vanishing = tends_to(rate, 0).finding("(14)", i, f"r = {r} vanishes.", f"r = {r} does not vanish.")
     off = unit.errs_less_off_threshold(rate)
     if unit.bounded:
         good = bad = "off its threshold the layer is exact for small λ, since the noise is bounded."
@@ -40,13 +39,12 @@ def _judge_rate(i: int, unit: NoisyHeaviside, rate: sp.Expr) -> list[Finding]:
         power = power_in_words("std", unit.tail.exponent)
         good = f"{power}·ln(1/r) → 0, so the layer errs by o(r) off its threshold."
         bad = f"{power}·ln(1/r) does not vanish, so the layer does not err by o(r) off its threshold."
-    on = unit.errs_less_on_threshold(rate)
+    on = both(unit.errs_less_on_threshold(rate), tends_to(rate, 0))
     if unit.error == 0:
         here = "the layer is exact on its threshold, which the noise does not reach."
     else:
         here = f"on its threshold the layer errs by about {show(leading(unit.error))}, and that is o(r), r = {r}."
     return [
-        vanishing,
         off.finding("(15)", i, good, bad),
         off.finding("(16)", i, "as (15), the laws being symmetric.", "as (15), the laws being symmetric."),
         on.finding("(17)", i, here, here.replace("and that is o(r)", "which is not o(r)")),

@@ -7,10 +7,17 @@ from typing import Any
 
 import sympy as sp
 
-from anabook.convergence.answers import both
+from anabook.convergence.answers import both, tends_to
 from anabook.convergence.formulas import families_of, read
 from anabook.convergence.limits import eventual_sign, leading, show
-from anabook.convergence.noisy_heavisides import monotone, noisy_units, noisy_weights, right_on_threshold, vanishing
+from anabook.convergence.noisy_heavisides import (
+    between_zero_and_one,
+    monotone,
+    noisy_units,
+    noisy_weights,
+    right_on_threshold,
+    vanishing,
+)
 from anabook.convergence.rates import judge_rates, look_for_rates
 from anabook.convergence.schedule_formulas import as_formulas
 from anabook.convergence.verdicts import Finding, Verdict, all_hold
@@ -36,7 +43,7 @@ def check(
             the same everywhere, that tends to 0 from above. Or a `Schedule`: see `as_formulas` for what is judged then.
         rates: None to look for rates; or one a layer, to check these.
         weights: None if the weights have no noise. "same" if each layer's weights have its activations' noise, as in the
-            paper's experiments. Or one pair (mean, std) or None a layer. A layer's weight error must then vanish faster
+            code of the paper's authors. Or one pair (mean, std) or None a layer. A layer's weight error must then vanish faster
             than its margin: r_{ℓ−1} + ρ_ℓ = O(−σ_ℓ⁻¹(1 − ε r_ℓ)) in place of (18), and also in the first layer.
         reading: "time" or "lambda", for a `Schedule`: see `as_formulas`.
 
@@ -45,7 +52,7 @@ def check(
 
     Raises:
         ValueError: no layers, a layer without noise, lists of different lengths, an unknown family, a law of another kind or
-            whose tail is not known, a negative std, more than one symbol, a rate that is not positive.
+            whose tail is not known, a negative std, more than one symbol, a rate that is not positive or does not tend to 0.
         TypeError: a mean or std that is neither a number nor a SymPy expression.
 
     Example:
@@ -63,7 +70,7 @@ def check(
     pairs, rates, weights = read(schedules, rates, weights)
     units = noisy_units(families_of(families, len(pairs)), pairs, "layer")
     noises = noisy_weights(families, weights)
-    singly = (vanishing, right_on_threshold, monotone)
+    singly = (vanishing, right_on_threshold, monotone, between_zero_and_one)
     findings = [condition(i, unit) for i, unit in enumerate(units) for condition in singly]
     given = rates is not None
     bounds: tuple[sp.Expr | None, ...] = (None,) * len(units)
@@ -71,6 +78,8 @@ def check(
         for i, rate in enumerate(rates):
             if eventual_sign(rate)[0] != 1:
                 raise ValueError(f"the rate of layer {i} must be positive for all small λ, not {show(rate)}.")
+            if tends_to(rate, 0).value is False:
+                raise ValueError(f"the rate of layer {i} must tend to 0 as λ does, which {show(rate)} does not.")
         findings += judge_rates(units, rates, noises)
     elif all((f.holds if f.evidence is None else f.evidence) is True for f in findings):
         more, rates, bounds = look_for_rates(units, noises)

@@ -16,7 +16,7 @@ class Batches:
     """A part of a data set on a device, handed out in batches of normalised floats.
 
     Inputs are kept in their stored type. Each batch is converted, normalised with one mean and one standard
-    deviation for all channels (as in the experiments), and augmented as a whole: every image of a batch gets
+    deviation for all channels (as in the code of the paper's authors), and augmented as a whole: every image of a batch gets
     its own shift and flip. Padding is with the value 0 before normalisation, as torchvision
     pads images.
 

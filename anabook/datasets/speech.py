@@ -58,10 +58,10 @@ _CITATION = "P. Warden, Speech Commands: A Dataset for Limited-Vocabulary Speech
 def features(clips: np.ndarray, progress: bool = False) -> np.ndarray:
     """The network's input: 49 × 10 mel-frequency cepstral coefficients, shifted and clipped to whole bytes.
 
-    As the reference code computes them with torchaudio, here with librosa, which is kept well and does not have to
-    match a build of torch: power spectrum of 1024 points under a centred Hann window of 640 samples, every 320 samples;
-    40 triangular mel filters (HTK scale, peak 1) from 20 to 4000 Hz; ln(· + 1e-6); orthonormal DCT-II; the first ten
-    coefficients of the first 49 frames; plus 128, clipped to [0, 255] and rounded down.
+    As the code of the paper's authors (the reference code) computes them with torchaudio, here with librosa, which is kept
+    well and does not have to match a build of torch: power spectrum of 1024 points under a centred Hann window of 640
+    samples, every 320 samples; 40 triangular mel filters (HTK scale, peak 1) from 20 to 4000 Hz; ln(· + 1e-6);
+    orthonormal DCT-II; the first ten coefficients of the first 49 frames; plus 128, clipped to [0, 255] and rounded down.
 
     Args:
         clips: shape (n, 16000), amplitudes in [−1, 1].

@@ -25,18 +25,48 @@ def subset(dataset: Dataset, n_train: int, seed: int = 0) -> Dataset:
         >>> subset(datasets.digits(), 100).x_train.shape
         (100, 8, 8)
     """
+    n = int((dataset.split == 0).sum())
+    n_train = integer(n_train, "n_train", minimum=len(dataset.classes), maximum=n)
+    rows = np.sort(np.concatenate([_order(dataset, seed)[:n_train], np.flatnonzero(dataset.split != 0)]))
+    return replace(dataset, **{what: getattr(dataset, what)[rows] for what in ARRAYS})
+
+
+def left_out(dataset: Dataset, n_train: int, n: int, seed: int = 0) -> np.ndarray:
+    """Row numbers of training examples that `subset` leaves out: at most `n`, stratified, and nested as its own are.
+
+    Where groups are known, those of a speaker or writer who is in the subset do not count.
+
+    Args:
+        dataset: the whole data set.
+        n_train, seed: as for `subset`.
+        n: how many at most.
+
+    Returns:
+        Row numbers into all of the data set, ascending.
+
+    Example:
+        >>> from anabook import datasets
+        >>> len(left_out(datasets.digits(), n_train=1400, n=100))
+        38
+    """
+    n_train = integer(n_train, "n_train", minimum=len(dataset.classes), maximum=int((dataset.split == 0).sum()))
+    order = _order(dataset, seed)
+    taken, rest = order[:n_train], order[n_train:]
+    group = dataset.group
+    rest = rest[(group[rest] < 0) | ~np.isin(group[rest], group[taken])]
+    return np.sort(rest[: integer(n, "n", minimum=0)])
+
+
+def _order(dataset: Dataset, seed: int) -> np.ndarray:
+    """The training rows in an order of which any first part has the classes' shares."""
     train = np.flatnonzero(dataset.split == 0)
-    n_train = integer(n_train, "n_train", minimum=len(dataset.classes), maximum=len(train))
     rng = np.random.default_rng(integer(seed, "seed", minimum=0))
     place = np.empty(len(train))
     labels = dataset.labels[train]
-    for label in np.unique(labels):
+    for label in np.unique(labels):  # each class is spread evenly over [0, 1]
         rows = rng.permutation(np.flatnonzero(labels == label))
         place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
-    # Each class is spread evenly over [0, 1]: any first part of the order has the classes' shares.
-    chosen = train[np.argsort(place, kind="stable")[:n_train]]
-    rows = np.sort(np.concatenate([chosen, np.flatnonzero(dataset.split != 0)]))
-    return replace(dataset, **{what: getattr(dataset, what)[rows] for what in ARRAYS})
+    return train[np.argsort(place, kind="stable")]
 
 
 def folds(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:

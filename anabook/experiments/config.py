@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from anabook._files import digest
-from anabook._validate import choice, did_you_mean, integer, real
+from anabook._validate import choice, integer, real, unknown
 from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.experiments import design, shipped
+from anabook.experiments.own import custom, noise_of
 from anabook.experiments.tasks import NETWORKS, SIZES, TASKS, Task
 from anabook.noise import Noise
-from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
+from anabook.schedules import Schedule
 
 QUANTA: dict[str, float] = {network.name: network.quantum for network in NETWORKS.values()}
 """The quantum of weights and features of each network, by its name."""
@@ -28,6 +27,11 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 _WHICH_RUN = ("data", "unit", "fold", "seed", "own")
 """The fields of a config that say which run it is; the others are its settings, which named sizes fill in."""
+
+_MEASURED = ("unused",)
+"""The fields that change nothing of a run but what is measured when it has ended: keys and sizes are without them."""
+
+_NO_SETTING = (*_WHICH_RUN, *_MEASURED)
 
 _ALWAYS_WRITTEN = ("n_folds",)
 """Fields with a default that keys and records hold all the same: the runs that are recorded have it in their keys."""
@@ -56,6 +60,8 @@ class Config:
         own: a schedule of one's own for `unit`: see `custom`.
         precision: one of `PRECISIONS`; the lower two are mixed precision, as in `training.fit`.
         channels_last: the order in memory that graphics cards are fast with; results differ by rounding.
+        unused: on how many training examples at most, of those that `n_train` leaves out, the trained network is measured
+            at the end; they are the same for all units and folds. 0 for none. It is not part of the key.
 
     Example:
         >>> from anabook.experiments import make
@@ -79,6 +85,7 @@ class Config:
     own: tuple[tuple[str, Any], ...] | None = None
     precision: str = "float32"
     channels_last: bool = False
+    unused: int = 0
 
     def __post_init__(self) -> None:
         fix = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
@@ -86,7 +93,7 @@ class Config:
         fix("n_folds", integer(self.n_folds, "n_folds", minimum=2))
         if self.fold is not None:
             fix("fold", integer(self.fold, "fold", minimum=0, maximum=self.n_folds - 1))
-        for name, minimum in (("seed", 0), ("shrink", 1), ("n_train", 0), ("period", 1), ("batch_size", 1)):
+        for name, minimum in (("seed", 0), ("shrink", 1), ("n_train", 0), ("period", 1), ("batch_size", 1), ("unused", 0)):
             fix(name, integer(getattr(self, name), name, minimum=minimum))
         for name in ("width", "lr"):
             fix(name, real(getattr(self, name), name, above=0.0))
@@ -134,7 +141,7 @@ class Config:
         for name in SIZES:
             if not self._changes(name):
                 return name
-        return "custom-" + digest({name: value for name, value in self.as_dict().items() if name not in _WHICH_RUN})[:6]
+        return "custom-" + digest({name: value for name, value in self.as_dict().items() if name not in _NO_SETTING})[:6]
 
     @property
     def overrides(self) -> str:
@@ -145,8 +152,9 @@ class Config:
 
     def _changes(self, size: str) -> dict[str, Any]:
         """The settings that differ from a named size's."""
-        ours = {name: value for name, value in self.as_dict().items() if name not in _WHICH_RUN}
+        ours = {name: value for name, value in self.as_dict().items() if name not in _NO_SETTING}
         named = _worth_writing(type(self), {"n_folds": Config.n_folds, **of_size(self.data, size)})
+        named = {name: value for name, value in named.items() if name not in _MEASURED}
         return {name: getattr(self, name) for name in {**ours, **named} if ours.get(name) != named.get(name)}
 
     @property
@@ -157,7 +165,7 @@ class Config:
     @property
     def key(self) -> str:
         """Sixteen hexadecimal digits by which a recorded run is found again."""
-        return digest(self.as_dict())[:16]
+        return digest({name: value for name, value in self.as_dict().items() if name not in _MEASURED})[:16]
 
     def as_dict(self) -> dict[str, Any]:
         """What differs from the defaults, as numbers, text and lists: what is written to a record."""
@@ -210,7 +218,7 @@ class Config:
     def quantisation(self) -> tuple[Any, str] | None:
         """The noise, as `noise_of` gives it, and the strategy; None for baselines."""
         if self.own is not None:
-            own = {**OWN_DEFAULTS, **dict(self.own)}
+            own = custom(self.unit, dict(self.own), self.n_layers)
             return noise_of(own["noise"]), own["strategy"]
         if self.unit in design.BASELINES:
             return None
@@ -226,93 +234,6 @@ def _worth_writing(kind: type[Config], values: Mapping[str, Any]) -> dict[str, A
 
 SETTINGS: tuple[str, ...] = tuple(f.name for f in fields(Config) if f.name not in _WHICH_RUN)
 """What a sweep's file and `make` may change of a named size."""
-
-OWN_DEFAULTS: dict[str, Any] = {
-    "noise": "uniform",
-    "strategy": "mode",
-    "mean": "static",
-    "std": "dynamic",
-    "interval": "partition",
-    "power_law": "homogeneous",
-    "mean0": -0.5,
-    "half_width": 0.5,
-}
-"""What a schedule of one's own need not say."""
-
-
-def custom(name: str, own: dict[str, Any], n_layers: int) -> dict[str, Any]:
-    """Check a schedule of one's own and fill in what it leaves out.
-
-    Its entries: `noise` (see `noise_of`) and `strategy`; `mean` and `std` ("static" or "dynamic"); `interval`, a name or one
-    pair (start, end) in epochs for each quantised layer; `power_law`, a name or one exponent for each; `mean0` and
-    `half_width`, in quanta.
-
-    Example:
-        >>> own = custom("mine", {"noise": "logistic", "interval": [[0, 5], [5, 10]]}, n_layers=2)
-        >>> own["noise"], own["strategy"]
-        ('logistic', 'mode')
-    """
-    unknown(own, OWN_DEFAULTS, f"the schedule {name!r}")
-    if name in design.BASELINES or name in design.GROUPS or any(name == u.name for u in design.units()):
-        raise ValueError(f"a schedule of your own cannot be named {name!r}: that name is taken.")
-    settings = {**OWN_DEFAULTS, **own}
-    noise_of(settings["noise"])
-    choice(settings["strategy"], list(map(str, design.Strategy)), "strategy")
-    choice(settings["mean"], ("static", "dynamic"), "mean")
-    choice(settings["std"], ("static", "dynamic"), "std")
-    for what, names in (("interval", INTERVALS), ("power_law", POWER_LAWS)):
-        if isinstance(settings[what], str):
-            choice(settings[what], names, what)
-        elif not isinstance(settings[what], (list, tuple)):
-            raise TypeError(
-                f"the {what} of {name!r} must be one of {', '.join(map(repr, names))}, or a list with an entry "
-                f"for each quantised layer, not {settings[what]!r}."
-            )
-        elif len(settings[what]) != n_layers:
-            raise ValueError(
-                f"the {what} of {name!r} has {len(settings[what])} entries, but the network has {n_layers} quantised layers."
-            )
-    real(settings["mean0"], "mean0")
-    real(settings["half_width"], "half_width", above=0.0)
-    return settings
-
-
-def noise_of(text: str) -> Any:
-    """The noise that a schedule of one's own names, for `Noise`, `Quantise` and all that takes a law.
-
-    Args:
-        text: a family, a variant of the zoo that is a noise with a standard deviation, or a density of one's own as
-            `symbolic.density_of` reads it.
-
-    Raises:
-        ValueError, TypeError: it is none of these.
-
-    Example:
-        >>> noise_of("normal"), noise_of("laplace").std
-        ('normal', 1.4142135623730951)
-        >>> noise_of("3/4*(1 - t**2) on [-1, 1]").support
-        (-1, 1)
-    """
-    families = list(map(str, design.Family))
-    if not isinstance(text, str):
-        raise TypeError(f"noise must be text, not {text!r}.")
-    if text in families:
-        return text
-    from anabook.variants import VARIANTS  # SymPy, only where it is needed
-
-    variants = [name for name, v in VARIANTS.items() if v.is_probability and math.isfinite(v.std)]
-    if text in variants:
-        return VARIANTS[text]
-    if text in VARIANTS:
-        raise ValueError(f"noise {text!r} cannot be annealed: it is no noise that has a standard deviation.")
-    if re.fullmatch(r"\s*[\w-]*\s*", text):
-        raise ValueError(
-            f"noise must be one of {', '.join(map(repr, families))}, a variant of the zoo or a density such as "
-            f"'3/4*(1 - t**2) on [-1, 1]', not {text!r}{did_you_mean(text.strip(), [*families, *variants])}."
-        )
-    from anabook.symbolic import density_of
-
-    return density_of(text)
 
 
 def of_size(data: str, size: str) -> dict[str, Any]:
@@ -337,7 +258,7 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
         size: "paper" or "scaled".
         seed: as for `Config`.
         overrides: `width`, `shrink`, `n_train`, `period`, `batch_size`, `lr`, `augmentation`, `n_folds`, `precision`,
-            `channels_last`, `own`.
+            `channels_last`, `unused`, `own`.
 
     Raises:
         ValueError, TypeError: an unknown name (with the nearest), or a value out of bounds.
@@ -438,25 +359,6 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
         for fold in folds
         for name in chosen
     ]
-
-
-def unknown(values: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Refuse a key that is not known, and suggest the nearest.
-
-    Example:
-        >>> try:
-        ...     unknown(["fold"], ["folds", "units"], "entry")
-        ... except ValueError as error:
-        ...     print(error)
-        ...
-        entry has the unknown key 'fold' (did you mean 'folds'?); allowed are folds, units.
-    """
-    known = list(known)
-    for name in values:
-        if name not in known:
-            raise ValueError(
-                f"{what} has the unknown key {name!r}{did_you_mean(name, known)}; allowed are {', '.join(known)}."
-            )
 
 
 _WORDS = {str: "text", list: "list", dict: "table"}

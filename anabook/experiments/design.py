@@ -1,4 +1,7 @@
-"""The design of the paper's experiments: six degrees of freedom, 384 points, 264 units, and which of them are drawn."""
+"""The design of the paper's experiments: six degrees of freedom, 384 points, 264 units, and which of them are drawn.
+
+The paper prints the 384 and the three cuts (12 of 96 static points stay; 32 and 4 points go), not the 264 that remain.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class Strategy(StrEnum):
 
 
 class Mean(StrEnum):
-    """Whether the noise's mean stays at 0, or starts at half a quantum below it and decays.
+    """Whether the noise's mean stays at 0, or starts at half a quantum below it (the authors' code) and decays.
 
     Example:
         >>> [str(mean) for mean in Mean]
@@ -258,7 +261,8 @@ def units() -> tuple[Unit, ...]:
 def figure_units(task: str) -> tuple[Unit, ...]:
     """The units of the paper's figures: 56 for CIFAR-10, 32 for SVHN and speech.
 
-    All have a static mean. For CIFAR-10: the static ones of all noises (8), expectation with all noises (32), random
+    Counted from the captions. All have a static mean; those of figures 2 and 3 do not say so, and are read so here. For
+    CIFAR-10: the static ones of all noises (8), expectation with all noises (32), random
     and mode with uniform noise (8 + 8). For the others, expectation with uniform noise only.
 
     Raises:

@@ -15,8 +15,9 @@ from anabook._validate import choice, did_you_mean
 from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.experiments import design, records, shipped
-from anabook.experiments.config import OWN_DEFAULTS, Config
+from anabook.experiments.config import Config
 from anabook.experiments.intervals import Estimate, interval
+from anabook.experiments.own import OWN_DEFAULTS
 from anabook.experiments.tasks import SIZES, TASKS
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MEASURES: dict[str, str] = {
     "accuracy": "after the last epoch, without noise",
+    "unused_accuracy": "after the last epoch, without noise, on training examples that are in no fold",
     "before_drop": "mean over the last period before the learning rate drops, without noise",
     "best": "the best epoch's, without noise",
     "noisy_accuracy": "after the last epoch, with what noise is left",
@@ -164,6 +166,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     curves = record.get("curves", {})
     row |= {
         "accuracy": record.get("accuracy", math.nan),
+        "unused_accuracy": record.get("unused", {}).get("accuracy", math.nan),
         "before_drop": _before_drop(curves, config),
         "best": max(curves["accuracy"]) if "accuracy" in curves else math.nan,
         "noisy_accuracy": curves["noisy_accuracy"][-1] if "noisy_accuracy" in curves else math.nan,

@@ -7,27 +7,24 @@ import os
 import platform
 import subprocess
 import time
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import nn
 
 from anabook import training
 from anabook._validate import path as path_at
-from anabook.datasets import store
-from anabook.datasets.batches import Batches, statistics
+from anabook.datasets.batches import Batches
 from anabook.experiments import records
+from anabook.experiments import weights as _weights
 from anabook.experiments.config import Config
-from anabook.quantisers import Quantiser
+from anabook.experiments.networks import build, has_noise
+from anabook.experiments.parts import parts as parts_of
 from anabook.training import kernels
 from anabook.training.devices import find_device
-from anabook.training.modules import Quantise
 
-_EVALUATION = 1000
 _FUSED_FROM = 2**14
 """Elements from which on kernels are compiled: less than elsewhere, since a run repeats the same shapes for minutes."""
 
@@ -39,6 +36,7 @@ def run(
     threads: int | None = None,
     checkpoint: str | os.PathLike | None = None,
     keep: bool = False,
+    weights: str | os.PathLike | None = None,
     progress: bool | None = False,
 ) -> dict[str, Any]:
     """Train one unit on one fold and measure it.
@@ -49,6 +47,7 @@ def run(
         threads: of torch's, for the CPU; None leaves their number as it is.
         checkpoint: a file to go on from and to write after every epoch; it is deleted at the end.
         keep: leave the checkpoint there, for a caller who deletes it when the record is safe.
+        weights: a folder for the final weights, rounded and packed; see `anabook.experiments.weights`.
         progress: as for `training.fit`.
 
     Returns:
@@ -77,12 +76,15 @@ def run(
         torch.manual_seed(config.start)
         net = build(config)
     net.to(device)
-    train, held_out, provenance, shape = _parts(config, device)
+    parts = parts_of(config, device)
     with kernels.compiling(_FUSED_FROM):
-        history = _fit(config, net, train, held_out, device=device, checkpoint=checkpoint, progress=progress)
+        history = _fit(config, net, parts.train, parts.held_out, device=device, checkpoint=checkpoint, progress=progress)
         if len(history) < config.epochs:
             raise KeyboardInterrupt
-        final = training.evaluate(net, held_out) if config.fold is None else history[-1].test
+        final = training.evaluate(net, parts.held_out) if config.fold is None else history[-1].test
+        unused = None if parts.unused is None else training.evaluate(net, parts.unused)
+    if weights is not None:
+        _weights.save(net, config, path_at(weights, "weights"))
     if checkpoint is not None and not keep:
         checkpoint.unlink(missing_ok=True)
     return {
@@ -94,13 +96,14 @@ def run(
         "measured_on": "test" if config.fold is None else "validation",
         "accuracy": round(final.accuracy, 6),
         "loss": round(final.loss, 6),
-        "examples": shape,
+        **({} if unused is None else {"unused": {"accuracy": round(unused.accuracy, 6), "loss": round(unused.loss, 6)}}),
+        "examples": parts.examples,
         "curves": curves(history),
         "seconds": round(time.perf_counter() - start, 2),
         "training_seconds": round(sum(epoch.seconds for epoch in history), 2),
         "seed": config.start,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "provenance": provenance,
+        "provenance": parts.provenance,
         **circumstances(device),
     }
 
@@ -116,7 +119,7 @@ def _fit(config: Config, net: nn.Module, train: Batches, held_out: Batches, **ho
         seed=config.start,
         lr=lambda epoch: config.lr if epoch < config.drop else config.lr / 10,
         test=None if config.fold is None else held_out,
-        initialise="near_thresholds" if _has_noise(net) else None,
+        initialise="near_thresholds" if has_noise(net) else None,
         precision=None if config.precision == "float32" else config.precision,
         channels_last=config.channels_last,
         compile=torch.device(how["device"]).type == "cuda",
@@ -126,7 +129,11 @@ def _fit(config: Config, net: nn.Module, train: Batches, held_out: Batches, **ho
 
 
 def attempt(
-    values: dict[str, Any], device: str = "cpu", threads: int | None = None, checkpoint: str | None = None
+    values: dict[str, Any],
+    device: str = "cpu",
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """`run`, for other processes and machines: takes a plain config, keeps the checkpoint, returns errors as records.
 
@@ -138,7 +145,7 @@ def attempt(
     config = Config.from_dict(values)
     start = time.perf_counter()
     try:
-        return run(config, device=device, threads=threads, checkpoint=checkpoint, keep=True)
+        return run(config, device=device, threads=threads, checkpoint=checkpoint, keep=True, weights=weights)
     except Exception as error:
         said = f"{type(error).__name__}: {str(error) or 'no message'}"
         return records.failure(config, said, time.perf_counter() - start) | circumstances(device)
@@ -153,82 +160,6 @@ def use(device: str) -> None:
     find_device(device)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
-
-
-def build(config: Config) -> nn.Module:
-    """The network of a config, quantised unless it is the float baseline, with weights from torch's global generator.
-
-    Example:
-        >>> from anabook.experiments import make
-        >>> net = build(make("cifar10", "uniform-mode-static"))
-        >>> net(torch.zeros(2, 3, 16, 16)).shape
-        torch.Size([2, 10])
-    """
-    net, network = config.task.build(config.width, config.shrink), config.task.network
-    kind = config.quantisation()
-    if kind is None:
-        if config.unit == "float":
-            return net
-        return straight_through(net, network.weights, network.activations, clip=config.unit == "ste")
-    return training.quantise(net, network.weights, network.activations, noise=kind[0], strategy=kind[1])
-
-
-def _has_noise(net: nn.Module) -> bool:
-    """Whether latent weights are to be drawn near thresholds."""
-    return any(isinstance(module, Quantise) for module in net.modules())
-
-
-class StraightThrough(nn.Module):
-    """σ forwards; backwards the identity, from half a quantum below the first threshold to half a quantum above the last.
-
-    Written without noise and without the package's kernels, so that the baseline owes them nothing. With `clip=False`
-    the gradient passes everywhere.
-
-    Example:
-        >>> ste = StraightThrough(Quantiser.ternary(), clip=True)
-        >>> x = torch.tensor([-2.0, 0.3, 0.7], requires_grad=True)
-        >>> y = ste(x)
-        >>> y.sum().backward()
-        >>> y.detach(), x.grad
-        (tensor([-1.,  0.,  1.]), tensor([0., 1., 1.]))
-    """
-
-    def __init__(self, quantiser: Quantiser, clip: bool) -> None:
-        super().__init__()
-        thresholds, levels = quantiser.thresholds, quantiser.levels
-        half = (levels[1] - levels[0]) / 2
-        self.low, self.high = (float(thresholds[0] - half), float(thresholds[-1] + half)) if clip else (-np.inf, np.inf)
-        self.register_buffer("levels", torch.tensor(levels, dtype=torch.float32), persistent=False)
-        self.register_buffer("thresholds", torch.tensor(thresholds, dtype=torch.float32), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.levels[torch.bucketize(x.detach(), self.thresholds, right=True)]
-        passed = torch.clamp(x, self.low, self.high)
-        return y + (passed - passed.detach()) if self.training or x.requires_grad else y
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight
-
-
-def straight_through(net: nn.Module, weights: Quantiser, activations: Quantiser, clip: bool) -> nn.Module:
-    """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; the last layer stays.
-
-    Example:
-        >>> from anabook import models
-        >>> seed = torch.manual_seed(0)
-        >>> net = straight_through(models.mlp(4, (3,)), Quantiser.ternary(), Quantiser.ternary(), clip=True)
-        >>> type(net.fc1_act).__name__
-        'StraightThrough'
-    """
-    net = training.quantise(net, weights, activations)
-    training.initialise_near_thresholds(net, torch.initial_seed() % 2**63)
-    for name, module in list(net.named_modules()):
-        if isinstance(module, Quantise) and ".parametrizations." not in f".{name}":
-            parent, _, last = name.rpartition(".")
-            setattr(net.get_submodule(parent), last, StraightThrough(activations, clip))
-        if parametrize.is_parametrized(module, "weight"):
-            module.parametrizations.weight[0] = StraightThrough(weights, clip)
-    return net
 
 
 def curves(history: list[training.Epoch]) -> dict[str, list[float]]:
@@ -320,62 +251,3 @@ def _device_name(device: str) -> str:
         return torch.cuda.get_device_name(device)
     except (RuntimeError, AssertionError):  # a failed run's record still says why it failed, and on what
         return str(device)
-
-
-@lru_cache(maxsize=2)
-def _arrays(data: str, shrink: int, n_train: int, n_folds: int, fold: int | None, stamp: int) -> tuple:
-    """Inputs and labels to train on and to measure on; `stamp` makes a data set that was prepared anew a new one."""
-    dataset = store.load(data)
-    if n_train:
-        if n_train > int((dataset.split == 0).sum()):
-            raise ValueError(f"n_train is {n_train}, but {data!r} has {int((dataset.split == 0).sum())} training examples.")
-        dataset = store.subset(dataset, n_train)
-    x, y = dataset.train
-    if fold is None:
-        train, held_out = (x, y), dataset.test
-        if not len(held_out[1]):
-            raise ValueError(f"{data!r} has no official test set: its folds are all there is.")
-    else:
-        rows, others = store.folds(dataset, n_folds)[fold]
-        train, held_out = (x[rows], y[rows]), (x[others], y[others])
-    mean, std = statistics(train[0])
-    small = [_shrunk(part[0], shrink) for part in (train, held_out)]
-    if shrink > 1:
-        mean, std = statistics(small[0])
-    provenance = {
-        "title": dataset.title,
-        "kind": dataset.provenance.kind,
-        "source": dataset.provenance.source,
-        "note": dataset.provenance.note,
-        "sha256": store.describe(data)["sha256"]["inputs"][:16],
-    }
-    return (small[0], train[1]), (small[1], held_out[1]), mean, std, provenance
-
-
-def _shrunk(x: np.ndarray, by: int) -> np.ndarray:
-    """Images averaged over blocks of by × by pixels."""
-    if by == 1:
-        return x
-    n, channels, height, width = x.shape
-    return x.reshape(n, channels, height // by, by, width // by, by).mean((3, 5), dtype=np.float32)
-
-
-def _parts(config: Config, device: str) -> tuple[Batches, Batches, dict[str, Any], dict[str, int]]:
-    path = store.path_of(config.data)
-    stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    train, held_out, mean, std, provenance = _arrays(
-        config.data, config.shrink, config.n_train, config.n_folds, config.fold, stamp
-    )
-    batches = Batches(
-        *train,
-        config.batch_size,
-        mean,
-        std,
-        config.augmentation,
-        shuffle=True,
-        seed=config.start,
-        device=device,
-        reach=4 // config.shrink,
-    )
-    examples = {"training": len(train[1]), "held_out": len(held_out[1])}
-    return batches, Batches(*held_out, _EVALUATION, mean, std, device=device), provenance, examples

@@ -9,9 +9,7 @@ import os
 import platform
 import signal
 import statistics
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -24,7 +22,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from anabook._validate import integer, reason
 from anabook._validate import path as path_at
@@ -33,6 +31,9 @@ from anabook.experiments import cards, records
 from anabook.experiments.clusters import ExecutorLost
 from anabook.experiments.clusters import cluster as cluster
 from anabook.experiments.config import Config
+from anabook.experiments.progress import Progress
+from anabook.experiments.progress import duration as duration
+from anabook.experiments.progress import print_line as print_line
 
 _PATIENCE = 30.0  # seconds without news before an executor is asked whether there will be any
 _CRASHES = 2  # how often a run may take its process down with it before it counts as failed
@@ -120,6 +121,7 @@ def sweep(
     devices: Sequence[str] = ("cpu",),
     slots: int | None = None,
     checkpoints: str | os.PathLike | None = None,
+    weights: str | os.PathLike | None = None,
     also: Sequence[Path] = (),
     report: Callable[[str], None] = print,
 ) -> tuple[int, int]:
@@ -142,6 +144,7 @@ def sweep(
             its workers: "cuda" gives each of its processes a card, by CUDA_VISIBLE_DEVICES.
         slots: runs handed to `executor` at a time; None for two for each of its workers, where it tells their number.
         checkpoints: a folder for checkpoints of unfinished runs, for long ones.
+        weights: a folder for each run's final weights; see `anabook.experiments.weights`.
         also: further folders whose finished runs are not run again; nothing is written there.
         report: gets a line now and then.
 
@@ -163,6 +166,8 @@ def sweep(
     folder = path_at(folder, "folder")
     if checkpoints is not None:  # workers elsewhere may have another working folder
         checkpoints = path_at(checkpoints, "checkpoints").absolute()
+    if weights is not None:
+        weights = path_at(weights, "weights").absolute()
     todo = plan(configs, folder, also)
     for sentence in todo.set_aside:
         report(sentence)
@@ -184,18 +189,20 @@ def sweep(
             f"with an executor, devices must be one name without a number, such as 'cuda', not {', '.join(map(repr, devices))}."
         )
     records.check_writable(folder)
-    if checkpoints is not None:
-        records.check_writable(checkpoints)
+    for place in (checkpoints, weights):
+        if place is not None:
+            records.check_writable(place)
+    places = _Places(checkpoints, weights)
     if executor is None:
-        run_on: _Local | _Remote = _Local(workers, devices, checkpoints, threads)
+        run_on: _Local | _Remote = _Local(workers, devices, places, threads)
     else:
-        run_on = _Remote(executor, slots or 2 * workers, checkpoints, devices[0], report)
-    progress = _Progress(todo, workers, report)
+        run_on = _Remote(executor, slots or 2 * workers, places, devices[0], report)
+    progress = Progress(todo, workers, report)
     with contextlib.closing(run_on):
         for config, record in run_on.results(todo.todo):
             _record(config, folder, record)
             if checkpoints is not None and record["status"] == "done":  # only now: what is recorded cannot be lost
-                Path(_checkpoint(checkpoints, config)).unlink(missing_ok=True)
+                Path(places.of(config)[0]).unlink(missing_ok=True)
             progress.note(config, record)
     progress.close()
     return progress.finished, progress.failed
@@ -257,11 +264,23 @@ def check_devices(devices: Sequence[str]) -> None:
             find_device(device)
 
 
+class _Places(NamedTuple):
+    """Folders that runs write to by themselves; None for what is not to be written."""
+
+    checkpoints: Path | None
+    weights: Path | None
+
+    def of(self, config: Config) -> tuple[str | None, str | None]:
+        """A run's checkpoint, and the folder of its weights, as another process takes them."""
+        checkpoint = None if self.checkpoints is None else str(self.checkpoints / f"{config.key}.pt")
+        return checkpoint, None if self.weights is None else str(self.weights)
+
+
 class _Remote:
     """On an executor of somebody's; one with a method `trouble` is asked now and then why nothing comes."""
 
-    def __init__(self, executor: Executor, slots: int, checkpoints: Any, device: str, report: Callable[[str], None]) -> None:
-        self.executor, self.slots, self.checkpoints, self.device = executor, slots, checkpoints, device
+    def __init__(self, executor: Executor, slots: int, places: _Places, device: str, report: Callable[[str], None]) -> None:
+        self.executor, self.slots, self.places, self.device = executor, slots, places, device
         self.report, self.trouble = report, getattr(executor, "trouble", lambda: "")
         self.running: dict[Future, Config] = {}
 
@@ -286,7 +305,7 @@ class _Remote:
 
     def _submit(self, config: Config) -> Future:
         try:
-            return self.executor.submit(_work, config.as_dict(), self.device, 1, _checkpoint(self.checkpoints, config))
+            return self.executor.submit(_work, config.as_dict(), self.device, 1, *self.places.of(config))
         except Exception as error:  # shut down, or a cluster that is gone: the runs that are left are not to blame
             raise ValueError(
                 f"the executor takes no more runs ({type(error).__name__}: {reason(error)}): start it again, "
@@ -305,8 +324,8 @@ class _Local:
     run that was there each of the times is recorded as failed.
     """
 
-    def __init__(self, workers: int, devices: Sequence[str], checkpoints: Any, threads: int | None = None) -> None:
-        self.workers, self.devices, self.checkpoints = workers, list(devices), checkpoints
+    def __init__(self, workers: int, devices: Sequence[str], places: _Places, threads: int | None = None) -> None:
+        self.workers, self.devices, self.places = workers, list(devices), places
         self.threads = threads or max(1, default_workers() // workers)
         self.pool = self._pool()
 
@@ -348,7 +367,7 @@ class _Local:
                         suspects.append(config)
 
     def _submit(self, config: Config) -> Future:
-        arguments = (_work, config.as_dict(), None, None, _checkpoint(self.checkpoints, config))
+        arguments = (_work, config.as_dict(), None, None, *self.places.of(config))
         with _deaf():
             try:
                 return self.pool.submit(*arguments)
@@ -394,7 +413,13 @@ def _settle(turns: Any, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _work(values: dict[str, Any], device: str | None, threads: int | None, checkpoint: str | None) -> dict[str, Any]:
+def _work(
+    values: dict[str, Any],
+    device: str | None,
+    threads: int | None,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+) -> dict[str, Any]:
     device = _device if device is None else cards.take(device)
     from anabook.experiments.run import attempt, use  # torch: in the process that trains only, and after its card is chosen
 
@@ -403,7 +428,7 @@ def _work(values: dict[str, Any], device: str | None, threads: int | None, check
     except ValueError as error:
         raise cards.NoDevice(f"the worker on {platform.node()!r} can take no runs: {error}") from None
     with _alone:
-        return attempt(values, device, threads, checkpoint)
+        return attempt(values, device, threads, checkpoint, weights)
 
 
 def _in_trouble(future: Future) -> int:
@@ -421,62 +446,6 @@ def _outcome(future: Future, config: Config) -> dict[str, Any]:
         return records.failure(config, f"{type(error).__name__}: {str(error) or 'the executor gave the run up'}")
 
 
-def _checkpoint(folder: Any, config: Config) -> str | None:
-    return None if folder is None else str(Path(folder) / f"{config.key}.pt")
-
-
 def _likeness(data: str, size: str, unit: str) -> tuple[str, str, str]:
     """Runs that take about the same time: strategy and interval decide."""
     return data, size, "-".join(unit.split("-")[1:4])
-
-
-class _Progress:
-    """A line after each run: how many are done, and how long the rest will take."""
-
-    def __init__(self, todo: Plan, workers: int, report: Callable[[str], None]) -> None:
-        self.total, self.workers, self.report = len(todo.todo), workers, report
-        self.plan, self.left = todo, {config.key for config in todo.todo}
-        self.finished = self.failed = 0
-        self.start = time.monotonic()
-        first = todo.estimate(workers)
-        report(
-            f"{self.total} runs to do, {todo.done} recorded already, {workers} at a time"
-            + (f", about {duration(first)}." if first else ".")
-        )
-
-    def note(self, config: Config, record: dict[str, Any]) -> None:
-        self.left.discard(config.key)
-        if record["status"] == "done":
-            self.finished += 1
-            text = f"{record['accuracy']:.1%} in {duration(record['seconds'])}"
-        else:
-            self.failed += 1
-            text = f"FAILED: {record['error']}"
-        ended = self.finished + self.failed
-        remaining = (time.monotonic() - self.start) / ended * len(self.left)
-        self.report(f"[{ended}/{self.total}] {config.label}: {text}; {duration(remaining)} left")
-
-    def close(self) -> None:
-        self.report(f"{self.finished} runs finished, {self.failed} failed, in {duration(time.monotonic() - self.start)}.")
-
-
-def duration(seconds: float) -> str:
-    """For people: "48 s", "12 min", "3 h 20 min".
-
-    Example:
-        >>> duration(48), duration(12_000)
-        ('48 s', '3 h 20 min')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def print_line(text: str) -> None:
-    """Report on standard error, at once.
-
-    Example:
-        >>> print_line("3 of 4 runs done")
-    """
-    print(text, file=sys.stderr, flush=True)

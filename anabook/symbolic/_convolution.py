@@ -1,4 +1,4 @@
-"""The four families, and the convolution of a quantiser with a density (paper, eq. (3))."""
+"""The four families, and the convolution of a quantiser with a density (paper, Proposition 1 (i))."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def family(name: str | Law) -> Density:
 
 
 def regularise(quantiser: Any, law: Any, mean: Any = None, std: Any = None) -> sp.Expr:
-    """E[σ(x − ν)] as an exact expression in `x`: the convolution of a quantiser with a noise (paper, eq. (3)).
+    """E[σ(x − ν)] as an exact expression in `x`: the convolution of a quantiser with a noise (Proposition 1 (i)).
 
     The expectation is q_0 + Σ_k Δ_k ∫_{−∞}^{x − θ_k} f(t) dt, with the integrals found by SymPy. Where the
     order of all breakpoints is known (numbers, or one threshold) the result is a single Piecewise, else

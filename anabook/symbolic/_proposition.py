@@ -45,7 +45,7 @@ class Check:
     """One checked statement.
 
     Attributes:
-        name: a short name, with the part of Proposition 1 that it belongs to.
+        name: a short name, with the part of the proposition that it belongs to, numbered as in the book's chapter 3.
         statement: what was checked, in words.
         holds: whether SymPy found it true (True) or false (False); None where it decides neither.
         evidence: where `holds` is None, what numbers of high precision say, in words; else empty.
@@ -116,7 +116,10 @@ class Verification:
 
 
 def verify_proposition(law: Any, quantiser: Any) -> Verification:
-    """Check Proposition 1 of the paper, parts (i) to (iii), and the limit of vanishing noise, with SymPy.
+    """Check Proposition 1 of the paper, and the limit of vanishing noise, with SymPy.
+
+    The parts are numbered as in the book: (i) the expectation is the convolution, as in the paper; (ii) how regular it is;
+    (iii) its derivative. The paper's (ii) and (iii) are both of these, for densities in W^{1,1} and of bounded variation.
 
     Mean `alpha` and standard deviation `beta` stay symbols (location and scale for a density without
     moments). How the noise's breakpoints interleave with the thresholds depends on x and β; the half-plane of

@@ -44,7 +44,7 @@ def deploy(net: nn.Module) -> nn.Module:
         if same is None:
             same = nn.Parameter(value, requires_grad=originals.requires_grad)
             known.append(same)
-        _remove_parametrisations(layer)
+        plain_weight(layer)
         layer.weight = same
     _join_calls(net)
     unmark(net)
@@ -53,8 +53,19 @@ def deploy(net: nn.Module) -> nn.Module:
     return net
 
 
-def _remove_parametrisations(layer: nn.Module) -> None:
-    """Make the weight a parameter again, and leave alone whatever else has the same latent parameter."""
+def plain_weight(layer: nn.Module) -> None:
+    """Make the weight of a parametrised layer a parameter again, in place.
+
+    Whatever else has the same latent parameter, or is a copy of the layer, is left alone.
+
+    Example:
+        >>> from anabook import Quantiser, models
+        >>> from anabook.training import quantise
+        >>> net = quantise(models.mlp(8, (6,)), weights=Quantiser.ternary())
+        >>> plain_weight(net.fc1)
+        >>> type(net.fc1).__name__, net.fc1.weight.is_leaf
+        ('Linear', True)
+    """
     parametrisations = layer.parametrizations.weight
     for name, parameter in list(parametrisations._parameters.items()):
         setattr(parametrisations, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))

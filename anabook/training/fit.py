@@ -108,8 +108,8 @@ def fit(
             run that is resumed. It is not called again for the epochs before a resumption.
         scheduler: called with the optimiser, gives one of torch's learning-rate schedulers, which then starts from the
             number `lr`. A ReduceLROnPlateau is told the training loss, of the epoch or of the step.
-        noise_every: "epoch" sets the noise once per epoch, as in the paper's experiments; "iteration" before every
-            step, at t = epoch + step/steps.
+        noise_every: "epoch" sets the noise once per epoch, as the code of the paper's authors does; "iteration" before every
+            step, at t = epoch + step/steps, as Algorithm 1 is printed.
         scheduler_every: "epoch" or "iteration": when `scheduler` takes a step.
         initialise: "near_thresholds" draws the latent weights anew (see `initialise_near_thresholds`), "shift" adds the
             mean of their noise to them (see `shift_by_mean`), both at the noise of epoch 0; None leaves them. This

@@ -233,7 +233,7 @@ def _named(law: Kind) -> laws.Law | TorchDensity:
 
 
 def expected(x: Tensor, c: Constants, layout: Layout, law: Kind) -> Tensor:
-    """E[σ(x − ν)] = q_0 + Σ_k Δ_k F0((x − θ_k − α)/β), as σ(x − α) plus tails (paper, eq. (3)).
+    """E[σ(x − ν)] = q_0 + Σ_k Δ_k F0((x − θ_k − α)/β), as σ(x − α) plus tails (paper, Proposition 1 (i)).
 
     The tails vanish where the noise does not reach a threshold, so the levels come out exactly there.
     """

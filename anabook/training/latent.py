@@ -18,7 +18,7 @@ def initialise_near_thresholds(net: nn.Module, seed: int) -> None:
     """Draw the latent weights anew, in place, each near a random threshold of its quantiser, where gradients are large.
 
     w = θ + α + U(−1/√fan_in, 1/√fan_in) with θ uniform among the thresholds and α the noise's present mean: the start
-    of the paper's experiments. (With a scale s of the quantum, s·(θ + α) in place of θ + α.) Kept layers and biases are
+    in the code of the paper's authors. (With a scale s of the quantum, s·(θ + α) in place of θ + α.) Kept layers and biases are
     left alone.
 
     Args:

@@ -63,8 +63,8 @@ class Quantise(nn.Module):
         mean: α; by default 0, or that of a `Noise` or a variant. For a law without a mean it is the place of its 0, for
             one that is no probability what it is moved by.
         std: β ≥ 0; by default that of a `Noise` or a variant. Else the noise spans half the smallest step to either side
-            of its mean (the wider side of a lopsided density), with at least 95 % of its mass, as at the start of the
-            paper's experiments. For a law without a standard deviation it is the scale.
+            of its mean (the wider side of a lopsided density), with at least 95 % of its mass, as at the start in the
+            code of the paper's authors. For a law without a standard deviation it is the scale.
         generator: a `torch.Generator` for the draws of "random"; by default torch's global one (`torch.manual_seed`),
             which alone goes with gradient checkpointing.
 

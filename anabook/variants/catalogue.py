@@ -100,7 +100,7 @@ _ZOO = (
         lambda m: _place(scale=m.one / 2),
         Quantiser.ternary(),
         "spallanzani2022ana",
-        note="Thresholds ±1/2: the identity on [−1, 1] is exactly its regularisation.",
+        note="Thresholds ±1/2, as in the code: the identity on [−1, 1] is its regularisation. The paper does not print this.",
     ),
     Variant(
         "ste_heaviside",
@@ -161,7 +161,7 @@ _ZOO = (
         lambda quantum, bits: Quantiser.linear(bits, quantum=quantum),
         "spallanzani2022ana",
         {"quantum": _positive(1.0), "bits": Parameter(4, minimum=1, is_integer=True)},
-        note="The clipped identity for a quantiser that rounds down: its noise is half a quantum off centre.",
+        note="The clipped identity for the quantiser of section 2.1, which rounds down: its noise is half a quantum off centre.",
     ),
     # --- tents ---------------------------------------------------------------------------------------------------
     Variant(

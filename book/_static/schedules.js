@@ -86,7 +86,7 @@
     }, 0);
   }
 
-  // Equations (20) and (21) of the paper. Layers count from 0 at the input.
+  // Equations (20) and (21) of the paper, with the exponents of its authors' code. Layers count from 0 at the input.
 
   function intervals(kind, n, start, end) {
     const at = (i) => start + ((end - start) * i) / n;

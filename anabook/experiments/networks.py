@@ -1,0 +1,95 @@
+"""The network of a config: quantised by noise, or by the straight-through baseline that owes the package nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from anabook import training
+from anabook.experiments.config import Config
+from anabook.quantisers import Quantiser
+from anabook.training.modules import Quantise
+
+
+def build(config: Config) -> nn.Module:
+    """The network of a config, quantised unless it is the float baseline, with weights from torch's global generator.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> net = build(make("cifar10", "uniform-mode-static"))
+        >>> net(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
+    net, network = config.task.build(config.width, config.shrink), config.task.network
+    kind = config.quantisation()
+    if kind is None:
+        if config.unit == "float":
+            return net
+        return straight_through(net, network.weights, network.activations, clip=config.unit == "ste")
+    return training.quantise(net, network.weights, network.activations, noise=kind[0], strategy=kind[1])
+
+
+def has_noise(net: nn.Module) -> bool:
+    """Whether it has quantisers with noise, so that latent weights are to be drawn near thresholds.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> [has_noise(build(make("cifar10", unit))) for unit in ("uniform-mode-static", "float", "ste")]
+        [True, False, False]
+    """
+    return any(isinstance(module, Quantise) for module in net.modules())
+
+
+class StraightThrough(nn.Module):
+    """σ forwards; backwards the identity, from half a quantum below the first threshold to half a quantum above the last.
+
+    Written without noise and without the package's kernels, so that the baseline owes them nothing. With `clip=False`
+    the gradient passes everywhere.
+
+    Example:
+        >>> ste = StraightThrough(Quantiser.ternary(), clip=True)
+        >>> x = torch.tensor([-2.0, 0.3, 0.7], requires_grad=True)
+        >>> y = ste(x)
+        >>> y.sum().backward()
+        >>> y.detach(), x.grad
+        (tensor([-1.,  0.,  1.]), tensor([0., 1., 1.]))
+    """
+
+    def __init__(self, quantiser: Quantiser, clip: bool) -> None:
+        super().__init__()
+        thresholds, levels = quantiser.thresholds, quantiser.levels
+        half = (levels[1] - levels[0]) / 2
+        self.low, self.high = (float(thresholds[0] - half), float(thresholds[-1] + half)) if clip else (-np.inf, np.inf)
+        self.register_buffer("levels", torch.tensor(levels, dtype=torch.float32), persistent=False)
+        self.register_buffer("thresholds", torch.tensor(thresholds, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.levels[torch.bucketize(x.detach(), self.thresholds, right=True)]
+        passed = torch.clamp(x, self.low, self.high)
+        return y + (passed - passed.detach()) if self.training or x.requires_grad else y
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+def straight_through(net: nn.Module, weights: Quantiser, activations: Quantiser, clip: bool) -> nn.Module:
+    """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; the last layer stays.
+
+    Example:
+        >>> from anabook import models
+        >>> seed = torch.manual_seed(0)
+        >>> net = straight_through(models.mlp(4, (3,)), Quantiser.ternary(), Quantiser.ternary(), clip=True)
+        >>> type(net.fc1_act).__name__
+        'StraightThrough'
+    """
+    net = training.quantise(net, weights, activations)
+    training.initialise_near_thresholds(net, torch.initial_seed() % 2**63)
+    for name, module in list(net.named_modules()):
+        if isinstance(module, Quantise) and ".parametrizations." not in f".{name}":
+            parent, _, last = name.rpartition(".")
+            setattr(net.get_submodule(parent), last, StraightThrough(activations, clip))
+        if parametrize.is_parametrized(module, "weight"):
+            module.parametrizations.weight[0] = StraightThrough(weights, clip)
+    return net

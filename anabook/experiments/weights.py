@@ -1,0 +1,176 @@
+"""The final weights of runs, rounded and packed: one small file a run, so that a further question costs a forward pass."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from anabook import _files, training
+from anabook.experiments.config import Config
+from anabook.experiments.networks import build, has_noise
+from anabook.training.deploy import plain_weight
+
+_MOST = 16
+"""Up to so many different values a tensor is packed: that many fit twice into a byte."""
+
+
+def path_in(folder: Path, config: Config) -> Path:
+    """The file of a run's weights in a folder.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> path_in(Path("weights"), make("cifar10", "float")).suffix
+        '.npz'
+    """
+    return folder / f"{config.key}.npz"
+
+
+def save(net: nn.Module, config: Config, folder: Path) -> Path:
+    """Write the weights that a trained network computes with once its noise is gone, all or nothing.
+
+    Tensors with few values, as quantised weights are, are packed: five ternary weights a byte, two of four bits.
+
+    Args:
+        net: as `networks.build(config)` made it, trained.
+        config: of the run.
+        folder: of the file, which is named by the config's key.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        OSError: it cannot be written.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> config = make("cifar10", "uniform-mode-static")
+        >>> path = save(build(config), config, Path("weights"))
+        >>> path.stat().st_size < 1e5, load(config, Path("weights")).training
+        (True, False)
+    """
+    arrays = {"config": np.frombuffer(json.dumps(config.as_dict(), sort_keys=True).encode(), np.uint8)}
+    for name, tensor in _plain(net).state_dict().items():
+        value = tensor.cpu().numpy()
+        values = np.unique(value)
+        if len(values) <= _MOST < value.size and value.dtype.kind == "f":
+            arrays[f"{name}:values"] = values
+            arrays[f"{name}:shape"] = np.array(value.shape, np.int64)
+            arrays[f"{name}:digits"] = pack(np.searchsorted(values, value.ravel()), max(2, len(values)))
+        else:
+            arrays[name] = value
+    path = path_in(folder, config)
+    with _files.replacing(path, mode=0o644) as file:
+        np.savez(file, **arrays)
+    return path
+
+
+def load(config: Config, folder: Path) -> nn.Module:
+    """The network of a run with its final weights, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or it belongs to another run.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> config = make("cifar10", "float")
+        >>> path = save(build(config), config, Path("weights"))
+        >>> load(config, Path("weights"))(torch.zeros(1, 3, 16, 16)).shape
+        torch.Size([1, 10])
+    """
+    path = path_in(folder, config)
+    if not path.is_file():
+        raise ValueError(f"there are no weights of the run {config.key} ({config.label}) in {str(folder)!r}.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        found = Config.from_dict(json.loads(arrays.pop("config").tobytes()))
+        state = _unpacked(arrays)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"the file {str(path)!r} holds no weights that can be read ({error}).") from None
+    if found.key != config.key:
+        raise ValueError(f"the file {str(path)!r} holds the weights of another run: {found.label}.")
+    with torch.random.fork_rng(devices=[]):
+        net = _plain(build(config))
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {str(path)!r} do not fit the network of their config: {error}") from None
+    return net.eval()
+
+
+def _plain(net: nn.Module) -> nn.Module:
+    """A copy whose weights are the tensors that it computes with."""
+    if has_noise(net):
+        return training.deploy(net)
+    net = copy.deepcopy(net).eval()
+    for module in list(net.modules()):
+        if parametrize.is_parametrized(module, "weight"):
+            plain_weight(module)
+    return net
+
+
+def _unpacked(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    state = {}
+    for name, value in arrays.items():
+        what, _, part = name.partition(":")
+        if part == "digits":
+            values, shape = arrays[f"{what}:values"], tuple(arrays[f"{what}:shape"])
+            value = values[unpack(value, max(2, len(values)), math.prod(shape))].reshape(shape)
+        elif part:
+            continue
+        state[what] = torch.from_numpy(np.array(value))
+    return state
+
+
+def per_byte(base: int) -> int:
+    """How many digits to a base fit into a byte: 5 to the base 3.
+
+    Example:
+        >>> [per_byte(base) for base in (2, 3, 4, 16)]
+        [8, 5, 4, 2]
+    """
+    count = 1
+    while base ** (count + 1) <= 256:
+        count += 1
+    return count
+
+
+def pack(digits: np.ndarray, base: int) -> np.ndarray:
+    """Digits to a base, as many in each byte as fit, the first one the least significant.
+
+    Args:
+        digits: whole numbers from 0 to base − 1, of any shape.
+        base: from 2 to 256.
+
+    Example:
+        >>> pack(np.array([2, 1, 0, 0, 1, 2]), base=3).tolist()
+        [86, 2]
+    """
+    count = per_byte(base)
+    flat = np.zeros(-(-digits.size // count) * count, np.int64)
+    flat[: digits.size] = digits.ravel()
+    return (flat.reshape(-1, count) @ base ** np.arange(count)).astype(np.uint8)
+
+
+def unpack(packed: np.ndarray, base: int, n: int) -> np.ndarray:
+    """The first `n` digits of what `pack` made, as a flat array of integers.
+
+    Raises:
+        ValueError: there are not that many, or the bytes are no digits to this base.
+
+    Example:
+        >>> unpack(np.array([86, 2], np.uint8), base=3, n=6).tolist()
+        [2, 1, 0, 0, 1, 2]
+    """
+    count = per_byte(base)
+    if len(packed) != -(-n // count) or (packed.size and int(packed.max()) >= base**count):
+        raise ValueError(f"{len(packed)} bytes do not hold {n} digits to the base {base}")
+    return (packed[:, np.newaxis].astype(np.int64) // base ** np.arange(count) % base).ravel()[:n]
