@@ -91,10 +91,11 @@ def check_level(level: float) -> float:
 class Ratio(Estimate):
     """How many times as much one thing scatters over the folds as another, with an interval of confidence.
 
-    The mean is the ratio of the two standard deviations; the standard deviation of the ratio is not known, and NaN.
+    The mean is the ratio of the two standard deviations. In the place of a standard deviation stands $\\sqrt{1 - r^2}$, r
+    being the correlation of the two over the folds: how much of their scatter they do not share.
 
     Example:
-        >>> print(Ratio(1.5, 0.5, 4.0, math.nan, 5))
+        >>> print(Ratio(1.5, 0.5, 4.0, 0.9, 5))
         1.50 times [0.50, 4.00]
     """
 
@@ -143,7 +144,7 @@ def ratio(first: Sequence[float], second: Sequence[float], level: float = 0.95) 
     unshared = max(0.0, 1 - float(np.corrcoef(*values)[0, 1]) ** 2)
     k = 1 + 2 * unshared * float(special.stdtrit(n - 2, (1 + level) / 2)) ** 2 / (n - 2)
     factor = math.sqrt(k + math.sqrt(k * k - 1))
-    return Ratio(found, found / factor, found * factor, math.nan, n)
+    return Ratio(found, found / factor, found * factor, math.sqrt(unshared), n)
 
 
 def corrected(effect: Estimate, held_out: float = 0.2) -> Estimate:
@@ -156,6 +157,9 @@ def corrected(effect: Estimate, held_out: float = 0.2) -> Estimate:
         effect: with Student's interval.
         held_out: the share of the examples that each fold holds out.
 
+    Returns:
+        The same mean; interval and standard deviation are wider by the same factor.
+
     Example:
         >>> print(interval([0.80, 0.82, 0.81]), corrected(interval([0.80, 0.82, 0.81])))
         81.0 [78.5, 83.5] 81.0 [77.7, 84.3]
@@ -165,5 +169,6 @@ def corrected(effect: Estimate, held_out: float = 0.2) -> Estimate:
         raise ValueError(f"held_out must lie between 0 and 1, not {held_out!r}.")
     if isinstance(effect, Ratio):
         raise TypeError("the correction is one of a mean's interval, not of a ratio's.")
-    half = (effect.high - effect.mean) * math.sqrt(1 + effect.n * held_out / (1 - held_out))
-    return effect._replace(low=effect.mean - half, high=effect.mean + half)
+    wider = math.sqrt(1 + effect.n * held_out / (1 - held_out))
+    half = wider * (effect.high - effect.mean)
+    return effect._replace(low=effect.mean - half, high=effect.mean + half, std=wider * effect.std)
