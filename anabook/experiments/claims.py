@@ -236,7 +236,7 @@ def points(effect: Estimate) -> str:
         >>> points(interval([0.03, 0.04, 0.05]))
         '+4.0 points, +1.5 to +6.5'
         >>> points(ratio([1.0, 3.0, 2.0, 4.0], [1.0, 1.5, 1.4, 2.1]))
-        '2.82 times, 1.23 to 6.44'
+        '2.84 times, 1.37 to 5.87'
     """
     few = f", {effect.n} fold{'s' * (effect.n > 1)}" if math.isnan(effect.low) else ""
     if isinstance(effect, Ratio):

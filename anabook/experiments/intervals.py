@@ -126,7 +126,7 @@ def ratio(first: Sequence[float], second: Sequence[float], level: float = 0.95) 
 
     Example:
         >>> print(ratio([1.0, 3.0, 2.0, 4.0], [1.0, 1.5, 1.4, 2.1]))
-        2.82 times [1.23, 6.44]
+        2.84 times [1.37, 5.87]
     """
     level = check_level(level)
     values = [np.asarray(each, np.float64) for each in (first, second)]

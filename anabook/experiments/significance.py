@@ -80,7 +80,7 @@ def pitman_morgan(effect: Ratio) -> float:
     Example:
         >>> from anabook.experiments.intervals import ratio
         >>> round(pitman_morgan(ratio([1.0, 3.0, 2.0, 4.0], [1.0, 1.5, 1.4, 2.1])), 2)
-        5.24
+        6.76
     """
     variances = effect.mean**2
     return _quotient(variances - 1, 2 * effect.mean * effect.std / math.sqrt(effect.n - 2))
