@@ -121,7 +121,8 @@ def test_p_values_are_those_of_the_t_test():
 
 def test_effects_without_scatter_or_interval_have_the_p_values_of_what_is_known():
     same = interval([0.05, 0.05, 0.05])
-    assert significance.of_effect(same, "above") == (0.0, 1.0) and significance.of_effect(same, "level", 0.02) == (1.0, 0.0)
+    assert significance.of_effect(same, "above") == pytest.approx((0.0, 1.0))
+    assert significance.of_effect(same, "level", 0.02) == pytest.approx((1.0, 0.0))
     assert significance.of_effect(interval([0.02, 0.02]), "by", 0.02) == (0.5, 0.5)
     assert significance.of_effect(interval([0.05]), "above") == significance.UNKNOWN == (1.0, 1.0)
     with pytest.raises(TypeError, match="a claim of kind 'varies more' is not decided by estimate"):

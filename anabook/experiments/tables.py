@@ -21,6 +21,7 @@ __all__ = [
     "accuracies",
     "folds",
     "folds_in_words",
+    "sizes",
     "verdict_in_words",
     "verdicts",
     "verdicts_by_data",
@@ -178,6 +179,36 @@ def _probability(p: float) -> str:
     if math.isnan(p):
         return NOT_RUN
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def sizes(frame: pd.DataFrame, titles: dict[str, str]) -> Table:
+    """The units that several sizes have side by side, in the order of the last: accuracy on the held-out fold in per cent.
+
+    Args:
+        frame: runs on one data set at several sizes.
+        titles: of the columns, by the size's name.
+
+    Raises:
+        ValueError: fewer than two sizes, one without runs, or no unit that all have.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> frame = results.load().query("task == 'cifar10'")
+        >>> sizes(frame, {"scaled": "scaled", "custom-f741af": "full width"}).header
+        ('unit', 'scaled', 'full width')
+    """
+    if len(titles) < 2:
+        raise ValueError(f"there must be at least two sizes, not {list(titles)!r}.")
+    parts = {size: frame[(frame["size"] == size) & (frame["measured_on"] == "validation")] for size in titles}
+    means = {size: results.summary(part, measure="accuracy").set_index("unit") for size, part in parts.items()}
+    last = list(means.values())[-1].sort_values("mean", ascending=False, kind="stable").index
+    units = [unit for unit in last if all(unit in found.index for found in means.values())]
+    if not units:
+        raise ValueError(f"no unit was run at all of the sizes {list(titles)!r}.")
+    rows = [(unit.replace("-", " "), *(str(_interval(found.loc[unit])) for found in means.values())) for unit in units]
+    how_many = "both" if len(titles) == 2 else "several"
+    caption = f"{frame['data'].iloc[0]}: {how_many} sizes, accuracy on the held-out fold in per cent, with 95 % intervals"
+    return Table(caption, ("unit", *titles.values()), tuple(rows))
 
 
 def folds(frame: pd.DataFrame) -> tuple[int, int]:
