@@ -403,7 +403,7 @@ def test_one_contrast_of_several_contradicts_only_at_the_corrected_level(tmp_pat
 def test_a_difference_beyond_another_is_the_difference_of_the_two(tmp_path):
     frame = made(tmp_path, a=[0.6, 0.7, 0.8], b=[0.5, 0.5, 0.5], c=[0.4, 0.4, 0.5], d=[0.4, 0.3, 0.4])
     found = claims.judge(mine("above", Contrast("x", "a", "b", beyond=("c", "d"))), frame)
-    assert found.effect == interval([0.1 - 0.0, 0.2 - 0.1, 0.3 - 0.1])
+    assert found.effect == pytest.approx(interval([0.1 - 0.0, 0.2 - 0.1, 0.3 - 0.1]))
     with pytest.raises(ValueError, match="there is no unit 'e'"):
         claims.judge(mine("above", Contrast("x", "a", "b", beyond=("c", "e"))), frame)
     with pytest.raises(TypeError, match="beyond of 'x' must be two sides, in a claim about differences"):
