@@ -69,14 +69,24 @@ def printed(task):
     return "".join("".join(output.get("text", "")) for cell in cells(task) for output in cell.get("outputs", []))
 
 
-def recorded(task):
-    """The validation runs, read without the package: unit → fold → accuracy."""
+def recorded(task, measure="final"):
+    """The validation runs, read without the package: (size, unit) → (seed, fold) → accuracy.
+
+    After training, that is the one on examples in no fold where all runs of the size have it; else the fold's.
+    """
+    lines = [
+        record
+        for path in sorted(RESULTS.glob(f"{task}-*.jsonl"))
+        for record in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        if record.get("record") == "run" and record["status"] == "done" and record["config"]["fold"] is not None
+    ]
+    sharp = {record["size"] for record in lines} - {record["size"] for record in lines if "unused" not in record}
     found = {}
-    for path in RESULTS.glob(f"{task}-*.jsonl"):
-        for record in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            if record.get("record") == "run" and record["status"] == "done" and record["config"]["fold"] is not None:
-                key = record["size"], record["config"]["unit"]
-                found.setdefault(key, {})[record["config"]["seed"], record["config"]["fold"]] = record["accuracy"]
+    for record in lines:
+        config = record["config"]
+        unused = measure == "final" and record["size"] in sharp
+        accuracy = record["unused"]["accuracy"] if unused else record["accuracy"]
+        found.setdefault((record["size"], config["unit"]), {})[config["seed"], config["fold"]] = accuracy
     return found
 
 
@@ -182,10 +192,11 @@ def test_every_table_and_every_figure_of_runs_names_the_data_as_recorded(task):
 def test_the_figures_of_the_page_are_those_of_the_documented_command(task):
     called = set(
         re.findall(
-            r"plots\.(\w+_curves|final_accuracies|effects|order)\(", "".join("".join(c["source"]) for c in cells(task))
+            r"plots\.(\w+_curves|final_accuracies|effects|size_order|order)\(",
+            "".join("".join(c["source"]) for c in cells(task)),
         )
     )
-    own = {"cifar10": {"noise_curves", "size_curves"}}.get(task, set())
+    own = {"cifar10": {"noise_curves", "size_curves", "size_order"}}.get(task, set())
     assert called == {"static_curves", "strategy_curves", "final_accuracies", "effects"} | own
     assert f"python tools/figures.py {task}" in "".join("".join(cell["source"]) for cell in cells(task))
 
@@ -203,23 +214,33 @@ def test_the_test_set_is_used_for_the_two_units_that_validation_picked_and_no_ot
         assert re.search(rf"{unit.replace('-', ' ')} +{re.escape(text_of(group['accuracy'].tolist()))}", printed(task))
 
 
-def test_what_is_said_of_the_runs_at_the_papers_width():
+def test_both_sizes_stand_side_by_side_to_the_digit():
+    (table,) = [table for table in shown("cifar10") if "both sizes" in table.caption]
+    small, wide = (
+        {unit: folds for (size, unit), folds in recorded("cifar10", "fold").items() if size == wanted}
+        for wanted in ("scaled", "custom-f741af")
+    )
+    assert len(wide) == len(table.rows) - 1 == 9
+    for unit, scaled_text, wide_text in table.rows[1:]:
+        name = unit.replace(" ", "-")
+        assert scaled_text == text_of(list(small[name].values())) and wide_text == text_of(list(wide[name].values()))
+    order = [float(row[2]) for row in table.rows[1:]]
+    assert order == sorted(order, reverse=True)
+
+
+def test_what_carried_over_to_the_papers_width_is_computed():
     wide = {
         unit.removeprefix("uniform-").removesuffix("-homogeneous"): 100 * accuracy
-        for (size, unit), runs in recorded("cifar10").items()
+        for (size, unit), runs in recorded("cifar10", "fold").items()
         for accuracy in runs.values()
         if size == "custom-f741af"
     }
-    lines = re.findall(r"^ *([\d.]+) %  (\S+)$", printed("cifar10"), flags=re.M)
-    assert len(lines) == len(wide) == 9
-    for accuracy, unit in lines:
-        assert f"{wide[unit.removeprefix('uniform-').removesuffix('-homogeneous')]:.1f}" == accuracy
-    text = " ".join("".join(cell["source"]) for cell in cells("cifar10"))
-    assert "twelve and twenty-three points apart" in text and "28.9 % after 30 epochs" in text
-    mode = [wide[f"mode-{name}"] for name in ("static", "partition", "same-end")]
-    assert [round(a - b) for a, b in zip(mode, mode[1:])] == [12, 23]
-    assert all(wide[f"{strategy}-partition"] > wide[f"{strategy}-same-end"] for strategy in ("expectation", "random"))
-    assert min(wide, key=wide.get) == "random-static" and f"{wide['random-static']:.1f}" == "28.9"
+    text = printed("cifar10")
+    for size in ("scaled", "custom-f741af"):
+        mode, random = (recorded("cifar10", "fold")[size, f"uniform-{s}-static"] for s in ("mode", "random"))
+        lead = np.mean([100 * (mode[fold] - random[fold]) for fold in mode])
+        assert f"{lead:+.1f}" in text
+    assert f"paper's width: {wide['mode-static'] - wide['random-static']:+.1f} points" in text
 
 
 # --- the chapter on SVHN, which has no runs on SVHN ------------------------------------------------------------------------
