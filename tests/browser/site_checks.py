@@ -131,13 +131,13 @@ SAME_TEXT = """() => {
     };
     const whole = element => {  // none of it is scrolled away
         const a = element.getBoundingClientRect();
-        return [element.closest('pre'), element.closest('pre').parentElement].map(box => box.getBoundingClientRect())
+        return [element.closest('pre, dt, code'), element.closest('pre, dt, code').parentElement].map(box => box.getBoundingClientRect())
             .every(b => b.left <= a.left && a.right <= b.right && b.top <= a.top && a.bottom <= b.bottom);
     };
     const says = element => [...element.childNodes].filter(node => node.nodeType === 3).map(node => node.data.trim()).join('');
     for (const each of document.querySelectorAll('[data-same-text]')) each.removeAttribute('data-same-text');
     const seen = new Set();
-    for (const element of document.querySelectorAll('article pre *')) {
+    for (const element of document.querySelectorAll('article :is(pre, dt, code) *')) {
         if (!says(element) || covered(element)) continue;
         if (seen.has(kind(element))) element.setAttribute('data-same-text', '');
         else if (says(element).length > 1 && whole(element)) seen.add(kind(element));  // of a single letter axe-core is not sure
@@ -262,8 +262,8 @@ def raw_tex(page: Page) -> list[str]:
 def accessibility(page: Page) -> list[str]:
     """What axe-core finds in the article.
 
-    A chapter's code has thousands of words in a dozen colours, and to compute a contrast takes axe-core milliseconds: of
-    the words that look the same, in boxes that look the same, it computes the first one's.
+    Code and signatures have thousands of words in a dozen colours, and to compute a contrast takes axe-core milliseconds:
+    of the words that look the same, in boxes that look the same, it computes the first one's.
     """
     if page.query_selector(f"{ARTICLE}, main") is None:
         return ["axe: the page has no article"]

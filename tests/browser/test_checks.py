@@ -95,14 +95,28 @@ WORDS = "<span style='color: #111'>word</span> " * 20
         ("<i style='opacity: 0.4'><span style='color: #111'>faint</span></i>", 1),
         ("<b style='background: #222'><span style='color: #111'>faint</span></b>", 1),
         ("<span style='color: #111; font-size: 1.1em; opacity: 0.4'>faint</span>", 1),
-        (f"<i style='margin-left: 3000px'>{FAINT.format('away')}</i>\n" + f"<i style='margin-left: 9px'>{FAINT.format('faint')}</i>", 1),
-        (f"<b style='position: absolute; top: 9px; background: #fff'>over</b>{FAINT.format('under it')}\n\n" + FAINT.format("faint"), 1),
+        (
+            f"<i style='margin-left: 3000px'>{FAINT.format('away')}</i>\n"
+            + f"<i style='margin-left: 9px'>{FAINT.format('faint')}</i>",
+            1,
+        ),
+        (
+            f"<b style='position: absolute; top: 9px; background: #fff'>over</b>{FAINT.format('under it')}\n\n"
+            + FAINT.format("faint"),
+            1,
+        ),
     ],
 )
 def test_code_that_is_too_faint_is_found_among_many_words(browser, tmp_path, code, count):
     body = f"<pre style='position: relative; overflow-x: auto' tabindex='0'>{WORDS}\n\n{code}</pre>"
     (found,) = problems_of(body, browser, tmp_path, axe=("light",))
     assert found.startswith(f"axe: color-contrast: {count} times")
+
+
+@pytest.mark.parametrize("box", ["<dl><dt>{}</dt><dd>what it does</dd></dl>", "<p><code>{}</code></p>"])
+def test_a_faint_word_of_a_signature_is_found(browser, tmp_path, box):
+    (found,) = problems_of(box.format(WORDS + FAINT.format("faint") + WORDS), browser, tmp_path, axe=("light",))
+    assert found.startswith("axe: color-contrast: 1 times")
 
 
 def test_contrast_is_computed_once_for_words_that_look_the_same(browser, tmp_path):
