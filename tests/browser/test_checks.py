@@ -97,7 +97,7 @@ WORDS = "<span style='color: #111'>word</span> " * 20
         ("<span style='color: #111; font-size: 1.1em; opacity: 0.4'>faint</span>", 1),
         (
             f"<i style='margin-left: 3000px'>{FAINT.format('away')}</i>\n"
-            + f"<i style='margin-left: 9px'>{FAINT.format('faint')}</i>",
+            f"<i style='margin-left: 9px'>{FAINT.format('faint')}</i>",
             1,
         ),
         (
