@@ -332,13 +332,12 @@ def _add_results(commands: argparse._SubParsersAction) -> None:
     results.add_argument("--size", default="scaled", help="paper, scaled or custom-… (scaled)")
     results.add_argument(
         "--measure",
-        default="accuracy",
-        help="accuracy, unused_accuracy, before_drop, best, noisy_accuracy or train_accuracy",
+        default="final",
+        help="final (after training: unused_accuracy where all runs have it, else accuracy), accuracy, unused_accuracy, "
+        "early, before_drop, drop_gain, best, noisy_accuracy or train_accuracy",
     )
     results.add_argument("--bootstrap", action="store_true", help="intervals by the bootstrap in place of Student's")
-    results.add_argument(
-        "--claims", action="store_true", help="the verdicts on the claims about this data set, with p values by Holm's rule"
-    )
+    results.add_argument("--claims", action="store_true", help="the verdicts on the claims about the data set")
     results.add_argument("--test", action="store_true", help="runs measured on the official test set")
     results.add_argument(
         "--results", metavar="FOLDER", help="where the runs are recorded (data/results, and those that come with anabook)"

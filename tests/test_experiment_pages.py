@@ -235,12 +235,10 @@ def test_what_carried_over_to_the_papers_width_is_computed():
         for accuracy in runs.values()
         if size == "custom-f741af"
     }
-    text = printed("cifar10")
-    for size in ("scaled", "custom-f741af"):
-        mode, random = (recorded("cifar10", "fold")[size, f"uniform-{s}-static"] for s in ("mode", "random"))
-        lead = np.mean([100 * (mode[fold] - random[fold]) for fold in mode])
-        assert f"{lead:+.1f}" in text
-    assert f"paper's width: {wide['mode-static'] - wide['random-static']:+.1f} points" in text
+    ends = {s: recorded("cifar10", "fold")["scaled", f"uniform-{s}-static"] for s in ("mode", "random")}
+    scaled = 100 * np.mean([ends["mode"][key] - ends["random"][key] for key in ends["mode"]])
+    for name, found in (("scaled", scaled), ("paper's width", wide["mode-static"] - wide["random-static"])):
+        assert re.search(rf"{name}:? {found:+.1f} points".replace("+", r"\+"), printed("cifar10"))
 
 
 # --- the chapter on SVHN, which has no runs on SVHN ------------------------------------------------------------------------

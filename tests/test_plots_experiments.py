@@ -277,7 +277,7 @@ def test_more_units_than_can_be_told_apart_are_refused_and_not_left_out(folder, 
     for unit in design.select(["uniform-mode-*"], "cifar10"):
         records.append(tmp_path / "a.jsonl", line(unit, 0, rng))
         records.append(tmp_path / "b.jsonl", line(unit, 0, rng, period=6))
-    with pytest.raises(ValueError, match="at most 7 units can be told apart, not 9"):
+    with pytest.raises(ValueError, match="at most 7 units can be told apart, not 25"):
         plots.size_curves(results.load(tmp_path))
 
 

@@ -197,7 +197,9 @@ def effects(verdicts: Iterable[Any], ax: Any = None) -> Any:
     if not rows:
         raise ValueError("there is no difference to draw: no claim has the runs that it needs.")
     ax = plt.subplots(figsize=(7.6, 0.3 * len(rows) + 1.5))[1] if ax is None else ax
-    reach = 1.15 * max(abs(100 * finding.effect.mean) for _, finding in rows)
+    means = max(abs(100 * finding.effect.mean) for _, finding in rows)
+    ends = [abs(100 * end) for _, finding in rows for end in (finding.effect.low, finding.effect.high)]
+    reach = min(max(1.15 * means, 1.03 * np.nanmax([means, *ends])), 2 * means)  # two folds may have an endless interval
     seen: set[str] = set()
     for row, (verdict, finding) in enumerate(rows):
         claim = verdict.claim
@@ -212,6 +214,6 @@ def effects(verdicts: Iterable[Any], ax: Any = None) -> Any:
     ax.set_yticks(range(len(rows)), [finding.contrast.name for _, finding in rows], fontsize=8)
     ax.set(xlabel="difference in percentage points", ylim=(len(rows) - 0.4, -0.6), xlim=(-reach, reach))
     most = max(finding.effect.n for _, finding in rows)
-    ax.set_title(f"{verdicts[0].data}, {verdicts[0].size}, up to {most} fold" + "s" * (most > 1), fontsize=10)
+    ax.figure.suptitle(f"{verdicts[0].data}, {verdicts[0].size}, up to {most} fold" + "s" * (most > 1), fontsize=10)
     ax.figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return ax.figure
