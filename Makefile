@@ -23,7 +23,8 @@ ONNX := onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
 # All of training but the densities of one's own, whose tests spend their time in SymPy and NumPy.
 ON_OLDEST := $(filter-out tests/test_training_densities.py,$(wildcard tests/test_training_*.py))
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Tests start Python many times, and each start would compile the package anew where the environment forbids to keep that.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .PHONY: help setup site lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean
@@ -83,7 +84,7 @@ test: .venv/.stamp ## unit tests, stored outputs, the site without warnings, eve
 	if [ $$failed = 0 ]; then echo 'test: all stages passed'; else echo 'test: FAILED' >&2; exit 1; fi
 
 test-unit: .venv/.stamp ## only the tests of the package, and the examples in its docstrings
-	@$(PYTEST) -q -rs -n $(WORKERS) --dist loadfile --doctest-modules --ignore=tests/browser tests anabook
+	@$(PYTEST) -q -rs -n $(WORKERS) --dist worksteal --doctest-modules --ignore=tests/browser tests anabook
 
 test-notebooks: .venv/.stamp ## only the stored outputs of every chapter, recomputed
 	@$(PYTEST) -q -n $(WORKERS) --dist loadfile --nbval --nbval-current-env $(NOTEBOOKS)

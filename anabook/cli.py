@@ -331,10 +331,14 @@ def _add_results(commands: argparse._SubParsersAction) -> None:
     results.add_argument("data", nargs="?", metavar="NAME", help="the data set")
     results.add_argument("--size", default="scaled", help="paper, scaled or custom-… (scaled)")
     results.add_argument(
-        "--measure", default="accuracy", help="accuracy, unused_accuracy, before_drop, best, noisy_accuracy or train_accuracy"
+        "--measure",
+        default="accuracy",
+        help="accuracy, unused_accuracy, before_drop, best, noisy_accuracy or train_accuracy",
     )
     results.add_argument("--bootstrap", action="store_true", help="intervals by the bootstrap in place of Student's")
-    results.add_argument("--claims", action="store_true", help="the verdicts on the paper's claims")
+    results.add_argument(
+        "--claims", action="store_true", help="the verdicts on the claims about this data set, with p values by Holm's rule"
+    )
     results.add_argument("--test", action="store_true", help="runs measured on the official test set")
     results.add_argument(
         "--results", metavar="FOLDER", help="where the runs are recorded (data/results, and those that come with anabook)"
@@ -350,7 +354,7 @@ def _results(arguments: argparse.Namespace) -> int:
     from anabook.experiments import claims, results
 
     ignored = [f"--{name}" for name in ("test", "bootstrap", "csv") if getattr(arguments, name)]
-    ignored += ["--measure"] * (arguments.measure != "accuracy")
+    ignored += ["--measure"] * (arguments.measure != "final")
     if arguments.claims and ignored:
         raise ValueError(
             f"--claims judges validation data by Student's intervals, each claim by its own measure: leave out {ignored[0]}."
@@ -381,12 +385,14 @@ def _results(arguments: argparse.Namespace) -> int:
             print(verdict)
         return 0
     runs = results.select(frame, arguments.data, arguments.size, "test" if arguments.test else "validation")
-    table = results.summary(runs, measure=arguments.measure, method="bootstrap" if arguments.bootstrap else "t")
+    measure = choice(arguments.measure, results.MEASURES, "measure")
+    measure = results.sharpest(runs) if measure == results.FINAL else measure
+    table = results.summary(runs, measure=measure, method="bootstrap" if arguments.bootstrap else "t")
     if arguments.csv:
         print(table.to_csv(index=False), end="")
         return 0
     size = arguments.size + _meaning(arguments.size, runs)
-    print(f"{runs['data'].iloc[0]}, {size}: {arguments.measure} in per cent, 95 % interval over folds")
+    print(f"{runs['data'].iloc[0]}, {size}: {measure} in per cent, 95 % interval over folds")
     for row in table.itertuples():
         print(f"{row.unit:58} {results.Estimate(row.mean, row.low, row.high, row.std, row.n)}  n = {row.n}")
     return 0

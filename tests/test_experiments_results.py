@@ -308,7 +308,7 @@ def test_curves_of_different_lengths_are_refused(folder):
     assert results.curves(frame.iloc[:1]).shape[0] == 1
 
 
-def made_up(effects, folds=3, jitter=0.001):
+def made_up(effects, folds=3, jitter=0.0001):
     """Accuracy of every unit of CIFAR-10's figures by a rule."""
     rng = np.random.default_rng(0)
     return [
@@ -322,16 +322,17 @@ def as_the_paper_says(u):
     interval = {"partition": 0.0, "same_start": 0.0, "overlapped": -0.04, "same_end": -0.1, None: 0.1}[u.interval]
     law = -0.01 * (u.power_law == "progressive")
     noise = -0.005 if u.noise == "uniform" and u.strategy == "random" and u.is_static else 0.0
-    return interval + law + noise + {"expectation": -0.1, "random": -0.05 - 0.03 * u.is_static, "mode": 0.0}[u.strategy]
+    # Random sampling is ahead of the expectation, and less sensitive to same end.
+    random = -0.05 - 0.03 * u.is_static + 0.03 * (u.interval == "same_end")
+    return interval + law + noise + {"expectation": -0.1, "random": random, "mode": 0.0}[u.strategy]
 
 
 def test_results_as_the_paper_describes_them_support_its_claims(folder):
     frame = results.load(folder(*made_up(as_the_paper_says)))
     verdicts = {v.claim.name: v for v in claims.judge_all(frame, "cifar10")}
-    missing = {"ternary-below-float", "static-mode-is-ste"}
-    assert {name for name, v in verdicts.items() if v.verdict == "no data"} == missing
+    assert {name for name, v in verdicts.items() if v.verdict == "no data"} == {"static-mode-is-ste"}
     assert verdicts["mode-partition-level-with-static"].verdict == "contradicted"  # the made-up curves differ by 10 points
-    others = set(verdicts) - missing - {"mode-partition-level-with-static"}
+    others = set(verdicts) - {"static-mode-is-ste", "mode-partition-level-with-static"}
     assert {name: verdicts[name].verdict for name in others} == dict.fromkeys(others, "supported")
 
 
@@ -341,10 +342,16 @@ def test_results_the_other_way_round_contradict_them(folder):
     for name in (
         "mode-above-random",
         "same-end-worst-expectation",
-        "same-end-worst-mode",
         "same-end-worst-random",
+        "late-early-layers-cost-much",
         "homogeneous-above-progressive",
+        "other-noises-partition-or-same-start",
+        "other-noises-homogeneous",
+        "other-noises-same-end-worst",
         "random-partition-above-expectation",
+        "expectation-below-static",
+        "random-mitigates-same-end",
+        "mode-gains-more-at-drop",
         "static-ahead-after-drop",
     ):
         assert verdicts[name] == "contradicted"
@@ -355,7 +362,7 @@ def test_results_without_effects_leave_claims_undecided(folder):
     frame = results.load(folder(*made_up(lambda u: 0.0, jitter=0.03)))
     verdicts = {v.claim.name: v.verdict for v in claims.judge_all(frame, "cifar10")}
     assert verdicts["homogeneous-above-progressive"] == "undecided"
-    assert "supported" not in {verdicts[name] for name in verdicts if name.startswith("same-end")}
+    assert {"supported", "contradicted"}.isdisjoint(verdicts.values())
 
 
 def test_claims_about_several_units_have_no_data_until_all_are_run(folder):
@@ -423,12 +430,12 @@ def test_effects_are_the_differences_of_means(folder):
 
 def test_every_claim_can_be_judged_on_its_task():
     names = [c.name for c in claims.CLAIMS]
-    assert len(set(names)) == len(names) >= 12
+    assert len(set(names)) == len(names) >= 28
     known = {u.name for u in design.units()} | set(design.BASELINES)
     for claim in claims.CLAIMS:
         for contrast in claim.contrasts:
             assert contrast.measure in results.MEASURES
-            for side in (contrast.first, contrast.second):
+            for side in contrast.sides:
                 names = [side] if isinstance(side, str) else side
                 assert names and set(names) <= known
-        assert claim.kind == "above" or claim.margin > 0
+        assert (claim.margin > 0) == (claim.kind in ("by", "level"))

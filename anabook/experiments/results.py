@@ -1,37 +1,30 @@
-"""Recorded runs as tables: one row a run, means with intervals, paired differences on the same folds."""
+"""Recorded runs summarised: which of them can be compared, means with intervals, paired differences on the same folds."""
 
 from __future__ import annotations
 
-import math
-import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from anabook._validate import choice, did_you_mean
-from anabook._validate import path as path_at
 from anabook.datasets import store
-from anabook.experiments import design, records, shipped
-from anabook.experiments.config import Config
-from anabook.experiments.intervals import Estimate, interval
-from anabook.experiments.own import OWN_DEFAULTS
+from anabook.experiments import design
+from anabook.experiments.intervals import Estimate as Estimate
+from anabook.experiments.intervals import interval
+from anabook.experiments.loading import DEGREES
+from anabook.experiments.loading import folder as folder
+from anabook.experiments.loading import load as load
+from anabook.experiments.loading import others as others
+from anabook.experiments.measures import FINAL, resolved
+from anabook.experiments.measures import MEASURES as MEASURES
+from anabook.experiments.measures import behind as behind
+from anabook.experiments.measures import largest_error as largest_error
+from anabook.experiments.measures import sharpest as sharpest
 from anabook.experiments.tasks import SIZES, TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MEASURES: dict[str, str] = {
-    "accuracy": "after the last epoch, without noise",
-    "unused_accuracy": "after the last epoch, without noise, on training examples that are in no fold",
-    "before_drop": "mean over the last period before the learning rate drops, without noise",
-    "best": "the best epoch's, without noise",
-    "noisy_accuracy": "after the last epoch, with what noise is left",
-    "train_accuracy": "on the training examples, over the last epoch",
-}
-"""What can be compared, all between 0 and 1; on the held-out fold unless it says otherwise."""
 
 PARTS = ("validation", "test")
 """What a run may be measured on: a held-out fold, or the official test set."""
@@ -42,155 +35,6 @@ class NoRuns(ValueError):
 
 
 _MUST_AGREE = ("data", "size", "measured_on")
-_DEGREES = ("noise", "strategy", "mean", "std", "interval", "power_law")
-_COLUMNS = (
-    "data",
-    "task",
-    "size",
-    "overrides",
-    "measured_on",
-    "unit",
-    *_DEGREES,
-    "schedule",
-    "fold",
-    "seed",
-    *MEASURES,
-    "seconds",
-    "epochs",
-    "period",
-    "precision",
-    "kind",
-    "sha256",
-    "status",
-    "error",
-    "key",
-    "curves",
-)
-
-
-def folder() -> Path:
-    """Where new runs go: the environment variable ANABOOK_RESULTS, or `data/results` of the working folder's project.
-
-    Example:
-        >>> folder().name
-        'results'
-    """
-    named = os.environ.get("ANABOOK_RESULTS")
-    if named:
-        return path_at(named, "the environment variable ANABOOK_RESULTS")
-    return store.project() / "data" / "results"
-
-
-def others() -> list[Path]:
-    """Where else finished runs are: the folder of those that come with the package, if it is not `folder()` itself.
-
-    Example:
-        >>> [path.name for path in others()]
-        ['results']
-    """
-    try:
-        place = shipped.path("results")
-    except FileNotFoundError:
-        return []
-    return [] if place.resolve() == folder().resolve() else [place]
-
-
-def load(path: str | os.PathLike | None = None, *, failed: bool = False) -> pd.DataFrame:
-    """All recorded runs under a folder, or of one file, as a table with one row a run.
-
-    Lines that are broken or there twice are set aside: each gives a warning with file and line, and all of them are in
-    `frame.attrs["set_aside"]`. A run that comes with the package is set aside where there is one of your own in its place.
-
-    Args:
-        path: a folder or a file, and nothing else is read; None for the runs that come with the package together with
-            those in `folder()`.
-        failed: show runs that failed, too, with their error.
-
-    Returns:
-        Columns: data (with its provenance, as it must be shown), size, overrides (the size as a command line has it),
-        measured_on, unit, the six degrees of freedom, schedule, fold, seed, the measures, seconds, epochs, precision,
-        key, curves (a dictionary of lists), and a few more.
-
-    Raises:
-        ValueError: there is no such folder or file.
-
-    Example:
-        >>> frame = load()
-        >>> len(frame) > 700, "accuracy" in frame
-        (True, True)
-    """
-    import pandas as pd
-
-    more = others() if path is None else []
-    path = folder() if path is None else path_at(path, "path")
-    if not path.exists() and not more:
-        raise ValueError(f"there are no results at {str(path)!r}: `anabook sweep CONFIG` makes some.")
-    found = records.read([path] if path.is_file() else records.files(path))
-    for place in more:
-        found = records.merged(found, records.read(records.files(place)))
-    for sentence in found.set_aside:
-        warnings.warn(sentence, stacklevel=2)
-    kept = [record for record in found.records.values() if failed or record["status"] == "done"]
-    rows = [_row(record) for record in kept]
-    frame = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
-    if rows:
-        order = {name: i for i, name in enumerate([*(unit.name for unit in design.units()), *design.BASELINES])}
-        frame["_order"] = [order.get(name, len(order)) for name in frame["unit"]]
-        frame = frame.sort_values(["data", "size", "_order", "unit", "seed", "fold"]).drop(columns="_order")
-    frame = frame.reset_index(drop=True)
-    frame.attrs["set_aside"] = found.set_aside
-    return frame
-
-
-def _row(record: dict[str, Any]) -> dict[str, Any]:
-    config = record["config"]
-    name = config["unit"]
-    row: dict[str, Any] = {
-        "data": record["provenance"].get("title", config["data"]),
-        "task": config["data"],
-        "size": record["size"],
-        "overrides": Config.from_dict(config).overrides,
-        "measured_on": record.get("measured_on", "validation"),
-        "unit": name,
-        **dict.fromkeys(_DEGREES),
-        "schedule": name,
-        "fold": -1 if config["fold"] is None else config["fold"],
-        "seed": config["seed"],
-    }
-    if config.get("own"):
-        own = {**OWN_DEFAULTS, **config["own"]}
-        row |= {"noise": own["noise"], "strategy": own["strategy"]}
-    elif name not in design.BASELINES:
-        unit = design.unit(name)
-        row |= {**design.as_dict(unit), "schedule": unit.schedule}
-    curves = record.get("curves", {})
-    row |= {
-        "accuracy": record.get("accuracy", math.nan),
-        "unused_accuracy": record.get("unused", {}).get("accuracy", math.nan),
-        "before_drop": _before_drop(curves, config),
-        "best": max(curves["accuracy"]) if "accuracy" in curves else math.nan,
-        "noisy_accuracy": curves["noisy_accuracy"][-1] if "noisy_accuracy" in curves else math.nan,
-        "train_accuracy": curves["train_accuracy"][-1] if "train_accuracy" in curves else math.nan,
-        "seconds": record["seconds"],
-        "epochs": len(curves.get("train_loss", ())),
-        "period": config["period"],
-        "precision": config.get("precision", Config.precision),
-        "kind": record["provenance"].get("kind", ""),
-        "sha256": record["provenance"].get("sha256", ""),
-        "status": record["status"],
-        "error": record.get("error", ""),
-        "key": record["key"],
-        "curves": curves,
-    }
-    return row
-
-
-def _before_drop(curves: dict[str, list[float]], config: dict[str, Any]) -> float:
-    if "accuracy" not in curves:
-        return math.nan
-    period = config["period"]
-    end = len(curves["accuracy"]) - 2 * period  # the learning rate drops two periods before the end
-    return float(np.mean(curves["accuracy"][end - period : end]))
 
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -230,7 +74,7 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(
-    frame: pd.DataFrame, by: str | Sequence[str] = "unit", measure: str = "accuracy", method: str = "t", level: float = 0.95
+    frame: pd.DataFrame, by: str | Sequence[str] = "unit", measure: str = FINAL, method: str = "t", level: float = 0.95
 ) -> pd.DataFrame:
     """Mean, standard deviation and interval over folds for each group of units.
 
@@ -241,7 +85,7 @@ def summary(
     Args:
         frame: of `load`, restricted to one data set and size.
         by: one or several columns.
-        measure: a key of `MEASURES`.
+        measure: a key of `MEASURES`; "final" is what `sharpest` says of the whole table.
         method, level: as for `interval`.
 
     Returns:
@@ -257,11 +101,11 @@ def summary(
     """
     import pandas as pd
 
-    choice(measure, MEASURES, "measure")
+    measure = resolved(measure, frame)
     by = [choice(column, frame.columns, "by") for column in ([by] if isinstance(by, str) else by)]
     rows = []
     for names, group in comparable(frame).groupby(by, sort=False, dropna=False):
-        values = _over_folds(_means(group, measure))
+        values = over_folds(_means(group, measure))
         if not len(values):
             named = ", ".join(map(str, names))
             raise ValueError(
@@ -283,7 +127,7 @@ def summary(
 
 
 def paired(
-    frame: pd.DataFrame, first: Any, second: Any, measure: str = "accuracy", method: str = "t", level: float = 0.95
+    frame: pd.DataFrame, first: Any, second: Any, measure: str = FINAL, method: str = "t", level: float = 0.95
 ) -> Estimate:
     """The mean difference, first minus second, over the folds that both have.
 
@@ -302,20 +146,35 @@ def paired(
         >>> paired(frame, "uniform-mode-static", "uniform-random-static").mean > 0
         True
     """
-    choice(measure, MEASURES, "measure")
-    values = []
-    for which in (first, second):
-        named = [] if callable(which) else named_units(which, frame)
-        rows = comparable(frame)[_mask(frame, which)]
-        if missing := sorted(set(named) - set(rows["unit"])):
-            raise NoRuns(f"there is no run of {missing[0]!r} among these results.")
-        if not len(rows):
-            raise NoRuns(f"there is no run among these results for {_in_words(which)}.")
-        values.append(_means(rows, measure).dropna())
+    measure = resolved(measure, frame)
+    values = [by_fold(frame, which, measure) for which in (first, second)]
     common = values[0].index.intersection(values[1].index)
     if not len(common):
         raise NoRuns(f"{_in_words(first)} and {_in_words(second)} have no fold in common with all their units.")
-    return interval(_over_folds(values[0][common] - values[1][common]), method, level)
+    return interval(over_folds(values[0][common] - values[1][common]), method, level)
+
+
+def by_fold(frame: pd.DataFrame, which: Any, measure: str = FINAL) -> pd.Series:
+    """One value for each seed and fold: the mean over the units, where all of them were run.
+
+    Args:
+        frame, which, measure: as for `paired`.
+
+    Raises:
+        NoRuns: a unit has no run.
+        ValueError: as for `paired`.
+
+    Example:
+        >>> by_fold(select(load(), "cifar10"), ["float", "ste"]).index.names
+        FrozenList(['seed', 'fold'])
+    """
+    named = [] if callable(which) else named_units(which, frame)
+    rows = comparable(frame)[_mask(frame, which)]
+    if missing := sorted(set(named) - set(rows["unit"])):
+        raise NoRuns(f"there is no run of {missing[0]!r} among these results.")
+    if not len(rows):
+        raise NoRuns(f"there is no run among these results for {_in_words(which)}.")
+    return _means(rows, resolved(measure, frame)).dropna()
 
 
 def named_units(which: str | Iterable[str], frame: pd.DataFrame) -> list[str]:
@@ -357,8 +216,13 @@ def _means(rows: pd.DataFrame, measure: str) -> pd.Series:
     return means[groups["unit"].nunique() == rows["unit"].nunique()]
 
 
-def _over_folds(values: pd.Series) -> np.ndarray:
-    """What is independent: one value for each fold, the mean over its seeds; on the test set one for each seed."""
+def over_folds(values: pd.Series) -> np.ndarray:
+    """What is independent: one value for each fold, the mean over its seeds; on the test set one for each seed.
+
+    Example:
+        >>> len(over_folds(by_fold(select(load(), "cifar10"), "float")))
+        5
+    """
     return values.groupby(level=repeats(values.index.get_level_values("fold"))).mean().to_numpy()
 
 
@@ -375,6 +239,8 @@ def repeats(folds: Any) -> str:
 def picked(frame: pd.DataFrame) -> tuple[str, str]:
     """What validation picks to be measured on the test part: the best unit with static noise, and the best annealed one.
 
+    Best on the held-out folds, by which it was picked, whatever else the runs were measured on since.
+
     Args:
         frame: as for `summary`; baselines do not compete.
 
@@ -387,7 +253,10 @@ def picked(frame: pd.DataFrame) -> tuple[str, str]:
     """
     noisy = frame[frame["noise"].notna()]
     kinds = (noisy[noisy["schedule"] == "static"], noisy[noisy["schedule"] != "static"])
-    best = [summary(kind).sort_values("mean", ascending=False, kind="stable")["unit"].iloc[0] for kind in kinds]
+    best = [
+        summary(kind, measure="accuracy").sort_values("mean", ascending=False, kind="stable")["unit"].iloc[0]
+        for kind in kinds
+    ]
     return best[0], best[1]
 
 
@@ -428,7 +297,7 @@ def where(**columns: Any) -> Callable[[pd.DataFrame], Any]:
 
 def _values(column: str) -> list[str]:
     """What may stand in a column of names, whether it has been run or not; nothing for other columns."""
-    if column in _DEGREES or column in ("schedule", "unit"):
+    if column in DEGREES or column in ("schedule", "unit"):
         found = [unit.name if column == "unit" else getattr(unit, column) for unit in design.units()]
         return [
             *dict.fromkeys(str(value) for value in found if value is not None),

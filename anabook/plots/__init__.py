@@ -1,25 +1,20 @@
 """Pictures: one style for the whole book, and the drawings that chapters share.
 
 `use_style` sets matplotlib's defaults. The other functions draw the theory (`theory`), data sets (`data`) and recorded
-experiments (`experiments`); all of them are here under `anabook.plots`.
+experiments (`experiments`, `comparisons`); all of them are here under `anabook.plots`.
 """
 
+from anabook.plots.comparisons import VERDICT_MARKERS, effects, order, size_curves, size_order
 from anabook.plots.data import clip, sheet
 from anabook.plots.experiments import (
     EXPERIMENT_FIGURES,
-    INTERVAL_LINES,
-    POWER_LINES,
-    STRATEGY_LINES,
-    VERDICT_MARKERS,
-    effects,
     final_accuracies,
     noise_curves,
-    order,
-    size_curves,
     static_curves,
     strategy_curves,
 )
-from anabook.plots.style import COLOURS, CYCLE, DASHES, line_of, use_style
+from anabook.plots.looks import INTERVAL_LINES, POWER_LINES, STRATEGY_LINES
+from anabook.plots.style import COLOURS, CYCLE, DASHES, PAPER, line_of, use_style
 from anabook.plots.theory import grid, regularisations, schedule, staircase, zoo
 
 __all__ = [
@@ -28,6 +23,7 @@ __all__ = [
     "DASHES",
     "EXPERIMENT_FIGURES",
     "INTERVAL_LINES",
+    "PAPER",
     "POWER_LINES",
     "STRATEGY_LINES",
     "VERDICT_MARKERS",
@@ -42,6 +38,7 @@ __all__ = [
     "schedule",
     "sheet",
     "size_curves",
+    "size_order",
     "staircase",
     "static_curves",
     "strategy_curves",

@@ -1,45 +1,28 @@
-"""Pictures of recorded experiments: accuracies over epochs and at the end, comparisons of data sets and sizes, claims."""
+"""Pictures of recorded experiments on one data set: accuracies over epochs and at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from anabook._validate import choice
-from anabook.experiments import claims, design, results, tables
-from anabook.plots.style import COLOURS, CYCLE, line_of
-
-INTERVAL_LINES: dict[str, dict[str, Any]] = {
-    "partition": {"color": CYCLE[0], "marker": "o"},
-    "same_start": {"color": CYCLE[1], "marker": "^"},
-    "same_end": {"color": CYCLE[2], "marker": "v"},
-    "overlapped": {"color": CYCLE[3], "marker": "s"},
-}
-"""A colour and a marker for each decay interval."""
-
-POWER_LINES: dict[str, dict[str, Any]] = {
-    "homogeneous": {"linestyle": "-"},
-    "progressive": {"linestyle": (0, (4, 1.6)), "markerfacecolor": "white"},
-}
-"""Dashes for each power law, and whether its markers are hollow."""
-
-STRATEGY_LINES: dict[str, dict[str, Any]] = {
-    "expectation": {"color": CYCLE[0], "marker": "o"},
-    "random": {"color": CYCLE[1], "marker": "^"},
-    "mode": {"color": CYCLE[2], "marker": "s"},
-}
-"""A colour and a marker for each strategy."""
+from anabook.experiments import claims, design, results
+from anabook.experiments.measures import resolved
+from anabook.plots.comparisons import effects
+from anabook.plots.looks import FAMILY_MARKERS, INTERVAL_LINES, POWER_LINES, STRATEGY_LINES, data_line, dots
+from anabook.plots.style import COLOURS, line_of
 
 _AXES = {"accuracy": "validation accuracy in %", "noisy_accuracy": "validation accuracy\nwith noise, in %"}
-_STATIC_LINE = {"color": COLOURS["quantiser"], "linestyle": (0, (1.2, 1.2))}
-_FAMILY_MARKERS = dict(zip(("uniform", "triangular", "normal", "logistic"), "o^vs"))
+_STATIC_LINE = {"color": COLOURS["quantiser"], "linestyle": (0, (7, 2))}
+_MEASURE_WORDS = {"accuracy": "accuracy", "unused_accuracy": "accuracy on images in no fold"}
 
 
 def static_curves(frame: Any, axes: Any = None) -> Any:
-    """Accuracy over epochs with noise that never changes: the mode beside random sampling, one line for each noise.
+    """Accuracy over epochs with noise that never changes: random sampling beside the mode, one line for each noise.
+
+    Panels and colours are in the order of the paper's figures 1, 4 and 6.
 
     A line is the mean over folds, its band goes from the worst fold to the best. The dotted vertical line is where the
     learning rate drops.
@@ -57,8 +40,8 @@ def static_curves(frame: Any, axes: Any = None) -> Any:
     """
     frame = _not_empty(frame[frame["schedule"] == "static"], "static noise")
     figure, axes = _panels(axes, 2)
-    for ax, strategy in zip(axes, ("mode", "random")):
-        for family, marker in _FAMILY_MARKERS.items():
+    for ax, strategy in zip(axes, ("random", "mode")):
+        for family, marker in FAMILY_MARKERS.items():
             line = {**line_of(family), "marker": marker, "label": family}
             _curve(ax, frame, _static_unit(family, strategy), line)
         _finish_panel(ax, frame, strategy)
@@ -70,9 +53,10 @@ def strategy_curves(
 ) -> Any:
     """Accuracy over epochs while the noise fades: a panel for each strategy, a line for each schedule.
 
-    The interval is told by colour and marker, the power law by dashes and by the marker's filling. The black dotted curve
-    is the same strategy without annealing, on the folds of the schedules; under expectation, which has none, it is the
-    mode's. Bands and the vertical line are those of `static_curves`.
+    The interval is told by colour and marker, the power law by dots and by the marker's filling; colours and the order of
+    the panels are those of the paper's figures 3, 5 and 7. The black dashed curve is the same strategy without annealing,
+    on the folds of the schedules; under expectation, which has none, it is the mode's. Bands and the vertical line are
+    those of `static_curves`.
 
     Args:
         frame: as for `static_curves`.
@@ -90,7 +74,7 @@ def strategy_curves(
         >>> axes = strategy_curves(results.select(results.load(), "cifar10"))
     """
     choice(quantity, _AXES, "quantity")
-    choice(noise, _FAMILY_MARKERS, "noise")
+    choice(noise, FAMILY_MARKERS, "noise")
     choice(mean, ("static", "dynamic"), "mean")
     annealed = _not_empty(
         frame[(frame["noise"] == noise) & (frame["mean"] == mean) & (frame["std"] == "dynamic")],
@@ -109,6 +93,8 @@ def strategy_curves(
 def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) -> Any:
     """Accuracy over epochs while the noise fades, for one strategy: a panel for each noise, lines as in `strategy_curves`.
 
+    The order of the panels is that of the paper's figure 2.
+
     Args:
         frame: as for `static_curves`.
         strategy: which one.
@@ -125,19 +111,19 @@ def noise_curves(frame: Any, strategy: str = "expectation", axes: Any = None) ->
     chosen = (frame["strategy"] == strategy) & (frame["mean"] == "static") & (frame["std"] == "dynamic")
     frame = _not_empty(frame[chosen], f"annealed noise, the strategy {strategy} and a static mean")
     figure, axes = _panels(axes, 4)
-    for ax, family in zip(axes, _FAMILY_MARKERS):
+    for ax, family in zip(axes, FAMILY_MARKERS):
         _annealed_lines(ax, frame, family, strategy, "static")
         _finish_panel(ax, frame, f"{family} noise")
     return _finish_figure(figure, axes, frame)
 
 
-def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accuracy", ax: Any = None) -> Any:
+def final_accuracies(frame: Any, noise: str = "uniform", measure: str = results.FINAL, ax: Any = None) -> Any:
     """Accuracy at the end for each schedule and strategy, and for the baselines: mean, 95 % interval, each fold as a dot.
 
     Args:
         frame: as for `static_curves`; units with a static mean are shown.
         noise: which family.
-        measure: a key of `experiments.results.MEASURES`.
+        measure: a key of `experiments.results.MEASURES`; the sharpest that all runs have by default. The axis names it.
         ax: an axes; a new figure by default.
 
     Returns:
@@ -147,8 +133,8 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
         >>> from anabook.experiments import results
         >>> ax = final_accuracies(results.select(results.load(), "cifar10"))
     """
-    choice(noise, _FAMILY_MARKERS, "noise")
-    choice(measure, results.MEASURES, "measure")
+    choice(noise, FAMILY_MARKERS, "noise")
+    measure = resolved(measure, frame)
     units = {strategy: _units_by_schedule(noise, strategy) for strategy in STRATEGY_LINES}
     rows = {name: i for i, name in enumerate([*units["mode"], *design.BASELINES])}
     drawn = {name for names in units.values() for name in names.values()} | set(design.BASELINES)
@@ -156,8 +142,8 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
     ax = plt.subplots(figsize=(7.2, 5.4))[1] if ax is None else ax
     for place, (strategy, line) in enumerate(STRATEGY_LINES.items()):
         shown = [(rows[schedule] + 0.24 * (place - 1), unit) for schedule, unit in units[strategy].items()]
-        _dots(ax, frame, shown, measure, {**line, "label": strategy})
-    _dots(
+        dots(ax, frame, shown, measure, {**line, "label": strategy})
+    dots(
         ax,
         frame,
         [(rows[name], name) for name in design.BASELINES],
@@ -171,157 +157,11 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = "accurac
             for name in rows
         ],
     )
-    ax.set(xlabel="accuracy in %", ylim=(len(rows) - 0.4, -0.6))
+    ax.set(xlabel=f"{_MEASURE_WORDS.get(measure, measure.replace('_', ' '))} in %", ylim=(len(rows) - 0.4, -0.6))
     values = 100 * frame[measure]
     ax.set_xlim(max(0, values.min() - 8), min(100, values.max() + 8))  # two folds may have an interval wider than the axis
-    ax.set_title(_data_line(frame), fontsize=10)
+    ax.set_title(data_line(frame), fontsize=10)
     ax.figure.legend(loc="outside lower center", ncols=4, fontsize="small")
-    return ax.figure
-
-
-def order(first: Any, second: Any, noise: str = "uniform", measure: str = "accuracy", ax: Any = None) -> Any:
-    """Each unit's accuracy on one data set against its accuracy on another: does the order carry over?
-
-    One marker for each strategy, means over folds; noise that never changes has hollow markers.
-
-    Args:
-        first, second: as for `static_curves`, each of its own data set; units with a static mean that both have are shown.
-        noise: which family.
-        measure: a key of `experiments.results.MEASURES`.
-        ax: an axes; a new figure by default.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: the two have no such unit in common.
-
-    Example:
-        >>> from anabook.experiments import results
-        >>> runs = results.load()
-        >>> ax = order(results.select(runs, "cifar10"), results.select(runs, "gsc12"))
-    """
-    choice(noise, _FAMILY_MARKERS, "noise")
-    choice(measure, results.MEASURES, "measure")
-    ax = plt.subplots(figsize=(6.4, 4.8))[1] if ax is None else ax
-    chosen = [frame[(frame["noise"] == noise) & (frame["mean"] == "static")] for frame in (first, second)]
-    common = set(chosen[0]["unit"]) & set(chosen[1]["unit"])
-    if not common:
-        raise ValueError(f"the two have no unit with {noise} noise and a static mean in common.")
-    means = (results.summary(frame[frame["unit"].isin(common)], measure=measure) for frame in chosen)
-    x, y = (100 * each.set_index("unit")["mean"] for each in means)
-    for strategy, line in STRATEGY_LINES.items():
-        runs = chosen[0][(chosen[0]["strategy"] == strategy) & chosen[0]["unit"].isin(common)]
-        hollow = {"label": f"{strategy}, static noise", "markerfacecolor": "white"}
-        for static, extra in ((False, {"label": strategy}), (True, hollow)):
-            shown = sorted(set(runs.loc[(runs["schedule"] == "static") == static, "unit"]))
-            if shown:
-                ax.plot(x[shown], y[shown], linestyle="none", markersize=6, **{**line, **extra})
-    x_line, y_line = (_data_line(frame[frame["unit"].isin(common)]) for frame in (first, second))
-    ax.set(xlabel=f"{x_line}:\naccuracy in %", ylabel=f"{y_line}:\naccuracy in %")
-    ax.figure.legend(loc="outside lower center", ncols=3, fontsize="small")
-    return ax.figure
-
-
-def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = None) -> Any:
-    """The same units at different sizes: accuracy over time, a panel for each size.
-
-    Time is counted in periods, so that runs of different lengths can be compared. Lines, bands and the vertical line are
-    those of `static_curves`.
-
-    Args:
-        frame: runs on one data set at several sizes; the units that all sizes have are shown, measured by cross-validation.
-        titles: of the panels, by the size's name, in the order of the panels; the names themselves by default.
-        axes: as many axes as sizes; a new figure by default.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: fewer than two sizes, or no unit that all have.
-
-    Example:
-        >>> from anabook.experiments import results
-        >>> frame = results.load()
-        >>> axes = size_curves(frame[frame["task"] == "cifar10"])
-    """
-    frame = frame[frame["measured_on"] == "validation"]
-    titles = titles or {size: size for size in frame["size"].unique()}
-    parts = {size: results.comparable(frame[frame["size"] == size]) for size in titles}
-    common = set.intersection(*(set(part["unit"]) for part in parts.values()))
-    if len(parts) < 2 or not common:
-        raise ValueError("there must be runs of the same units at two sizes or more.")
-    if axes is None:
-        figure, axes = plt.subplots(1, len(parts), figsize=(8.4, 4.4), sharey=True)
-    figure = axes[0].figure
-    units = [unit for unit in frame["unit"].unique() if unit in common]
-    for ax, (size, part) in zip(axes, parts.items()):
-        for unit, colour, marker in zip(units, CYCLE, "os^vDP*"):
-            values = 100 * results.curves(part[part["unit"] == unit])
-            epochs = np.arange(1, values.shape[1] + 1) / part["period"].iloc[0]
-            ax.plot(
-                epochs,
-                values.mean(0),
-                color=colour,
-                marker=marker,
-                markersize=4,
-                linewidth=1.4,
-                label=unit.replace("-", " "),
-                markevery=(len(ax.lines) % 4, max(1, len(epochs) // 7)),
-            )
-            if len(values) > 1:
-                ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0)
-        ax.axvline(part["epochs"].iloc[0] / part["period"].iloc[0] - 2, color=COLOURS["grey"], linestyle=":", linewidth=1.2)
-        ax.set_title(f"{titles[size]}\n{tables.folds_in_words(part[part['unit'].isin(units)])}", fontsize=9)
-        ax.set_xlabel("periods")
-    axes[0].set_ylabel("validation accuracy in %")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
-    figure.suptitle(str(frame["data"].iloc[0]), fontsize=10)
-    return figure
-
-
-VERDICT_MARKERS: dict[str, dict[str, Any]] = {
-    "supported": {"color": CYCLE[0], "marker": "o"},
-    "contradicted": {"color": CYCLE[1], "marker": "X"},
-    "undecided": {"color": COLOURS["grey"], "marker": "o", "markerfacecolor": "white"},
-}
-"""A colour and a marker for each verdict."""
-
-
-def effects(verdicts: Iterable[Any], ax: Any = None) -> Any:
-    """The differences that decide claims, with 95 % intervals; what a claim asks for is shaded.
-
-    Args:
-        verdicts: of `experiments.claims.judge_all`.
-        ax: an axes; a new figure by default.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> from anabook.experiments import claims, results
-        >>> ax = effects(claims.judge_all(results.load(), "cifar10"))
-    """
-    verdicts = list(verdicts)
-    rows = [(verdict.claim, finding) for verdict in verdicts for finding in verdict.findings if finding.effect is not None]
-    if not rows:
-        raise ValueError("there is no difference to draw: no claim has the runs that it needs.")
-    ax = plt.subplots(figsize=(7.6, 0.27 * len(rows) + 1.4))[1] if ax is None else ax
-    reach = 1.15 * max(abs(100 * f.effect.mean) for _, f in rows)
-    seen: set[str] = set()
-    for row, (claim, finding) in enumerate(rows):
-        low, high = {"above": (0, reach), "by": (claim.margin, reach), "level": (-claim.margin, claim.margin)}[claim.kind]
-        scale = (1 if claim.kind == "above" else 100, 1 if claim.kind != "level" else 100)
-        ax.barh(row, high * scale[1] - low * scale[0], left=low * scale[0], height=0.96, color="#dcefe3", zorder=0)
-        label = None if finding.verdict in seen else finding.verdict
-        seen.add(finding.verdict)
-        _interval(ax, row, finding.effect, {**VERDICT_MARKERS[finding.verdict], "label": label})
-    ax.axvline(0, color=COLOURS["grey"], linewidth=0.8)
-    ax.set_yticks(range(len(rows)), [finding.contrast.name for _, finding in rows], fontsize=8)
-    ax.set(xlabel="difference in percentage points", ylim=(len(rows) - 0.4, -0.6), xlim=(-reach, reach))
-    most = max(finding.effect.n for _, finding in rows)
-    ax.set_title(f"{verdicts[0].data}, {verdicts[0].size}, up to {most} fold" + "s" * (most > 1), fontsize=10)
-    ax.figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return ax.figure
 
 
@@ -420,26 +260,5 @@ def _finish_figure(figure: Any, axes: np.ndarray, frame: Any, quantity: str = "a
         figure.legend(drawn.values(), drawn, loc="center", bbox_to_anchor=(0.76, 0.24), fontsize="small")
     else:
         figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=4 if len(drawn) == 4 else 3, fontsize="small")
-    figure.suptitle(_data_line(frame), fontsize=10)
+    figure.suptitle(data_line(frame), fontsize=10)
     return figure
-
-
-def _data_line(frame: Any) -> str:
-    """Data set with its provenance, size and number of folds, to stand on every figure."""
-    return f"{frame['data'].iloc[0]}, {frame['size'].iloc[0]}, {tables.folds_in_words(frame)}"
-
-
-def _dots(ax: Any, frame: Any, shown: list[tuple[float, str]], measure: str, line: dict[str, Any]) -> None:
-    for place, unit in shown:
-        values = frame.loc[frame["unit"] == unit, measure].to_numpy()
-        if not len(values):
-            continue
-        ax.plot(100 * values, np.full(len(values), place), ".", color=line["color"], markersize=3, alpha=0.7)
-        _interval(ax, place, results.interval(values), line)
-        line = {**line, "label": None}
-
-
-def _interval(ax: Any, place: float, effect: Any, line: dict[str, Any]) -> None:
-    if effect.n > 1:
-        ax.plot([100 * effect.low, 100 * effect.high], [place, place], "-", color=line["color"], linewidth=1.2)
-    ax.plot([100 * effect.mean], [place], linestyle="none", markersize=5.5, zorder=3, **line)

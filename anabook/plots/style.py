@@ -7,15 +7,18 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
+PAPER: dict[str, str] = {"blue": "#0072b2", "green": "#009e73", "red": "#b2182b", "yellow": "#a87900"}
+"""The colours of the paper's figures, in shades that differ in lightness too and stand out from a light ground (3:1)."""
+
 COLOURS: dict[str, str] = {
-    "uniform": "#0072b2",
-    "triangular": "#d55e00",
-    "normal": "#00795c",
-    "logistic": "#a3457f",
+    "uniform": PAPER["blue"],
+    "triangular": PAPER["green"],
+    "normal": PAPER["red"],
+    "logistic": PAPER["yellow"],
     "quantiser": "#222222",
     "grey": "#6e6e6e",
 }
-"""A colour for each noise family and for the quantiser (dark shades of Okabe and Ito's colour-blind-safe set)."""
+"""A colour for each noise family, the paper's, and for the quantiser."""
 
 DASHES: dict[str, Any] = {
     "uniform": "-",

@@ -108,6 +108,44 @@ OVERFLOW = """() => {
     return found;
 }"""
 
+SAME_TEXT = """() => {
+    // Colours, size, weight and whatever shines through: the same for an element and for all around it means the same contrast.
+    const decides = ['color', 'backgroundColor', 'backgroundImage', 'opacity', 'fontSize', 'fontWeight', 'textShadow', 'filter',
+        'backdropFilter', 'mixBlendMode', 'visibility', 'position', 'zIndex', 'transform', 'clipPath', 'webkitTextFillColor'];
+    const kinds = new Map(), numbers = new Map([[null, 0]]);
+    const kind = element => {  // a number for the looks of an element and of all that it stands in
+        if (!numbers.has(element)) {
+            const style = getComputedStyle(element);
+            const looks = [kind(element.parentElement), ...decides.map(name => style[name])].join('|');
+            if (!kinds.has(looks)) kinds.set(looks, kinds.size + 1);
+            numbers.set(element, kinds.get(looks));
+        }
+        return numbers.get(element);
+    };
+    const placed = [...document.querySelectorAll('body *')].filter(each => getComputedStyle(each).position !== 'static')
+        .map(each => [each, each.getBoundingClientRect()]);
+    const covered = element => {
+        const a = element.getBoundingClientRect();
+        return placed.some(([other, b]) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom
+            && !other.contains(element));
+    };
+    const whole = element => {  // none of it is scrolled away
+        const a = element.getBoundingClientRect();
+        return [element.closest('pre, dt, code'), element.closest('pre, dt, code').parentElement].map(box => box.getBoundingClientRect())
+            .every(b => b.left <= a.left && a.right <= b.right && b.top <= a.top && a.bottom <= b.bottom);
+    };
+    const says = element => [...element.childNodes].filter(node => node.nodeType === 3).map(node => node.data.trim()).join('');
+    for (const each of document.querySelectorAll('[data-same-text]')) each.removeAttribute('data-same-text');
+    const seen = new Set();
+    for (const element of document.querySelectorAll('article :is(pre, dt, code) *')) {
+        if (!says(element) || covered(element)) continue;
+        if (seen.has(kind(element))) element.setAttribute('data-same-text', '');
+        else if (says(element).length > 1 && whole(element)) seen.add(kind(element));  // of a single letter axe-core is not sure
+    }
+}"""
+
+CONTRAST = "axe.configure({ rules: [{ id: 'color-contrast', selector: '*:not([data-same-text])' }] })"
+
 RUN_AXE = """async () => {
     // The search page has no article: its content is the main part.
     const results = await axe.run(document.querySelector('article') ? 'article' : 'main', { resultTypes: ['violations'], preload: false });
@@ -222,11 +260,17 @@ def raw_tex(page: Page) -> list[str]:
 
 
 def accessibility(page: Page) -> list[str]:
-    """What axe-core finds in the article."""
+    """What axe-core finds in the article.
+
+    Code and signatures have thousands of words in a dozen colours, and to compute a contrast takes axe-core milliseconds:
+    of the words that look the same, in boxes that look the same, it computes the first one's.
+    """
     if page.query_selector(f"{ARTICLE}, main") is None:
         return ["axe: the page has no article"]
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE)
+        page.evaluate(CONTRAST)
+    page.evaluate(SAME_TEXT)
     return [f"axe: {violation}" for violation in page.evaluate(RUN_AXE)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from site_checks import THEMES, context_of, inspect, served
+from site_checks import THEMES, accessibility, context_of, inspect, served
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>A page</title>
@@ -79,6 +79,54 @@ def test_a_page_without_faults_has_no_problem(browser, tmp_path, device):
 def test_a_planted_fault_is_found(browser, tmp_path, fault):
     body, expected = FAULTS[fault]
     assert any(expected in problem for problem in problems_of(body, browser, tmp_path))
+
+
+FAINT = "<span style='color: #999'>{}</span>"
+WORDS = "<span style='color: #111'>word</span> " * 20
+
+
+@pytest.mark.parametrize(
+    "code, count",
+    [
+        (FAINT.format("faint"), 1),
+        (FAINT.format("(") + FAINT.format("faint"), 1),
+        (FAINT.format("twice") + FAINT.format("faint"), 1),
+        (f"<b style='background: #ddd'>{FAINT.format('faint')}</b>" + FAINT.format("faint"), 2),
+        ("<i style='opacity: 0.4'><span style='color: #111'>faint</span></i>", 1),
+        ("<b style='background: #222'><span style='color: #111'>faint</span></b>", 1),
+        ("<span style='color: #111; font-size: 1.1em; opacity: 0.4'>faint</span>", 1),
+        (
+            f"<i style='margin-left: 3000px'>{FAINT.format('away')}</i>\n"
+            f"<i style='margin-left: 9px'>{FAINT.format('faint')}</i>",
+            1,
+        ),
+        (
+            f"<b style='position: absolute; top: 9px; background: #fff'>over</b>{FAINT.format('under it')}\n\n"
+            + FAINT.format("faint"),
+            1,
+        ),
+    ],
+)
+def test_code_that_is_too_faint_is_found_among_many_words(browser, tmp_path, code, count):
+    body = f"<pre style='position: relative; overflow-x: auto' tabindex='0'>{WORDS}\n\n{code}</pre>"
+    (found,) = problems_of(body, browser, tmp_path, axe=("light",))
+    assert found.startswith(f"axe: color-contrast: {count} times")
+
+
+@pytest.mark.parametrize("box", ["<dl><dt>{}</dt><dd>what it does</dd></dl>", "<p><code>{}</code></p>"])
+def test_a_faint_word_of_a_signature_is_found(browser, tmp_path, box):
+    (found,) = problems_of(box.format(WORDS + FAINT.format("faint") + WORDS), browser, tmp_path, axe=("light",))
+    assert found.startswith("axe: color-contrast: 1 times")
+
+
+def test_contrast_is_computed_once_for_words_that_look_the_same(browser, tmp_path):
+    (tmp_path / "page.html").write_text(PAGE.format(body=f"<pre>{WORDS}</pre>", theme=AUTO), encoding="utf-8")
+    with served(tmp_path) as address, context_of(browser, "desktop", address) as context:
+        page = context.new_page()
+        page.goto(f"{address}/page.html")
+        assert accessibility(page) == []
+        computed = "async () => (await axe.run('pre')).passes.find(rule => rule.id === 'color-contrast').nodes.length"
+        assert page.evaluate(computed) == 1
 
 
 def test_what_fits_a_desktop_may_overflow_a_phone(browser, tmp_path):

@@ -72,15 +72,17 @@ def test_page_has_no_problem(profiles, site, page, device):
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
-def test_chapter_offers_its_notebook_for_download(browser, site, page):
-    with context_of(browser, "desktop", site) as context:
-        tab = context.new_page()
+def test_chapter_offers_its_notebook_for_download(profiles, site, page):
+    tab = profiles["desktop"].new_page()
+    try:
         tab.goto(f"{site}/{page}.html", wait_until="domcontentloaded")
         links = tab.eval_on_selector_all("a.btn-download-source-button[href$='.ipynb']", "all => all.map(a => a.href)")
         assert len(set(links)) == 1, f"expected one link to a notebook, found {links}"
-        answer = context.request.get(links[0])
+        answer = tab.request.get(links[0])
         assert answer.ok
         text = answer.text()
+    finally:
+        tab.close()
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     assert notebook == nbformat.read(ROOT / f"{page}.ipynb", as_version=4)
