@@ -2,9 +2,10 @@
 
 A fully connected network with four quantised layers of 32 units, weights and features ternary, is trained with each
 interval, each strategy and each seed; the last layer stays in float. A seed fixes the split of the data, the initial
-weights, the order of the batches and the draws of the noise, so that runs of one seed differ in the schedule only. As in the
-paper's experiments the learning rate falls to a tenth at (n + 1)P and training ends at (n + 3)P, where P is the period and n
-the number of quantised layers. Some of the runs train the partition with other times of that fall as well.
+weights, the order of the batches and the draws of the noise, so that runs of one seed differ in the schedule only. The learning
+rate falls to a tenth at (n + 1)P and training ends at (n + 3)P, where P is the period and n the number of quantised layers: the
+proportions of the paper's experiments, with periods and layers as its authors' code has them. Some of the runs train the
+partition with other times of that fall as well.
 
 Chapter 9 shows 24 seeds with a period of 3 epochs, with the other times, and 9 seeds with a period of 12. A record has the
 accuracy on the test part and on the training part, without noise.

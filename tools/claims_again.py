@@ -92,10 +92,7 @@ def runs(folder: Path, data: str) -> pd.DataFrame:
                     "drop_gain": curve.iloc[-period:].mean() - before,
                 }
             )
-    table = pd.DataFrame(rows)
-    if len(table):
-        table["final"] = table["unused"] if table["unused"].notna().all() else table["accuracy"]
-    return table
+    return pd.DataFrame(rows)
 
 
 # --- what is compared: for each claim (kind, data, rows); a row is (plus, minus) or with a measure ------------------------
@@ -216,6 +213,9 @@ def beyond(mean: float, bound: float, error: float, freedom: int) -> float:
 def contrast(table: pd.DataFrame, kind: str, row: tuple) -> dict:
     """One difference or ratio: its interval, and the p values in favour and against."""
     plus, minus, measure, *more = (*row, "final") if len(row) == 2 else row
+    if measure == "final":  # on examples in no fold, if all runs that are compared have that
+        compared = table[table["unit"].isin([unit for units in (plus, minus, *more) for unit in units])]
+        measure = "unused" if compared["unused"].notna().all() else "accuracy"
     sides = [averaged(table, units, measure) for units in (plus, minus, *more)]
     nothing = {"effect": math.nan, "low": math.nan, "high": math.nan, "n": 0, "against": 1.0, "for_it": 1.0}
     if any(side is None for side in sides):

@@ -29,7 +29,7 @@ class Contrast(NamedTuple):
         first, second: a unit's name, or the names of several, all of which must have been run: else one side might be
             the mean of other schedules than the other. The effect is first minus second; where a claim is about scatter,
             the ratio of the two standard deviations over the folds.
-        measure: a key of `results.MEASURES`; "final", the sharpest that all runs of the table have, by default.
+        measure: a key of `results.MEASURES`; "final", the sharpest that all runs of its sides have, by default.
         beyond: two more sides, whose difference is taken away from the first.
 
     Example:

@@ -189,7 +189,8 @@ def together(judged: Iterable[Judgement], level: float = 0.95) -> list[Judgement
 
 
 def _finding(claim: Claim, contrast: Contrast, frame: pd.DataFrame, level: float, method: str) -> Finding:
-    measure = resolved(contrast.measure, frame)
+    units = {unit for side in contrast.sides for unit in results.named_units(side, frame)}
+    measure = resolved(contrast.measure, frame[frame["unit"].isin(units)])
     try:
         effect = _effect(claim, contrast, frame, measure, level)
     except results.NoRuns:

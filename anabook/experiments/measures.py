@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FINAL = "final"
-"""Asks for the sharpest measure of the trained network that all runs of a table have: see `sharpest`."""
+"""Asks for the sharpest measure of the trained network that all runs of a table, or of a comparison, have: see `sharpest`."""
 
 MEASURES: dict[str, str] = {
     FINAL: "after the last epoch, without noise: on examples in no fold if all runs have that, else on the fold",

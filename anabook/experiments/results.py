@@ -135,7 +135,8 @@ def paired(
         frame: as for `summary`.
         first, second: a unit's name, a list of names, or a function that says for a table which rows belong. Several units
             are averaged within each fold that has them all: all in the list, or all that the function finds anywhere.
-        measure, method, level: as for `summary`.
+        measure: a key of `MEASURES`; "final" is what `sharpest` says of the runs of the two.
+        method, level: as for `summary`.
 
     Raises:
         NoRuns: a unit of the two has no run, or they have no fold in common.
@@ -146,7 +147,10 @@ def paired(
         >>> paired(frame, "uniform-mode-static", "uniform-random-static").mean > 0
         True
     """
-    measure = resolved(measure, frame)
+    for which in (first, second):
+        if not callable(which):
+            named_units(which, frame)
+    measure = resolved(measure, frame[_mask(frame, first) | _mask(frame, second)])
     values = [by_fold(frame, which, measure) for which in (first, second)]
     common = values[0].index.intersection(values[1].index)
     if not len(common):
@@ -174,7 +178,7 @@ def by_fold(frame: pd.DataFrame, which: Any, measure: str = FINAL) -> pd.Series:
         raise NoRuns(f"there is no run of {missing[0]!r} among these results.")
     if not len(rows):
         raise NoRuns(f"there is no run among these results for {_in_words(which)}.")
-    return _means(rows, resolved(measure, frame)).dropna()
+    return _means(rows, resolved(measure, rows)).dropna()
 
 
 def named_units(which: str | Iterable[str], frame: pd.DataFrame) -> list[str]:

@@ -161,7 +161,8 @@ _ZOO = (
         lambda quantum, bits: Quantiser.linear(bits, quantum=quantum),
         "spallanzani2022ana",
         {"quantum": _positive(1.0), "bits": Parameter(4, minimum=1, is_integer=True)},
-        note="The clipped identity for the quantiser of section 2.1, which rounds down: its noise is half a quantum off centre.",
+        note="The clipped identity for the quantiser of section 2.1, which rounds down: its noise is half a quantum off centre. "
+        "The paper prints that quantiser, not this estimator.",
     ),
     # --- tents ---------------------------------------------------------------------------------------------------
     Variant(
