@@ -78,7 +78,7 @@ def _scatter(strategy: str, first: str, second: str) -> Contrast:
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "mode-above-random",
-        "With static noise, the mode gives higher accuracy than random sampling.",
+        "With static noise, the mode gives somewhat higher accuracy than random sampling.",
         "section 4.2, Fig. 1",
         CIFAR,
         "above",
@@ -107,7 +107,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "noise-negligible-expectation",
-        "Under expectation, too, the type of noise hardly matters, whatever the schedule.",
+        "Under expectation, too, the type of noise has no major impact.",
         "section 4.2, Fig. 2",
         CIFAR,
         "level",
@@ -164,7 +164,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "random-partition-above-expectation",
-        "Partition with random sampling is well above partition with expectation.",
+        "Partition can be 4 % better with random sampling (than with the expectation, as we read it).",
         "section 4.2, Fig. 3a",
         CIFAR,
         "by",
@@ -193,7 +193,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "static-ahead-after-drop",
-        "Static noise with the mode ends ahead of partition with the mode, and gains more when the learning rate drops.",
+        "Static noise with the mode ends slightly ahead of partition with the mode, and gains more when the learning rate drops.",
         "section 4.2, Fig. 3b",
         CIFAR,
         "above",
@@ -207,8 +207,8 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "static-mode-is-ste",
-        "Static noise is the straight-through estimator; uniform noise with the mode is the one with clipping.",
-        "sections 2.2 and 4.1",
+        "Static noise is the straight-through estimator (with uniform noise and the mode, the one with clipping: ours).",
+        "section 4.1",
         ALL,
         "level",
         (Contrast("static mode − STE by hand", static("mode"), "ste"),),
@@ -266,7 +266,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "random-mitigates-same-end",
-        "Random sampling mitigates what same end costs: it ends higher than under expectation, and less far below partition.",
+        "Random sampling seems to mitigate what same end costs: it ends above that under expectation, and nearer to partition.",
         "section 4.2, Fig. 3a",
         CIFAR,
         "above",
@@ -282,7 +282,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "late-early-layers-cost-much",
-        "To anneal the earlier layers after the later ones (same end) costs much, under every strategy.",
+        "To anneal the earlier layers after the later ones (same end) costs much (under every strategy, as we read it).",
         "section 5, Figs. 2 and 3",
         CIFAR,
         "by",
@@ -301,7 +301,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "uniform-random-slow-early",
-        "With random sampling, uniform noise is slightly worse than the others in the earlier epochs.",
+        "With random sampling, uniform noise seems slightly worse than the others in the earlier epochs.",
         "B.1, Fig. 4a",
         SVHN,
         "above",
@@ -325,7 +325,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "triangular-varies-least",
-        "With static noise, accuracies under triangular noise vary less between folds than under the others.",
+        "With static noise, accuracies under triangular noise vary less than under the others (between folds, as we read it).",
         "B.2, Fig. 6",
         GSC,
         "varies more",
@@ -337,7 +337,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "uniform-varies-most",
-        "With static noise, accuracies under uniform noise vary more between folds than under the others.",
+        "With static noise, accuracies under uniform noise vary more than under the others (between folds, as we read it).",
         "B.2, Fig. 6",
         GSC,
         "varies more",
@@ -345,7 +345,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "partition-ends-level-with-static",
-        "Partition ends about level with static noise (judged with the mode).",
+        "Partition can end about level with static noise (judged with the mode).",
         "B.2, Figs. 6 and 7",
         GSC,
         "level",
