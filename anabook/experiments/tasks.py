@@ -57,8 +57,8 @@ class Task:
         classes: how many.
         shape: of one input.
         augmentation: what suits it, a key of `datasets.store.AUGMENTATIONS`.
-        sizes: what each of `SIZES` means: width, shrink, n_train, period, batch_size, lr (see `Config`), and augmentation
-            where a size needs another one.
+        sizes: what each of `SIZES` means: width, shrink, n_train, period, batch_size, lr (see `Config`), augmentation
+            where a size needs another one, and unused where one has examples to spare.
         all_noises_drawn: whether the paper's figures show all noises under expectation, or the uniform one only.
         stands_for: the data set in whose place a stand-in is; None for the others.
 
@@ -129,7 +129,15 @@ NETWORKS: dict[str, Network] = {network.name: network for network in (VGG, DSCNN
 _VGG_PAPER = {"width": 1.0, "shrink": 1, "n_train": 0, "period": 50, "batch_size": 256, "lr": 1e-3}
 _VGG_SIZES = {
     "paper": _VGG_PAPER,
-    "scaled": {"width": 0.125, "shrink": 2, "n_train": 5000, "period": 3, "batch_size": 256, "lr": 1e-2},
+    "scaled": {
+        "width": 0.125,
+        "shrink": 2,
+        "n_train": 5000,
+        "period": 3,
+        "batch_size": 256,
+        "lr": 1e-2,
+        "unused": 10_000,
+    },
 }
 # On house numbers a network stays at chance for a while: the ink may be darker or lighter than the ground. At the size of
 # the other pictures that lasts longer than the layers have before they are quantised, so these have all their pixels, more
