@@ -35,7 +35,7 @@ SEEN = getattr(sys.modules.get("torch"), "SEEN", os.environ.get("CUDA_VISIBLE_DE
 RECORDED = {"status": "done", "accuracy": 0.5, "seconds": 0.1, "provenance": {}}
 def use(device):
     pass
-def attempt(values, device, threads, checkpoint):
+def attempt(values, device, threads, checkpoint, weights):
     from anabook.experiments.config import Config
     config = Config.from_dict(values)
     if os.environ.get("WAITS"):

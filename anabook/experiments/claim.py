@@ -67,7 +67,7 @@ class Claim:
     Example:
         >>> from anabook.experiments.claims import CLAIMS
         >>> CLAIMS[0].statement
-        'With static noise, the mode gives higher accuracy than random sampling.'
+        'With static noise, the mode gives somewhat higher accuracy than random sampling.'
     """
 
     name: str

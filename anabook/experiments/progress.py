@@ -1,15 +1,48 @@
-"""What a sweep says while it runs: how many runs are done, and how long the rest will take."""
+"""What a sweep has to do, and what it says while it runs: how many runs are done, and how long the rest will take."""
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
-if TYPE_CHECKING:
-    from anabook.experiments.config import Config
-    from anabook.experiments.sweep import Plan
+from anabook.experiments.config import Config
+
+
+@dataclass
+class Plan:
+    """What a sweep has to do.
+
+    Attributes:
+        todo: configs without a finished run, in order.
+        done: how many of the sweep's runs are recorded.
+        seconds: estimated seconds of one run by key, where a like one is recorded.
+        set_aside: what was wrong with lines of the results files.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> config = make("cifar10", "float")
+        >>> Plan([config], done=3, seconds={config.key: 40.0}).estimate(workers=2)
+        40.0
+    """
+
+    todo: list[Config]
+    done: int
+    seconds: dict[str, float]
+    set_aside: list[str] = field(default_factory=list)
+
+    def estimate(self, workers: int) -> float | None:
+        """Seconds for all that is left, None without any like run to judge from."""
+        if not self.todo:
+            return 0.0
+        if not self.seconds:
+            return None
+        mean = statistics.fmean(self.seconds.values())
+        each = [self.seconds.get(config.key, mean) for config in self.todo]
+        return max(sum(each) / workers, *each)  # a run is not shared among workers
 
 
 class Progress:

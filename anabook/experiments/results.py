@@ -253,7 +253,7 @@ def picked(frame: pd.DataFrame) -> tuple[str, str]:
 
     Example:
         >>> picked(select(load(), "cifar10"))
-        ('normal-mode-static', 'uniform-mode-partition-homogeneous')
+        ('uniform-mode-static', 'uniform-mode-partition-progressive')
     """
     noisy = frame[frame["noise"].notna()]
     kinds = (noisy[noisy["schedule"] == "static"], noisy[noisy["schedule"] != "static"])

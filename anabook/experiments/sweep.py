@@ -20,7 +20,6 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,44 +30,13 @@ from anabook.experiments import cards, records
 from anabook.experiments.clusters import ExecutorLost
 from anabook.experiments.clusters import cluster as cluster
 from anabook.experiments.config import Config
+from anabook.experiments.progress import Plan as Plan
 from anabook.experiments.progress import Progress
 from anabook.experiments.progress import duration as duration
 from anabook.experiments.progress import print_line as print_line
 
 _PATIENCE = 30.0  # seconds without news before an executor is asked whether there will be any
 _CRASHES = 2  # how often a run may take its process down with it before it counts as failed
-
-
-@dataclass
-class Plan:
-    """What a sweep has to do.
-
-    Attributes:
-        todo: configs without a finished run, in order.
-        done: how many of the sweep's runs are recorded.
-        seconds: estimated seconds of one run by key, where a like one is recorded.
-        set_aside: what was wrong with lines of the results files.
-
-    Example:
-        >>> from anabook.experiments import make
-        >>> plan([make("cifar10", "float")], Path("empty")).done
-        0
-    """
-
-    todo: list[Config]
-    done: int
-    seconds: dict[str, float]
-    set_aside: list[str] = field(default_factory=list)
-
-    def estimate(self, workers: int) -> float | None:
-        """Seconds for all that is left, None without any like run to judge from."""
-        if not self.todo:
-            return 0.0
-        if not self.seconds:
-            return None
-        mean = statistics.fmean(self.seconds.values())
-        each = [self.seconds.get(config.key, mean) for config in self.todo]
-        return max(sum(each) / workers, *each)  # a run is not shared among workers
 
 
 def results_file(config: Config, folder: Path) -> Path:
@@ -267,8 +235,8 @@ def check_devices(devices: Sequence[str]) -> None:
 class _Places(NamedTuple):
     """Folders that runs write to by themselves; None for what is not to be written."""
 
-    checkpoints: Path | None
-    weights: Path | None
+    checkpoints: Path | None = None
+    weights: Path | None = None
 
     def of(self, config: Config) -> tuple[str | None, str | None]:
         """A run's checkpoint, and the folder of its weights, as another process takes them."""

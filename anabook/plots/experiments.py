@@ -123,7 +123,7 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = results.
     Args:
         frame: as for `static_curves`; units with a static mean are shown.
         noise: which family.
-        measure: a key of `experiments.results.MEASURES`; the sharpest that all runs have by default. The axis names it.
+        measure: a key of `experiments.results.MEASURES`; the sharpest that all runs shown have by default. The axis names it.
         ax: an axes; a new figure by default.
 
     Returns:
@@ -134,11 +134,11 @@ def final_accuracies(frame: Any, noise: str = "uniform", measure: str = results.
         >>> ax = final_accuracies(results.select(results.load(), "cifar10"))
     """
     choice(noise, FAMILY_MARKERS, "noise")
-    measure = resolved(measure, frame)
     units = {strategy: _units_by_schedule(noise, strategy) for strategy in STRATEGY_LINES}
     rows = {name: i for i, name in enumerate([*units["mode"], *design.BASELINES])}
     drawn = {name for names in units.values() for name in names.values()} | set(design.BASELINES)
     frame = _not_empty(frame[frame["unit"].isin(drawn)], f"{noise} noise and a static mean, and no baseline")
+    measure = resolved(measure, frame)
     ax = plt.subplots(figsize=(7.2, 5.4))[1] if ax is None else ax
     for place, (strategy, line) in enumerate(STRATEGY_LINES.items()):
         shown = [(rows[schedule] + 0.24 * (place - 1), unit) for schedule, unit in units[strategy].items()]
