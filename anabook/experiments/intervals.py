@@ -91,7 +91,7 @@ def check_level(level: float) -> float:
 class Ratio(Estimate):
     """How many times as much one thing scatters over the folds as another, with an interval of confidence.
 
-    The mean is the ratio of the two standard deviations. In the place of a standard deviation stands $\\sqrt{1 - r^2}$, r
+    The mean is the ratio of the two standard deviations. In the place of a standard deviation stands √(1 − r²), r
     being the correlation of the two over the folds: how much of their scatter they do not share.
 
     Example:
@@ -150,8 +150,8 @@ def ratio(first: Sequence[float], second: Sequence[float], level: float = 0.95) 
 def corrected(effect: Estimate, held_out: float = 0.2) -> Estimate:
     """Student's interval made wider, as Nadeau and Bengio propose for runs that share training examples.
 
-    The variance of the mean over n folds is taken for $(1/n + q/(1 - q))$ times that of one, where q is the share that is
-    held out, in place of $1/n$ times.
+    The variance of the mean over n folds is taken for 1/n + q/(1 − q) times that of one, where q is the share that is
+    held out, in place of 1/n times.
 
     Args:
         effect: with Student's interval.

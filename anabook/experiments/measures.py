@@ -142,7 +142,7 @@ def largest_error(first: float, second: float, examples: int) -> float:
     """The standard error that the choice of examples can give a difference of two accuracies on the same examples, at most.
 
     On one example the two networks differ by -1, 0 or 1. They can be right one without the other on a share of at most
-    $\\min(p + q, 2 - p - q)$ of all examples, and the variance of the difference is that share less $(p - q)^2$. How often
+    min(p + q, 2 − p − q) of all examples, and the variance of the difference is that share less (p − q)². How often
     they really are, the recorded accuracies p and q do not tell, so this is a bound; a mean over folds, taken on the
     same examples, obeys it too.
 
