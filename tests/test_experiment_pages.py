@@ -165,6 +165,29 @@ def test_accuracies_on_the_page_are_those_that_anabook_results_prints(task, caps
     assert all(checked) and len(checked) >= 35
 
 
+def test_what_chapters_say_of_the_shape_of_the_noise_holds_of_the_recorded_runs():
+    statement = "under the mode and the expectation the families end within two points of each other"
+    pages = [(RESULTS.parents[1] / "book" / f"{name}.ipynb").read_text(encoding="utf-8") for name in ("02-noise", "04-zoo")]
+    assert all(statement in page for page in pages)
+    families = ("uniform", "triangular", "normal", "logistic")
+    sharp = {unit: runs for (size, unit), runs in recorded("cifar10", "unused").items() if size == "scaled"}
+    schedules = [
+        f"{interval}-{law}"
+        for interval in ("partition", "same-start", "same-end", "overlapped")
+        for law in ("homogeneous", "progressive")
+    ]
+    ends = {}
+    for strategy, rest in (("mode", ["static"]), ("expectation", schedules), ("random", ["static"])):
+        for family in families:
+            folds = [list(sharp[f"{family}-{strategy}-{each}"].values())[:3] for each in rest]
+            ends[strategy, family] = 100 * np.mean(folds)
+    for strategy in ("mode", "expectation"):
+        reached = [ends[strategy, family] for family in families]
+        assert max(reached) - min(reached) < 2
+    assert max(families, key=lambda family: ends["mode", family]) == "uniform"
+    assert ends["random", "triangular"] - ends["random", "uniform"] > 2
+
+
 def test_verdicts_on_the_page_are_those_of_the_committed_runs(task):
     (table,) = [table for table in shown(task) if "what is claimed" in table.caption]
     expected = tables.verdicts(claims.judge_all(results.load(RESULTS), task))
