@@ -398,7 +398,8 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
 def test_an_interruption_ends_a_sweep_and_its_processes_in_one_sentence(tmp_path):
     command = [sys.executable, "-m", "anabook.cli", "sweep", str(sweep_file(tmp_path, period=200)), "--workers", "2"]
     pipes = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    process = subprocess.Popen([*command, "--results", str(tmp_path)], **pipes)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  tests run in the background ignore it
+    process = subprocess.Popen([*command, "--results", str(tmp_path)], preexec_fn=heard, **pipes)
     assert "6 runs to do" in process.stderr.readline()
     children = wait_for(lambda: len(found := spawned_by(process.pid)) == 2 and found)
     time.sleep(0.3)  # they are about to load what they need
