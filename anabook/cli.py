@@ -351,6 +351,7 @@ def _results(arguments: argparse.Namespace) -> int:
 
     from anabook._validate import choice
     from anabook.experiments import claims, results
+    from anabook.experiments.measures import resolved
 
     ignored = [f"--{name}" for name in ("test", "bootstrap", "csv") if getattr(arguments, name)]
     ignored += ["--measure"] * (arguments.measure != "final")
@@ -384,8 +385,7 @@ def _results(arguments: argparse.Namespace) -> int:
             print(verdict)
         return 0
     runs = results.select(frame, arguments.data, arguments.size, "test" if arguments.test else "validation")
-    measure = choice(arguments.measure, results.MEASURES, "measure")
-    measure = results.sharpest(runs) if measure == results.FINAL else measure
+    measure = resolved(arguments.measure, runs)
     table = results.summary(runs, measure=measure, method="bootstrap" if arguments.bootstrap else "t")
     if arguments.csv:
         print(table.to_csv(index=False), end="")

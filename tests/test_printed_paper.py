@@ -14,6 +14,7 @@ import pytest
 import sympy as sp
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
+from rational_densities import histograms
 
 from anabook import Noise, Quantiser, Regularisation, Schedule
 from anabook.convergence import LAMBDA, log_margin, networks, power_law
@@ -122,17 +123,8 @@ def test_on_a_threshold_the_pre_activation_errs_by_at_most_the_product_of_the_no
 # --- the proofs -----------------------------------------------------------------------------------------------------
 
 
-@st.composite
-def densities(draw):
-    """A density made of boxes: (edges, heights), in rational numbers, of mass 1."""
-    edges = sorted(draw(st.sets(fractions, min_size=3, max_size=6)))
-    weights = draw(st.lists(st.integers(0, 9), min_size=len(edges) - 1, max_size=len(edges) - 1).filter(any))
-    mass = sum(w * (b - a) for w, a, b in zip(weights, edges, edges[1:]))
-    return edges, [Fraction(w) / mass for w in weights]
-
-
 @settings(max_examples=60)
-@given(densities(), st.sets(fractions, min_size=1, max_size=4), st.data())
+@given(histograms(fractions), st.sets(fractions, min_size=1, max_size=4), st.data())
 def test_a_convolved_stair_keeps_the_bounds_of_22_and_of_proposition_1(density, thresholds, data):
     edges, heights = density
     thresholds = sorted(thresholds)

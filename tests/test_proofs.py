@@ -10,6 +10,7 @@ import pytest
 import sympy as sp
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rational_densities import histograms
 
 from anabook import Noise, Quantiser, Regularisation
 from anabook.convergence import LAMBDA, check, log_margin, log_margin_converges, networks, power_law, two_layers
@@ -18,15 +19,6 @@ from anabook.noise import FAMILIES
 UNBOUNDED = [name for name, law in FAMILIES.items() if not math.isfinite(law.half_width)]
 families = st.sampled_from(sorted(FAMILIES))
 fractions = st.fractions(-3, 3, max_denominator=12)
-
-
-@st.composite
-def histograms(draw):
-    """A density of bounded variation: (edges, heights), in rational numbers, of mass 1."""
-    edges = sorted(draw(st.sets(fractions, min_size=3, max_size=6)))
-    weights = draw(st.lists(st.integers(0, 9), min_size=len(edges) - 1, max_size=len(edges) - 1).filter(any))
-    mass = sum(w * (b - a) for w, a, b in zip(weights, edges, edges[1:]))
-    return edges, [Fraction(w) / mass for w in weights]
 
 
 @st.composite
@@ -59,7 +51,7 @@ def jumps(histogram):
 
 
 @settings(max_examples=40)
-@given(stairs(), histograms())
+@given(stairs(), histograms(fractions))
 def test_one_sided_derivatives_are_the_stair_integrated_against_the_densitys_derivative(stair, histogram):
     edges, points = histogram[0], {theta + e for theta in stair[1] for e in histogram[0]}
     tiny = Fraction(1, 10**6)  # less than the distance of any two of the points, whose denominators are at most 12
@@ -72,7 +64,7 @@ def test_one_sided_derivatives_are_the_stair_integrated_against_the_densitys_der
 
 
 @settings(max_examples=40)
-@given(stairs(), histograms())
+@given(stairs(), histograms(fractions))
 def test_slope_is_at_most_half_the_range_times_the_variation_and_uniform_noise_attains_it(stair, histogram):
     levels, thresholds = stair
     bound = (levels[-1] - levels[0]) * sum(abs(jump) for _, jump in jumps(histogram)) / 2

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from scipy import special
 
 from anabook._validate import choice, real
+from anabook.experiments.claim import KINDS
 from anabook.experiments.intervals import Estimate, Ratio
 
 
@@ -58,7 +59,7 @@ def of_effect(effect: Estimate, kind: str, margin: float = 0.0) -> Chances:
         >>> round(of_effect(interval([0.01, 0.02, 0.03]), "above").against, 4)
         0.0371
     """
-    choice(kind, ("above", "level", "by", "varies more"), "kind")
+    choice(kind, KINDS, "kind")
     margin = real(margin, "margin", minimum=0.0)
     if effect.n < 2 or math.isnan(effect.low):
         return UNKNOWN

@@ -11,6 +11,7 @@ import numpy as np
 from anabook._validate import choice
 from anabook.experiments import results, tables
 from anabook.experiments.intervals import Ratio
+from anabook.experiments.measures import resolved
 from anabook.plots.looks import FAMILY_MARKERS, STRATEGY_LINES, data_line, dots, interval_line, look
 from anabook.plots.style import COLOURS, CYCLE
 
@@ -44,7 +45,9 @@ def order(first: Any, second: Any, noise: str = "uniform", measure: str = result
     common = set(chosen[0]["unit"]) & set(chosen[1]["unit"])
     if not common:
         raise ValueError(f"the two have no unit with {noise} noise and a static mean in common.")
-    means = (results.summary(frame[frame["unit"].isin(common)], measure=measure) for frame in chosen)
+    shared = [frame[frame["unit"].isin(common)] for frame in chosen]
+    measures = [resolved(measure, frame) for frame in shared]
+    means = (results.summary(frame, measure=name) for frame, name in zip(shared, measures))
     x, y = (100 * each.set_index("unit")["mean"] for each in means)
     for strategy, line in STRATEGY_LINES.items():
         runs = chosen[0][(chosen[0]["strategy"] == strategy) & chosen[0]["unit"].isin(common)]
@@ -53,8 +56,8 @@ def order(first: Any, second: Any, noise: str = "uniform", measure: str = result
             shown = sorted(set(runs.loc[(runs["schedule"] == "static") == static, "unit"]))
             if shown:
                 ax.plot(x[shown], y[shown], linestyle="none", markersize=6, **{**line, **extra})
-    x_line, y_line = (data_line(frame[frame["unit"].isin(common)]) for frame in (first, second))
-    ax.set(xlabel=f"{x_line}:\naccuracy in %", ylabel=f"{y_line}:\naccuracy in %")
+    x_line, y_line = (f"{data_line(frame)}:\n{name.replace('_', ' ')} in %" for frame, name in zip(shared, measures))
+    ax.set(xlabel=x_line, ylabel=y_line)
     ax.figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return ax.figure
 
@@ -81,12 +84,7 @@ def size_curves(frame: Any, titles: dict[str, str] | None = None, axes: Any = No
         >>> frame = results.load()
         >>> axes = size_curves(frame[frame["task"] == "cifar10"])
     """
-    frame = frame[frame["measured_on"] == "validation"]
-    titles = titles or {size: size for size in frame["size"].unique()}
-    parts = {size: results.comparable(frame[frame["size"] == size]) for size in titles}
-    common = set.intersection(*(set(part["unit"]) for part in parts.values()))
-    if len(parts) < 2 or not common:
-        raise ValueError("there must be runs of the same units at two sizes or more.")
+    frame, titles, parts, common = _sizes(frame, titles)
     if axes is None:
         figure, axes = plt.subplots(1, len(parts), figsize=(8.4, 4.4), sharey=True)
     figure = axes[0].figure
@@ -142,12 +140,7 @@ def size_order(frame: Any, titles: dict[str, str] | None = None, axes: Any = Non
         >>> sizes = {"scaled": "scaled", "custom-f741af": "full width"}
         >>> axes = size_order(frame[frame["task"] == "cifar10"], sizes)
     """
-    frame = frame[frame["measured_on"] == "validation"]
-    titles = titles or {size: size for size in frame["size"].unique()}
-    parts = {size: results.comparable(frame[frame["size"] == size]) for size in titles}
-    common = set.intersection(*(set(part["unit"]) for part in parts.values()))
-    if len(parts) < 2 or not common:
-        raise ValueError("there must be runs of the same units at two sizes or more.")
+    frame, titles, parts, common = _sizes(frame, titles)
     last = list(parts.values())[-1]
     units = list(last[last["unit"].isin(common)].groupby("unit")["accuracy"].mean().sort_values(ascending=False).index)
     if axes is None:
@@ -160,6 +153,17 @@ def size_order(frame: Any, titles: dict[str, str] | None = None, axes: Any = Non
     axes[0].set_yticks(range(len(units)), [unit.removeprefix("uniform-").replace("-", " ") for unit in units], fontsize=8)
     axes[0].figure.suptitle(str(frame["data"].iloc[0]), fontsize=10)
     return axes[0].figure
+
+
+def _sizes(frame: Any, titles: dict[str, str] | None) -> tuple[Any, dict[str, str], dict[str, Any], set[str]]:
+    """The cross-validated runs, titles and runs by size, and the units that all sizes have."""
+    frame = frame[frame["measured_on"] == "validation"]
+    titles = titles or {size: size for size in frame["size"].unique()}
+    parts = {size: results.comparable(frame[frame["size"] == size]) for size in titles}
+    common = set.intersection(*(set(part["unit"]) for part in parts.values()))
+    if len(parts) < 2 or not common:
+        raise ValueError("there must be runs of the same units at two sizes or more.")
+    return frame, titles, parts, common
 
 
 VERDICT_MARKERS: dict[str, dict[str, Any]] = {
@@ -202,10 +206,9 @@ def effects(verdicts: Iterable[Any], ax: Any = None) -> Any:
     reach = min(max(1.15 * means, 1.03 * np.nanmax([means, *ends])), 2 * means)  # two folds may have an endless interval
     seen: set[str] = set()
     for row, (verdict, finding) in enumerate(rows):
-        claim = verdict.claim
-        low, high = {"above": (0, reach), "by": (claim.margin, reach), "level": (-claim.margin, claim.margin)}[claim.kind]
-        scale = (1 if claim.kind == "above" else 100, 1 if claim.kind != "level" else 100)
-        ax.barh(row, high * scale[1] - low * scale[0], left=low * scale[0], height=0.96, color="#dcefe3", zorder=0)
+        kind, margin = verdict.claim.kind, 100 * verdict.claim.margin
+        low, high = {"above": (0, reach), "by": (margin, reach), "level": (-margin, margin)}[kind]
+        ax.barh(row, high - low, left=low, height=0.96, color="#dcefe3", zorder=0)
         said = verdict.verdict if verdict.alone in ("", verdict.verdict) else f"{verdict.alone} alone"
         label = None if said in seen else said
         seen.add(said)
