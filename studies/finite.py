@@ -121,9 +121,11 @@ def measure(config: Config) -> dict:
                 "unreached": round(found.unreached, 6),
                 "certified": round(found.certified or 0.0, 6),
                 "bound": round(found.bound, 6),
+                "density_bound": round(found.density_bound, 6),
                 "disagreement": round(found.disagreement, 6),
                 "near": [round(layer.near, 4) for layer in found.layers],
                 "expected": [round(layer.expected, 4) for layer in found.layers],
+                "by_density": [round(layer.by_density, 4) for layer in found.layers],
                 "weights_near": sum(layer.weights_near for layer in noisy.layers),
                 "disagreement_with_weights": round(noisy.disagreement, 6),
             }
@@ -165,6 +167,7 @@ def put_back(task: Task, trained: nn.Module) -> dict[str, Any]:
 
     shapes: dict[str, list[float]] = {}
     expected: list[float] = []
+    by_density: list[float] = []
     single: list[dict[str, float]] = []
     for law in FAMILIES:
         net = task.network(law, "random")
@@ -174,10 +177,17 @@ def put_back(task: Task, trained: nn.Module) -> dict[str, Any]:
         shapes[law] = [round(each.disagreement, 6) for each in at]
         if law == "uniform":
             expected = [round(sum(layer.expected for layer in each.layers), 4) for each in at]
+            by_density = [round(sum(layer.by_density for layer in each.layers), 4) for each in at]
             for place in range(task.n_layers):
                 one = found(net, [SINGLE / unit * (layer == place) for layer in range(task.n_layers)])
                 single.append({"expected": round(one.layers[place].expected, 4), "disagreement": round(one.disagreement, 6)})
-    return {"magnitudes": list(MAGNITUDES), "shapes": shapes, "expected": expected, "single": single}
+    return {
+        "magnitudes": list(MAGNITUDES),
+        "shapes": shapes,
+        "expected": expected,
+        "by_density": by_density,
+        "single": single,
+    }
 
 
 def told(record: dict, _: object) -> str:

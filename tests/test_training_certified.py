@@ -183,11 +183,14 @@ def test_what_is_counted_is_what_is_within_reach():
         free &= ~near.any(1)
         assert row.near == pytest.approx(near.sum(1).mean(), abs=0.01)
         window = (np.abs(seen[m].numpy()[..., None] - TERNARY.thresholds) < 0.1).sum() / len(x) / 6 / 2 / 0.2
-        assert row.density == pytest.approx(window, rel=0.01)
-        assert row.expected == pytest.approx(6 * row.density * finite_noise.exposure(TERNARY, noise, "random"))
+        assert row.density == pytest.approx(window, rel=0.01) and row.hits == 0
+        assert row.by_density == pytest.approx(6 * row.density * finite_noise.exposure(TERNARY, noise, "random"))
+        chances = finite_noise.change_probability(TERNARY, noise, seen[m].numpy()).sum(1).mean()
+        assert row.expected == pytest.approx(chances, abs=1e-3)
         assert (row.low, row.high, row.units) == (*noise.support, 6)
     assert found.unreached == pytest.approx(free.mean(), abs=0.01)
     assert found.bound == pytest.approx(min(1, sum(row.expected for row in found.layers)))
+    assert found.density_bound == pytest.approx(min(1, sum(row.by_density for row in found.layers)))
 
 
 def test_each_strategy_has_the_bound_of_its_own():
@@ -196,9 +199,56 @@ def test_each_strategy_has_the_bound_of_its_own():
     for strategy in STRATEGIES:
         net = dense(5, x, strategy=strategy)
         set_noise(net, [0.005, 0.005])
-        bounds[strategy] = sum(row.expected for row in certified(net, x, intervals=False).layers)
+        found = certified(net, x, intervals=False)
+        bounds[strategy] = sum(row.by_density for row in found.layers)
+        near = sum(row.near for row in found.layers)
+        assert sum(row.expected for row in found.layers) == {"mode": 0, "expectation": pytest.approx(near)}.get(
+            strategy, pytest.approx(near / 4, rel=0.3)
+        )
     assert bounds["mode"] == 0
     assert bounds["expectation"] / bounds["random"] == pytest.approx(2 * math.sqrt(3) / (math.sqrt(3) / 2))
+
+
+def integers(seed: int, strategy: str = "random") -> tuple[nn.Module, torch.Tensor]:
+    """A network whose pre-activations are multiples of a quarter, with thresholds at multiples of a half."""
+    rng = np.random.default_rng(seed)
+    net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 4))
+    net = training.quantise(net, None, TERNARY, strategy=strategy)
+    with torch.no_grad():
+        for layer in (net[0], net[2]):
+            layer.weight.copy_(torch.tensor(rng.integers(-1, 2, (8, 8)) / 4))
+        net[4].weight.copy_(torch.tensor(rng.normal(size=(4, 8))))
+    return net, torch.tensor(rng.integers(-1, 2, (300, 8)), dtype=torch.float32)
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 0.1))
+@settings(max_examples=10, deadline=None)
+def test_units_exactly_on_a_threshold_are_in_the_bound_and_an_offset_saves_them(seed, std):
+    net, x = integers(seed)
+    h = math.sqrt(3) * std
+    set_noise(net, [std, std])
+    found = certified(net, x, draws=30)
+    hits = sum(row.hits for row in found.layers)
+    assert hits > 0 and sum(row.near for row in found.layers) >= hits and found.unreached < 1
+    assert sum(row.expected for row in found.layers) == pytest.approx(hits / 2)  # the level falls in half of the draws
+    assert found.disagreement <= found.bound + 5 * 0.5 / math.sqrt(30 * len(x))
+    set_noise(net, [std, std], [-h * (1 + 1e-6)] * 2)
+    aligned = certified(net, x)
+    if 2 * h < 0.24:
+        assert (aligned.unreached, aligned.certified, aligned.bound, aligned.disagreement) == (1, 1, 0, 0)
+
+
+@given(cases)
+@settings(max_examples=10, deadline=None)
+def test_the_measured_share_is_within_the_bound_that_was_counted(case):
+    seed, family, stds, means = case
+    x = vectors(seed, 100)
+    for strategy in STRATEGIES:
+        net = dense(seed, x, noise=family, strategy=strategy)
+        set_noise(net, stds, means)
+        found = certified(net, x, intervals=False, draws=20)
+        slack = 5 * 0.5 / math.sqrt(20 * len(x)) if strategy == "random" else 1e-9
+        assert found.disagreement <= found.bound + slack
 
 
 def test_the_measured_share_is_that_of_the_predictions():
@@ -223,7 +273,12 @@ def test_without_noise_everything_is_certified():
     set_noise(net, [0.0, 0.0])
     for weights in ("deployed", "noisy"):
         found = certified(net, x, weights=weights)
-        assert (found.unreached, found.certified, found.bound, found.disagreement) == (1, 1, 0, 0)
+        assert (found.unreached, found.certified, found.bound, found.disagreement) == (
+            1,
+            1,
+            0,
+            0,
+        ) and found.density_bound == 0
 
 
 def test_noise_in_the_weights_counts_where_a_latent_weight_is_within_reach():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,13 +38,17 @@ class LayerReach:
         units: numbers that are quantised for one input; 0 where the layer's activations stay in float.
         mean, std: of the noise, in units of the quantiser.
         low, high: the ends of the noise, those of a truncated one where the law is unbounded.
-        density: of a unit's pre-activation at a threshold, measured within a tenth of the narrowest bin to either side.
+        density: of a unit's pre-activation at a threshold, measured within a tenth of the narrowest bin to either side, exact
+            hits left out.
+        hits: how many units are exactly on a threshold, for one input on average.
         near: how many units have a pre-activation within reach of a threshold, for one input on average.
-        expected: how many units the noise is expected to change, by the measured density: a bound to first order.
+        expected: how many units the noise changes at the pre-activations that they have without noise, for one input on
+            average and on average over draws.
+        by_density: the same from density and hits, as for a smooth distribution: a forecast.
         weights_near: how many latent weights are within reach of a threshold.
 
     Example:
-        >>> LayerReach(0, 64, 0.0, 0.01, -0.02, 0.02, density=0.3, near=1.5, expected=1.4, weights_near=0).high
+        >>> LayerReach(0, 64, 0.0, 0.01, -0.02, 0.02, 0.3, 0.0, near=1.5, expected=1.4, by_density=1.3, weights_near=0).high
         0.02
     """
 
@@ -54,8 +59,10 @@ class LayerReach:
     low: float
     high: float
     density: float
+    hits: float
     near: float
     expected: float
+    by_density: float
     weights_near: int
 
 
@@ -70,8 +77,9 @@ class Certified:
         unreached: the share of inputs with no pre-activation (and no weight) within reach of the noise. Every layer gives
             exactly what it gives without noise.
         certified: the share whose prediction no noise with these ends can change, by intervals; None if not asked for.
-        bound: 1 or the expected number of units that the noise changes, by measured densities: an estimated bound of the
-            chance that any layer differs.
+        bound: 1 or the expected number of units that the noise changes, counted on these inputs: of the chance, for one of
+            them, that any layer differs.
+        density_bound: the same by measured densities; it estimates the bound for other inputs of the same distribution.
         disagreement: the share of predictions that differ between the noisy and the quantised network, measured.
         miss: for unbounded laws, the chance per input of a noise out of reach.
         layers: a `LayerReach` each.
@@ -92,21 +100,25 @@ class Certified:
     unreached: float
     certified: float | None
     bound: float
+    density_bound: float
     disagreement: float
     miss: float
     layers: tuple[LayerReach, ...]
 
     def __str__(self) -> str:
-        rows = [("layer", "units", "mean", "reach", "density", "near", "expected", "weights near")]
+        rows = [
+            ("layer", "units", "reach of the noise", "density", "hits", "near", "expected", "by density", "weights near")
+        ]
         rows += [
             (
                 str(each.layer),
                 f"{each.units}",
-                f"{each.mean:.3g}",
                 f"[{each.low:.3g}, {each.high:.3g}]",
                 f"{each.density:.3f}",
+                f"{each.hits:.3g}",
                 f"{each.near:.3g}",
                 f"{each.expected:.3g}",
+                f"{each.by_density:.3g}",
                 f"{each.weights_near}",
             )
             for each in self.layers
@@ -115,8 +127,8 @@ class Certified:
         lines.append(f"no unit within reach of the noise:  {self.unreached:7.2%} of the inputs")
         if self.certified is not None:
             lines.append(f"prediction certified, by intervals: {self.certified:7.2%}")
-        lines.append(f"bound of the chance to differ:      {self.bound:7.2%}, by measured densities")
         lines.append(f"predictions that differ, measured:  {self.disagreement:7.2%}")
+        lines.append(f"bound of the chance to differ:      {self.bound:7.2%}; by densities {self.density_bound:.2%}")
         if self.miss:
             lines.append(f"with probability {1 - self.miss:g} for each input, the law being unbounded")
         return "\n".join(lines) + "\n" + aligned(rows)
@@ -145,8 +157,9 @@ def certified(
     expectations, as what lies beyond is added to the intervals; the other one does not, as an average that has a tail
     beyond a threshold is no level.)
 
-    `bound` is the one for the network's own strategies: to a layer it gives units · density · `convergence.exposure`.
-    The densities are measured on these inputs, so it is an estimate.
+    `bound` is the one for the network's own strategies: `convergence.change_probability`, added up over the units that are
+    within reach. `density_bound` gives each layer units · density · `convergence.exposure` and the chance of its hits; it is
+    an estimate, and where pre-activations have few values, a rough one.
 
     Args:
         net: a classifier made by `quantise`; its noise is what `set_noise` or `fit` left in it.
@@ -201,16 +214,19 @@ def certified(
             share = (torch.cat([enclosing.settled(*part) for part in parts]) | unreached).double().mean().item()
         draws = draws if any(m.strategy == "random" and m.std > 0 for m in noisy) else 1
         disagreement = _disagreement(net, x, winners, noisy, draws, seed, batch_size)
-    rows = tuple(_row(number, layer, tally, sizes, len(x), miss) for number, layer in enumerate(quantised))
+    rows = tuple(_row(number, layer, tally, sizes, len(x)) for number, layer in enumerate(quantised))
+    missed = miss if any(ends.below or ends.above for ends in reaches.values()) else 0.0
+    shaken = any(row.weights_near for row in rows)
     return Certified(
         n=len(x),
         draws=draws,
         weights=weights,
         unreached=unreached.double().mean().item(),
         certified=share,
-        bound=1.0 if any(row.weights_near for row in rows) else min(1.0, sum(row.expected for row in rows)),
+        bound=1.0 if shaken else min(1.0, sum(row.expected for row in rows) + missed),
+        density_bound=1.0 if shaken else min(1.0, sum(row.by_density for row in rows) + missed),
         disagreement=disagreement,
-        miss=miss if any(ends.below or ends.above for ends in reaches.values()) else 0.0,
+        miss=missed,
         layers=rows,
     )
 
@@ -257,6 +273,8 @@ class _Tally:
         self.names = {module: name for name, module in net.named_modules()}
         self.near = dict.fromkeys(places, 0)
         self.density = dict.fromkeys(places, 0.0)
+        self.hits = dict.fromkeys(places, 0)
+        self.expected = dict.fromkeys(places, 0.0)
         self.weights_near: dict[Quantise, int] = {}
         self.free: list[Tensor] = []
 
@@ -283,18 +301,24 @@ class _Tally:
                 f"the activation {self.names[module]!r} gets a tensor of shape {tuple(x.shape)}, whose first axis must hold "
                 f"the {len(free)} inputs."
             )
-        window = _window(module)
-        self.density[module] += float(_crossed(x, module, -window, window).sum()) / (2 * window)
+        window, hits = _window(module), int(_hits(x, module).sum())
+        self.hits[module] += hits
+        self.density[module] += (int(_crossed(x, module, -window, window).sum()) - hits) / (2 * window)
         if ends is not None:
-            near = _within(x, module, ends.low, ends.high).flatten(1)
+            near = _within(x, module, ends.low, ends.high)
             self.near[module] += int(near.sum())
-            free &= ~near.any(1)
+            self.expected[module] += float(_chances(module, x[near]).sum())
+            free &= ~near.flatten(1).any(1)
 
 
-def _row(number: int, layer: Layer, tally: _Tally, sizes: dict[Quantise, int], n: int, miss: float) -> LayerReach:
+def _row(number: int, layer: Layer, tally: _Tally, sizes: dict[Quantise, int], n: int) -> LayerReach:
     units = sum(sizes[m] for m in layer.activations)
-    crossings = sum(units and tally.density[m] / n / len(m.thresholds) for m in layer.activations)
-    expected = sum(tally.density[m] / n / len(m.thresholds) * _exposure(m, tally.reaches) for m in layer.activations)
+    densities = {m: tally.density[m] / n / len(m.thresholds) for m in layer.activations}
+    by_density = 0.0
+    for m in layer.activations:
+        if m in tally.reaches:
+            hit = float(_chances(m, m.thresholds).max())
+            by_density += densities[m] * _exposure(m, tally.reaches[m]) + tally.hits[m] / n * hit
     first = (*layer.activations, layer.weight)[0]
     ends = next((tally.reaches[m] for m in layer.activations if m in tally.reaches), Ends(0.0, 0.0))
     return LayerReach(
@@ -304,23 +328,27 @@ def _row(number: int, layer: Layer, tally: _Tally, sizes: dict[Quantise, int], n
         std=first.std if first is not None else 0.0,
         low=ends.low,
         high=ends.high,
-        density=crossings / units if units else 0.0,
+        density=sum(densities.values()) / units if units else 0.0,
+        hits=sum(tally.hits[m] for m in layer.activations) / n,
         near=sum(tally.near[m] for m in layer.activations) / n,
-        expected=expected,
+        expected=sum(tally.expected[m] for m in layer.activations) / n,
+        by_density=by_density,
         weights_near=tally.weights_near.get(layer.weight, 0) if layer.weight is not None else 0,
     )
 
 
-def _exposure(module: Quantise, reaches: dict[Quantise, Ends]) -> float:
+def _chances(module: Quantise, s: Tensor) -> np.ndarray:
+    """How probably a unit with pre-activation s gives another level, under the quantiser's own strategy."""
+    return finite_noise.change_probability(module.quantiser, _noise_of(module), s.double().cpu().numpy(), module.strategy)
+
+
+def _exposure(module: Quantise, ends: Ends) -> float:
     """How much of the line the noise of a quantiser makes uncertain, under its own strategy."""
-    if module not in reaches:
-        return 0.0
-    quantiser, noise, ends = module.quantiser, _noise_of(module), reaches[module]
-    if module.strategy == "mode":
-        if noise.is_dirac or noise.law.log_concave:
-            return finite_noise.exposure(quantiser, noise, "mode")
-    elif module.strategy == "random":
+    quantiser, noise = module.quantiser, _noise_of(module)
+    if module.strategy == "random":
         return finite_noise.exposure(quantiser, noise, "random")
+    if module.strategy == "mode" and (noise.is_dirac or noise.law.log_concave):
+        return finite_noise.exposure(quantiser, noise, "mode")
     return len(quantiser.thresholds) * (max(ends.high, 0.0) - min(ends.low, 0.0))
 
 
@@ -329,9 +357,20 @@ def _window(module: Quantise) -> float:
     return _WINDOW * (float(gaps.min()) if len(gaps) else float(module.quantiser.steps.min()))
 
 
+def _thresholds(x: Tensor, module: Quantise) -> Tensor:
+    """As the quantiser compares with them: rounded to x's own type."""
+    return module.thresholds.to(x.dtype).to(x.device).double()
+
+
+def _hits(x: Tensor, module: Quantise) -> Tensor:
+    """How many thresholds each number is equal to."""
+    thresholds, x = _thresholds(x, module), x.double().contiguous()
+    return torch.searchsorted(thresholds, x, right=True) - torch.searchsorted(thresholds, x)
+
+
 def _crossed(x: Tensor, module: Quantise, low: float, high: float) -> Tensor:
     """How many thresholds lie so near to each number x that θ + low ≤ x < θ + high."""
-    thresholds, x = module.thresholds.to(x.device), x.double().contiguous()
+    thresholds, x = _thresholds(x, module), x.double().contiguous()
     before = torch.searchsorted(thresholds + low, x, right=True)
     return before - torch.searchsorted(thresholds + high, x, right=True)
 
