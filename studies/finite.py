@@ -37,8 +37,11 @@ STRATEGIES = ("random", "expectation")
 LAYERS, WIDTH = 4, 32
 DIGITS = {"period": 10, "batch_size": 128, "lr": 2e-2, "draws": 16, "inputs": 359}
 CIFAR10 = {"period": 3, "fold": 0, "draws": 4, "inputs": 200}
-MAGNITUDES = tuple(2.0**-k for k in range(10, 2, -1))
-"""E abs(ν), in units of the quantum."""
+MAGNITUDES = {
+    "digits": tuple(2.0**-k for k in range(10, 2, -1)),
+    "cifar10": tuple(2.0**-k for k in range(17, 2, -2)),
+}
+"""E abs(ν), in units of the quantum: finer where there are more units."""
 
 SINGLE = 1 / 16
 """The same for noise in one layer at a time."""
@@ -165,6 +168,7 @@ def put_back(task: Task, trained: nn.Module) -> dict[str, Any]:
         training.set_noise(net, lambda layer, t: (0.0, stds[layer]), 0)
         return training.certified(net, task.inputs, intervals=False, draws=2 * draws, seed=seed)
 
+    magnitudes = MAGNITUDES[task.config["data"]]
     shapes: dict[str, list[float]] = {}
     expected: list[float] = []
     by_density: list[float] = []
@@ -173,7 +177,7 @@ def put_back(task: Task, trained: nn.Module) -> dict[str, Any]:
         net = task.network(law, "random")
         net.load_state_dict(state)
         unit = mean_magnitude(Noise(law, std=1.0))
-        at = [found(net, [magnitude / unit] * task.n_layers) for magnitude in MAGNITUDES]
+        at = [found(net, [magnitude / unit] * task.n_layers) for magnitude in magnitudes]
         shapes[law] = [round(each.disagreement, 6) for each in at]
         if law == "uniform":
             expected = [round(sum(layer.expected for layer in each.layers), 4) for each in at]
@@ -182,7 +186,7 @@ def put_back(task: Task, trained: nn.Module) -> dict[str, Any]:
                 one = found(net, [SINGLE / unit * (layer == place) for layer in range(task.n_layers)])
                 single.append({"expected": round(one.layers[place].expected, 4), "disagreement": round(one.disagreement, 6)})
     return {
-        "magnitudes": list(MAGNITUDES),
+        "magnitudes": list(magnitudes),
         "shapes": shapes,
         "expected": expected,
         "by_density": by_density,
