@@ -107,7 +107,7 @@ class Certified:
 
     def __str__(self) -> str:
         rows = [
-            ("layer", "units", "reach of the noise", "density", "hits", "near", "expected", "by density", "weights near")
+            ("layer", "units", "reach of the noise", "density", "hits", "near", "expected", "by density", "weights")
         ]
         rows += [
             (
