@@ -8,7 +8,7 @@ most as often as some pre-activation is within reach, and the union bound adds t
     P(noisy ≠ quantised) ≤ Σ over units of E δ(s),    δ(s) the chance that the noise changes the level at s
 
 whatever the order of the layers. Where pre-activations have densities of at most M near the thresholds, a unit with K levels
-adds at most (K − 1) M ρ, with a length ρ that depends on what the forward pass makes of the noise ν of mean α and half-width h::
+adds at most (K − 1) M U, with a length U that depends on what the forward pass makes of the noise ν of mean α and half-width h::
 
     expectation   h + max(h, abs(α)), at most 2(abs(α) + h); bounded noise alone
     mode          abs(α), where the noise is no wider than the narrowest bin; in general how far its thresholds are moved
@@ -250,12 +250,12 @@ def closeness(layers: Sequence[NoisyLayer], margins: Sequence[float]) -> tuple[f
     """For averages under unbounded noise: how probably every layer errs by at most so much.
 
     With probability at least the first number no pre-activation of the quantised network is nearer to a threshold than its
-    layer's margin r_ℓ. Then no unit of layer ℓ errs by more than D_ℓ = R_ℓ T0((r_ℓ − abs(α_ℓ) − c_ℓ D_{ℓ−1})/β_ℓ), where R_ℓ is
+    layer's margin m_ℓ. Then no unit of layer ℓ errs by more than D_ℓ = R_ℓ T0((m_ℓ − abs(α_ℓ) − c_ℓ D_{ℓ−1})/β_ℓ), where R_ℓ is
     the range of its levels and c_ℓ the row sum; and D_ℓ = R_ℓ where that argument is negative.
 
     Args:
         layers: from the input on, with symmetric laws.
-        margins: r_ℓ > 0, one a layer.
+        margins: m_ℓ > 0, one a layer.
 
     Raises:
         ValueError: another number of margins, or a law that is not symmetric.

@@ -106,9 +106,7 @@ class Certified:
     layers: tuple[LayerReach, ...]
 
     def __str__(self) -> str:
-        rows = [
-            ("layer", "units", "reach of the noise", "density", "hits", "near", "expected", "by density", "weights")
-        ]
+        rows = [("layer", "units", "reach of the noise", "density", "hits", "near", "expected", "by density", "weights")]
         rows += [
             (
                 str(each.layer),
