@@ -10,6 +10,7 @@ module with a `STUDY` and give it a line below. Speed is another matter, measure
 """
 
 STUDIES: dict[str, str] = {
+    "finite": "how far networks are from their limit while the noise fades (chapter 17)",
     "inks": "what the inks cost on made-up house numbers (chapter 12)",
     "intervals": "the four decay intervals on the digits (chapter 9)",
     "mnist": "real digits in one ink and in two (chapter 12)",

@@ -30,6 +30,7 @@ THEORY = (
     "convergence",
     "convergence.conditions",
     "convergence.networks",
+    "convergence.finite_noise",
     "check",
     "plots",
 )

@@ -26,6 +26,7 @@ CHAPTERS = (
     "12-svhn",
     "13-speech",
     "14-stopping",
+    "17-finite-noise",
     "claims-ledger",
     "the-data",
 )

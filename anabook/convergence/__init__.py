@@ -1,8 +1,9 @@
 """Theorem 2: when a network of regularised layers converges to its quantised self.
 
 `conditions` decides the theorem's hypothesis from formulas in λ and says why; `networks` computes the
-networks themselves, exactly and in the tails. Every public name of both can be used from here, as in
-`ab.convergence.check(...)`; each module loads when one of its names is first used.
+networks themselves, exactly and in the tails; `finite_noise` bounds how often a network differs from its limit at the
+noise that it has. Every public name of the three can be used from here, as in `ab.convergence.check(...)`; each module
+loads when one of its names is first used.
 
 What lies behind them, each file using those before it only::
 
@@ -13,6 +14,7 @@ What lies behind them, each file using those before it only::
     what is decided   formulas, noisy_heavisides, rates, schedule_formulas, theorem_hypothesis, paper_settings → conditions
     networks          layer_noises, exact_stairs, quantised_networks, network_limits
     examples          counterexamples, witnesses, ternary_networks, wrong_shares → networks
+    before the limit  finite_noise
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_MODULES = ("conditions", "networks")
+_MODULES = ("conditions", "networks", "finite_noise")
 
 
 def __getattr__(name: str) -> Any:

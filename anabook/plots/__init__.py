@@ -1,7 +1,8 @@
 """Pictures: one style for the whole book, and the drawings that chapters share.
 
-`use_style` sets matplotlib's defaults. The other functions draw the theory (`theory`), data sets (`data`) and recorded
-experiments (`experiments`, `comparisons`); all of them are here under `anabook.plots`.
+`use_style` sets matplotlib's defaults. The other functions draw the theory (`theory`), data sets (`data`), recorded
+experiments (`experiments`, `comparisons`) and noise that has not vanished (`finite`); all of them are here under
+`anabook.plots`.
 """
 
 from anabook.plots.comparisons import VERDICT_MARKERS, effects, order, size_curves, size_order
@@ -13,6 +14,7 @@ from anabook.plots.experiments import (
     static_curves,
     strategy_curves,
 )
+from anabook.plots.finite import agreement_curves, reaches, shape_curves
 from anabook.plots.looks import INTERVAL_LINES, POWER_LINES, STRATEGY_LINES
 from anabook.plots.style import COLOURS, CYCLE, DASHES, PAPER, line_of, use_style
 from anabook.plots.theory import grid, regularisations, schedule, staircase, zoo
@@ -27,6 +29,7 @@ __all__ = [
     "POWER_LINES",
     "STRATEGY_LINES",
     "VERDICT_MARKERS",
+    "agreement_curves",
     "clip",
     "effects",
     "final_accuracies",
@@ -34,8 +37,10 @@ __all__ = [
     "line_of",
     "noise_curves",
     "order",
+    "reaches",
     "regularisations",
     "schedule",
+    "shape_curves",
     "sheet",
     "size_curves",
     "size_order",

@@ -10,6 +10,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from anabook.training.calibrate import calibrate
+from anabook.training.certified import Certified, LayerReach, certified
 from anabook.training.convert import quantise
 from anabook.training.deploy import deploy
 from anabook.training.evaluate import evaluate, recalibrate
@@ -27,8 +28,10 @@ from anabook.training.stopping import Stopper, Stopping
 
 __all__ = [
     "ACTIVATIONS",
+    "Certified",
     "Epoch",
     "Layer",
+    "LayerReach",
     "Operation",
     "PerCall",
     "Quantise",
@@ -38,6 +41,7 @@ __all__ = [
     "Stopper",
     "Stopping",
     "calibrate",
+    "certified",
     "deploy",
     "evaluate",
     "fit",

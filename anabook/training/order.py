@@ -105,7 +105,7 @@ class _Tracer(torch.fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
 
-def _program(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> torch.fx.Graph:
+def program(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> torch.fx.Graph:
     """The forward pass in evaluation mode, with optional arguments left out."""
     net = _probe(net).eval()
     try:
@@ -123,7 +123,7 @@ def _program(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> torch.fx.Gra
 
 def _read_calls(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[str]:
     named = {name for name, module in net.named_modules() if isinstance(module, kinds)}
-    nodes = list(_program(net, kinds).nodes)
+    nodes = list(program(net, kinds).nodes)
     called = {node.target for node in nodes if node.op == "call_module"}
     for node in nodes:
         if node.op == "call_module":
@@ -148,7 +148,7 @@ def _inside(module: nn.Module, name: str, named: set[str]) -> Iterator[str]:
 
 def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
     modules, found, flows = dict(net.named_modules()), [], {}
-    for node in _program(net, (*WEIGHTED, Quantise, Scaled)).nodes:
+    for node in program(net, (*WEIGHTED, Quantise, Scaled)).nodes:
         inputs = [flows[each] for each in node.all_input_nodes]
         if node.op == "placeholder":
             flows[node] = Flow("float", (INPUT,))
