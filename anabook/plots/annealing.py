@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from anabook.plots.looks import STRATEGY_LINES
 from anabook.plots.style import COLOURS, CYCLE
@@ -119,6 +119,7 @@ def cosines(runs: Iterable[Mapping[str, Any]], measure: str = "cosine") -> Any:
             ax.set_ylim(-0.1, 1.05)
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in axes[:, 0]:
         ax.set_ylabel("cosine")
     axes[0, 0].legend(fontsize="small", loc="lower left")
