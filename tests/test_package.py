@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "results"
 CHAPTERS = (
     "04-zoo",
+    "05-strategies",
     "09-algorithm-1",
     "10-the-experiment",
     "11-cifar10",
@@ -28,6 +29,7 @@ CHAPTERS = (
     "14-stopping",
     "claims-ledger",
     "the-data",
+    "what-annealing-optimises",
 )
 
 

@@ -60,9 +60,7 @@ def true_gradient(v: Any, teacher: Any, angle: float) -> InPlane:
     return InPlane(0.0, -float(v @ teacher) / (2 * math.pi))
 
 
-def coarse_gradient(
-    v: Any, teacher: Any, angle: float, std: float, mean: float = 0.0, forward: str = "mode"
-) -> InPlane:
+def coarse_gradient(v: Any, teacher: Any, angle: float, std: float, mean: float = 0.0, forward: str = "mode") -> InPlane:
     """The population mean of the gradient that the backward pass gives under normal noise, for ‖w‖ = 1.
 
     Args:
