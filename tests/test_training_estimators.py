@@ -9,8 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from anabook import Noise, Quantiser, Regularisation
+from anabook import Noise, Quantiser, Regularisation, models, training
 from anabook.noise import FAMILIES
 from anabook.training import coarse_gradients, estimators
 from anabook.training.coarse_gradients import coarse_gradient, sampled_gradient, true_gradient
@@ -196,3 +198,78 @@ def test_the_gradient_tends_to_the_true_one_and_its_tilt_is_of_first_order():
             errors.append(abs(g.along - first))
             assert abs(g.across / true_gradient(v, teacher, 1.0).across - 1) < 10 * std**2
         assert errors[0] < 5e-3 and errors[1] < errors[0] / 50  # of second order
+
+
+# --- what annealing optimises -------------------------------------------------------------------------------------------
+
+
+def small(strategy):
+    """A network with ternary weights and features in float64: its loss and gradient at any point."""
+    torch.manual_seed(0)
+    net = training.quantise(models.mlp(6, (5, 4), 3).double(), TERNARY, TERNARY, noise="normal", strategy=strategy)
+    training.initialise_near_thresholds(net, seed=0)
+    x, y = torch.randn(20, 6, dtype=torch.float64), torch.arange(20) % 3
+    parameters = list(net.parameters())
+    start = parameters_to_vector(parameters).detach().clone()
+
+    def at(point):
+        vector_to_parameters(point, parameters)
+        loss = torch.nn.functional.cross_entropy(net(x), y)
+        return loss.item(), parameters_to_vector(torch.autograd.grad(loss, parameters))
+
+    directions = torch.randn(3, len(start), dtype=torch.float64)
+    return at, start, directions / directions.norm(dim=1, keepdim=True)
+
+
+def test_the_expectation_descends_its_smoothed_loss():
+    at, start, directions = small("expectation")
+    gradient = at(start)[1]
+    for d in directions:
+        difference = (at(start + 1e-5 * d)[0] - at(start - 1e-5 * d)[0]) / 2e-5
+        assert math.isclose(float(gradient @ d), difference, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def test_the_mode_follows_the_gradient_of_no_function():
+    """Work around a square: none is left for a gradient field."""
+    for strategy, low, high in (("expectation", 0.0, 1e-4), ("mode", 0.02, 1.0)):
+        at, start, directions = small(strategy)
+        a, b = directions[0], directions[1]
+        left = gross = 0.0
+        for corner, way in ((start, a), (start + a, b), (start + a + b, -a), (start + b, -b)):
+            for i in range(100):
+                work = float(at(corner + (i + 0.5) / 100 * way)[1] @ way) / 100
+                left, gross = left + work, gross + abs(work)
+        assert low <= abs(left) / gross < high
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_threshold_drifts_in_first_order_for_the_composed_loss_and_in_second_for_the_expected_one(family):
+    """Densities and labels of the chapter, and a pair with another ratio and a curved η."""
+    share = (np.arange(200_000) + 0.5) / 200_000
+    mu = np.mean(Noise(family).icdf(share) * share)
+    for centre, steep, bend in ((1.0, 4.0, 0.0), (-0.5, 2.0, 1.0)):
+
+        def density(x, centre=centre):
+            return np.exp(-((x - centre) ** 2) / 2)
+
+        def eta(x, steep=steep, bend=bend):
+            return 1 / (1 + np.exp(-steep * (x + bend * x**2 / 2)))
+
+        def drift(beta, forward, mean=0.0, density=density, eta=eta):
+            nu = Noise(family, mean, beta).icdf(share)
+            return optimize.brentq(lambda b: np.mean((forward - eta(b + nu)) * density(b + nu)), -0.4, 0.4, xtol=1e-13)
+
+        first = mu * centre / (steep / 4)
+        errors = [abs(drift(beta, share) / beta - first) for beta in (0.02, 0.01)]
+        assert errors[1] < 0.12 * abs(first) and 1.6 < errors[0] / errors[1] < 2.4
+        second = -(centre + bend / 2)
+        assert abs(drift(0.01, 0.5) / 0.01**2 - second) < 0.01
+        assert abs(drift(0.02, share, mean=0.05) - (drift(0.02, share) - 0.05)) < 1e-9
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_smoothed_loss_of_a_weight_is_least_where_the_chapter_says(family):
+    for alpha, beta, c in ((0.0, 0.05, 0.3), (0.1, 0.02, 0.8)):
+        noise = Noise(family, alpha, beta)
+        place = 0.5 + alpha + beta * float(Noise(family).icdf(c))
+        assert abs(float(Regularisation(TERNARY, noise)(place)) - c) < 1e-9
