@@ -10,7 +10,9 @@ module with a `STUDY` and give it a line below. Speed is another matter, measure
 """
 
 STUDIES: dict[str, str] = {
+    "estimators": "bias, spread and cost of eight gradient estimators (chapter 5)",
     "finite": "how far networks are from their limit while the noise fades (chapter 17)",
+    "gradients": "how far each strategy's gradient is from the expected loss's (the chapter on what annealing optimises)",
     "inks": "what the inks cost on made-up house numbers (chapter 12)",
     "intervals": "the four decay intervals on the digits (chapter 9)",
     "mnist": "real digits in one ink and in two (chapter 12)",

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
-CHAPTERS = [path for path in NOTEBOOKS if path.name[0].isdigit() or path.name == "the-data.ipynb"]
+UNNUMBERED = ("the-data.ipynb", "what-annealing-optimises.ipynb")
+CHAPTERS = [path for path in NOTEBOOKS if path.name[0].isdigit() or path.name in UNNUMBERED]
 THEORY = (
     "quantisers",
     "namespaces",

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "results"
 CHAPTERS = (
     "04-zoo",
+    "05-strategies",
     "09-algorithm-1",
     "10-the-experiment",
     "11-cifar10",
@@ -29,6 +30,7 @@ CHAPTERS = (
     "17-finite-noise",
     "claims-ledger",
     "the-data",
+    "what-annealing-optimises",
 )
 
 

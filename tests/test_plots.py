@@ -134,3 +134,52 @@ def test_a_schedule_is_drawn_with_one_line_for_each_layer():
     axes = plots.schedule(ab.Schedule(n_layers=3, end=30))
     assert [len(ax.lines) for ax in axes] == [3, 3]
     assert np.allclose(axes[1].lines[1].get_ydata()[[0, -1]], [0.2887, 0.0])
+
+
+def case(estimator, std, bias, below, spread):
+    return {
+        "config": {"testbed": "one", "estimator": estimator, "std": std},
+        "bias": bias,
+        "bias_below": below,
+        "spread": spread,
+    }
+
+
+def test_biases_that_are_not_told_from_zero_are_drawn_open_and_at_their_bound():
+    records = [case("mode", 0.1, 0.5, 0.5, 0.0), case("mode", 1.0, 0.2, 0.2, 0.0), case("reinforce", 0.1, 0.0, 0.3, 9.0)]
+    bias, spread = plots.estimators(records).axes
+    drawn = {line.get_label(): line for line in bias.lines}
+    assert drawn["mode"].get_ydata().tolist() == [0.5, 0.2] and drawn["reinforce"].get_ydata().tolist() == [0.3]
+    hollow = [line for line in bias.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    assert [line.get_ydata().tolist() for line in hollow] == [[0.3]]
+    assert [line.get_label() for line in spread.lines] == ["reinforce"]
+    assert bias.get_yscale() == spread.get_yscale() == "log"
+
+
+def test_eight_estimators_are_told_apart():
+    figure = plots.estimators([case(f"e{i}", 0.1, 0.5, 0.5, 1.0) for i in range(8)])
+    looks = {(line.get_color(), str(line.get_linestyle()), line.get_marker()) for line in figure.axes[1].lines}
+    assert len(looks) == 8
+
+
+def test_cosines_are_means_of_runs_and_end_where_no_gradient_arrives():
+    def entry(value):
+        return {"std": 0.1, "agreement": 0.9} | ({} if value is None else {"mode": {"cosine": value, "step": value / 2}})
+
+    runs = [
+        {"config": {"interval": "same_end"}, "epochs": [[entry(a), entry(0.8)], [entry(None), entry(0.6)]]}
+        for a in (0.2, 0.6)
+    ]
+    figure = plots.cosines(runs)
+    assert [ax.get_title() for ax in figure.axes] == ["same end, layer 0", "same end, layer 1"]
+    line = next(line for line in figure.axes[0].lines if line.get_label() == "mode")
+    np.testing.assert_allclose(line.get_ydata(), [0.4, np.nan])
+    line = next(line for line in plots.cosines(runs, "step").axes[1].lines if line.get_label() == "mode")
+    np.testing.assert_allclose(line.get_ydata(), [0.4, 0.3])
+
+
+def test_the_picture_of_a_drift_marks_every_local_minimum():
+    b = np.linspace(-2, 2, 401)
+    ax = plots.drift(b, np.array([0.1, 1.0]), np.stack([(b**2 - 1) ** 2, (b - 0.5) ** 2]))
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[-1, 0.1], [1, 0.1], [0.5, 1.0]], atol=1e-9)
+    assert ax.get_yscale() == "log"

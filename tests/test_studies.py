@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import json
 import math
 import re
@@ -12,13 +13,18 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
+import torch
 
+from anabook import Noise, Regularisation, models, training
 from anabook.datasets import standins as made_up
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
+from anabook.training import Quantise
+from anabook.training.estimators import level_probabilities
 from anabook.variants import VARIANTS
-from studies import STUDIES, finite, inks, loop, mnist, standins, stopping, zoo
+from studies import STUDIES, estimators, finite, gradients, inks, loop, mnist, standins, stopping, zoo
 from studies.__main__ import main
 from studies.loop import Study
 
@@ -185,7 +191,9 @@ def test_the_recorded_results_are_all_that_the_chapter_shows_and_nothing_else(na
 
 
 TINY = {
+    "estimators": {**estimators.cases(draws=40)[-1], "estimator": "random"},
     "finite": {**finite.cases()[0], "period": 1, "draws": 1, "inputs": 12},
+    "gradients": {**gradients.cases(draws=2, period=1)[0], "width": 4, "examples": 64, "batch": 8},
     "inks": {
         "inks": "two",
         "data": "svhn-stand-in",
@@ -246,7 +254,11 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
         assert {len(each) for each in epochs.values()} == {7} and epochs["certified"][-1] == epochs["unreached"][-1] == 1
         assert all(a <= b <= 1 - d for a, b, d in zip(*(epochs[n] for n in ("unreached", "certified", "disagreement"))))
         assert set(record["shapes"]) == {"uniform", "triangular", "normal", "logistic"} and len(record["single"]) == 4
-    if name == "stopping":
+    if name == "gradients":
+        assert len(record["epochs"]) == 3 and "random" in record["epochs"][0][2]
+    if name == "estimators":
+        assert record["bias_below"] >= record["bias"] >= 0 and record["spread"] > 0 and -1 <= record["cosine"] <= 1
+    elif name == "stopping":
         assert record["stopped"][-1] > 0 and len(record["peak_bytes"]) == len(record["kept_bytes"]) == 8
         assert len(record["cpu_seconds"]) == 10 and record["machine"]["cpu"]
     else:
@@ -324,6 +336,107 @@ def test_what_chapter_4_says_of_the_recorded_zoo():
     )
     assert all(2 < trained["hard_sigmoid"] - trained[name] < 4 for name in needles_and_constants)
     assert all(record["provenance"] == "official" and not record["revision"].endswith("+") for record in records)
+
+
+def test_the_reference_of_the_estimators_is_the_gradient_of_an_average_over_draws():
+    """The exact expected loss against the mean loss of sampled networks, on both testbeds."""
+    for name in estimators.TESTBEDS:
+        bed = estimators.Testbed(name, 5)
+        r = Regularisation(estimators.TERNARY, Noise("logistic", std=0.4))
+        unit = Quantise(estimators.TERNARY, noise=r.noise, strategy="random", generator=torch.Generator().manual_seed(0))
+        z = bed.x.expand(20_000, *bed.x.shape)
+        for layer in range(bed.depth):
+            z = unit(bed.inputs(layer, z))
+        losses = bed.loss(z)
+        assert losses.shape == (20_000, len(bed.x))
+        error = losses.std(0) / 20_000**0.5
+        assert ((losses.mean(0) - bed.expected_loss(bed.x, r)).abs() < 4.5 * error).all()
+
+
+def test_bias_and_spread_of_estimates_whose_law_is_known():
+    rng, reference = np.random.default_rng(0), np.array([3.0, 4.0])
+    exact = estimators.compared(np.array([[3.0, 9.0]]), reference)
+    assert exact["bias"] == exact["bias_below"] == 1.0 and exact["spread"] == 0
+    drawn = reference + np.array([1.0, 0.0]) + rng.normal(size=(20_000, 2)) * 5
+    found = estimators.compared(drawn, reference)
+    assert abs(found["bias"] - 0.2) < 0.03 and abs(found["spread"] - 2**0.5) < 0.03
+    assert found["bias"] < found["bias_below"] < 0.3
+    unbiased = estimators.compared(reference + rng.normal(size=(20_000, 2)) * 5, reference)
+    assert unbiased["bias_below"] < 0.05
+
+
+def test_the_judge_of_gradients_is_the_gradient_of_the_expected_loss():
+    """On a net so small that all outcomes of its features can be enumerated."""
+    config = {**gradients.cases()[0], "layers": 2, "width": 2}
+    torch.manual_seed(3)
+    net = models.mlp(3, hidden=(2, 2), n_classes=3)
+    net = training.quantise(net, None, gradients.TERNARY, noise="logistic", strategy="mode")
+    training.set_noise(net, lambda layer, t: (0.0, (0.5, 0.8)[layer]), 0)
+    frozen = gradients.Frozen(net, config)
+    x, y = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    levels = torch.tensor(list(itertools.product([-1.0, 0.0, 1.0], repeat=2)))
+    index = (levels + 1).long()
+
+    def chances(s, noise):  # of the nine outcomes of two features
+        p = level_probabilities(s, Regularisation(gradients.TERNARY, noise))
+        return p[..., 0, index[:, 0]] * p[..., 1, index[:, 1]]
+
+    first = chances(frozen.inputs(0, x), frozen.noises[0])
+    second = chances(frozen.inputs(1, levels), frozen.noises[1])
+    losses = frozen.losses(levels[:, None].expand(9, 5, 2), y)
+    total = torch.einsum("na,ab,bn->", first, second, losses) / 5
+    exact = torch.autograd.grad(total, frozen.weights)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [frozen.expected(x, y, generator) for _ in range(3000)]
+    for layer in range(2):
+        each = torch.stack([g[layer] for g in drawn])
+        assert ((each.mean(0) - exact[layer]).abs() < 4.5 * each.std(0) / 3000**0.5 + 1e-6).all()
+        assert gradients.cosine(each.mean(0), exact[layer]) > 0.98
+
+
+def test_what_the_chapters_say_of_the_recorded_estimators_and_gradients():
+    records = list(loop.read(estimators.STUDY, estimators.STUDY.output).records.values())
+
+    def of(testbed, name, entry="bias"):
+        return {
+            r["config"]["std"]: r[entry]
+            for r in records
+            if (r["config"]["testbed"], r["config"]["estimator"]) == (testbed, name)
+        }
+
+    one, two = estimators.TESTBEDS
+    for std, bias in of(one, "random").items():  # a quadratic loss
+        assert abs(bias - of(one, "expectation")[std]) < 0.05
+    assert all(of(two, "random")[std] < 0.25 for std in (0.3, 0.5, 0.7, 1.0))
+    assert all(of(two, name)[0.05] > 0.9 for name in ("expectation", "mode", "random"))
+    for std, bias in of(two, "random").items():
+        assert (of(two, "gumbel-softmax")[std] < bias) == (std <= 0.3)
+        assert of(two, "gumbel-softmax", "spread")[std] > 3 * of(two, "random", "spread")[std]
+        assert of(two, "reinforce with baseline", "spread")[std] < 0.5 * of(two, "reinforce", "spread")[std]
+        assert of(one, "reinforce with baseline", "spread")[std] > 0.75 * of(one, "reinforce", "spread")[std]
+        assert of(two, "expectation")[std] > bias
+    assert sum(of(one, "mode", "cosine")[std] < 0 for std in estimators.STDS) == 6
+    cosines = list(of(two, "plain ste", "cosine").values())
+    assert cosines == sorted(cosines)
+    assert all(r["bias_below"] < 0.6 for r in records if "reinforce" in r["config"]["estimator"])
+    assert all(not r["revision"].endswith("+") for r in records)
+
+    runs = list(loop.read(gradients.STUDY, gradients.STUDY.output).records.values())
+    assert all(not run["revision"].endswith("+") for run in runs)
+    lowest = {}
+    for run in runs:
+        for epoch in run["epochs"]:
+            for layer, entry in enumerate(epoch):
+                assert entry["agreement"] is None or entry["agreement"] > 0.75
+                for name in gradients.STRATEGIES:
+                    if name in entry:
+                        key = run["config"]["interval"], layer, name
+                        lowest[key] = min(lowest.get(key, 1), entry[name]["cosine"])
+    assert all(value > 0.75 for (interval, *_), value in lowest.items() if interval == "partition")
+    assert all(lowest["same_end", layer, name] < 0.35 for layer in (0, 1) for name in gradients.STRATEGIES)
+    assert lowest["same_end", 2, "random"] > 0.8 > 0.6 > lowest["same_end", 2, "expectation"]
+    accuracy = {s: fmean(r["accuracy"] for r in runs if r["config"]["interval"] == s) for s in gradients.SCHEDULES}
+    assert accuracy["partition"] > accuracy["same_end"] + 0.1
 
 
 # --- what is said of them -----------------------------------------------------------------------------------------------

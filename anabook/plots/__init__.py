@@ -1,10 +1,11 @@
 """Pictures: one style for the whole book, and the drawings that chapters share.
 
-`use_style` sets matplotlib's defaults. The other functions draw the theory (`theory`), data sets (`data`), recorded
-experiments (`experiments`, `comparisons`) and noise that has not vanished (`finite`); all of them are here under
-`anabook.plots`.
+`use_style` sets matplotlib's defaults. The other functions draw the theory (`theory`), gradients (`annealing`), data sets
+(`data`), recorded experiments (`experiments`, `comparisons`) and noise that has not vanished (`finite`); all of them are here
+under `anabook.plots`.
 """
 
+from anabook.plots.annealing import cosines, drift, estimators, is_told_from_zero
 from anabook.plots.comparisons import VERDICT_MARKERS, effects, order, size_curves, size_order
 from anabook.plots.data import clip, sheet
 from anabook.plots.experiments import (
@@ -31,9 +32,13 @@ __all__ = [
     "VERDICT_MARKERS",
     "agreement_curves",
     "clip",
+    "cosines",
+    "drift",
     "effects",
+    "estimators",
     "final_accuracies",
     "grid",
+    "is_told_from_zero",
     "line_of",
     "noise_curves",
     "order",
