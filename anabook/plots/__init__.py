@@ -15,7 +15,7 @@ from anabook.plots.experiments import (
 )
 from anabook.plots.looks import INTERVAL_LINES, POWER_LINES, STRATEGY_LINES
 from anabook.plots.style import COLOURS, CYCLE, DASHES, PAPER, line_of, use_style
-from anabook.plots.theory import grid, regularisations, schedule, staircase, zoo
+from anabook.plots.theory import arrival, grid, regularisations, schedule, staircase, zoo
 
 __all__ = [
     "COLOURS",
@@ -27,6 +27,7 @@ __all__ = [
     "POWER_LINES",
     "STRATEGY_LINES",
     "VERDICT_MARKERS",
+    "arrival",
     "clip",
     "effects",
     "final_accuracies",
