@@ -110,7 +110,11 @@ def test_the_figures_chain_is_the_packages_network():
     cases, expected = [], []
     for family in FAMILIES:
         for interval in INTERVALS:
-            for law, layers, mean0, weight in (("homogeneous", 3, -0.5, 1), ("progressive", 4, -0.5, 4), ("homogeneous", 2, 0.0, 16)):
+            for law, layers, mean0, weight in (
+                ("homogeneous", 3, -0.5, 1),
+                ("progressive", 4, -0.5, 4),
+                ("homogeneous", 2, 0.0, 16),
+            ):
                 s = Schedule(layers, interval, law, 0, 50 * layers, mean0, 0.25, mean0 == 0)
                 given = {"layers": layers, "interval": interval, "powerLaw": law, "start": 0, "end": 50 * layers}
                 for t in (0, 40, 77, 50 * layers - 1, 50 * layers):
@@ -245,7 +249,9 @@ def test_axes_carry_the_numbers_of_what_is_drawn(page):
     page.get_by_label("Mean", exact=True).select_option("fading")
     page.get_by_label("Noise", exact=True).select_option("logistic")
     page.get_by_label("Time", exact=True).fill("49")
-    peak = float(Noise("logistic", std=Schedule.periodic(3, 50, std0=Noise.covering("logistic", 0.5).std)(0, 49)[1]).pdf(0.0))
+    peak = float(
+        Noise("logistic", std=Schedule.periodic(3, 50, std0=Noise.covering("logistic", 0.5).std)(0, 49)[1]).pdf(0.0)
+    )
     panel = page.get_by_label("Noise of layer 0")
     ticks = panel.locator("text").all_text_contents()
     assert ticks[:4] == ["−1", "0", "1", "0"] and float(ticks[4]) == pytest.approx(peak, rel=5e-3) and peak > 1000
