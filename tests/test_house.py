@@ -266,6 +266,19 @@ def test_every_code_cell_was_executed_and_none_ends_with_a_semicolon(path):
 
 
 @by_name
+def test_numbers_that_are_not_compared_are_held_by_assertions_in_the_next_cell(path):
+    """What a training gives may differ between machines: such a cell says so, and a hidden one says by how much."""
+    found = cells(path)
+    for cell, following in zip(found, [*found[1:], {}]):
+        tags = cell["metadata"].get("tags", [])
+        assert not {"nbval-skip", "nbval-raises-exception", "raises-exception", "skip-execution"} & set(tags)
+        if "nbval-ignore-output" in tags:
+            where = "".join(cell["source"])[:80]
+            assert following.get("cell_type") == "code" and following["metadata"].get("tags") == ["remove-cell"], where
+            assert re.search(r"^ *assert ", "".join(following["source"]), flags=re.M) and not following["outputs"], where
+
+
+@by_name
 def test_code_cells_are_short_enough_to_see_whole(path):
     for number, cell in enumerate(cells(path)):
         if cell["cell_type"] == "code" and "hide-input" not in cell["metadata"].get("tags", []):

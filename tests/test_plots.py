@@ -92,6 +92,29 @@ def test_a_bad_grid_gets_one_sentence(arguments, error, says):
         plots.grid(*arguments)
 
 
+def test_an_arriving_error_is_a_dot_on_the_units_step_in_units_of_its_offset():
+    noise, error = ab.Noise("logistic", mean=-0.2, std=0.05), 0.3
+    ax = plots.arrival(noise, error, label="here")
+    step, dot = ax.lines
+    x = step.get_xdata()
+    assert np.allclose(step.get_ydata(), noise.cdf(0.2 * x), rtol=1e-12) and step.get_label() == "here"
+    assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (pytest.approx(-1.5), pytest.approx(noise.cdf(-0.3)))
+    assert dot.get_color() == step.get_color() and ax.get_xlim() == (-3.2, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "error", "says"),
+    [
+        (0.0, 0.1, 0.1, "negative mean and a positive std, not 0 and 0.1"),
+        (-0.1, 0.0, 0.1, "not -0.1 and 0"),
+        (-0.1, 0.1, -0.2, "error must be at least 0, not -0.2"),
+    ],
+)
+def test_an_arrival_needs_an_offset_noise_and_an_error(mean, std, error, says):
+    with pytest.raises(ValueError, match=says):
+        plots.arrival(ab.Noise("normal", mean, std), error)
+
+
 def test_zoo_has_a_panel_for_each_variant_and_hides_the_rest():
     chosen = [VARIANTS[name] for name in ("hard_sigmoid", "ste_tern", "swish_sign", "identity", "fast_sigmoid")]
     figure = plots.zoo(chosen, columns=4)

@@ -292,3 +292,85 @@ def test_off_the_thresholds_fitting_noise_is_exact_and_other_noise_obeys_the_bou
         assume(abs(noise.mean) + arriving <= g)
         bound = 2 * float(noise.sf(noise.mean + g - abs(noise.mean) - arriving))
         assert np.abs(deviation).max() <= bound * (1 + 1e-9) + 1e-300
+
+
+def swinging(lam):
+    """Two layers of uniform noise: the error of the first on its threshold, the offset of the second, both noises."""
+    error, offset = lam ** (3 + math.sin(1 / lam)), lam ** (2 + math.sin(1 / lam))
+    first = Noise("uniform", -lam / 2 * (1 - 2 * error), lam / (2 * math.sqrt(3)))
+    return error, offset, [first, Noise("uniform", -offset, lam * offset)]
+
+
+@given(st.floats(1e-3, 0.02), st.sampled_from([1, 3, 10]))
+def test_two_layers_that_swing_together_converge(lam, weight):
+    error, offset, noises = swinging(lam)
+    first, second = (float(-d[0]) for d in networks.chain(2, weight=weight).regularised([0], noises).deviations)
+    assert first == pytest.approx(error, rel=1e-6)
+    assert second == 0  # an arriving error of c λ offsets, against an offset of 1/λ ≥ 50 standard deviations
+    assert offset / noises[1].std == pytest.approx(1 / lam)
+
+
+def test_no_rate_that_never_falls_fits_two_layers_that_swing():
+    """What the rate must exceed at one place is more and more times what it may be of the order of a little later."""
+    ratios = []
+    for n in (1, 10, 100, 1000):
+        here, there = 1 / (2 * math.pi * n + 1.5 * math.pi), 1 / (2 * math.pi * n + 0.5 * math.pi)
+        assert here < there
+        ratios.append(swinging(here)[0] / swinging(there)[1])
+        assert ratios[-1] == pytest.approx(here**2 / there**3, rel=1e-6)
+    assert ratios[0] > 1 and all(later > 5 * earlier for earlier, later in itertools.pairwise(ratios))
+
+
+@pytest.mark.parametrize(
+    ("laws", "steps"),
+    [
+        (("logistic", "uniform", "triangular"), ((2, 4), (1, 2), (1, 1))),
+        (("normal", "normal", "normal"), ((2, 3), (2, 2), (1, 1))),
+        (("triangular", "logistic"), ((1, 2), (1, 2))),
+    ],
+)
+def test_rates_that_never_fall_are_built_where_nothing_swings(laws, steps):
+    """r_ℓ = η^(L−ℓ) B_ℓ with η = (λ + sup e/B)^(1/2L): monotone, above the errors, below the margins."""
+    schedules, lams = [log_margin(f, *pk) for f, pk in zip(laws, steps)], np.geomspace(1e-6, 1e-2, 2000)
+    assert check(laws, schedules).holds
+    means, stds = ([sp.lambdify(LAMBDA, pair[i])(lams) for pair in schedules] for i in (0, 1))
+    bounds, errors = [np.ones_like(lams)], []
+    for name, mean, std in reversed(list(zip(laws, means, stds))):
+        errors.insert(0, FAMILIES[name].sf(-mean / std))
+        bounds.insert(0, -mean - std * FAMILIES[name].isf(bounds[0] / 2))
+    worst = np.maximum.accumulate(np.max([e / b for e, b in zip(errors, bounds[1:])], axis=0))
+    eta, n = (lams + worst) ** (1 / (2 * len(laws))), len(laws)
+    rates = [eta ** (n - layer) * bound for layer, bound in enumerate(bounds[1:])]
+    for layer, rate in enumerate(rates):
+        assert (np.diff(rate) >= 0).all() and (rate > 0).all()
+        assert (errors[layer] / rate <= eta**n * (1 + 1e-12)).all()
+        if layer:
+            for epsilon in (0.5, 0.05):
+                margin = -means[layer] - stds[layer] * FAMILIES[laws[layer]].isf(epsilon * rate)
+                small = (2 * epsilon * eta ** (n - layer) < 1) & (2 * eta ** (2 * n) <= epsilon * eta ** (n - layer))
+                assert (margin[small] >= epsilon / eta[small] * rates[layer - 1][small] * (1 - 1e-9)).all() and small[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(families, st.floats(0, 0.3), st.sampled_from([0.0, 0.02, 0.1])), min_size=2, max_size=4),
+    st.sampled_from([1, 3]),
+)
+def test_the_chain_attains_the_worst_cases_of_networks_with_silent_layers(layers, weight):
+    noises, expected = [Noise(family, -a, b) for family, a, b in layers], []
+    for noise in noises:
+        arriving = weight * expected[-1] if expected else 0.0
+        dirac = float(arriving > -noise.mean)
+        expected.append(dirac if noise.std == 0 else float(noise.sf(-arriving)))
+    found = [float(-d[0]) for d in networks.chain(len(layers), weight=weight).regularised([0], noises).deviations]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("family", "offset", "verdict"),
+    [("uniform", 2, "right"), ("triangular", sp.sqrt(6), "right"), ("triangular", 2, "wrong"), ("logistic", 9, "wrong")],
+)
+def test_the_layer_before_a_silent_one_must_make_no_error_at_all(family, offset, verdict):
+    schedules = [(-offset * LAMBDA, LAMBDA), (0, 0)]
+    assert networks.limit(networks.chain(2), [0], family, schedules).verdict == verdict
+    assert check(family, schedules).holds is (verdict == "right")

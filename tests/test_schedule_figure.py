@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from anabook import Noise, Quantiser, Regularisation
+from anabook.convergence import networks
 from anabook.noise import FAMILIES
 from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
@@ -105,6 +106,50 @@ def test_the_figures_normal_law_keeps_its_digits_in_the_tails():
     np.testing.assert_allclose(found, Noise("normal").cdf(t), rtol=1e-12)
 
 
+def test_the_figures_chain_is_the_packages_network():
+    cases, expected = [], []
+    for family in FAMILIES:
+        for interval in INTERVALS:
+            for law, layers, mean0, weight in (
+                ("homogeneous", 3, -0.5, 1),
+                ("progressive", 4, -0.5, 4),
+                ("homogeneous", 2, 0.0, 16),
+            ):
+                s = Schedule(layers, interval, law, 0, 50 * layers, mean0, 0.25, mean0 == 0)
+                given = {"layers": layers, "interval": interval, "powerLaw": law, "start": 0, "end": 50 * layers}
+                for t in (0, 40, 77, 50 * layers - 1, 50 * layers):
+                    noises = [Noise(family, *s(layer, t)) for layer in range(layers)]
+                    found = networks.chain(layers, weight=weight).regularised([0], noises)
+                    expected.append([-float(d[0]) for d in found.deviations])
+                    settings = {**given, "mean0": mean0, "staticMean": mean0 == 0, "std0": 0.25}
+                    cases.append({"settings": settings, "family": family, "weight": weight, "t": t})
+    body = "return data.map(c => api.chain(c.settings, c.family, c.weight, c.t));"
+    rows = evaluate(body, cases)
+    assert len(rows) == 240
+    for case, row, errors in zip(cases, rows, expected):
+        np.testing.assert_allclose([unit["error"] for unit in row], errors, rtol=1e-9, atol=1e-15)
+        arriving = [0.0, *(case["weight"] * unit["error"] for unit in row[:-1])]
+        assert [unit["arriving"] for unit in row] == arriving
+        assert all(unit["offset"] == -unit["mean"] for unit in row)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_peak_falls_between_the_places_that_are_drawn(family):
+    """The tallest drawn value of a density is its peak, however narrow the noise."""
+    stds = (0.3, 0.01, 1e-4, 1e-7)
+    body = """return data.stds.map(std => {
+        const xs = api.positions(-1.5, 1.5, [data.mean], std);
+        return [Math.max(...xs.map(x => api.density(data.family, data.mean, std, x))),
+                api.peak(api.QUANTISERS.ternary, data.family, data.mean, std)];
+    });"""
+    found = evaluate(body, {"family": family, "mean": -0.3217, "stds": stds})
+    for std, (tallest, steepest) in zip(stds, found):
+        noise = Noise(family, -0.3217, std)
+        assert tallest == pytest.approx(noise.pdf(-0.3217), rel=1e-12)
+        dense = np.linspace(-2, 2, 40001) if std > 0.1 else np.array([-0.8217, 0.1783])
+        assert steepest == pytest.approx(Regularisation(QUANTISERS["ternary"], noise).derivative(dense).max(), rel=1e-4)
+
+
 def test_the_figure_starts_with_the_experiments_noise():
     found = evaluate("return api.INITIAL_STD;", None)
     assert found == pytest.approx({family: Noise.covering(family, 0.5).std for family in FAMILIES}, rel=1e-12)
@@ -196,3 +241,38 @@ def test_the_figure_fits_a_phone_and_breaks_no_rule_of_accessibility(page, theme
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator(".schedule-figure svg[role=img]").count() >= 9
     assert [(v["id"], v["nodes"][0]["html"][:80]) for v in Axe().run(page).response["violations"]] == []
+
+
+def test_axes_carry_the_numbers_of_what_is_drawn(page):
+    """The density's axis ends at its peak, and says so, also where the noise is narrow."""
+    show(page, "light")
+    page.get_by_label("Mean", exact=True).select_option("fading")
+    page.get_by_label("Noise", exact=True).select_option("logistic")
+    page.get_by_label("Time", exact=True).fill("49")
+    peak = float(
+        Noise("logistic", std=Schedule.periodic(3, 50, std0=Noise.covering("logistic", 0.5).std)(0, 49)[1]).pdf(0.0)
+    )
+    panel = page.get_by_label("Noise of layer 0")
+    ticks = panel.locator("text").all_text_contents()
+    assert ticks[:4] == ["−1", "0", "1", "0"] and float(ticks[4]) == pytest.approx(peak, rel=5e-3) and peak > 1000
+    top = min(float(point.split(",")[1]) for point in panel.locator("polyline").get_attribute("points").split())
+    assert 8 <= top <= 16  # the frame begins at 8, and the peak is drawn just below it
+    for role in ("Noise", "Regularisation", "Derivative"):
+        texts = page.get_by_label(f"{role} {'of' if role == 'Noise' else 'in'} layer 0").locator("text").all_text_contents()
+        assert {"−1", "0", "1"} <= set(texts)
+
+
+def test_the_race_shown_is_the_networks(page):
+    show(page, "light")
+    page.get_by_label("Decay intervals").select_option("same_end")
+    page.get_by_label("Mean", exact=True).select_option("fading")
+    page.get_by_label("Noise", exact=True).select_option("normal")
+    page.get_by_label("Weight").select_option("4")
+    page.get_by_label("Time", exact=True).fill("75")
+    s = Schedule.periodic(3, 50, "same_end", mean0=-0.5, static_mean=False, std0=Noise.covering("normal", 0.5).std)
+    noises = [Noise("normal", *s(layer, 75)) for layer in range(3)]
+    errors = [-float(d[0]) for d in networks.chain(3, weight=4).regularised([0], noises).deviations]
+    shown = page.locator(".sf-race").all_inner_texts()
+    for text, noise, arriving, error in zip(shown, noises, [0, *(4 * e for e in errors[:-1])], errors, strict=True):
+        assert text == f"arrives {arriving:.3g}, offset {-noise.mean:.3g}, passes on {error:.3g}"
+    assert page.get_by_label("Time", exact=True).get_attribute("aria-valuetext") == "epoch 75 of 150"

@@ -18,7 +18,7 @@ from anabook.plots.experiments import (
 from anabook.plots.finite import agreement_curves, reaches, shape_curves
 from anabook.plots.looks import INTERVAL_LINES, POWER_LINES, STRATEGY_LINES
 from anabook.plots.style import COLOURS, CYCLE, DASHES, PAPER, line_of, use_style
-from anabook.plots.theory import grid, regularisations, schedule, staircase, zoo
+from anabook.plots.theory import arrival, grid, regularisations, schedule, staircase, zoo
 
 __all__ = [
     "COLOURS",
@@ -31,6 +31,7 @@ __all__ = [
     "STRATEGY_LINES",
     "VERDICT_MARKERS",
     "agreement_curves",
+    "arrival",
     "clip",
     "cosines",
     "drift",

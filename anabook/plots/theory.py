@@ -93,6 +93,40 @@ def grid(low: float, high: float, n: int = 801) -> np.ndarray:
     return np.linspace(low, real(high, "high", above=low), integer(n, "n", minimum=2))
 
 
+def arrival(noise: Noise, error: float, ax: Any = None, **line: Any) -> Any:
+    """Draw what a Heaviside unit that should be on its threshold makes of an error that arrives, as a dot on its step.
+
+    Everything is measured in units of the unit's offset, which is minus the mean of its noise: the step rises at −1, and the
+    dot is at minus the error.
+
+    Args:
+        noise: the unit's noise, with a negative mean and a positive standard deviation.
+        error: by how much the pre-activation is too low; at least 0.
+        ax: matplotlib axes; the current ones by default.
+        **line: passed on to `Axes.plot`.
+
+    Returns:
+        The axes, which show pre-activations from −3.2 to 0.6.
+
+    Raises:
+        ValueError: a mean that is not negative, no noise, a negative error.
+
+    Example:
+        >>> ax = arrival(Noise("normal", mean=-0.2, std=0.1), error=0.1)
+    """
+    if not noise.mean < 0 or not noise.std > 0:
+        raise ValueError(f"noise must have a negative mean and a positive std, not {noise.mean:g} and {noise.std:g}.")
+    if not (error := real(error, "error")) >= 0:
+        raise ValueError(f"error must be at least 0, not {error:g}.")
+    ax = plt.gca() if ax is None else ax
+    unit, offset = Regularisation(Quantiser.heaviside(), noise), -noise.mean
+    x = grid(-3.2, 0.6, 1521)
+    (curve,) = ax.plot(x, unit(offset * x), **line)
+    ax.plot(-error / offset, unit(-error), "o", color=curve.get_color(), markersize=8, zorder=3)
+    ax.set(xlim=(-3.2, 0.6), xlabel="pre-activation, in units of the offset", ylabel="output")
+    return ax
+
+
 def schedule(schedule: Schedule, times: Any = None, axes: Any = None) -> Any:
     """Draw every layer's mean and standard deviation against time, layers told apart by colour and by dashes.
 
