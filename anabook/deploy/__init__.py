@@ -1,0 +1,1 @@
+"""Integer networks: a deployed network without a float between its input and its last layer."""
