@@ -1,0 +1,330 @@
+"""An integer network as an ONNX model of standard integer operators, which other runtimes compute to the last bit.
+
+What stands behind the choice of operators, as onnxruntime 1.32 on a CPU and onnx's reference evaluator 1.23 have them:
+
+* `ConvInteger` and `MatMulInteger` take 8 bits. Wider numbers (sums of pools, inputs of 16 bits) are taken apart into bytes,
+  each byte goes through the same weights, and what comes out is put together again: 256 · high + low, exactly.
+* On x86 without VNNI, onnxruntime adds two products of a uint8 and an int8 in 16 bits, and saturates. Weights that could make
+  that happen are split into two halves, whose products are added in 32 bits.
+* `MaxPool` of integers fails in the reference evaluator where strides are 1, and knows only 8 bits in onnxruntime. The maximum
+  of strided slices is the same, has no such limits, and is faster in both.
+* Thresholds are comparisons, one for each step of the stair. There are no zero points and no rounding anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import anabook
+from anabook import _files
+from anabook._validate import path as path_at
+from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted
+
+OPSET, IR_VERSION = 21, 10
+"""Of ordinary models: what runtimes have known since 2024."""
+
+PACKED_OPSET, PACKED_IR_VERSION = 25, 13
+"""Of models with weights of 2 bits, a type that is younger."""
+
+_PAIR = 2**15 - 1
+"""What two products are added in, at worst."""
+
+_LONG = 2**31 - 1
+
+
+def to_onnx(network: Any, path: Any, features: bool = False, packed: bool = False) -> Path:
+    """Write an integer network as an ONNX model, all or nothing.
+
+    The model's input is called "input" and has integers of the network's input, in the narrowest type that holds them; the
+    number of examples is free. Its output has the name of the last step: float64 from a head, else integers.
+
+    Args:
+        network: an `IntegerNetwork`.
+        path: of the file, by custom with the ending .onnx.
+        features: make the outputs of all steps outputs of the model, under the steps' names.
+        packed: store weights in 2 or 4 bits where these hold them. The file is a quarter or half as large; it needs a
+            runtime that knows version 25 of the operators. Runtimes unpack the weights when they load the model.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ModuleNotFoundError: onnx is not installed.
+        OSError: the file cannot be written.
+    """
+    path = path_at(path, "path")
+    model = onnx_model(network, features, packed)
+    _files.write_bytes(path, model.SerializeToString(), mode=0o644)
+    return path
+
+
+def onnx_model(network: Any, features: bool = False, packed: bool = False) -> Any:
+    """The same model as an object of onnx, checked by `onnx.checker` with its shapes and types."""
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error}; ONNX models need pip install 'anabook[deploy]'.", name=error.name
+        ) from None
+    graph = _Graph(network, packed)
+    for step in network.steps:
+        graph.add(step)
+    names = [step.name for step in network.steps] if features else [network.steps[-1].name]
+    opset, ir = (PACKED_OPSET, PACKED_IR_VERSION) if packed else (OPSET, IR_VERSION)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "integer network",
+            [graph.described(INPUT)],
+            [graph.described(name) for name in names],
+            list(graph.constants.values()),
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", opset)],
+        ir_version=ir,
+        producer_name="anabook",
+        producer_version=anabook.__version__,
+        doc_string="Integer weights, sums and comparisons; made by anabook.deploy.",
+    )
+    given = network.input
+    onnx.helper.set_model_props(
+        model,
+        {
+            "input": json.dumps(
+                {"low": given.low, "high": given.high, "mean": str(given.mean), "std": str(given.std)}, sort_keys=True
+            ),
+            "quanta": json.dumps({s.name: str(s.quantum) for s in network.steps if isinstance(s, Threshold)}),
+        },
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class _Graph:
+    """Nodes and constants as they are added, with the type of each tensor.
+
+    A step's tensors carry the step's name and a number after a colon; the last one has the step's name alone.
+    """
+
+    def __init__(self, network: Any, packed: bool) -> None:
+        import onnx
+
+        self.onnx = onnx
+        self.extents = network.extents
+        self.packed = packed
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+        self.types: dict[str, np.dtype] = {}
+        self.wide: dict[str, str] = {}
+        self.narrow: dict[str, str] = {}
+        self.step = INPUT
+        low, high = self.extents[INPUT].bounds
+        fits = (d for d in (np.uint8, np.int8, np.uint16, np.int16) if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
+        self.types[INPUT] = np.dtype(next(fits, np.int32))
+
+    def described(self, name: str) -> Any:
+        """The type and the shape of a tensor; the number of examples is called n."""
+        return self.onnx.helper.make_tensor_value_info(name, self.kind(self.types[name]), ["n", *self.extents[name].shape])
+
+    def kind(self, dtype: Any) -> int:
+        return self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+    # Nodes and constants ----------------------------------------------------------------------------------------------
+
+    def constant(self, value: Any, dtype: Any) -> str:
+        """A constant; the same one for equal values."""
+        array = np.asarray(value, dtype)
+        digest = _files.digest_bytes(f"{array.dtype} {array.shape}".encode(), array.tobytes())[:16]
+        name = f":{array.dtype}:{digest}"
+        if name not in self.constants:
+            self.constants[name] = self.onnx.numpy_helper.from_array(array, name)
+            self.types[name] = array.dtype
+        return name
+
+    def node(self, operator: str, *inputs: str, dtype: Any = None, **attributes: Any) -> str:
+        """What an operator gives; `dtype` is the type of it where it is not that of the first input."""
+        name = f"{self.step}:{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        self.types[name] = np.dtype(dtype or self.types[inputs[0]])
+        return name
+
+    def cast(self, name: str, dtype: Any) -> str:
+        return name if self.types[name] == dtype else self.node("Cast", name, dtype=dtype, to=self.kind(dtype))
+
+    def as_int32(self, name: str) -> str:
+        """A step's output in 32 bits, cast once for all who take it."""
+        if name not in self.wide:
+            self.wide[name] = self.cast(name, np.int32)
+        return self.wide[name]
+
+    def add(self, step: Any) -> None:
+        """The nodes of one step."""
+        self.step = step.name
+        made = getattr(self, f"_{type(step).__name__}")(step, *step.inputs)
+        if not made.startswith(f"{step.name}:") or self.nodes[-1].output[0] != made:
+            made = self.node("Identity", made)
+        self.nodes[-1].output[0] = self.nodes[-1].name = step.name
+        self.types[step.name] = self.types.pop(made)
+        for known in (self.wide, self.narrow):
+            known.update({key: step.name for key, value in known.items() if value == made})
+
+    # Sums of products -------------------------------------------------------------------------------------------------
+
+    def _Weighted(self, step: Weighted, x: str) -> str:
+        if step.weights.ndim == 2:
+            return self.sums("MatMulInteger", x, step.weights.T)
+        padding = [*step.padding, *step.padding]
+        return self.sums(
+            "ConvInteger",
+            x,
+            step.weights,
+            strides=step.stride,
+            pads=padding,
+            dilations=step.dilation,
+            group=step.groups,
+        )
+
+    def _SumPool(self, step: SumPool, x: str) -> str:
+        channels, *size = self.extents[x].shape
+        if tuple(step.kernel) == tuple(size) and not any(step.padding):
+            return self.node("ReduceSum", self.as_int32(x), self.constant([2, 3], np.int64), keepdims=1)
+        ones = np.ones((channels, 1, *step.kernel), np.int8)
+        return self.sums("ConvInteger", x, ones, strides=step.stride, pads=[*step.padding, *step.padding], group=channels)
+
+    def sums(self, operator: str, x: str, weights: np.ndarray, **attributes: Any) -> str:
+        """Weights times a tensor, in 32 bits: of each byte of it with each half of the weights, put together again."""
+        terms, most = [], 0
+        fan = np.abs(weights.astype(np.int64)).sum(0 if operator == "MatMulInteger" else (1, 2, 3)).max()
+        for plane, factor, greatest in self.planes(x):
+            most += factor * greatest * int(fan)
+            for part in _halves(weights, greatest):
+                terms.append((self.node(operator, plane, self.weights(part), dtype=np.int32, **attributes), factor))
+        if len(terms) == 1:
+            return terms[0][0]
+        exact = np.int32 if most <= _LONG else np.int64  # the whole fits into 32 bits, but its parts need not
+        total = None
+        for term, factor in terms:
+            term = self.cast(term, exact)
+            if factor > 1:
+                term = self.node("Mul", term, self.constant(factor, exact))
+            total = term if total is None else self.node("Add", total, term)
+        return self.cast(total, np.int32)
+
+    def planes(self, x: str) -> list[tuple[str, int, int]]:
+        """Bytes of a tensor, lowest first: the name, what it counts, and the most it can be, int8 read as if 128 higher."""
+        dtype = self.types[x]
+        low, high = self.extents[x].bounds
+        if dtype.itemsize == 1:
+            return [(x, 1, high if dtype == np.uint8 else high + 128)]
+        rest, factor, found = self.as_int32(x), 1, []
+        while (kind := _byte(low, high)) is None:
+            byte = self.node("Cast", rest, dtype=np.uint8, to=self.kind(np.uint8))  # keeps the lowest eight bits
+            found.append((byte, factor, 255))
+            rest = self.node("Sub", rest, self.cast(byte, np.int32))
+            rest = self.node("Div", rest, self.constant(256, np.int32))  # nothing is left over
+            low, high, factor = low // 256, high // 256, factor * 256
+        if x not in self.narrow:
+            self.narrow[x] = self.cast(rest, kind)
+        return [*found, (self.narrow[x], factor, high if kind == np.uint8 else high + 128)]
+
+    def weights(self, values: np.ndarray) -> str:
+        """Weights as int8, stored in fewer bits where the model is packed."""
+        bits = _bits(values) if self.packed else 8
+        if bits == 8:
+            return self.constant(values, np.int8)
+        import ml_dtypes
+
+        small = {2: ml_dtypes.int2, 4: ml_dtypes.int4}[bits]
+        return self.node("Cast", self.constant(values, small), dtype=np.int8, to=self.kind(np.int8))
+
+    # The rest ---------------------------------------------------------------------------------------------------------
+
+    def _Threshold(self, step: Threshold, x: str) -> str:
+        x = self.as_int32(x)
+        if step.signs is not None and (step.signs < 0).any():
+            signs = step.signs.reshape(-1, *[1] * (step.thresholds.ndim - 2))
+            x = self.node("Mul", x, self.constant(signs, np.int32))
+        steps = np.diff(step.levels.astype(np.int64))
+        given = _byte(int(step.levels[0]), int(step.levels[-1]))
+        # Partial sums lie between the first level and the last, but a single step may be wider than int8.
+        dtype = given if steps.max() <= np.iinfo(given).max else np.dtype(np.int32)
+        total = self.constant(step.levels[0], dtype) if step.levels[0] else None
+        for threshold, up in zip(step.thresholds, steps):
+            reached = self.node("GreaterOrEqual", x, self.constant(threshold, np.int32), dtype=bool)
+            reached = self.node("Cast", reached, dtype=dtype, to=self.kind(dtype))
+            if up != 1:
+                reached = self.node("Mul", reached, self.constant(up, dtype))
+            total = reached if total is None else self.node("Add", reached, total)
+        return self.cast(total, given)
+
+    def _MaxPool(self, step: MaxPool, x: str) -> str:
+        if self.types[x].itemsize == 2:
+            x = self.as_int32(x)
+        shape = list(self.extents[step.inputs[0]].shape)
+        sizes = self.extents[step.name].shape[1:]
+        windows = list(zip(sizes, step.kernel, step.stride, step.dilation))
+        ends = [
+            max(0, (size - 1) * stride + (kernel - 1) * dilation + 1 - n - padding)
+            for (size, kernel, stride, dilation), n, padding in zip(windows, shape[1:], step.padding)
+        ]
+        if any(step.padding) or any(ends):
+            least = np.iinfo(self.types[x]).min
+            pads = self.constant([0, 0, *step.padding, 0, 0, *ends], np.int64)
+            x = self.node("Pad", x, pads, self.constant(least, self.types[x]))
+            shape[1:] = [n + padding + end for n, padding, end in zip(shape[1:], step.padding, ends)]
+        for axis, (size, kernel, stride, dilation) in enumerate(windows, 2):
+            if size == 1 and dilation == 1 and kernel == shape[axis - 1]:
+                x = self.node("ReduceMax", x, self.constant([axis], np.int64), keepdims=1)
+                continue
+            parts = [self.slice(x, axis, i * dilation, size, stride, shape[axis - 1]) for i in range(kernel)]
+            x = self.node("Max", *parts) if kernel > 1 else parts[0]
+        return x
+
+    def slice(self, x: str, axis: int, start: int, size: int, stride: int, n: int) -> str:
+        """Every `stride`-th of an axis of length n from `start` on, `size` of them."""
+        if start == 0 and stride == 1 and size == n:
+            return x
+        end = start + (size - 1) * stride + 1
+        return self.node("Slice", x, *(self.constant([value], np.int64) for value in (start, end, axis, stride)))
+
+    def _Add(self, step: Add, a: str, b: str) -> str:
+        types = {self.types[a], self.types[b], _byte(*self.extents[step.name].bounds)}
+        if len(types) > 1:  # else the sum, too, has room in the eight bits of both
+            a, b = self.as_int32(a), self.as_int32(b)
+        return self.node("Add", a, b)
+
+    def _Flatten(self, step: Flatten, x: str) -> str:
+        return self.node("Flatten", x, axis=1)
+
+    def _Head(self, step: Head, x: str) -> str:
+        if step.weights.dtype == np.int8:
+            sums = self.cast(self.sums("MatMulInteger", x, step.weights.T), np.float64)
+        else:
+            weights = self.cast(self.constant(step.weights.T, np.float32), np.float64)
+            sums = self.node("MatMul", self.cast(x, np.float64), weights)
+        return self.node("Add", self.node("Mul", sums, self.constant(step.scale, np.float64)), self.constant(step.bias, np.float64))
+
+
+def _byte(low: int, high: int) -> np.dtype | None:
+    """int8 or uint8, whichever holds these numbers, or neither."""
+    fits = (d for d in (np.int8, np.uint8) if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
+    return next(map(np.dtype, fits), None)
+
+
+def _halves(weights: np.ndarray, greatest: int) -> list[np.ndarray]:
+    """The weights, or two that add up to them, so that two products with numbers up to `greatest` fit into 16 bits."""
+    most = int(np.abs(weights.astype(np.int64)).max(initial=0))
+    if 2 * most * greatest <= _PAIR:
+        return [weights]
+    half = weights >> 1
+    return [half, weights - half]
+
+
+def _bits(weights: np.ndarray) -> int:
+    """2, 4 or 8: what holds them, signed."""
+    low, high = int(weights.min(initial=0)), int(weights.max(initial=0))
+    return next(bits for bits in (2, 4, 8) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))
+
