@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,6 +128,12 @@ class IntegerNetwork:
             raise ValueError(f"the input must lie from {low} to {high}, but there is {wrong}.")
         x = x.astype(self.extents[INPUT].dtype, copy=False)
         return (x[np.newaxis] if single else x), single
+
+    def to_onnx(self, path: Any, features: bool = False, packed: bool = False) -> Path:
+        """Write the network as an ONNX model; see `anabook.deploy.onnx_graph.to_onnx`."""
+        from anabook.deploy import onnx_graph  # onnx is an optional dependency
+
+        return onnx_graph.to_onnx(self, path, features, packed)
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-import anabook
 from anabook import _files
 from anabook._validate import path as path_at
 from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted
@@ -55,6 +54,17 @@ def to_onnx(network: Any, path: Any, features: bool = False, packed: bool = Fals
     Raises:
         ModuleNotFoundError: onnx is not installed.
         OSError: the file cannot be written.
+
+    Example:
+        >>> from anabook.deploy.network import IntegerNetwork
+        >>> from anabook.deploy.steps import Input
+        >>> weights = np.array([[1, -1, 0]], np.int8)
+        >>> net = IntegerNetwork(Input((3,), 0, 255), [Weighted(name="sum", inputs=("input",), weights=weights)])
+        >>> to_onnx(net, "sum.onnx").name
+        'sum.onnx'
+        >>> from onnxruntime import InferenceSession
+        >>> InferenceSession("sum.onnx").run(None, {"input": np.array([[9, 2, 4]], np.uint8)})[0].tolist()
+        [[7]]
     """
     path = path_at(path, "path")
     model = onnx_model(network, features, packed)
@@ -63,13 +73,19 @@ def to_onnx(network: Any, path: Any, features: bool = False, packed: bool = Fals
 
 
 def onnx_model(network: Any, features: bool = False, packed: bool = False) -> Any:
-    """The same model as an object of onnx, checked by `onnx.checker` with its shapes and types."""
+    """The same model as an object of onnx, checked by `onnx.checker` with its shapes and types.
+
+    Example:
+        >>> from anabook.deploy.network import IntegerNetwork
+        >>> from anabook.deploy.steps import Input
+        >>> net = IntegerNetwork(Input((2, 5, 5), 0, 9), [Flatten(name="flat", inputs=("input",))])
+        >>> [node.op_type for node in onnx_model(net).graph.node]
+        ['Flatten']
+    """
     try:
         import onnx
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{error}; ONNX models need pip install 'anabook[deploy]'.", name=error.name
-        ) from None
+        raise ModuleNotFoundError(f"{error}; ONNX models need pip install 'anabook[deploy]'.", name=error.name) from None
     graph = _Graph(network, packed)
     for step in network.steps:
         graph.add(step)
@@ -86,7 +102,6 @@ def onnx_model(network: Any, features: bool = False, packed: bool = False) -> An
         opset_imports=[onnx.helper.make_opsetid("", opset)],
         ir_version=ir,
         producer_name="anabook",
-        producer_version=anabook.__version__,
         doc_string="Integer weights, sums and comparisons; made by anabook.deploy.",
     )
     given = network.input
@@ -305,7 +320,8 @@ class _Graph:
         else:
             weights = self.cast(self.constant(step.weights.T, np.float32), np.float64)
             sums = self.node("MatMul", self.cast(x, np.float64), weights)
-        return self.node("Add", self.node("Mul", sums, self.constant(step.scale, np.float64)), self.constant(step.bias, np.float64))
+        scaled = self.node("Mul", sums, self.constant(step.scale, np.float64))
+        return self.node("Add", scaled, self.constant(step.bias, np.float64))
 
 
 def _byte(low: int, high: int) -> np.dtype | None:
@@ -327,4 +343,3 @@ def _bits(weights: np.ndarray) -> int:
     """2, 4 or 8: what holds them, signed."""
     low, high = int(weights.min(initial=0)), int(weights.max(initial=0))
     return next(bits for bits in (2, 4, 8) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))
-
