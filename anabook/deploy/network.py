@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anabook._table import Table
+from anabook.deploy.report import Report, report
 from anabook.deploy.running import Extent, extent, run
 from anabook.deploy.steps import INPUT, Head, Input, Step, Weighted
 
@@ -134,6 +135,10 @@ class IntegerNetwork:
         from anabook.deploy import onnx_graph  # onnx is an optional dependency
 
         return onnx_graph.to_onnx(self, path, features, packed)
+
+    def report(self) -> Report:
+        """Bytes, operations, widths of sums and an estimate of energy, beside other arithmetic; see `anabook.deploy.report`."""
+        return report(self)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
