@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, Input, MaxPool, Step, SumPool, Threshold, Weighted, out_size
+from anabook._table import Table
+from anabook.deploy.running import Extent, extent, run
+from anabook.deploy.steps import INPUT, Head, Input, Step, Weighted
 
-INT32 = (-(2**31), 2**31 - 1)
+_BATCH = 250
+"""Examples that go through the network at a time: it bounds the memory."""
 
 
-@dataclass(frozen=True)
-class Extent:
-    """What a tensor of the network holds: its shape without the batch, its least and its greatest possible integer.
+class Layer(NamedTuple):
+    """A step for people.
 
-    `low` and `high` are arrays with one number a channel for accumulators, and single integers for the rest.
+    Attributes:
+        name, kind: of the step; the kind is its class's name.
+        shape: of what it gives, without the batch.
+        low, high: bounds of what it gives, for every possible input.
+        bits: of a signed integer that holds all within the bounds; None where floats come out.
+        weights, zeros: how many weights it has, and how many of these are 0.
     """
 
+    name: str
+    kind: str
     shape: tuple[int, ...]
-    low: Any
-    high: Any
-
-    @property
-    def bounds(self) -> tuple[int, int]:
-        return int(np.min(self.low)), int(np.max(self.high))
+    low: float
+    high: float
+    bits: int | None
+    weights: int
+    zeros: int
 
 
 class IntegerNetwork:
     """A quantised network in integers: int8 weights, comparisons with integer thresholds, no float before the head.
 
-    Made by `to_integer` or `load`.
+    Made by `to_integer` or `load`. Called on a batch of integers (or on one example) it gives what its last step gives:
+    the floats of a `Head`, or the integers z that stand for the levels of a last quantiser.
 
     Args:
         input: what comes in.
@@ -43,18 +53,157 @@ class IntegerNetwork:
 
     Raises:
         ValueError: an accumulator that 32 bits cannot hold for every input, or steps that do not fit together.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> from anabook.deploy.steps import Threshold
+        >>> weights = np.array([[1, -1], [0, 1]], np.int8)
+        >>> thresholds = np.array([[[-3], [2]], [[4], [6]]], np.int32)[..., 0]
+        >>> net = IntegerNetwork(
+        ...     Input((2,), 0, 15),
+        ...     [
+        ...         Weighted(name="sum", inputs=("input",), weights=weights),
+        ...         Threshold(
+        ...             name="act", inputs=("sum",), thresholds=thresholds, levels=np.array([-1, 0, 1]), quantum=Fraction(1)
+        ...         ),
+        ...     ],
+        ... )
+        >>> net(np.array([[9, 5], [0, 15]])).tolist()
+        [[1, 0], [-1, 1]]
     """
 
-    def __init__(self, input: Input, steps: tuple[Step, ...]) -> None:
+    def __init__(self, input: Input, steps: Iterable[Step]) -> None:
         self.input = input
         self.steps = tuple(steps)
-        self.extents: dict[str, Extent] = {INPUT: Extent(input.shape, input.low, input.high)}
+        _check_input(input)
+        if not self.steps:
+            raise ValueError("an integer network needs at least one step.")
+        self.extents: dict[str, Extent] = {INPUT: Extent(tuple(input.shape), input.low, input.high)}
         for step in self.steps:
+            _check_names(step, self.extents, self.steps)
             self.extents[step.name] = extent(step, [self.extents[name] for name in step.inputs])
 
+    def __call__(self, x: Any) -> np.ndarray:
+        """What the last step gives for integers of shape (n, *input.shape), or for one example without the n.
+
+        Raises:
+            TypeError: x holds no integers.
+            ValueError: another shape, or integers out of the input's bounds.
+        """
+        x, single = self._checked(x)
+        last = self.steps[-1].name
+        parts = [self._values(x[i : i + _BATCH], keep=False)[last] for i in range(0, max(1, len(x)), _BATCH)]
+        found = np.concatenate(parts)
+        return found[0] if single else found
+
     def features(self, x: Any) -> dict[str, np.ndarray]:
-        """The output of every step for a batch of integer inputs, by name; what a `Head` gives is float64."""
-        values: dict[str, np.ndarray] = {INPUT: np.asarray(x)}
+        """The output of every step for a batch of integers, by name, the input included; what a `Head` gives is float64."""
+        x, single = self._checked(x)
+        parts = [self._values(x[i : i + _BATCH], keep=True) for i in range(0, max(1, len(x)), _BATCH)]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in self.extents}
+        return {name: value[0] for name, value in found.items()} if single else found
+
+    def _values(self, x: np.ndarray, keep: bool) -> dict[str, np.ndarray]:
+        """What the steps give; where nothing is to be kept, what no later step takes is dropped under way."""
+        values = {INPUT: x}
+        last = {name: step.name for step in self.steps for name in step.inputs}
         for step in self.steps:
             values[step.name] = run(step, [values[name] for name in step.inputs], self.extents[step.name])
+            for name in () if keep else set(step.inputs):
+                if last[name] == step.name:
+                    del values[name]
         return values
+
+    def _checked(self, x: Any) -> tuple[np.ndarray, bool]:
+        x, shape = np.asarray(x), tuple(self.input.shape)
+        if x.dtype.kind not in "iu":
+            raise TypeError(f"an integer network takes an array of integers, not of {x.dtype}.")
+        single = x.shape == shape
+        if not single and x.shape[1:] != shape:
+            raise ValueError(f"the input must have the shape (n, {', '.join(map(str, shape))}), not {x.shape}.")
+        low, high = self.input.low, self.input.high
+        if x.size and (x.min() < low or x.max() > high):
+            wrong = x.min() if x.min() < low else x.max()
+            raise ValueError(f"the input must lie from {low} to {high}, but there is {wrong}.")
+        x = x.astype(self.extents[INPUT].dtype, copy=False)
+        return (x[np.newaxis] if single else x), single
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The steps for people, one `Layer` each."""
+        found = []
+        for step in self.steps:
+            given = self.extents[step.name]
+            low, high = given.bounds
+            bits = None if given.dtype.kind == "f" else given.bits
+            weights = step.weights if isinstance(step, (Weighted, Head)) else np.zeros(0)
+            zeros = int(weights.size - np.count_nonzero(weights))
+            found.append(Layer(step.name, type(step).__name__, given.shape, low, high, bits, weights.size, zeros))
+        return tuple(found)
+
+    def _table(self) -> Table:
+        rows = [
+            (
+                layer.name,
+                layer.kind,
+                "×".join(map(str, layer.shape)),
+                f"{layer.low:.4g}…{layer.high:.4g}" if layer.bits is None else f"{layer.low}…{layer.high}",
+                "float" if layer.bits is None else str(layer.bits),
+                f"{layer.weights:,}" if layer.weights else "",
+                f"{layer.zeros / layer.weights:.0%}" if layer.weights else "",
+            )
+            for layer in self.layers
+        ]
+        shape = "×".join(map(str, self.input.shape))
+        standardised = (self.input.mean, self.input.std) != (0, 1)
+        scale = f", standing for (z - {float(self.input.mean):g}) / {float(self.input.std):g}" if standardised else ""
+        caption = f"IntegerNetwork of {shape} integers from {self.input.low} to {self.input.high}{scale}"
+        return Table(caption, ("step", "kind", "shape", "bounds", "bits", "weights", "zeros"), tuple(rows))
+
+    def __repr__(self) -> str:
+        return str(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, IntegerNetwork):
+            return NotImplemented
+        pairs = zip((self.input, *self.steps), (other.input, *other.steps))
+        return len(self.steps) == len(other.steps) and all(same(a, b) for a, b in pairs)
+
+    __hash__ = None
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two steps or inputs are equal in everything, types of arrays included."""
+    if type(a) is not type(b):
+        return False
+    for field in fields(a):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(x, np.ndarray) or isinstance(y, np.ndarray):
+            if type(x) is not type(y) or x.dtype != y.dtype or not np.array_equal(x, y):
+                return False
+        elif x != y:
+            return False
+    return True
+
+
+def _check_input(input: Input) -> None:
+    if not input.low < input.high or input.low < -(2**31) or input.high >= 2**31:
+        raise ValueError(f"the input's bounds must increase and fit into 32 bits, not be {input.low} and {input.high}.")
+    if not input.shape or min(input.shape) < 1:
+        raise ValueError(f"the input's shape must have at least one axis, and none of length 0, not {tuple(input.shape)}.")
+    if input.std <= 0:
+        raise ValueError(f"the input's std must be greater than 0, not {input.std}.")
+
+
+def _check_names(step: Step, known: dict[str, Extent], steps: tuple[Step, ...]) -> None:
+    if step.name in known:
+        raise ValueError(f"two steps have the name {step.name!r}.")
+    for name in step.inputs:
+        if name not in known:
+            later = any(each.name == name for each in steps)
+            raise ValueError(f"{step.name!r} takes {name!r}, which {'comes later' if later else 'is no step'}.")
+    if isinstance(step, Head) and step is not steps[-1]:
+        raise ValueError(f"the head {step.name!r} must be the last step: floats come out of it.")
