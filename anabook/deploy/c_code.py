@@ -14,7 +14,8 @@ import numpy as np
 from anabook._files import replacing
 from anabook._validate import path as path_at
 from anabook.deploy import c_helpers as helpers
-from anabook.deploy.memory import KINDS, kind_for, plan
+from anabook.deploy.memory import plan
+from anabook.deploy.running import Extent
 from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, Step, SumPool, Threshold, Weighted
 
 KEYWORDS = frozenset(
@@ -85,26 +86,17 @@ def words(values: Iterable[Any]) -> str:
     return " x ".join(map(str, values))
 
 
-def thresholds(step: Threshold, channels: int, size: int, extent: Any) -> np.ndarray:
-    """Thresholds as C wants them: (channels, 1 or `size`, thresholds), none further out than the sums can reach."""
-    table = np.asarray(step.thresholds, np.int64)
-    table = table.reshape(len(table), -1, prod(table.shape[2:]))
-    low, high = np.ravel(extent.low).astype(np.int64), np.ravel(extent.high).astype(np.int64)
-    if low.size not in (1, channels) or high.size not in (1, channels):
-        low, high = low.min(), high.max()
-    signs = np.ones(channels, np.int64) if step.signs is None else step.signs
-    low, high = np.where(signs > 0, low, -high), np.where(signs > 0, high, -low)
-    table = np.clip(table, low[:, None], high[:, None] + 1)
-    return np.ascontiguousarray(np.broadcast_to(table, (len(table), channels, table.shape[2])).transpose(1, 2, 0))
-
-
-def limit(step: Weighted | Head, extent: Any) -> None:
-    """Refuse sums that might leave 32 bits on their way."""
-    if not np.issubdtype(step.weights.dtype, np.integer):
-        return
-    most = max(abs(bound) for bound in extent.bounds) * int(np.abs(step.weights.astype(np.int64)).reshape(len(step.weights), -1).sum(1).max(initial=0))
-    if most > KINDS["int32"][1]:
-        raise ValueError(f"step {step.name!r} may sum up to {most} on the way, more than 32 bits hold, so it has no form in C.")
+def thresholds(step: Threshold, shape: tuple[int, ...], given: Any) -> np.ndarray:
+    """Thresholds as C wants them: (channels, places or 1, thresholds), none further out than what comes in can reach."""
+    table = step.thresholds.astype(np.int64)
+    low, high = given.channels(step.name)
+    if step.signs is not None:
+        low, high = np.where(step.signs > 0, low, -high), np.where(step.signs > 0, high, -low)
+    ends = [bound.reshape(-1, *[1] * (len(shape) - 1)) for bound in (low, high + 1)]
+    table = np.clip(table, *ends)
+    if prod(table.shape[2:]) > 1:
+        table = np.broadcast_to(table, (len(table), *shape))
+    return np.ascontiguousarray(table.reshape(len(table), shape[0], -1).transpose(1, 2, 0))
 
 
 class Code:
@@ -134,8 +126,7 @@ class Code:
         self.starts: dict[str, int] = {}
         self.n_kept = 0
         self.numbers = {step.name: number for number, step in enumerate(network.steps)}
-        low, high = network.input.low, network.input.high
-        self.comes = {INPUT: ("uint8" if 0 <= low and high <= 255 else kind_for(low, high), "input")}
+        self.comes = {INPUT: (network.extents[INPUT].dtype.name, "input")}
         for step in network.steps:
             self.place(step)
         for number, step in enumerate(network.steps):
@@ -214,7 +205,6 @@ class Code:
     def sums(self, step: Weighted, declare: Iterable[str], target: str, after: Iterable[str]) -> None:
         """A loop over the channels of a layer, each of which is summed at `target`, and then treated as `after` says."""
         kind, where = self.comes[step.inputs[0]]
-        limit(step, self.network.extents[step.inputs[0]])
         weights, form = self.weights(step)
         if step.weights.ndim == 2:
             call = self.function(f"linear_{form}_${{a}}", LINEARS[form], a=kind)
@@ -267,8 +257,8 @@ class Code:
         channels, size = self.shape(step.name)[0], prod(self.shape(step.name)[1:])
         joined = source in self.plan.joined
         a = "int32" if joined else self.comes[source][0]
-        table = thresholds(step, channels, size, self.network.extents[source])
-        c = kind_for(int(table.min(initial=0)), int(table.max(initial=0)))
+        table = thresholds(step, self.shape(step.name), self.network.extents[source])
+        c = Extent((), table.min(initial=-1), table.max(initial=0)).dtype.name
         self.table(f"{c}_t", f"thresholds_{number}", table)
         self.table(f"{kind}_t", f"levels_{number}", step.levels)
         verb = "quantise" if step.signs is None else "quantise_turned"
@@ -295,7 +285,7 @@ class Code:
         self.keep(step)
 
     def emit_maxpool(self, number: int, step: MaxPool) -> None:
-        self.pool(step, "greatest", f"{self.comes[step.name][0].upper()}_MIN")
+        self.pool(step, "greatest", "0" if (kind := self.comes[step.name][0]) == "uint8" else f"{kind.upper()}_MIN")
 
     def emit_sumpool(self, number: int, step: SumPool) -> None:
         self.pool(step, "plus", "0")
@@ -326,7 +316,6 @@ class Code:
     def emit_head(self, number: int, step: Head) -> None:
         kind, where = self.comes[step.inputs[0]]
         real = f"{self.name.upper()}_REAL"
-        limit(step, self.network.extents[step.inputs[0]])
         weights, form = self.weights(step)
         call = self.function(f"linear_{form}_${{a}}", LINEARS[form].replace("NETWORK_REAL", real), a=kind)
         self.table(real, f"scale_{number}", step.scale)

@@ -155,7 +155,7 @@ static void convolve_int8_$a(const int8_t *w, const ${A} *in, int32_t *sums, con
 
 POOL = """\
 /* The ${what} of each window of each channel. */
-static void ${verb}_pool_${a}_${b}(const ${A} *in, ${B} *out, const window *p)
+static void ${what}_of_${a}_${b}(const ${A} *in, ${B} *out, const window *p)
 {
     int i, channel, ky, kx, top, left, at;
     for (channel = 0; channel < p->channels; channel++, in += p->plane, out += p->out_plane) {

@@ -8,16 +8,8 @@ from typing import Any
 
 from anabook.deploy.steps import INPUT, Flatten, Head, Threshold, Weighted
 
-KINDS = {"int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "int32": (-(2**31), 2**31 - 1)}
-"""The types that tensors are held in, the narrowest first, with the least and the greatest integer of each."""
-
-WIDTHS = {"int8": 1, "int16": 2, "int32": 4}
-"""Their bytes."""
-
-
-def kind_for(low: int, high: int) -> str:
-    """The narrowest type that holds all integers from `low` to `high`."""
-    return next(kind for kind, (least, most) in KINDS.items() if least <= low and high <= most)
+WIDTHS = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4}
+"""The types that tensors are held in, with their bytes."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +84,7 @@ def plan(network: Any) -> Plan:
         lives[last][1] = len(steps)  # the output is read after the last step
     wanted = {}
     for name, (first, end) in lives.items():
-        kind = "int32" if isinstance(steps[first], Weighted) else kind_for(*network.extents[name].bounds)
-        wanted[name] = Place(kind, 0, prod(network.extents[name].shape), first, end)
+        wanted[name] = Place(network.extents[name].dtype.name, 0, prod(network.extents[name].shape), first, end)
     placed: dict[str, Place] = {}
     for name, place in sorted(wanted.items(), key=lambda each: (-each[1].size, each[1].first)):
         neighbours = [
@@ -108,7 +99,7 @@ def plan(network: Any) -> Plan:
             offset = max(offset, end)
         placed[name] = Place(place.kind, offset, place.size, place.first, place.last)
     buffers = {
-        kind: max((each.offset + each.size for each in placed.values() if each.kind == kind), default=0) for kind in KINDS
+        kind: max((each.offset + each.size for each in placed.values() if each.kind == kind), default=0) for kind in WIDTHS
     }
     channel = max((prod(network.extents[name].shape[1:]) for name in joined), default=0)
     places = {step.name: placed[same[step.name]] for step in steps if same[step.name] in placed}
