@@ -94,8 +94,8 @@ static NETWORK_REAL linear_real_$a(const NETWORK_REAL *w, const ${A} *in, int si
 """
 
 SHIFTED = """\
-/* For every place of the window: the output ${what} the element of the plane that lies there under one corner of the window;
-   nothing where that is in the padding. `top` and `left` say where the corner starts, `at` is `top` in elements. */
+/* At every place of the window, the output ${what} what the plane has under one of the window's elements, unless that is
+   in the padding. `top` and `left` say where this element starts; `at` is `top`, counted in elements. */
 static void ${verb}_${a}_${b}(${B} *out, const ${A} *plane, const window *p, int top, int left, int at${more})
 {
     int x, y, from, first = 0, end;

@@ -52,9 +52,10 @@ class Plan:
 
 
 def plan(network: Any) -> Plan:
-    """Lay out the tensors of an `IntegerNetwork`: two may share memory if one is read for the last time before the other is written.
+    """Lay out the tensors of an `IntegerNetwork`.
 
-    The largest is placed first, each at the lowest place that is free during its life.
+    Two share memory where one is read for the last time before the other is written. The largest is
+    placed first, each at the lowest place that is free during its life.
     """
     steps = network.steps
     readers: dict[str, list[int]] = {}
