@@ -47,12 +47,12 @@ typedef struct {
 """
 
 SHIFTS = {
-    "plus": {"more": "", "what": "plus", "body": "out[x] = (${B})(out[x] + plane[from]);"},
-    "minus": {"more": "", "what": "minus", "body": "out[x] = (${B})(out[x] - plane[from]);"},
-    "times": {"more": ", int weight", "what": "plus a weight times", "body": "out[x] += (int32_t)weight * plane[from];"},
+    "plus": {"more": "", "what": "Adds", "body": "out[x] = (${B})(out[x] + plane[from]);"},
+    "minus": {"more": "", "what": "Takes away", "body": "out[x] = (${B})(out[x] - plane[from]);"},
+    "times": {"more": ", int weight", "what": "Adds, times a weight", "body": "out[x] += (int32_t)weight * plane[from];"},
     "greatest": {
         "more": "",
-        "what": "becomes, where that is greater,",
+        "what": "Takes over, where it is greater",
         "body": "if (plane[from] > out[x])\n                    out[x] = plane[from];",
     },
 }
@@ -94,8 +94,8 @@ static NETWORK_REAL linear_real_$a(const NETWORK_REAL *w, const ${A} *in, int si
 """
 
 SHIFTED = """\
-/* At every place of the window, the output ${what} what the plane has under one of the window's elements, unless that is
-   in the padding. `top` and `left` say where this element starts; `at` is `top`, counted in elements. */
+/* ${what}: what the plane has under one of the window's elements, for every place of the window, unless that lies in
+   the padding. `top` and `left` say where this element starts; `at` is `top`, counted in elements. */
 static void ${verb}_${a}_${b}(${B} *out, const ${A} *plane, const window *p, int top, int left, int at${more})
 {
     int x, y, from, first = 0, end;
@@ -255,7 +255,8 @@ $tables
 """
 
 SOURCE = """\
-/* ${name}.c: runs the integer network whose numbers are in ${name}.h. Written by anabook; C99, without any library. */
+/* ${name}.c: runs the integer network whose numbers are in ${name}.h, in C99, without any library.
+   Written by anabook. */
 #define ${NAME}_TABLES
 #include "${name}.h"
 
