@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anabook._table import Table
+from anabook._validate import reason
+from anabook.deploy import saving
 from anabook.deploy.running import Extent, extent, run
 from anabook.deploy.steps import INPUT, Head, Input, Step, Weighted
 
@@ -128,6 +130,38 @@ class IntegerNetwork:
             raise ValueError(f"the input must lie from {low} to {high}, but there is {wrong}.")
         x = x.astype(self.extents[INPUT].dtype, copy=False)
         return (x[np.newaxis] if single else x), single
+
+    def save(self, path: str | Path) -> Path:
+        """Write the network into one `.npz` file without pickles, all or nothing; small weights are packed.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        return saving.save(self.input, self.steps, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> IntegerNetwork:
+        """The network in a file that `save` has written; torch is not needed.
+
+        Raises:
+            ValueError: there is no such file, it is damaged or changed, or holds something else.
+
+        Example:
+            >>> try:
+            ...     IntegerNetwork.load("nowhere.npz")
+            ... except ValueError as error:
+            ...     print(error)
+            ...
+            there is no file 'nowhere.npz'.
+        """
+        given, steps = saving.read(path)
+        try:
+            return cls(given, steps)
+        except (ValueError, TypeError) as error:
+            raise ValueError(saving.unreadable(path, reason(error).rstrip("."))) from None
 
     @property
     def layers(self) -> tuple[Layer, ...]:

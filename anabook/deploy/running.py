@@ -153,8 +153,11 @@ def _(step: Threshold, inputs: Sequence[Extent]) -> Extent:
         _array(step, "signs", step.signs, np.int8, x.shape[:1])
         if (np.abs(step.signs) != 1).any():
             raise ValueError(f"the signs of {step.name!r} must be -1 and 1, not {np.unique(step.signs).tolist()}.")
-    if step.quantum <= 0:
-        raise ValueError(f"the quantum of {step.name!r} must be greater than 0, not {step.quantum}.")
+    quanta = step.quantum if isinstance(step.quantum, tuple) else (step.quantum,) * x.shape[0]
+    if len(quanta) != x.shape[0] or min(quanta) <= 0:
+        raise ValueError(
+            f"the quantum of {step.name!r} must be greater than 0, one or one for each channel, not {step.quantum}."
+        )
     return given
 
 

@@ -68,13 +68,13 @@ class Threshold(Step):
         thresholds: int32, shape (K − 1, channels, …), not decreasing along the first axis. After the channels either
             ones, or the positions of the feature map, where a padded first layer meets an input whose mean is no integer.
         levels: int, shape (K,), increasing: z of each level.
-        quantum: what z is multiplied by to give the level.
+        quantum: what z is multiplied by to give the level; or a tuple with one for each channel.
         signs: int8 ±1 for each channel, or None where all are 1.
     """
 
     thresholds: np.ndarray
     levels: np.ndarray
-    quantum: Fraction
+    quantum: Fraction | tuple[Fraction, ...]
     signs: np.ndarray | None = None
 
 
