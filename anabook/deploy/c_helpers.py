@@ -94,8 +94,9 @@ static NETWORK_REAL linear_real_$a(const NETWORK_REAL *w, const ${A} *in, int si
 """
 
 SHIFTED = """\
-/* ${what}: what the plane has under one of the window's elements, for every place of the window, unless that lies in
-   the padding. `top` and `left` say where this element starts; `at` is `top`, counted in elements. */
+/* ${what}, at every place of the window,
+   what the plane has under one of the window's elements, unless that lies in the padding. `top` and `left` say where
+   this element starts; `at` is `top`, counted in elements. */
 static void ${verb}_${a}_${b}(${B} *out, const ${A} *plane, const window *p, int top, int left, int at${more})
 {
     int x, y, from, first = 0, end;
