@@ -212,6 +212,29 @@ class IntegerNetwork:
     def _repr_html_(self) -> str:
         return self._table()._repr_html_()
 
+    def to_c(self, folder: Any, name: str = "network") -> tuple[Path, Path]:
+        """Write the network as C for a microcontroller: NAME.h with its numbers, and NAME.c, C99, that runs it.
+
+        `void NAME_run(const uint8_t *input, float *output)` takes and gives one example (the types are those of the
+        network's input and of its last step). It adds, subtracts and compares integers; it multiplies where a weight is not
+        −1, 0 or 1, and scales the outputs of a `Head`, in float or in what -DNAME_REAL= says. Memory is static, and as much
+        as `memory.plan` finds. With -DNAME_FEATURES, `NAME_features` gives what every step gives, for tests.
+
+        Args:
+            folder: for the two files; made if need be. They are written whole or not at all.
+            name: of the files and of what they define; a C identifier.
+
+        Returns:
+            The paths of the header and of the C file.
+
+        Raises:
+            ValueError: a name that C does not take.
+            OSError: the files cannot be written.
+        """
+        from anabook.deploy import c_code
+
+        return c_code.write(self, folder, name)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, IntegerNetwork):
             return NotImplemented
