@@ -98,22 +98,37 @@ def test_bits_hold_the_greatest_and_the_least_sum_and_no_fewer_would():
         assert report(IntegerNetwork(Input((3,), 0, 255), [head])).layers[0].bits == bits
 
 
-def test_ternary_weights_take_a_fifth_of_a_byte_and_others_whole_bits():
+def test_ternary_weights_take_a_fifth_of_a_byte_and_others_what_fits(tmp_path):
     assert packed_bytes(np.array([1, 0, -1, 1, 1, 0], np.int8)) == 2
-    for low, high, bits in ((-2, 1, 2), (0, 1, 1.6), (-8, 7, 4), (-3, 2, 4), (-9, 7, 8), (-1, 8, 8), (-128, 127, 8)):
-        values = np.array([low, high] * 20, np.int8)
-        assert packed_bytes(values) == ceil(40 * bits / 8)
+    for low, high, count in (
+        (0, 1, 8),
+        (-1, 1, 5),
+        (-2, 1, 4),
+        (-2, 2, 3),
+        (-8, 7, 2),
+        (-9, 7, 1),
+        (-128, 127, 1),
+        (3, 3, 8),
+    ):
+        values = np.array([low, high] * 60, np.int8)
+        assert packed_bytes(values) == ceil(120 / count)
+        network = IntegerNetwork(Input((120,), -1, 1), [Weighted(**ONE, weights=values.reshape(1, -1))])
+        with np.load(network.save(tmp_path / "net.npz")) as archive:
+            stored = [archive[name].nbytes for name in archive.files if "weights" in name and archive[name].size > 3]
+        assert stored == [packed_bytes(values)]
     assert packed_bytes(np.zeros(3, np.float32)) == 12
 
 
 def residual():
     """Ternary features of 4×4×4 = 64 numbers; the first is needed until the addition."""
     weights = np.ones((4, 4, 3, 3), np.int8)
-    weights[0] = 0
+    weights[0], weights[1] = 0, -1
+    first = np.ones((4, 2, 2, 2), np.int8)
+    first[2] = -1
     return IntegerNetwork(
         Input((2, 8, 8), 0, 255),
         [
-            Weighted(**ONE, weights=np.ones((4, 2, 2, 2), np.int8), stride=(2, 2)),
+            Weighted(**ONE, weights=first, stride=(2, 2)),
             act("a", "one", 4),
             Weighted(name="two", inputs=("a",), weights=weights, padding=(1, 1)),
             act("b", "two", 4),

@@ -111,7 +111,7 @@ def onnx_model(network: Any, features: bool = False, packed: bool = False) -> An
             "input": json.dumps(
                 {"low": given.low, "high": given.high, "mean": str(given.mean), "std": str(given.std)}, sort_keys=True
             ),
-            "quanta": json.dumps({s.name: str(s.quantum) for s in network.steps if isinstance(s, Threshold)}),
+            "quanta": json.dumps({s.name: _said(s.quantum) for s in network.steps if isinstance(s, Threshold)}),
         },
     )
     onnx.checker.check_model(model, full_check=True)
@@ -322,6 +322,11 @@ class _Graph:
             sums = self.node("MatMul", self.cast(x, np.float64), weights)
         scaled = self.node("Mul", sums, self.constant(step.scale, np.float64))
         return self.node("Add", scaled, self.constant(step.bias, np.float64))
+
+
+def _said(quantum: Any) -> str | list[str]:
+    """A quantum as text, or one for each channel."""
+    return [str(each) for each in quantum] if isinstance(quantum, tuple) else str(quantum)
 
 
 def _byte(low: int, high: int) -> np.dtype | None:

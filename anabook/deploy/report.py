@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from anabook._table import Table
+from anabook.deploy.packing import per_byte
 from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted
 
 PICOJOULES = {
@@ -40,7 +41,7 @@ class Cost:
     Attributes:
         name: of the step with weights, or "input" for what comes before the first one.
         weights, zeros: how many weights it has, and how many of them are 0.
-        packed_bytes: of the weights: five to a byte where they are −1, 0 and 1, else in 2, 4, 8 or (floats) 32 bits.
+        packed_bytes: of the weights: five to a byte where they are −1, 0 and 1; see `packed_bytes`.
         parameter_bytes: of the thresholds, of four bytes each, and signs; for a head, of scale and bias.
         multiply_accumulates: one for each weight and each place that it is applied to, the padding included.
         additions: those of them with a weight of 1 or −1, which only add or subtract.
@@ -326,19 +327,16 @@ def _bounds(given: Any) -> tuple[Any, Any]:
 
 
 def packed_bytes(weights: np.ndarray) -> int:
-    """How many bytes weights take: −1, 0 and 1 five to a byte, else whole bits, by the least and the greatest.
+    """How many bytes weights take as `save` packs them: up to sixteen neighbouring integers as many to a byte as fit.
 
     Example:
-        >>> [packed_bytes(np.full(100, m, np.int8)) for m in (1, -2, 7, 100)]
-        [20, 25, 50, 100]
+        >>> [packed_bytes(np.array([-m, m] * 50, np.int8)) for m in (1, 7, 100)]
+        [20, 50, 100]
     """
-    if weights.dtype != np.int8:
-        return 4 * weights.size
-    low, high = int(weights.min(initial=0)), int(weights.max(initial=0))
-    if -1 <= low and high <= 1:
-        return -(-weights.size // 5)
-    bits = next(bits for bits in (2, 4, 8) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))
-    return -(-weights.size * bits // 8)
+    base = int(weights.max()) - int(weights.min()) + 1
+    if weights.dtype != np.int8 or base > 16:
+        return weights.nbytes
+    return -(-weights.size // per_byte(max(2, base)))
 
 
 # Features -------------------------------------------------------------------------------------------------------------
