@@ -91,6 +91,25 @@ def load(config: Config, folder: Path) -> nn.Module:
     path = path_in(folder, config)
     if not path.is_file():
         raise ValueError(f"there are no weights of the run {config.key} ({config.label}) in {str(folder)!r}.")
+    found, net = read(path)
+    if found.key != config.key:
+        raise ValueError(f"the file {str(path)!r} holds the weights of another run: {found.label}.")
+    return net
+
+
+def read(path: Path) -> tuple[Config, nn.Module]:
+    """The run whose final weights a file holds, and its network, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> config = make("cifar10", "float")
+        >>> found, net = read(save(build(config), config, Path("weights")))
+        >>> found == config, net.training
+        (True, False)
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -98,15 +117,13 @@ def load(config: Config, folder: Path) -> nn.Module:
         state = _unpacked(arrays)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"the file {str(path)!r} holds no weights that can be read ({error}).") from None
-    if found.key != config.key:
-        raise ValueError(f"the file {str(path)!r} holds the weights of another run: {found.label}.")
     with torch.random.fork_rng(devices=[]):
-        net = _plain(build(config))
+        net = _plain(build(found))
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the weights in {str(path)!r} do not fit the network of their config: {error}") from None
-    return net.eval()
+    return found, net.eval()
 
 
 def _plain(net: nn.Module) -> nn.Module:
