@@ -13,6 +13,7 @@ STUDIES: dict[str, str] = {
     "inks": "what the inks cost on made-up house numbers (chapter 12)",
     "intervals": "the four decay intervals on the digits (chapter 9)",
     "mnist": "real digits in one ink and in two (chapter 12)",
+    "runtimes": "integer networks in onnxruntime, beside floats (chapter 15)",
     "standins": "how hard the stand-ins are (the chapter on the data)",
     "stopping": "what stopping the backward pass saves (chapter 14)",
     "zoo": "every variant of the zoo trained on the digits (chapter 4)",

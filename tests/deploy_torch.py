@@ -200,7 +200,9 @@ class Drawing:
             axes = (0, 2, 3) if x.ndim == 4 else (0,)
             scale = (x.std(axes) + 1e-3) * float(self.rng.uniform(0.3, 2))
             if self.rng.random() < 0.9:
-                module.running_mean = x.mean(axes) + scale * torch.tensor(self.rng.normal(size=len(scale)), dtype=x.dtype) * 0.5
+                module.running_mean = (
+                    x.mean(axes) + scale * torch.tensor(self.rng.normal(size=len(scale)), dtype=x.dtype) * 0.5
+                )
                 module.running_var = scale**2
 
         for module in self.net.modules():
