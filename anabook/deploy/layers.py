@@ -42,11 +42,11 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
     is_linear = isinstance(module, nn.Linear)
     if is_linear and len(wire.shape) != 1:
         raise CannotConvert(
-            f"{name!r} is a linear layer on a tensor of shape {wire.shape}; steps take vectors: flatten before it."
+            f"{name!r} is a linear layer on a tensor of shape {wire.shape}; steps take vectors, so flatten it."
         )
     weights = numbers(name, "weight", module.weight)
     bias = np.zeros(len(weights)) if module.bias is None else numbers(name, "bias", module.bias)
-    found = _integers(weights, module.weight.dtype)
+    found = whole_weights(weights, module.weight.dtype)
     if found is None:
         count = len(np.unique(weights))
         why = (
@@ -57,10 +57,8 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
             # It stays in float: a last layer may.
             given = wire.with_(floats=why, step=name, shape=(len(weights),))
             zero = Fraction(0)
-            offsets = [
-                Fraction(b) + wire.one_offset * sum(map(Fraction, row), zero)
-                for b, row in zip(bias.tolist(), weights.tolist())
-            ]
+            sums = [wire.one_offset * sum(map(Fraction, row), zero) if wire.one_offset else zero for row in weights.tolist()]
+            offsets = [Fraction(b) + each for b, each in zip(bias.tolist(), sums)]
             state.floats = (wire.step, weights)
             return given.with_(offset=fractions(offsets, given.shape))
         raise CannotConvert(why)
@@ -120,7 +118,7 @@ def _convolution(name: str, module: nn.Conv2d, wire: Wire, whole: np.ndarray) ->
     )
 
 
-def _integers(weights: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, list[Fraction]] | None:
+def whole_weights(weights: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, list[Fraction]] | None:
     """Weights as int8 with a quantum for each output: one for all, unless smaller numbers come of one for each."""
     kind = {torch.float64: np.float64, torch.float16: np.float16}.get(dtype, np.float32)
     whole = _read(weights, kind)
@@ -167,9 +165,7 @@ def numbers(name: str, what: str, tensor: torch.Tensor) -> np.ndarray:
 
 def _check_plain(name: str, wire: Wire) -> None:
     if wire.normed is not None:
-        raise CannotConvert(
-            f"{name!r} takes the floats of the batch normalisation {wire.normed!r}; a quantiser must come in between."
-        )
+        raise CannotConvert(f"{name!r} takes the floats that {wire.normed!r} gives; a quantiser must come in between.")
     if wire.later:
         raise CannotConvert(
             f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between."
@@ -181,9 +177,7 @@ def _check_plain(name: str, wire: Wire) -> None:
 
 def _normed(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, wire: Wire) -> Wire:
     if wire.normed is not None:
-        raise CannotConvert(
-            f"{name!r} normalises what {wire.normed!r} has normalised; one batch normalisation can be read, not two."
-        )
+        raise CannotConvert(f"{name!r} normalises what {wire.normed!r} has normalised; one of the two can be read.")
     _check_plain(name, wire)
     if module.running_mean is None:
         raise CannotConvert(f"{name!r} has no running mean and variance: it normalises each batch by itself.")
@@ -231,8 +225,8 @@ def _added(state: State, name: str, node: fx.Node, wires: list[Wire]) -> Wire:
     shape = np.broadcast_shapes(a.scale.shape, b.scale.shape)
     if (np.broadcast_to(a.scale, shape) != np.broadcast_to(b.scale, shape)).any():
         raise CannotConvert(
-            f"{name!r} adds multiples of {_listed(a.scale)} ({a.step!r}) to multiples of {_listed(b.scale)} ({b.step!r}); their quanta "
-            "must be equal."
+            f"{name!r} adds multiples of {_listed(a.scale)} ({a.step!r}) to multiples of {_listed(b.scale)} ({b.step!r}); their "
+            "quanta must be equal."
         )
     step = state.add(Add(name=name, inputs=(a.step, b.step)))
     return Wire.plain(step, a.shape, a.scale, a.offset + b.offset)
@@ -266,8 +260,8 @@ def levels_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtyp
     found = multiples(quantiser.levels.tolist(), np.float64, -128, 255)
     if found is None or found[1][-1] - min(found[1][0], 0) > 255 or (found[1][0] < 0 and found[1][-1] > 127):
         raise CannotConvert(
-            f"the {quantiser.n_levels} levels of {name!r} are not integers from -128 to 127, or from 0 to 255, times a quantum, so "
-            "they do not fit into 8 bits."
+            f"the {quantiser.n_levels} levels of {name!r} are not integers from -128 to 127, or from 0 to 255, times a quantum: "
+            "features must fit into 8 bits."
         )
     held = torch.tensor(quantiser.thresholds).to(dtype).double().tolist()
     return Levels(found[0], found[1], list(map(Fraction, held)), _scale_of(name, module, shape))
@@ -283,9 +277,7 @@ def _scale_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...]) -> n
     try:
         whole = np.broadcast_to(scale, (1, *shape))[0]
     except ValueError:
-        raise CannotConvert(
-            f"the quanta of {name!r} have the shape {scale.shape}, which is none for channels of {shape}."
-        ) from None
+        raise CannotConvert(f"the quanta of {name!r} have the shape {scale.shape}, which does not fit to {shape}.") from None
     first = whole.reshape(shape[0], -1)
     if (first != first[:, :1]).any():
         raise CannotConvert(f"the quanta of {name!r} differ within a channel; one for each channel can be read.")

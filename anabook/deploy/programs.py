@@ -25,14 +25,14 @@ class Program(NamedTuple):
     """A network as it is read.
 
     Attributes:
-        net: a copy in evaluation mode, on the CPU.
+        net: a copy in evaluation mode, on the CPU, as a module that runs its graph.
         nodes: its operations on tensors, in order, each with the shape of what it gives, without the batch.
         names: for each node what the step that it becomes is called.
         dtype: the float type that it computes in.
         shape: of one example.
     """
 
-    net: nn.Module
+    net: fx.GraphModule
     nodes: list[fx.Node]
     names: dict[fx.Node, str]
     dtype: torch.dtype
@@ -79,7 +79,8 @@ def program(net: nn.Module, example: Any) -> Program:
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if len([node for node in inputs if node.users]) != 1:
         raise CannotConvert(f"a network must take one tensor, but this {type(net).__name__} takes {len(inputs)}.")
-    shape = _shapes(fx.GraphModule(net, graph), example, dtype)
+    runs = fx.GraphModule(net, graph)
+    shape = _shapes(runs, example, dtype)
     nodes = [node for node in graph.nodes if node.op == "output" or _shape(node) is not None]
     used = {INPUT}
     names = {}
@@ -91,7 +92,7 @@ def program(net: nn.Module, example: Any) -> Program:
             name = f"{first}:{number}"
         used.add(name)
         names[node] = INPUT if node.op == "placeholder" else name
-    return Program(net, nodes, names, dtype, shape)
+    return Program(runs, nodes, names, dtype, shape)
 
 
 def integers(example: Any) -> np.ndarray:
@@ -135,7 +136,7 @@ def bounds_of(example: np.ndarray, bounds: Any) -> tuple[int, int]:
         kind = np.iinfo(example.dtype)
         if kind.bits > 16:
             raise ValueError(
-                f"an example of {example.dtype} does not say how large the inputs may be: hand over bounds=(low, high), or a uint8."
+                f"an example of {example.dtype} does not say how large the inputs may be: hand over bounds=(low, high)."
             )
         return int(kind.min), int(kind.max)
     whole = (int, np.integer)
@@ -163,7 +164,8 @@ def _check_deployed(net: nn.Module) -> None:
             raise CannotConvert(f"the weights of {label} are not fixed yet: hand over training.deploy(net).")
         if isinstance(module, Quantise) and (module.mean, module.std) != (0.0, 0.0):
             raise CannotConvert(
-                f"the quantiser {label} has noise of mean {module.mean:g} and std {module.std:g} left: hand over training.deploy(net)."
+                f"the quantiser {label} has noise of mean {module.mean:g} and std {module.std:g} left: hand over "
+                "training.deploy(net)."
             )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from anabook.deploy import layers, pools, thresholds
+from anabook.deploy.kinds import FLATTENING, NOTHING, operation
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.programs import bounds_of, integers, program, shape_of, standardisation
 from anabook.deploy.state import State
@@ -53,7 +54,7 @@ def to_integer(
         >>> from anabook import models, training
         >>> ternary = ab.Quantiser.ternary()
         >>> net = training.deploy(training.quantise(models.mlp(64, (16,)), weights=ternary, activations=ternary))
-        >>> ints = to_integer(net, np.zeros((1, 64), np.uint8), std=16, bounds=(0, 16))
+        >>> ints = to_integer(net, np.zeros((1, 8, 8), np.uint8), std=16, bounds=(0, 16))
         >>> [step.name for step in ints.steps]
         ['flatten', 'fc1', 'fc1_act', 'last']
     """
@@ -93,7 +94,7 @@ class Reader(State):
             return inputs[0]
         if isinstance(module, (Quantise, Scaled)):
             return self.quantised(name, module, *inputs)
-        if kind in FLATTENING or (isinstance(kind, str) and kind in FLATTENING):
+        if kind in FLATTENING:
             return self.flattened(name, node, *inputs)
         for read in (layers.read, pools.read):
             found = read(self, name, node, module, kind, inputs)
@@ -129,7 +130,7 @@ class Reader(State):
             signs=None if (signs > 0).all() else signs.copy(),
         )
         found = self.add(step)
-        for number_, pool in enumerate(wire.later):
+        for pool in wire.later:
             found = self.add(dataclasses.replace(pool, inputs=(found,)))
         return Wire.plain(found, self.extents[found].shape, table.scale * table.quantum)
 
@@ -164,28 +165,6 @@ class Reader(State):
         while isinstance(step, (MaxPool, Flatten)):
             step = next((each for each in self.steps if each.name == step.inputs[0]), None)
         return isinstance(step, Threshold)
-
-
-NOTHING = (
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    "dropout",
-    "contiguous",
-    "clone",
-)
-"""What changes nothing in evaluation."""
-
-FLATTENING = (nn.Flatten, "flatten", "view", "reshape", "squeeze")
-
-
-def operation(node: fx.Node) -> str:
-    """The name of the function or the method that a node calls."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return name.strip("_")
 
 
 def turned(steps: list[Step]) -> list[Step]:

@@ -43,8 +43,8 @@ def save(given: Input, steps: Sequence[Step], path: str | Path) -> Path:
     Example:
         >>> from anabook.deploy.steps import Flatten
         >>> path = save(Input((2, 2), 0, 9), [Flatten(name="flatten", inputs=("input",))], "flat.npz")
-        >>> read(path)
-        (Input(shape=(2, 2), low=0, high=9, mean=Fraction(0, 1), std=Fraction(1, 1)), [Flatten(name='flatten', inputs=('input',))])
+        >>> read(path)[1]
+        [Flatten(name='flatten', inputs=('input',))]
     """
     path = path_at(path, "path")
     arrays: dict[str, np.ndarray] = {}
