@@ -12,7 +12,8 @@ from anabook._table import Table
 from anabook.deploy.exact import Evaluation
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.programs import Program, program
-from anabook.deploy.steps import Head, Threshold
+from anabook.deploy.steps import Head, MaxPool, Threshold
+from anabook.training import kernels
 from anabook.training.places import Scaled
 
 
@@ -109,8 +110,9 @@ def compare(net: nn.Module, ints: IntegerNetwork, x: Any, batch: int = 100) -> C
     steps = {step.name: step for step in ints.steps if isinstance(step, Threshold)}
     if set(nodes) != set(steps):
         raise ValueError(
-            f"the integer network has the quantisers {', '.join(steps) or 'none'}, but the network has {', '.join(nodes) or 'none'}."
+            f"the integer network has the quantisers {', '.join(steps) or 'none'}, and net {', '.join(nodes) or 'none'}."
         )
+    given = {name: _given(name, read, ints) for name in nodes}
     counts = {name: np.zeros(5, np.int64) for name in nodes}
     has_head = isinstance(ints.steps[-1], Head)
     answers, off, weights = 0, 0.0, {}
@@ -127,7 +129,7 @@ def compare(net: nn.Module, ints: IntegerNetwork, x: Any, batch: int = 100) -> C
             index = exact.indices[name]
             counts[name] += (
                 index.size,
-                (steps[name].levels[index] != found[name]).sum(),
+                (steps[name].levels[index] != found[given[name]]).sum(),
                 (alone.seen[name] != stored[name]).sum().item(),
                 (through.seen[name] != stored[name]).sum().item(),
                 exact.decided[name],
@@ -138,6 +140,17 @@ def compare(net: nn.Module, ints: IntegerNetwork, x: Any, batch: int = 100) -> C
             off = max(off, float(np.abs(mine - exact.output.value.numpy()).max(initial=0.0)))
     rows = [Compared(name, *map(int, counts[name])) for name in nodes]
     return Comparison(rows, len(x), answers if has_head else None, off if has_head else None)
+
+
+def _given(name: str, read: Program, ints: IntegerNetwork) -> str:
+    """The step that gives what a quantiser gives: its own, or maxima that are taken after it though they stand before it."""
+    order = {each: place for place, each in enumerate(read.names.values())}
+    while True:
+        later = (step.name for step in ints.steps if isinstance(step, MaxPool) and step.inputs == (name,))
+        moved = next((each for each in later if order[each] < order[name]), None)
+        if moved is None:
+            return name
+        name, order[moved] = moved, order[name]
 
 
 def _floats(x: np.ndarray, ints: IntegerNetwork, dtype: torch.dtype) -> Tensor:
@@ -172,5 +185,5 @@ class _Run(fx.Interpreter):
         return self.instead.get(name, given)
 
     def run(self, x: Tensor) -> Any:
-        with torch.no_grad():
+        with torch.no_grad(), kernels.compiling(None):  # nothing is called often enough to be compiled
             return super().run(x)

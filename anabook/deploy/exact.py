@@ -152,13 +152,10 @@ class Evaluation:
         table = layers.levels_of(name, module, shape_of(node), self.program.dtype)
         scales = np.broadcast_to(table.scale, (value.shape[1], *[1] * (value.ndim - 2))).ravel()
         places = [[place * scale for place in table.places] for scale in scales]
-        index = np.zeros(tuple(value.shape), np.int64)
-        unsure = np.zeros(index.shape, bool)
-        for k in range(len(table.places)):
-            at = torch.tensor([float(each[k]) for each in places], dtype=torch.float64).reshape(-1, *[1] * (value.ndim - 2))
-            far = value - at
-            index += (far >= 0).numpy()
-            unsure |= (far.abs() <= (error + 4 * _UNIT * (at.abs() + value.abs())) * _MORE).numpy()
+        most = max((abs(place) for each in places for place in each), default=Fraction(0))
+        band = (error + 4 * _UNIT * (value.abs() + float(most))) * _MORE
+        sure, least = (_counted(end, places) for end in (value - band, value + band))
+        index, unsure = sure.numpy(), (sure != least).numpy()
         before = node.all_input_nodes[0]
         for at in map(tuple, np.argwhere(unsure)):
             number = self._number(before, *map(int, at))
@@ -242,9 +239,8 @@ class Evaluation:
                     torch.tensor([float(int(z) * quantum) for z in distinct], dtype=torch.float64).to(weight.dtype).tolist()
                 )
                 if again != row.ravel()[first].tolist():
-                    raise ArithmeticError(
-                        f"{self.program.names[node]!r} has weights that were read wrongly, as {quantum} times integers."
-                    )
+                    name = self.program.names[node]
+                    raise ArithmeticError(f"{name!r} has weights that were read wrongly, as integers times {quantum}.")
         return found
 
     def _exactly_pooled(
@@ -269,6 +265,15 @@ class Evaluation:
         radicand = found[0].radicand if found else Fraction(1)
         root, rest = (sum((part[i] for part in found), Fraction(0)) * w.factor for i in (0, 2))
         return Number(root, radicand, rest)
+
+
+def _counted(value: Tensor, places: list[list[Fraction]]) -> Tensor:
+    """How many of a channel's thresholds each number reaches."""
+    if all(each == places[0] for each in places[1:]):
+        at = torch.tensor(list(map(float, places[0])), dtype=torch.float64)
+        return torch.bucketize(value, at, right=True)
+    by_channel = [_counted(value[:, i], [each]) for i, each in enumerate(places)]
+    return torch.stack(by_channel, 1)
 
 
 def _plain(value: Fraction) -> Number:

@@ -12,7 +12,7 @@ import numpy as np
 from anabook._table import Table
 from anabook._validate import reason
 from anabook.deploy import saving
-from anabook.deploy.running import Extent, extent, run
+from anabook.deploy.running import INT32, Extent, extent, run
 from anabook.deploy.steps import INPUT, Head, Input, Step, Weighted
 
 _BATCH = 250
@@ -248,7 +248,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _check_input(input: Input) -> None:
-    if not input.low < input.high or input.low < -(2**31) or input.high >= 2**31:
+    if not input.low < input.high or input.low < INT32[0] or input.high > INT32[1]:
         raise ValueError(f"the input's bounds must increase and fit into 32 bits, not be {input.low} and {input.high}.")
     if not input.shape or min(input.shape) < 1:
         raise ValueError(f"the input's shape must have at least one axis, and none of length 0, not {tuple(input.shape)}.")

@@ -13,8 +13,8 @@ import numpy as np
 
 from anabook.deploy.steps import Add, Flatten, Head, MaxPool, Step, SumPool, Threshold, Weighted, out_size
 
-INT32 = (-(2**31), 2**31 - 2)
-"""What an accumulator may be. The greatest int32 is left out, so that a threshold above every accumulator is one, too."""
+INT32 = (-(2**31) + 2, 2**31 - 2)
+"""What an accumulator may be: with its sign turned, too, and so that a threshold above every accumulator is an int32."""
 
 _FLOATS = ((2**24, np.float32), (2**53, np.float64))
 """Up to which size every whole number is a float of this type."""
@@ -118,8 +118,8 @@ def _held(name: str, low: Any, high: Any) -> tuple[Any, Any]:
     if np.min(low) < INT32[0] or np.max(high) > INT32[1]:
         bits = Extent((), np.min(low), np.max(high), np.int64).bits
         raise ValueError(
-            f"the sums of {name!r} reach from {np.min(low)} to {np.max(high)} and need {bits} bits; there are 32 (without the "
-            "greatest number)."
+            f"the sums of {name!r} reach from {np.min(low)} to {np.max(high)} and need {bits} bits; there are 32, of which the "
+            "ends are not used."
         )
     return low, high
 
@@ -298,12 +298,12 @@ def carrier(given: Extent) -> type:
 def _(step: Threshold, inputs: Sequence[np.ndarray], given: Extent) -> np.ndarray:
     (z,) = inputs
     if step.signs is not None:
-        z = z.astype(np.int64) * step.signs.reshape(-1, *[1] * (z.ndim - 2))
+        z = z.astype(np.int32) * step.signs.astype(np.int32).reshape(-1, *[1] * (z.ndim - 2))
     table = step.levels.astype(given.dtype)
     if len(step.thresholds) <= _MOST_COMPARED:
-        count = np.zeros(z.shape, np.intp)
+        count = np.zeros(z.shape, np.uint8)
         for threshold in step.thresholds:
-            count += z >= threshold
+            count += (z >= threshold).view(np.uint8)
         return table[count]
     levels = np.empty(z.shape, given.dtype)
     grid = step.thresholds.shape[1:]
