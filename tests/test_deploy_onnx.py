@@ -93,6 +93,7 @@ def test_only_integer_operators_stand_before_the_head():
                 used.add(node.op_type)
                 assert not {kinds.get(name) for name in node.input} & floats
                 assert not any(attribute.name == "to" and attribute.i in floats for attribute in node.attribute)
+        assert {each.name for each in model.graph.initializer} <= {name for node in model.graph.node for name in node.input}
         domains = {(each.domain, each.version) for each in model.opset_import}
         assert domains == {("", 21)} and model.ir_version == 10
     assert {"ConvInteger", "MatMulInteger", "GreaterOrEqual", "Max", "Add"} <= used <= allowed

@@ -216,7 +216,7 @@ class _Graph:
         """Products with a matrix: features from 0 on, weights signed."""
         terms = []
         for plane in self.planes(x, unsigned=True):
-            zeros = [self.constant(plane.zero, np.uint8)] * (plane.zero > 0)
+            zeros = [self.constant(plane.zero, np.uint8)] if plane.zero else []
             for part in _halves(weights, int(np.abs(weights.astype(int)).max(initial=0)) * (plane.high - plane.low)):
                 stored = self.stored(part.T)
                 terms.append((self.node("MatMulInteger", plane.name, stored, *zeros, dtype=np.int32), plane))
