@@ -233,12 +233,11 @@ class Evaluation:
         stored = weight.detach().double().numpy()
         found = layers.whole_weights(stored, weight.dtype)
         if found is not None:
+            most = 2 * torch.finfo(weight.dtype).eps  # two floats next to the stored one, at most
             for row, whole, quantum in zip(stored, *found):
                 distinct, first = np.unique(whole, return_index=True)
-                again = (
-                    torch.tensor([float(int(z) * quantum) for z in distinct], dtype=torch.float64).to(weight.dtype).tolist()
-                )
-                if again != row.ravel()[first].tolist():
+                again = zip(distinct.tolist(), row.ravel()[first].tolist())
+                if any(abs(z * quantum - Fraction(each)) > abs(Fraction(each)) * Fraction(most) for z, each in again):
                     name = self.program.names[node]
                     raise ArithmeticError(f"{name!r} has weights that were read wrongly, as integers times {quantum}.")
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,7 +162,7 @@ class IntegerNetwork:
         given, steps = saving.read(path)
         try:
             return cls(given, steps)
-        except (ValueError, TypeError) as error:
+        except saving.WRONG as error:
             raise ValueError(saving.unreadable(path, reason(error).rstrip("."))) from None
 
     def to_onnx(self, path: Any, features: bool = False, packed: bool = False) -> Path:
@@ -259,6 +260,9 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _check_input(input: Input) -> None:
+    whole, exact = (input.low, input.high, *input.shape), (input.mean, input.std)
+    if not all(isinstance(n, (int, np.integer)) for n in whole) or not all(isinstance(n, (int, Fraction)) for n in exact):
+        raise TypeError(f"the input's shape and bounds must be integers, its mean and std fractions, not those of {input}.")
     if not input.low < input.high or input.low < INT32[0] or input.high > INT32[1]:
         raise ValueError(f"the input's bounds must increase and fit into 32 bits, not be {input.low} and {input.high}.")
     if not input.shape or min(input.shape) < 1:
