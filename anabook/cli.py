@@ -440,7 +440,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--packed", action="store_true", help="store its weights in 2 or 4 bits, which new runtimes know")
     export.add_argument("--npz", metavar="FILE", help="write what anabook.deploy.load reads")
     export.add_argument("--c", metavar="FOLDER", help="write a header and a C file for a microcontroller")
-    export.add_argument("--weights", metavar="FOLDER", help="where final weights are (weights, in the store)")
+    export.add_argument("--weights", metavar="FOLDER", help="where final weights are (the store, and what comes along)")
     export.add_argument("--config", metavar="CONFIG", help="of a checkpoint: the TOML file that its run was started with")
     export.add_argument("--unit", help="of a checkpoint: the unit's name")
     export.add_argument("--fold", help="of a checkpoint: the fold's number, or test")

@@ -113,7 +113,7 @@ def products(model: Any) -> Any:
     known = {each.name: each for each in (*graph.input, *graph.value_info, *graph.output)}
     nodes = [node for node in graph.node if node.op_type in ("ConvInteger", "MatMulInteger")]
     taken = dict.fromkeys(node.input[0] for node in nodes)
-    weights = {node.input[1] for node in nodes}
+    weights = {name for node in nodes for name in node.input[1:]}
     inner = helper.make_graph(
         nodes,
         "products",

@@ -93,6 +93,7 @@ def test_only_integer_operators_stand_before_the_head():
                 used.add(node.op_type)
                 assert not {kinds.get(name) for name in node.input} & floats
                 assert not any(attribute.name == "to" and attribute.i in floats for attribute in node.attribute)
+        assert {each.name for each in model.graph.initializer} <= {name for node in model.graph.node for name in node.input}
         domains = {(each.domain, each.version) for each in model.opset_import}
         assert domains == {("", 21)} and model.ir_version == 10
     assert {"ConvInteger", "MatMulInteger", "GreaterOrEqual", "Max", "Add"} <= used <= allowed
@@ -115,6 +116,11 @@ def test_the_digits_network_of_the_first_page_has_few_nodes():
     model = check(network, random_inputs(network, 300))
     ternary = ["GreaterOrEqual", "Cast", "Add", "GreaterOrEqual", "Cast", "Add"]
     assert [node.op_type for node in model.graph.node] == ["MatMulInteger", *ternary]
+    second = Weighted(name="two", inputs=("act",), weights=steps[0].weights.T.copy())
+    network = IntegerNetwork(network.input, [*steps, second])
+    model = check(network, random_inputs(network, 300), packed=True)
+    after = [node.op_type for node in model.graph.node][-4:]
+    assert after == ["Add", "Cast", "Cast", "MatMulInteger"]  # features from 0 on; weights unpacked
 
 
 @pytest.mark.parametrize("low, high", [(0, 65535), (-32768, 32767), (-(2**20), 2**20), (-129, 127), (0, 256), (250, 600)])
@@ -141,19 +147,53 @@ def test_parts_of_a_sum_that_need_more_than_32_bits_are_added_in_64():
     assert onnx.TensorProto.INT64 in {a.i for node in model.graph.node for a in node.attribute if a.name == "to"}
 
 
+def worst_pair(model, x):
+    """What two products of a uint8 and an int8 can add up to in a model, and the weights of all products.
+
+    Read from the model and from the features that it computes for x. What comes first is uint8 everywhere, which is what
+    onnxruntime is fast with.
+    """
+    stored = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in ("ConvInteger", "MatMulInteger")]
+    taken = [node.input[0] for node in nodes]
+    seen = onnx.ModelProto.FromString(model.SerializeToString())
+    del seen.graph.output[:]
+    seen.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(taken))
+    kind = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+    found = dict(zip(dict.fromkeys(taken), reference.ReferenceEvaluator(seen).run(None, {"input": x.astype(kind)})))
+    pairs, parts = [0], []
+    for node in nodes:
+        weights, features = stored[node.input[1]], found[node.input[0]]
+        parts.append(weights.astype(int) - (int(stored[node.input[3]]) if len(node.input) == 4 else 0))
+        first, second = (weights, features) if node.op_type == "ConvInteger" else (features, weights)
+        assert first.dtype == np.uint8
+        if second.dtype == np.int8:
+            pairs += [2 * int(first.max()) * int(end) for end in (second.min(), second.max())]
+    return (min(pairs), max(pairs)), parts
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
-def test_weights_that_would_saturate_sixteen_bits_are_split(kind):
+@pytest.mark.parametrize("shape", [(16,), (2, 2, 4)])
+def test_weights_that_would_saturate_sixteen_bits_are_split(kind, shape):
     """Two products of 255 and 127 are more than 2^15 - 1, which older processors clip at."""
     limits = np.iinfo(kind)
-    wide, narrow = (np.array([[m, -m, m, m - 1] * 4, [-m - 1] * 16], np.int8) for m in (127, 63))
-    for weights, count in ((wide, 2), (narrow, 1)):
-        network = IntegerNetwork(Input((16,), int(limits.min), int(limits.max)), [Weighted(**ONE, weights=weights)])
-        x = np.concatenate([random_inputs(network, 9), np.full((1, 16), limits.max), np.full((1, 16), limits.min)])
-        model = check(network, x)
-        stored = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
-        parts = [stored[node.input[1]] for node in model.graph.node if node.op_type == "MatMulInteger"]
-        assert len(parts) == count and (sum(part.astype(int) for part in parts) == weights.T).all()
-        assert all(2 * 255 * np.abs(part.astype(int)).max() < 2**15 for part in parts)
+    wide, narrow = (np.array([[m, -m, m, m - 1] * 4, [-m - 1] * 16], np.int8).reshape(2, *shape) for m in (127, 63))
+    for weights, count in ((wide, 2 - (kind == np.uint8 and len(shape) == 3)), (narrow, 1)):
+        network = IntegerNetwork(Input(shape, int(limits.min), int(limits.max)), [Weighted(**ONE, weights=weights)])
+        x = np.concatenate([random_inputs(network, 9), *(np.full((1, *shape), each) for each in (limits.max, limits.min))])
+        (low, high), parts = worst_pair(check(network, x), x)
+        assert -(2**15) <= low and high < 2**15 and len(parts) == count
+        assert (sum(parts) == (weights if len(shape) == 3 else weights.T)).all()
+
+
+def test_no_pair_of_products_saturates_in_any_network_and_what_comes_first_is_unsigned():
+    widest = 0
+    for seed in range(200):
+        network = random_network(seed)
+        (low, high), _ = worst_pair(onnx_model(network), random_inputs(network, 10, seed))
+        assert -(2**15) <= low and high < 2**15
+        widest = max(widest, high)
+    assert widest > 2**14
 
 
 @pytest.mark.parametrize("low, high", [(-128, 127), (0, 255), (-5, 700)])

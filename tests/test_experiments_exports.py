@@ -10,7 +10,7 @@ import torch
 from anabook import deploy, training
 from anabook.cli import main
 from anabook.datasets import standins, store
-from anabook.experiments import exports, make, run, weights
+from anabook.experiments import exports, make, run, shipped, weights
 from anabook.experiments.networks import build
 from anabook.experiments.parts import parts
 
@@ -174,3 +174,15 @@ def test_packed_models_are_smaller(stored, tmp_path, capsys):
         sizes.append(target.stat().st_size)
     n = sum(layer.weights for layer in exports.export(tiny().key, npz=tmp_path / "net.npz")[1].layers)
     assert sizes[0] - sizes[1] > n / 2
+
+
+def test_runs_whose_weights_come_along_are_exported_by_their_key(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "empty"))
+    for file in sorted((shipped.folder() / "weights").glob("*.npz")):
+        target = tmp_path / file.name
+        assert main(["export", file.stem, "--npz", str(target), "--mean", "120", "--std", "60"]) == 0
+        config, net = weights.read(file)
+        ints = deploy.load(target)
+        assert capsys.readouterr().out.splitlines()[-1].startswith(f"{config.label}: ")
+        x = np.random.default_rng(0).integers(0, ints.input.high + 1, (3, *ints.input.shape))
+        assert deploy.compare(net, ints, x).equal

@@ -4,18 +4,21 @@ What stands behind the choice of operators, as onnxruntime 1.32 on a CPU and onn
 
 * `ConvInteger` and `MatMulInteger` take 8 bits. Wider numbers (sums of pools, inputs of 16 bits) are taken apart into bytes,
   each byte goes through the same weights, and what comes out is put together again: 256 · high + low, exactly.
+* What comes first in a product should be unsigned: where it is signed, onnxruntime falls back to code that takes up to twenty
+  times as long. First are the kernels in a convolution, and the features in a product with a matrix. So these are stored
+  greater by a zero point, which is one of the operator's inputs and is taken off again, exactly.
 * On x86 without VNNI, onnxruntime adds two products of a uint8 and an int8 in 16 bits, and saturates. Weights that could make
   that happen are split into two halves, whose products are added in 32 bits.
 * `MaxPool` of integers fails in the reference evaluator where strides are 1, and knows only 8 bits in onnxruntime. The maximum
   of strided slices is the same, has no such limits, and is faster in both.
-* Thresholds are comparisons, one for each step of the stair. There are no zero points and no rounding anywhere.
+* Thresholds are comparisons, one for each step of the stair. Nothing is rounded anywhere.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,6 +121,16 @@ def onnx_model(network: Any, features: bool = False, packed: bool = False) -> An
     return model
 
 
+class _Plane(NamedTuple):
+    """One byte of a tensor: its name, what it counts, its bounds, and what stands for 0 in it."""
+
+    name: str
+    factor: int
+    low: int
+    high: int
+    zero: int
+
+
 class _Graph:
     """Nodes and constants as they are added, with the type of each tensor.
 
@@ -134,7 +147,7 @@ class _Graph:
         self.constants: dict[str, Any] = {}
         self.types: dict[str, np.dtype] = {}
         self.wide: dict[str, str] = {}
-        self.narrow: dict[str, str] = {}
+        self.bytes: dict[tuple[str, bool], str] = {}
         self.step = INPUT
         low, high = self.extents[INPUT].bounds
         fits = (d for d in (np.uint8, np.int8, np.uint16, np.int16) if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
@@ -183,77 +196,104 @@ class _Graph:
             made = self.node("Identity", made)
         self.nodes[-1].output[0] = self.nodes[-1].name = step.name
         self.types[step.name] = self.types.pop(made)
-        for known in (self.wide, self.narrow):
-            known.update({key: step.name for key, value in known.items() if value == made})
+        self.wide.update({key: step.name for key, value in self.wide.items() if value == made})
 
     # Sums of products -------------------------------------------------------------------------------------------------
 
     def _Weighted(self, step: Weighted, x: str) -> str:
         if step.weights.ndim == 2:
-            return self.sums("MatMulInteger", x, step.weights.T)
-        padding = [*step.padding, *step.padding]
-        return self.sums(
-            "ConvInteger",
-            x,
-            step.weights,
-            strides=step.stride,
-            pads=padding,
-            dilations=step.dilation,
-            group=step.groups,
-        )
+            return self.linear(x, step.weights)
+        return self.convolution(x, step.weights, step.stride, step.padding, step.dilation, step.groups)
 
     def _SumPool(self, step: SumPool, x: str) -> str:
         channels, *size = self.extents[x].shape
         if tuple(step.kernel) == tuple(size) and not any(step.padding):
             return self.node("ReduceSum", self.as_int32(x), self.constant([2, 3], np.int64), keepdims=1)
         ones = np.ones((channels, 1, *step.kernel), np.int8)
-        return self.sums("ConvInteger", x, ones, strides=step.stride, pads=[*step.padding, *step.padding], group=channels)
+        return self.convolution(x, ones, step.stride, step.padding, (1, 1), channels)
 
-    def sums(self, operator: str, x: str, weights: np.ndarray, **attributes: Any) -> str:
-        """Weights times a tensor, in 32 bits: of each byte of it with each half of the weights, put together again."""
-        terms, most = [], 0
-        fan = np.abs(weights.astype(np.int64)).sum(0 if operator == "MatMulInteger" else (1, 2, 3)).max()
-        for plane, factor, greatest in self.planes(x):
-            most += factor * greatest * int(fan)
-            for part in _halves(weights, greatest):
-                terms.append((self.node(operator, plane, self.weights(part), dtype=np.int32, **attributes), factor))
+    def linear(self, x: str, weights: np.ndarray) -> str:
+        """Products with a matrix: features from 0 on, weights signed."""
+        terms = []
+        for plane in self.planes(x, unsigned=True):
+            zeros = [self.constant(plane.zero, np.uint8)] if plane.zero else []
+            for part in _halves(weights, int(np.abs(weights.astype(int)).max(initial=0)) * (plane.high - plane.low)):
+                stored = self.stored(part.T)
+                terms.append((self.node("MatMulInteger", plane.name, stored, *zeros, dtype=np.int32), plane))
+        return self.together(terms, np.abs(weights.astype(np.int64)).sum(1).max())
+
+    def convolution(self, x: str, weights: np.ndarray, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> str:
+        """Products with kernels: weights from 0 on, features as they are."""
+        terms = []
+        for plane in self.planes(x, unsigned=False):
+            kind = self.types[plane.name]
+            mixed = (
+                0 if kind == np.uint8 else (int(weights.max()) - min(0, int(weights.min()))) * max(-plane.low, plane.high)
+            )
+            for part in _halves(weights, mixed):
+                zero = -min(0, int(part.min()))
+                stored = self.stored((part.astype(np.int16) + zero).astype(np.uint8))
+                zeros = [self.constant(0, kind), self.constant(zero, np.uint8)] if zero else []
+                term = self.node(
+                    "ConvInteger",
+                    plane.name,
+                    stored,
+                    *zeros,
+                    dtype=np.int32,
+                    strides=stride,
+                    pads=[*padding, *padding],
+                    dilations=dilation,
+                    group=groups,
+                )
+                terms.append((term, plane))
+        return self.together(terms, np.abs(weights.astype(np.int64)).sum((1, 2, 3)).max())
+
+    def together(self, terms: list[tuple[str, _Plane]], fan: int) -> str:
+        """Sums over the bytes of a tensor and the halves of weights, each times what its byte counts."""
         if len(terms) == 1:
             return terms[0][0]
+        planes = {plane for _, plane in terms}
+        most = sum(plane.factor * max(-plane.low, plane.high) for plane in planes) * int(fan)
         exact = np.int32 if most <= _LONG else np.int64  # the whole fits into 32 bits, but its parts need not
         total = None
-        for term, factor in terms:
+        for term, plane in terms:
             term = self.cast(term, exact)
-            if factor > 1:
-                term = self.node("Mul", term, self.constant(factor, exact))
+            if plane.factor > 1:
+                term = self.node("Mul", term, self.constant(plane.factor, exact))
             total = term if total is None else self.node("Add", total, term)
         return self.cast(total, np.int32)
 
-    def planes(self, x: str) -> list[tuple[str, int, int]]:
-        """Bytes of a tensor, lowest first: the name, what it counts, and the most it can be, int8 read as if 128 higher."""
-        dtype = self.types[x]
+    def planes(self, x: str, unsigned: bool) -> list[_Plane]:
+        """The bytes of a tensor, lowest first; the highest as it is, or as uint8 with a zero point."""
         low, high = self.extents[x].bounds
-        if dtype.itemsize == 1:
-            return [(x, 1, high if dtype == np.uint8 else high + 128)]
-        rest, factor, found = self.as_int32(x), 1, []
-        while (kind := _byte(low, high)) is None:
+        rest, factor, found = x, 1, []
+        while high - min(low, 0) > 255 if unsigned else _byte(low, high) is None:
+            rest = self.as_int32(rest)
             byte = self.node("Cast", rest, dtype=np.uint8, to=self.kind(np.uint8))  # keeps the lowest eight bits
-            found.append((byte, factor, 255))
+            found.append(_Plane(byte, factor, 0, 255, 0))
             rest = self.node("Sub", rest, self.cast(byte, np.int32))
             rest = self.node("Div", rest, self.constant(256, np.int32))  # nothing is left over
             low, high, factor = low // 256, high // 256, factor * 256
-        if x not in self.narrow:
-            self.narrow[x] = self.cast(rest, kind)
-        return [*found, (self.narrow[x], factor, high if kind == np.uint8 else high + 128)]
+        zero = -min(low, 0) if unsigned else 0
+        if (rest, unsigned) not in self.bytes:
+            made = rest
+            if zero:
+                made = rest if self.types[rest] == np.int8 and high + zero <= 127 else self.as_int32(rest)
+                made = self.node("Add", made, self.constant(zero, self.types[made]))
+            kept = self.types[rest] if self.types[rest].itemsize == 1 else _byte(low, high)
+            self.bytes[rest, unsigned] = self.cast(made, np.uint8 if unsigned else kept)
+        return [*found, _Plane(self.bytes[rest, unsigned], factor, low, high, zero)]
 
-    def weights(self, values: np.ndarray) -> str:
-        """Weights as int8, stored in fewer bits where the model is packed."""
+    def stored(self, values: np.ndarray) -> str:
+        """Weights as int8 or uint8, stored in fewer bits where the model is packed."""
+        dtype = values.dtype
         bits = _bits(values) if self.packed else 8
         if bits == 8:
-            return self.constant(values, np.int8)
+            return self.constant(values, dtype)
         import ml_dtypes
 
-        small = {2: ml_dtypes.int2, 4: ml_dtypes.int4}[bits]
-        return self.node("Cast", self.constant(values, small), dtype=np.int8, to=self.kind(np.int8))
+        small = getattr(ml_dtypes, f"{dtype.name.rstrip('8')}{bits}")
+        return self.node("Cast", self.constant(values, small), dtype=dtype, to=self.kind(dtype))
 
     # The rest ---------------------------------------------------------------------------------------------------------
 
@@ -316,7 +356,7 @@ class _Graph:
 
     def _Head(self, step: Head, x: str) -> str:
         if step.weights.dtype == np.int8:
-            sums = self.cast(self.sums("MatMulInteger", x, step.weights.T), np.float64)
+            sums = self.cast(self.linear(x, step.weights), np.float64)
         else:
             weights = self.cast(self.constant(step.weights.T, np.float32), np.float64)
             sums = self.node("MatMul", self.cast(x, np.float64), weights)
@@ -335,16 +375,19 @@ def _byte(low: int, high: int) -> np.dtype | None:
     return next(map(np.dtype, fits), None)
 
 
-def _halves(weights: np.ndarray, greatest: int) -> list[np.ndarray]:
-    """The weights, or two that add up to them, so that two products with numbers up to `greatest` fit into 16 bits."""
-    most = int(np.abs(weights.astype(np.int64)).max(initial=0))
-    if 2 * most * greatest <= _PAIR:
+def _halves(weights: np.ndarray, product: int) -> list[np.ndarray]:
+    """The weights, or two that add up to them, where two products as great as this one do not fit into 16 bits."""
+    if 2 * product <= _PAIR:
         return [weights]
     half = weights >> 1
     return [half, weights - half]
 
 
 def _bits(weights: np.ndarray) -> int:
-    """2, 4 or 8: what holds them, signed."""
+    """2, 4 or 8: what holds them, in a type of their sign."""
     low, high = int(weights.min(initial=0)), int(weights.max(initial=0))
-    return next(bits for bits in (2, 4, 8) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))
+    for bits in (2, 4):
+        least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if weights.dtype == np.int8 else (0, 2**bits - 1)
+        if least <= low and high <= most:
+            return bits
+    return 8

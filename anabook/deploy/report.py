@@ -66,7 +66,12 @@ class Cost:
     bits: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        """Everything added, but for the bits, of which the greater is needed."""
+        """Everything added, but for the bits, of which the greater is needed.
+
+        Example:
+            >>> (Cost("one", weights=10, bits=7) + Cost("two", weights=5, bits=9)).bits
+            9
+        """
         sums = {
             f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in ("name", "bits")
         }
@@ -85,6 +90,10 @@ class Kind:
         arithmetic: picojoules for products, additions, comparisons, and the rescaling between layers.
         sram: picojoules to read each parameter once, and to write and to read each feature once, in SRAM of 8 kB.
         dram: picojoules to read each parameter once from DRAM in place of that.
+
+    Example:
+        >>> Kind("ours", 2, 0, 7, products=0, additions=6, arithmetic=0.6, sram=20.0, dram=325.0).peak_bytes
+        7
     """
 
     name: str
@@ -198,6 +207,14 @@ def report(network: Any) -> Report:
     output, which has a scale and a bias. In the network itself zero weights cost nothing, weights of ±1 an addition in 32
     bits, thresholds a comparison each, which is an addition in 32 bits as well; features take as many bits as their
     levels need.
+
+    Example:
+        >>> from anabook.deploy.network import IntegerNetwork
+        >>> from anabook.deploy.steps import Input
+        >>> weights = np.array([[1, -1, 0, 0, 1]] * 2, np.int8)
+        >>> net = IntegerNetwork(Input((5,), 0, 15), [Weighted(name="sum", inputs=("input",), weights=weights)])
+        >>> [(kind.name, kind.weight_bytes, kind.products, kind.additions) for kind in report(net).kinds]
+        [('float, 32 bits', 40, 10, 10), ('8 bits', 10, 10, 10), ('4 bits', 5, 10, 10), ('this network', 2, 0, 6)]
     """
     layers = tuple(_layers(network))
     total = Cost("total")

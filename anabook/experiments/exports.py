@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from anabook import training
 from anabook._validate import path as path_at
 from anabook.datasets import store
 from anabook.deploy.reading import to_integer
-from anabook.experiments import records
+from anabook.experiments import records, shipped
 from anabook.experiments import weights as _weights
 from anabook.experiments.config import Config
 from anabook.experiments.networks import build, has_noise
@@ -45,8 +46,8 @@ def find(run: str | Path, folder: Path | None = None, config: Config | None = No
     """The network of a run, deployed, and the run's config.
 
     Args:
-        run: the key of a run whose final weights are in `folder`; the file of such weights; or a checkpoint.
-        folder: of weights; None for the folder "weights" in the store.
+        run: the key of a run whose final weights are there; the file of such weights; or a checkpoint.
+        folder: of weights; None for the folder "weights" in the store, and for those that come with the package.
         config: of the run, which a checkpoint does not hold.
 
     Raises:
@@ -68,7 +69,7 @@ def find(run: str | Path, folder: Path | None = None, config: Config | None = No
         raise ValueError(f"--config is for checkpoints; final weights, as in {str(run)!r}, hold their config themselves.")
     named = not path.is_file()
     if named:
-        path = _file_of(str(run), store.directory() / "weights" if folder is None else folder)
+        path = _file_of(str(run), folder)
     found, net = _weights.read(path)
     if named and found.key != run:
         raise ValueError(f"the file {str(path)!r} holds the weights of another run: {found.label}, {found.key}.")
@@ -76,17 +77,22 @@ def find(run: str | Path, folder: Path | None = None, config: Config | None = No
     return found, net
 
 
-def _file_of(key: str, folder: Path) -> Path:
+def _file_of(key: str, folder: Path | None) -> Path:
+    """The file of a run's weights in a folder; without one, in the store or among those that come with the package."""
     if not _KEY.fullmatch(key):
         raise ValueError(f"{key!r} is no file, and no key of a run either, which has sixteen digits from 0 to 9 and a to f.")
-    path = folder / f"{key}.npz"
-    if not path.is_file():
-        there = sorted(each.stem for each in folder.glob("*.npz"))
-        such = f", such as {there[0]}" if there else ""
-        raise ValueError(
-            f"there are no weights of the run {key!r} in {str(folder)!r}, which holds those of {len(there)} runs{such}."
-        )
-    return path
+    place = store.directory() / "weights" if folder is None else folder
+    path = place / f"{key}.npz"
+    if path.is_file():
+        return path
+    if folder is None:
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            return shipped.path(f"weights/{key}.npz")
+    there = sorted(each.stem for each in place.glob("*.npz"))
+    such = f", such as {there[0]}" if there else ""
+    raise ValueError(
+        f"there are no weights of the run {key!r} in {str(place)!r}, which holds those of {len(there)} runs{such}."
+    )
 
 
 def _of_checkpoint(path: Path, config: Config | None) -> tuple[Config, nn.Module]:
