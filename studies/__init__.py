@@ -11,6 +11,7 @@ module with a `STUDY` and give it a line below. Speed is another matter, measure
 
 STUDIES: dict[str, str] = {
     "inks": "what the inks cost on made-up house numbers (chapter 12)",
+    "integers": "integer networks in four programs, on whole test sets (chapter 15)",
     "intervals": "the four decay intervals on the digits (chapter 9)",
     "mnist": "real digits in one ink and in two (chapter 12)",
     "runtimes": "integer networks in onnxruntime, beside floats (chapter 15)",

@@ -1,7 +1,7 @@
 """Write what the interactive figure of chapter 15 shows: the network's numbers, a dozen test digits, and a still for paper.
 
-python tools/digit_figure.py           from data/networks/digits.npz: book/_static/digit-network.js and digit-still.svg
-python tools/digit_figure.py --train   first trains chapter 0's network, in seconds, and writes data/networks/digits.npz
+python tools/digit_figure.py           from data/weights/digits.npz: book/_static/digit-network.js and digit-still.svg
+python tools/digit_figure.py --train   first trains chapter 0's network, in seconds, and writes data/weights/digits.npz
 
 The same network gives the same files, byte for byte. Another machine may train another network: one rounding decides.
 """
@@ -14,13 +14,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 
-from anabook import datasets, deploy
+import anabook as ab
+from anabook import datasets, deploy, training
 from anabook.deploy.c_program import pack
 from anabook.deploy.steps import Flatten, Head, Threshold, Weighted
+from anabook.experiments.stored import digits_in_training, stored
+from anabook.experiments.weights import save_state
 
 ROOT = Path(__file__).resolve().parent.parent
-NETWORK = ROOT / "data" / "networks" / "digits.npz"
+NETWORK = ROOT / "data" / "weights" / "digits.npz"
 STATIC = ROOT / "book" / "_static"
 FORM = (Flatten, Weighted, Threshold, Weighted, Threshold, Head)
 
@@ -29,29 +34,15 @@ MARKS = ("M5 .5L9.5 5L5 9.5L.5 5Z", "M4 4H6V6H4Z", "M1 1H9V9H1Z")  # of the feat
 COLOURS = (PAPER["minus"], PAPER["line"], PAPER["plus"])
 
 
-def train() -> deploy.IntegerNetwork:
-    """The network of chapter 0, trained as there, in integers."""
-    import torch
-    from torch import nn
-
-    import anabook as ab
-    from anabook import training
-
+def train() -> nn.Module:
+    """The network of chapter 0, trained as there, and deployed."""
     torch.set_num_threads(1)
-    ternary, digits = ab.Quantiser.ternary(), datasets.digits()
-    torch.manual_seed(0)
-    floats = nn.Sequential(
-        nn.Flatten(),
-        *(nn.Linear(64, 128, bias=False), nn.BatchNorm1d(128), nn.Tanh()),
-        *(nn.Linear(128, 128, bias=False), nn.BatchNorm1d(128), nn.Tanh()),
-        *(nn.Linear(128, 10, bias=False), nn.BatchNorm1d(10)),
-    )
-    net = training.quantise(floats, weights=ternary, activations=ternary, noise="uniform", keep=())
+    net, digits = digits_in_training(), datasets.digits()
     training.initialise_near_thresholds(net, 0)
     schedule = ab.Schedule.for_network(net, period=20, interval="partition")
     rate = lambda epoch: 1e-2 if epoch < 60 else 1e-3  # noqa: E731
     training.fit(net, digits.train, schedule, epochs=75, batch_size=64, lr=rate, seed=0)
-    return deploy.to_integer(training.deploy(net), counts(digits.x_test), std=16, bounds=(0, 16))
+    return training.deploy(net)
 
 
 def counts(images: np.ndarray) -> np.ndarray:
@@ -87,7 +78,7 @@ def script(network: deploy.IntegerNetwork) -> str:
     last = {**weights(head), "scale": head.scale.tolist(), "bias": head.bias.tolist()}
     data = json.dumps({"layers": layers, "head": last, "digits": examples}, separators=(",", ":"))
     return (
-        "/* Written by tools/digit_figure.py from data/networks/digits.npz: what digit.js runs and shows. */\n"
+        "/* Written by tools/digit_figure.py from data/weights/digits.npz: what digit.js runs and shows. */\n"
         '(function (root, data) {\n  if (typeof module === "object" && module.exports) module.exports = data;\n'
         f'  else root.anabookDigitNetwork = data;\n}})(typeof self === "undefined" ? this : self, {data});\n'
     )
@@ -152,9 +143,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", action="store_true", help="train chapter 0's network first")
     if parser.parse_args().train:
-        NETWORK.parent.mkdir(parents=True, exist_ok=True)
-        train().save(NETWORK)
-    network = deploy.load(NETWORK)
+        save_state(train(), NETWORK)
+    network = stored("digits").integers
     document, text = still(network, chosen(network)[3])
     (STATIC / "digit-network.js").write_text(script(network), encoding="utf-8")
     (STATIC / "digit-still.svg").write_text(document, encoding="utf-8")

@@ -19,7 +19,7 @@ from anabook.experiments.config import Config
 from anabook.experiments.networks import build, has_noise
 from anabook.training.deploy import plain_weight
 
-__all__ = ["load", "pack", "path_in", "per_byte", "save", "unpack"]
+__all__ = ["load", "pack", "path_in", "per_byte", "read", "read_state", "save", "save_state", "unpack"]
 
 _MOST = 16
 """Up to so many different values a tensor is packed: that many fit twice into a byte."""
@@ -59,20 +59,8 @@ def save(net: nn.Module, config: Config, folder: Path) -> Path:
         >>> path.stat().st_size < 1e5, load(config, Path("weights")).training
         (True, False)
     """
-    arrays = {"config": np.frombuffer(json.dumps(config.as_dict(), sort_keys=True).encode(), np.uint8)}
-    for name, tensor in _plain(net).state_dict().items():
-        value = tensor.cpu().numpy()
-        values = np.unique(value)
-        if len(values) <= _MOST < value.size and value.dtype.kind == "f":
-            arrays[f"{name}:values"] = values
-            arrays[f"{name}:shape"] = np.array(value.shape, np.int64)
-            arrays[f"{name}:digits"] = pack(np.searchsorted(values, value.ravel()), max(2, len(values)))
-        else:
-            arrays[name] = value
-    path = path_in(folder, config)
-    with _files.replacing(path, mode=0o644) as file:
-        np.savez(file, **arrays)
-    return path
+    head = {"config": np.frombuffer(json.dumps(config.as_dict(), sort_keys=True).encode(), np.uint8)}
+    return _write(path_in(folder, config), head | _packed(_plain(net).state_dict()))
 
 
 def load(config: Config, folder: Path) -> nn.Module:
@@ -135,6 +123,56 @@ def _plain(net: nn.Module) -> nn.Module:
         if parametrize.is_parametrized(module, "weight"):
             plain_weight(module)
     return net
+
+
+def save_state(net: nn.Module, path: Path) -> Path:
+    """The same for a network that no config describes: its tensors alone.
+
+    Example:
+        >>> path = save_state(nn.Linear(2, 3), Path("linear.npz"))
+        >>> read_state(path, nn.Linear(2, 3))
+    """
+    return _write(path, _packed(net.state_dict()))
+
+
+def read_state(path: Path, net: nn.Module) -> None:
+    """Give a network the tensors of a file that `save_state` has written, in place.
+
+    Raises:
+        ValueError: the file is damaged, or does not fit the network.
+
+    Example:
+        >>> read_state(save_state(nn.Linear(2, 3), Path("linear.npz")), nn.Linear(2, 3))
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            state = _unpacked({name: archive[name] for name in archive.files})
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"the file {str(path)!r} holds no weights that can be read ({error}).") from None
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {str(path)!r} do not fit the network: {error}") from None
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    with _files.replacing(path, mode=0o644) as file:
+        np.savez(file, **arrays)
+    return path
+
+
+def _packed(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, tensor in state.items():
+        value = tensor.cpu().numpy()
+        values = np.unique(value)
+        if len(values) <= _MOST < value.size and value.dtype.kind == "f":
+            arrays[f"{name}:values"] = values
+            arrays[f"{name}:shape"] = np.array(value.shape, np.int64)
+            arrays[f"{name}:digits"] = pack(np.searchsorted(values, value.ravel()), max(2, len(values)))
+        else:
+            arrays[name] = value
+    return arrays
 
 
 def _unpacked(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:

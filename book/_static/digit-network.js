@@ -1,4 +1,4 @@
-/* Written by tools/digit_figure.py from data/networks/digits.npz: what digit.js runs and shows. */
+/* Written by tools/digit_figure.py from data/weights/digits.npz: what digit.js runs and shows. */
 (function (root, data) {
   if (typeof module === "object" && module.exports) module.exports = data;
   else root.anabookDigitNetwork = data;
