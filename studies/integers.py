@@ -155,10 +155,8 @@ def measure(config: Config) -> dict[str, Any]:
 
 def told(record: dict, found: object) -> str:
     """How many integers of which program are wrong."""
-    return (
-        f"{record['config']['network']}: {record['examples']:,} examples, {record['integers']:,} integers, wrong: "
-        + ", ".join(f"{program} {count}" for program, count in record["wrong"].items())
-    )
+    wrong = ", ".join(f"{program} {count}" for program, count in record["wrong"].items())
+    return f"{record['config']['network']}: {record['examples']:,} examples, {record['integers']:,} integers, wrong: {wrong}"
 
 
 STUDY = Study(
