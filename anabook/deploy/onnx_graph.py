@@ -17,6 +17,8 @@ What stands behind the choice of operators, as onnxruntime 1.32 on a CPU and onn
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ import numpy as np
 
 from anabook import _files
 from anabook._validate import path as path_at
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted
+from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, positions
 
 OPSET, IR_VERSION = 21, 10
 """Of ordinary models: what runtimes have known since 2024."""
@@ -307,13 +309,23 @@ class _Graph:
         # Partial sums lie between the first level and the last, but a single step may be wider than int8.
         dtype = given if steps.max() <= np.iinfo(given).max else np.dtype(np.int32)
         total = self.constant(step.levels[0], dtype) if step.levels[0] else None
-        for threshold, up in zip(step.thresholds, steps):
-            reached = self.node("GreaterOrEqual", x, self.constant(threshold, np.int32), dtype=bool)
+        for threshold, up in zip(self.thresholds(step), steps):
+            reached = self.node("GreaterOrEqual", x, threshold, dtype=bool)
             reached = self.node("Cast", reached, dtype=dtype, to=self.kind(dtype))
             if up != 1:
                 reached = self.node("Mul", reached, self.constant(up, dtype))
             total = reached if total is None else self.node("Add", reached, total)
         return self.cast(total, given)
+
+    def thresholds(self, step: Threshold) -> Iterator[str]:
+        """The thresholds one after the other; those of positions, which differ near the borders alone, are stored once."""
+        if prod(step.thresholds.shape[2:]) == 1:
+            yield from (self.constant(threshold, np.int32) for threshold in step.thresholds)
+            return
+        places, index = positions(step.thresholds)
+        index = self.constant(index, np.int64)
+        for threshold in places:
+            yield self.node("Gather", self.constant(threshold, np.int32), index, dtype=np.int32, axis=1)
 
     def _MaxPool(self, step: MaxPool, x: str) -> str:
         if self.types[x].itemsize == 2:
