@@ -377,6 +377,10 @@ class Gives(nn.Module):
             Gives(lambda s, x: s.act(s.act(s.conv(x)) + s.fine(s.conv(x)))),
             "adds multiples of 1 .* to multiples of 0.5 .*quanta must be equal",
         ),
+        (
+            Gives(lambda s, x: nn.functional.dropout(s.act(s.conv(x)))),
+            "'dropout' drops features at random in evaluation, too",
+        ),
         (Gives(lambda s, x: s.act(s.conv(x)).abs()), "'abs_1' is a abs, which has no place"),
         (Gives(lambda s, x: s.act(s.conv(x)) if x.sum() > 0 else x), "the program of this Gives cannot be read"),
         (

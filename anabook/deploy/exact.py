@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from functools import cache
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,8 +137,8 @@ class Evaluation:
     def _pooled(self, node: fx.Node, module: nn.Module | None, kind: Any, value: Tensor, error: Tensor) -> Near:
         w = pools.windows(self.program.names[node], node, module, kind, tuple(value.shape[1:]))
         if w.most:
-            pool = lambda t: F.max_pool2d(t, w.kernel, w.stride, w.padding, w.dilation, w.ceil_mode)  # noqa: E731
-            return Near(pool(value), pool(error))
+            most = partial(F.max_pool2d, kernel_size=w.kernel, stride=w.stride, padding=w.padding, dilation=w.dilation)
+            return Near(most(value, ceil_mode=w.ceil_mode), most(error, ceil_mode=w.ceil_mode))
         count = w.kernel[0] * w.kernel[1]
 
         def pool(t: Tensor) -> Tensor:
@@ -227,8 +227,13 @@ class Evaluation:
             ]
         return self._weights[node][output]
 
-    @cache  # noqa: B019 (an evaluation lives for one batch)
     def _whole(self, node: fx.Node) -> tuple[np.ndarray, list[Fraction]] | None:
+        """The weights as integers with a quantum for each output; None where they are floats."""
+        if node not in self._read:
+            self._read[node] = self._read_weights(node)
+        return self._read[node]
+
+    def _read_weights(self, node: fx.Node) -> tuple[np.ndarray, list[Fraction]] | None:
         weight = self.program.module(node).weight
         stored = weight.detach().double().numpy()
         found = layers.whole_weights(stored, weight.dtype)
@@ -271,7 +276,7 @@ def _counted(value: Tensor, places: list[list[Fraction]]) -> Tensor:
     if all(each == places[0] for each in places[1:]):
         at = torch.tensor(list(map(float, places[0])), dtype=torch.float64)
         return torch.bucketize(value, at, right=True)
-    by_channel = [_counted(value[:, i], [each]) for i, each in enumerate(places)]
+    by_channel = [_counted(value[:, i].contiguous(), [each]) for i, each in enumerate(places)]
     return torch.stack(by_channel, 1)
 
 

@@ -203,7 +203,7 @@ def _minus(offset: np.ndarray, means: np.ndarray) -> np.ndarray:
     if offset.size <= means.size:
         return offset - means
     found = np.empty(np.broadcast_shapes(offset.shape, means.shape), object)
-    for channel in range(found.shape[0]):
+    for channel in range(len(found)):
         known: dict[int, Fraction] = {}
         here = offset[channel % offset.shape[0]]
         for at in np.ndindex(here.shape):
@@ -265,14 +265,14 @@ def levels_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtyp
             "features must fit into 8 bits."
         )
     held = torch.tensor(quantiser.thresholds).to(dtype).double().tolist()
-    return Levels(found[0], found[1], list(map(Fraction, held)), _scale_of(name, module, shape))
+    return Levels(found[0], found[1], list(map(Fraction, held)), _scale_of(name, module, shape, dtype))
 
 
-def _scale_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...]) -> np.ndarray:
+def _scale_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
     one = fractions([1], shape)
     if not isinstance(module, Scaled):
         return one
-    scale = numbers(name, "scale", module.scale)
+    scale = numbers(name, "scale", module.scale.to(dtype))
     if scale.size == 1:
         return one * Fraction(scale.item())
     try:

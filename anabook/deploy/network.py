@@ -17,8 +17,8 @@ from anabook.deploy.report import Report, report
 from anabook.deploy.running import INT32, Extent, extent, run
 from anabook.deploy.steps import INPUT, Head, Input, Step, Weighted
 
-_BATCH = 250
-"""Examples that go through the network at a time: it bounds the memory."""
+_BATCH = 50
+"""Examples that go through the network at a time: few enough for the caches of a CPU."""
 
 
 class Layer(NamedTuple):

@@ -80,8 +80,10 @@ def program(net: nn.Module, example: Any) -> Program:
     if len(inputs) != 1:
         raise CannotConvert(f"a network must take one tensor, but this {type(net).__name__} takes {len(inputs)}.")
     runs = fx.GraphModule(net, graph)
+    if runs.graph.eliminate_dead_code():  # what the output does not depend on
+        runs.recompile()
     shape = _shapes(runs, example, dtype)
-    nodes = [node for node in graph.nodes if node.op == "output" or _shape(node) is not None]
+    nodes = [node for node in runs.graph.nodes if node.op == "output" or _shape(node) is not None]
     used = {INPUT}
     names = {}
     for node in nodes:
