@@ -147,6 +147,7 @@ class _Graph:
         self.packed = packed
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        self.names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self.types: dict[str, np.dtype] = {}
         self.wide: dict[str, str] = {}
         self.bytes: dict[tuple[str, bool], str] = {}
@@ -167,17 +168,17 @@ class _Graph:
     def constant(self, value: Any, dtype: Any) -> str:
         """A constant; the same one for equal values."""
         array = np.asarray(value, dtype)
-        digest = _files.digest_bytes(f"{array.dtype} {array.shape}".encode(), array.tobytes())[:16]
-        name = f":{array.dtype}:{digest}"
-        if name not in self.constants:
+        known = str(array.dtype), array.shape, array.tobytes()
+        if known not in self.names:
+            name = self.names[known] = f":{len(self.names)}"
             self.constants[name] = self.onnx.numpy_helper.from_array(array, name)
             self.types[name] = array.dtype
-        return name
+        return self.names[known]
 
     def node(self, operator: str, *inputs: str, dtype: Any = None, **attributes: Any) -> str:
         """What an operator gives; `dtype` is the type of it where it is not that of the first input."""
         name = f"{self.step}:{len(self.nodes)}"
-        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], **attributes))
         self.types[name] = np.dtype(dtype or self.types[inputs[0]])
         return name
 
