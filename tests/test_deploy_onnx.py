@@ -80,7 +80,7 @@ def test_the_batch_is_free():
 def test_only_integer_operators_stand_before_the_head():
     allowed = {
         *("ConvInteger", "MatMulInteger", "GreaterOrEqual", "Cast", "Add", "Sub", "Mul", "Div", "Max", "ReduceMax"),
-        *("ReduceSum", "Slice", "Pad", "Flatten", "Identity"),
+        *("ReduceSum", "Slice", "Pad", "Flatten", "Identity", "Gather"),
     }
     used = set()
     for seed in range(60):
@@ -89,7 +89,7 @@ def test_only_integer_operators_stand_before_the_head():
         kinds = {each.name: each.data_type for each in model.graph.initializer}
         floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16}
         for node in model.graph.node:
-            if not node.name.startswith("last"):
+            if not node.output[0].startswith("last"):
                 used.add(node.op_type)
                 assert not {kinds.get(name) for name in node.input} & floats
                 assert not any(attribute.name == "to" and attribute.i in floats for attribute in node.attribute)
@@ -246,6 +246,19 @@ def test_residual_additions_stay_in_eight_bits_where_they_fit():
         kinds = {each.name: each.type.tensor_type.elem_type for each in model.graph.output}
         assert (kinds["sum"] == onnx.TensorProto.INT8) == (high < 127)
         assert (kinds["twice"] == onnx.TensorProto.INT8) == (high < 63)
+
+
+def test_thresholds_of_positions_are_stored_once_for_each_kind_of_position():
+    kinds = np.array([[[5, 9, 1], [0, 4, 4]], [[8, 9, 6], [1, 4, 2**31 - 1]]], np.int32)  # two thresholds, channels
+    for place in (np.array([[0, 1, 1, 1, 2]] * 40), np.array([[0]] + [[2]] * 39), np.array([[1, 1, 1, 2, 0]])):
+        sizes, thresholds = (2, 40, 5), kinds[:, :, place]
+        step = Threshold(**ONE, thresholds=thresholds, levels=np.array([-1, 0, 1]), quantum=Fraction(1))
+        network = IntegerNetwork(Input(sizes, 0, 10), [step])
+        model = check(network, random_inputs(network, 9))
+        assert [np.prod(e.dims) for e in model.graph.initializer if e.data_type == onnx.TensorProto.INT64] == [place.size]
+        assert {tuple(each.dims) for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT32} == {
+            (2, len(np.unique(place)))
+        }
 
 
 def test_uneven_levels_wider_than_a_type_and_constant_channels():

@@ -171,6 +171,16 @@ def test_a_network_that_begins_with_a_quantiser_has_a_layer_for_it():
     assert only == Cost("input", parameter_bytes=48, comparisons=12, features=3)
 
 
+def test_thresholds_that_positions_share_count_once():
+    thresholds = np.arange(2, dtype=np.int32).reshape(2, 1, 1, 1) + np.zeros((2, 3, 6, 5), np.int32)
+    for changed, kinds, index in ((0, 1, 0), (1, 2, 30), (2, 3, 30)):
+        thresholds[:, 1, -1, -changed:] -= 10 * (changed > 0)
+        step = Threshold(**ONE, thresholds=thresholds.copy(), levels=np.arange(3), quantum=Fraction(1))
+        found = report(IntegerNetwork(Input((3, 6, 5), 0, 9), [step])).total
+        assert found.parameter_bytes == 4 * 2 * 3 * kinds + index
+        assert found.comparisons == 2 * 90
+
+
 def test_energies_are_operations_times_the_table():
     price = PICOJOULES
     assert price["int8 product"] == 0.2 and price["float32 product"] == 3.7 and price["float32 addition"] == 0.9

@@ -17,6 +17,8 @@ What stands behind the choice of operators, as onnxruntime 1.32 on a CPU and onn
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ import numpy as np
 
 from anabook import _files
 from anabook._validate import path as path_at
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted
+from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, positions
 
 OPSET, IR_VERSION = 21, 10
 """Of ordinary models: what runtimes have known since 2024."""
@@ -145,6 +147,7 @@ class _Graph:
         self.packed = packed
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        self.names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self.types: dict[str, np.dtype] = {}
         self.wide: dict[str, str] = {}
         self.bytes: dict[tuple[str, bool], str] = {}
@@ -165,17 +168,17 @@ class _Graph:
     def constant(self, value: Any, dtype: Any) -> str:
         """A constant; the same one for equal values."""
         array = np.asarray(value, dtype)
-        digest = _files.digest_bytes(f"{array.dtype} {array.shape}".encode(), array.tobytes())[:16]
-        name = f":{array.dtype}:{digest}"
-        if name not in self.constants:
+        known = str(array.dtype), array.shape, array.tobytes()
+        if known not in self.names:
+            name = self.names[known] = f":{len(self.names)}"
             self.constants[name] = self.onnx.numpy_helper.from_array(array, name)
             self.types[name] = array.dtype
-        return name
+        return self.names[known]
 
     def node(self, operator: str, *inputs: str, dtype: Any = None, **attributes: Any) -> str:
         """What an operator gives; `dtype` is the type of it where it is not that of the first input."""
         name = f"{self.step}:{len(self.nodes)}"
-        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], **attributes))
         self.types[name] = np.dtype(dtype or self.types[inputs[0]])
         return name
 
@@ -307,13 +310,23 @@ class _Graph:
         # Partial sums lie between the first level and the last, but a single step may be wider than int8.
         dtype = given if steps.max() <= np.iinfo(given).max else np.dtype(np.int32)
         total = self.constant(step.levels[0], dtype) if step.levels[0] else None
-        for threshold, up in zip(step.thresholds, steps):
-            reached = self.node("GreaterOrEqual", x, self.constant(threshold, np.int32), dtype=bool)
+        for threshold, up in zip(self.thresholds(step), steps):
+            reached = self.node("GreaterOrEqual", x, threshold, dtype=bool)
             reached = self.node("Cast", reached, dtype=dtype, to=self.kind(dtype))
             if up != 1:
                 reached = self.node("Mul", reached, self.constant(up, dtype))
             total = reached if total is None else self.node("Add", reached, total)
         return self.cast(total, given)
+
+    def thresholds(self, step: Threshold) -> Iterator[str]:
+        """The thresholds one after the other; those of positions, which differ near the borders alone, are stored once."""
+        if prod(step.thresholds.shape[2:]) == 1:
+            yield from (self.constant(threshold, np.int32) for threshold in step.thresholds)
+            return
+        places, index = positions(step.thresholds)
+        index = self.constant(index, np.int64)
+        for threshold in places:
+            yield self.node("Gather", self.constant(threshold, np.int32), index, dtype=np.int32, axis=1)
 
     def _MaxPool(self, step: MaxPool, x: str) -> str:
         if self.types[x].itemsize == 2:

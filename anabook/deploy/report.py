@@ -11,7 +11,7 @@ import numpy as np
 
 from anabook._table import Table
 from anabook.deploy.packing import per_byte
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted
+from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, positions
 
 PICOJOULES = {
     "int8 addition": 0.03,
@@ -42,7 +42,8 @@ class Cost:
         name: of the step with weights, or "input" for what comes before the first one.
         weights, zeros: how many weights it has, and how many of them are 0.
         packed_bytes: of the weights: five to a byte where they are −1, 0 and 1; see `packed_bytes`.
-        parameter_bytes: of the thresholds, of four bytes each, and signs; for a head, of scale and bias.
+        parameter_bytes: of the thresholds, of four bytes each, and signs; for a head, of scale and bias. Where thresholds
+            differ by position, those of each kind of position count once, and a byte for each position says its kind.
         multiply_accumulates: one for each weight and each place that it is applied to, the padding included.
         additions: those of them with a weight of 1 or −1, which only add or subtract.
         products: those with any other weight but 0. The rest vanishes.
@@ -309,9 +310,10 @@ def _cost(step: Any, extents: dict[str, Any]) -> Cost:
         )
     if isinstance(step, Threshold):
         signs = 0 if step.signs is None else step.signs.nbytes
+        kinds, index = positions(step.thresholds)
         return Cost(
             name=step.name,
-            parameter_bytes=step.thresholds.nbytes + signs,
+            parameter_bytes=signs + (4 * kinds.size + (index.size if kinds.shape[2] > 1 else 0)),
             comparisons=len(step.thresholds) * size,
             features=size,
         )

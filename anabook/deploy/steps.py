@@ -181,3 +181,24 @@ def out_size(n: int, kernel: int, stride: int, padding: int, dilation: int = 1, 
         return span // stride + 1
     count = -(-span // stride) + 1
     return count - 1 if (count - 1) * stride >= n + padding else count
+
+
+def positions(thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds of a feature map with each kind of position once, and which kind each position is.
+
+    They differ near the borders alone: where a window reaches over the padding.
+
+    Args:
+        thresholds: as in `Threshold`, shape (K − 1, channels, height, width).
+
+    Returns:
+        Thresholds of shape (K − 1, channels, kinds), and indices of shape (height, width).
+
+    Example:
+        >>> kinds, index = positions(np.array([[[[3, 5, 5, 5, 4]]]]))
+        >>> kinds.tolist(), index.tolist()
+        ([[[3, 4, 5]]], [[0, 2, 2, 2, 1]])
+    """
+    flat = thresholds.reshape(*thresholds.shape[:2], -1)
+    kinds, index = np.unique(flat, axis=2, return_inverse=True)
+    return kinds, index.reshape(thresholds.shape[2:])
