@@ -73,7 +73,7 @@ class Drawing:
             modules.append(nn.ReLU())  # a quantiser on the input itself
         if images:
             for _ in range(rng.integers(1, 3)):
-                modules += self.block()
+                modules += self.block(first=not modules)
             if rng.random() < 0.3:
                 modules.append(nn.AdaptiveAvgPool2d(1))
             modules.append(nn.Flatten())
@@ -103,7 +103,7 @@ class Drawing:
         self.spread()
         self.x = rng.integers(low, high + 1, (n, *shape))
 
-    def block(self) -> list[nn.Module]:
+    def block(self, first: bool) -> list[nn.Module]:
         rng = self.rng
         c = self.channels
         if rng.random() < 0.3:
@@ -139,10 +139,11 @@ class Drawing:
             except RuntimeError:
                 self.channels = c
                 return []
-        if place < 0.3:
+        by_place = first and self.mean != 0 and bool(any(conv.padding) if isinstance(conv.padding, tuple) else same)
+        if place < 0.2 and not by_place:
             return [conv, *norm, pool, nn.ReLU()]
-        if place < 0.5 and not conv.bias and not norm:
-            return [conv, pool, nn.ReLU()]
+        if place < 0.4 and not by_place:
+            return [conv, pool, *norm, nn.ReLU()]
         return [conv, *norm, nn.ReLU(), pool]
 
     def norm(self, n: int) -> nn.Module:
@@ -200,7 +201,9 @@ class Drawing:
             axes = (0, 2, 3) if x.ndim == 4 else (0,)
             scale = (x.std(axes) + 1e-3) * float(self.rng.uniform(0.3, 2))
             if self.rng.random() < 0.9:
-                module.running_mean = x.mean(axes) + scale * torch.tensor(self.rng.normal(size=len(scale)), dtype=x.dtype) * 0.5
+                module.running_mean = (
+                    x.mean(axes) + scale * torch.tensor(self.rng.normal(size=len(scale)), dtype=x.dtype) * 0.5
+                )
                 module.running_var = scale**2
 
         for module in self.net.modules():

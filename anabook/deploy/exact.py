@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,8 +137,8 @@ class Evaluation:
     def _pooled(self, node: fx.Node, module: nn.Module | None, kind: Any, value: Tensor, error: Tensor) -> Near:
         w = pools.windows(self.program.names[node], node, module, kind, tuple(value.shape[1:]))
         if w.most:
-            pool = lambda t: F.max_pool2d(t, w.kernel, w.stride, w.padding, w.dilation, w.ceil_mode)  # noqa: E731
-            return Near(pool(value), pool(error))
+            most = partial(F.max_pool2d, kernel_size=w.kernel, stride=w.stride, padding=w.padding, dilation=w.dilation)
+            return Near(most(value, ceil_mode=w.ceil_mode), most(error, ceil_mode=w.ceil_mode))
         count = w.kernel[0] * w.kernel[1]
 
         def pool(t: Tensor) -> Tensor:
@@ -233,12 +233,11 @@ class Evaluation:
         stored = weight.detach().double().numpy()
         found = layers.whole_weights(stored, weight.dtype)
         if found is not None:
+            most = 2 * torch.finfo(weight.dtype).eps  # two floats next to the stored one, at most
             for row, whole, quantum in zip(stored, *found):
                 distinct, first = np.unique(whole, return_index=True)
-                again = (
-                    torch.tensor([float(int(z) * quantum) for z in distinct], dtype=torch.float64).to(weight.dtype).tolist()
-                )
-                if again != row.ravel()[first].tolist():
+                again = zip(distinct.tolist(), row.ravel()[first].tolist())
+                if any(abs(z * quantum - Fraction(each)) > abs(Fraction(each)) * Fraction(most) for z, each in again):
                     name = self.program.names[node]
                     raise ArithmeticError(f"{name!r} has weights that were read wrongly, as integers times {quantum}.")
         return found
@@ -272,7 +271,7 @@ def _counted(value: Tensor, places: list[list[Fraction]]) -> Tensor:
     if all(each == places[0] for each in places[1:]):
         at = torch.tensor(list(map(float, places[0])), dtype=torch.float64)
         return torch.bucketize(value, at, right=True)
-    by_channel = [_counted(value[:, i], [each]) for i, each in enumerate(places)]
+    by_channel = [_counted(value[:, i].contiguous(), [each]) for i, each in enumerate(places)]
     return torch.stack(by_channel, 1)
 
 

@@ -51,7 +51,7 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
         count = len(np.unique(weights))
         why = (
             f"the weights of {name!r} take {count} values, which are not integers from -128 to 127 times a quantum"
-            f"{'; only a last linear layer may stay in float' if count > _MOST_VALUES else ''}."
+            f"{'; only a last linear layer may stay in float' if is_linear else ''}."
         )
         if is_linear and wire.one_scale is not None and wire.one_offset is not None:
             # It stays in float: a last layer may.
@@ -120,7 +120,8 @@ def _convolution(name: str, module: nn.Conv2d, wire: Wire, whole: np.ndarray) ->
 
 def whole_weights(weights: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, list[Fraction]] | None:
     """Weights as int8 with a quantum for each output: one for all, unless smaller numbers come of one for each."""
-    kind = {torch.float64: np.float64, torch.float16: np.float16}.get(dtype, np.float32)
+    floats = {torch.float64: np.float64, torch.float16: np.float16}.get(dtype, np.float32)
+    kind = floats, -128, 127, 2**16 if dtype == torch.bfloat16 else 1
     whole = _read(weights, kind)
     rows = [_read(row, kind) for row in weights] if weights.ndim > 1 else []
     if rows and all(row is not None for row in rows):
@@ -130,11 +131,11 @@ def whole_weights(weights: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, 
     return None if whole is None else (whole[1], [whole[0]] * len(weights))
 
 
-def _read(values: np.ndarray, kind: type) -> tuple[Fraction, np.ndarray] | None:
+def _read(values: np.ndarray, kind: tuple) -> tuple[Fraction, np.ndarray] | None:
     distinct, places = np.unique(values, return_inverse=True)
     if len(distinct) > _MOST_VALUES:
         return None
-    found = multiples(distinct.tolist(), kind, -128, 127)
+    found = multiples(distinct.tolist(), *kind)
     return None if found is None else (found[0], np.array(found[1], np.int8)[places].reshape(values.shape))
 
 
@@ -202,7 +203,7 @@ def _minus(offset: np.ndarray, means: np.ndarray) -> np.ndarray:
     if offset.size <= means.size:
         return offset - means
     found = np.empty(np.broadcast_shapes(offset.shape, means.shape), object)
-    for channel in range(found.shape[0]):
+    for channel in range(len(found)):
         known: dict[int, Fraction] = {}
         here = offset[channel % offset.shape[0]]
         for at in np.ndindex(here.shape):
@@ -264,14 +265,14 @@ def levels_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtyp
             "features must fit into 8 bits."
         )
     held = torch.tensor(quantiser.thresholds).to(dtype).double().tolist()
-    return Levels(found[0], found[1], list(map(Fraction, held)), _scale_of(name, module, shape))
+    return Levels(found[0], found[1], list(map(Fraction, held)), _scale_of(name, module, shape, dtype))
 
 
-def _scale_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...]) -> np.ndarray:
+def _scale_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
     one = fractions([1], shape)
     if not isinstance(module, Scaled):
         return one
-    scale = numbers(name, "scale", module.scale)
+    scale = numbers(name, "scale", module.scale.to(dtype))
     if scale.size == 1:
         return one * Fraction(scale.item())
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from anabook.deploy import saving
 from anabook.deploy.running import INT32, Extent, extent, run
 from anabook.deploy.steps import INPUT, Head, Input, Step, Weighted
 
-_BATCH = 250
-"""Examples that go through the network at a time: it bounds the memory."""
+_BATCH = 50
+"""Examples that go through the network at a time: few enough for the caches of a CPU."""
 
 
 class Layer(NamedTuple):
@@ -160,7 +161,7 @@ class IntegerNetwork:
         given, steps = saving.read(path)
         try:
             return cls(given, steps)
-        except (ValueError, TypeError) as error:
+        except saving.WRONG as error:
             raise ValueError(saving.unreadable(path, reason(error).rstrip("."))) from None
 
     @property
@@ -248,6 +249,9 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _check_input(input: Input) -> None:
+    whole, exact = (input.low, input.high, *input.shape), (input.mean, input.std)
+    if not all(isinstance(n, (int, np.integer)) for n in whole) or not all(isinstance(n, (int, Fraction)) for n in exact):
+        raise TypeError(f"the input's shape and bounds must be integers, its mean and std fractions, not those of {input}.")
     if not input.low < input.high or input.low < INT32[0] or input.high > INT32[1]:
         raise ValueError(f"the input's bounds must increase and fit into 32 bits, not be {input.low} and {input.high}.")
     if not input.shape or min(input.shape) < 1:

@@ -76,12 +76,14 @@ def program(net: nn.Module, example: Any) -> Program:
         graph = _Tracer().trace(net, concrete_args=defaults or None)
     except Exception as error:  # whatever the network's own program raises when it meets a stand-in for its input
         raise CannotConvert(f"the program of this {type(net).__name__} cannot be read ({reason(error)}).") from error
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    if len([node for node in inputs if node.users]) != 1:
+    inputs = _inputs(graph)
+    if len(inputs) != 1:
         raise CannotConvert(f"a network must take one tensor, but this {type(net).__name__} takes {len(inputs)}.")
     runs = fx.GraphModule(net, graph)
+    if runs.graph.eliminate_dead_code():  # what the output does not depend on
+        runs.recompile()
     shape = _shapes(runs, example, dtype)
-    nodes = [node for node in graph.nodes if node.op == "output" or _shape(node) is not None]
+    nodes = [node for node in runs.graph.nodes if node.op == "output" or _shape(node) is not None]
     used = {INPUT}
     names = {}
     for node in nodes:
@@ -155,6 +157,20 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (Quantise, Scaled)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _inputs(graph: fx.Graph) -> list[fx.Node]:
+    """What a program takes; arguments that were left out, and the assertions that they are, are taken out of the graph."""
+    found = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in found[1:]:
+        users = list(node.users)
+        while users and all(not user.users for user in users):
+            for user in users:
+                graph.erase_node(user)
+            users = list(node.users)
+        if not node.users:
+            graph.erase_node(node)
+    return [node for node in graph.nodes if node.op == "placeholder"]
 
 
 def _check_deployed(net: nn.Module) -> None:

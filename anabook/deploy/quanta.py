@@ -9,19 +9,23 @@ from fractions import Fraction
 import numpy as np
 
 
-def multiples(values: Iterable[float], dtype: type, low: int, high: int) -> tuple[Fraction, list[int]] | None:
-    """The quantum q > 0 and whole numbers z from `low` to `high` with z·q equal to the values, once it is rounded to their type.
+def multiples(
+    values: Iterable[float], dtype: type, low: int, high: int, coarser: int = 1
+) -> tuple[Fraction, list[int]] | None:
+    """The quantum q > 0 and whole numbers z from `low` to `high` with z·q equal to the values, but for the rounding of floats.
 
-    The first of three readings that fits:
+    The first of four readings that fits:
 
     1. The values as they are stored, where these are whole multiples of a number.
     2. The shortest decimals that stand for them: 0.1, 0.2, 0.3 are multiples of 1/10, though their floats are of none.
     3. The simplest fraction q for which every z·q rounds to its value: so are the floats nearest to z·s read, for a scale s.
+    4. The simplest one for which every z·q comes within two floats of its value: so are levels that were rounded, times a scale.
 
     Args:
         values: finite floats of a type.
         dtype: NumPy's name of it.
         low, high: of the whole numbers.
+        coarser: how many times as far apart the numbers of the type are as those of `dtype`: 2¹⁶ for bfloat16 in float32.
 
     Returns:
         None where none of them fits.
@@ -39,7 +43,7 @@ def multiples(values: Iterable[float], dtype: type, low: int, high: int) -> tupl
         quantum, found = common([read(value) for value in floats])
         if all(low <= z <= high for z in found):
             return quantum, found
-    return _nearest(floats, dtype, low, high)
+    return _nearest(floats, dtype, low, high, coarser) or _nearest(floats, dtype, low, high, 4 * coarser)
 
 
 def common(values: Sequence[Fraction]) -> tuple[Fraction, list[int]]:
@@ -55,11 +59,11 @@ def common(values: Sequence[Fraction]) -> tuple[Fraction, list[int]]:
     return (Fraction(divisor, bottom), [top // divisor for top in tops]) if divisor else (Fraction(1), tops)
 
 
-def _nearest(values: list, dtype: type, low: int, high: int) -> tuple[Fraction, list[int]] | None:
+def _nearest(values: list, dtype: type, low: int, high: int, halves: int) -> tuple[Fraction, list[int]] | None:
     exact = [Fraction(float(value)) for value in values]
     least = min(abs(value) for value in exact if value)
     greatest = max(map(abs, exact))
-    reach = [_rounds_to(value, dtype) for value in values]
+    reach = [near(value, dtype, halves) for value in values]
     ratios = np.array(values, np.float64) / float(least)
     for n in range(1, max(-low, high) + 1):
         if greatest * n > least * (max(-low, high) + 1):
@@ -77,10 +81,10 @@ def _nearest(values: list, dtype: type, low: int, high: int) -> tuple[Fraction, 
     return None
 
 
-def _rounds_to(value: float, dtype: type) -> tuple[Fraction, Fraction]:
-    """The ends of the interval of numbers that a float stands for."""
-    ends = (np.nextafter(value, dtype(-np.inf)), np.nextafter(value, dtype(np.inf)))
-    return tuple((Fraction(float(value)) + Fraction(float(end))) / 2 for end in ends)
+def near(value: float, dtype: type, halves: int) -> tuple[Fraction, Fraction]:
+    """The ends of what lies within so many half distances between floats: within 1 all numbers round to the value."""
+    gaps = (Fraction(float(np.nextafter(value, dtype(end)))) - Fraction(float(value)) for end in (-np.inf, np.inf))
+    return tuple(Fraction(float(value)) + gap * halves / 2 for gap in gaps)
 
 
 def simplest(low: Fraction, high: Fraction) -> Fraction:

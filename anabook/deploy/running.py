@@ -190,8 +190,8 @@ def _(step: Add, inputs: Sequence[Extent]) -> Extent:
 @extent.register
 def _(step: Flatten, inputs: Sequence[Extent]) -> Extent:
     (x,) = _taken(step, inputs, 1)
-    repeated = [b if np.ndim(b) == 0 else np.repeat(b, prod(x.shape[1:])) for b in (x.low, x.high)]
-    return Extent((prod(x.shape),), *repeated, x.dtype)
+    low, high = (b if np.ndim(b) == 0 else np.repeat(b, prod(x.shape[1:])) for b in (x.low, x.high))
+    return Extent((prod(x.shape),), low, high, x.dtype)
 
 
 @extent.register

@@ -24,6 +24,12 @@ from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, Step, SumPo
 _FORMAT = "anabook integer network 1"
 _TABLE = "network"
 _KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (Weighted, Threshold, MaxPool, SumPool, Add, Flatten, Head)}
+WRONG = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError),  # no archive, or a damaged one
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),  # one that holds something else
+)
+"""What reading a file that is no integer network may raise."""
+
 _MOST = 16
 """Up to so many different values are packed: that many fit twice into a byte."""
 
@@ -79,7 +85,7 @@ def read(path: str | Path) -> tuple[Input, list[Step]]:
             raise ValueError("its digest is another one: it was changed or damaged")
         given = _read(Input, table["input"], "input", arrays)
         return given, [_read(_KINDS[row["kind"]], row, str(i), arrays) for i, row in enumerate(table["steps"])]
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except WRONG as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else reason(error).rstrip(".")
         raise ValueError(unreadable(path, said)) from None
 

@@ -23,6 +23,10 @@ class Input:
         shape: of one example, without the batch.
         low, high: the least and the greatest integer.
         mean, std: exact; the data's standardisation, 0 and 1 where there is none.
+
+    Example:
+        >>> Input((1, 8, 8), 0, 16, std=Fraction(16)).high
+        16
     """
 
     shape: tuple[int, ...]
@@ -34,7 +38,12 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step: its name (that of the module it comes from), and the names of the steps whose outputs it takes."""
+    """One step: its name (that of the module it comes from), and the names of the steps whose outputs it takes.
+
+    Example:
+        >>> Add(name="sum", inputs=("conv1_act", "conv2_act")).inputs
+        ('conv1_act', 'conv2_act')
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -51,6 +60,10 @@ class Weighted(Step):
             normalisation falls have their sign turned already.
         stride, padding, dilation: pairs, rows first; of a convolution. Padding is with zeros.
         groups: of a convolution.
+
+    Example:
+        >>> Weighted(name="fc1", inputs=("input",), weights=np.array([[1, 0, -1]], np.int8)).stride
+        (1, 1)
     """
 
     weights: np.ndarray
@@ -70,6 +83,12 @@ class Threshold(Step):
         levels: int, shape (K,), increasing: z of each level.
         quantum: what z is multiplied by to give the level; or a tuple with one for each channel.
         signs: int8 ±1 for each channel, or None where all are 1.
+
+    Example:
+        >>> at = np.array([[-2], [3]], np.int32)  # for one channel
+        >>> step = Threshold(name="act", inputs=("fc1",), thresholds=at, levels=np.array([-1, 0, 1]), quantum=Fraction(1, 2))
+        >>> (np.array([[-3], [-2], [2], [3]])[:, np.newaxis] >= step.thresholds).sum(1).ravel().tolist()
+        [0, 1, 1, 2]
     """
 
     thresholds: np.ndarray
@@ -80,7 +99,12 @@ class Threshold(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class MaxPool(Step):
-    """The greatest of each window; padding is less than anything. Pairs, rows first."""
+    """The greatest of each window; padding is less than anything. Pairs, rows first.
+
+    Example:
+        >>> MaxPool(name="pool", inputs=("act",), kernel=(2, 2), stride=(2, 2)).padding
+        (0, 0)
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -91,7 +115,12 @@ class MaxPool(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class SumPool(Step):
-    """The sum of each window: an average whose division waits for the next threshold. Padding is with zeros."""
+    """The sum of each window: an average whose division waits for the next threshold. Padding is with zeros.
+
+    Example:
+        >>> SumPool(name="pool", inputs=("act",), kernel=(2, 2), stride=(2, 2)).padding
+        (0, 0)
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -100,12 +129,22 @@ class SumPool(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class Add(Step):
-    """The sum of two tensors of equal quanta."""
+    """The sum of two tensors of equal quanta.
+
+    Example:
+        >>> Add(name="sum", inputs=("act1", "act2")).name
+        'sum'
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flatten(Step):
-    """All axes but the batch in one, in the order of rows."""
+    """All axes but the batch in one, in the order of rows.
+
+    Example:
+        >>> Flatten(name="flatten", inputs=("pool3",)).inputs
+        ('pool3',)
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +155,13 @@ class Head(Step):
         weights: int8 where the layer's weights are quantised, else float32; shape (outputs, inputs).
         scale: float64, shape (outputs,): the quanta of weights and inputs.
         bias: float64, shape (outputs,).
+
+    Example:
+        >>> head = Head(
+        ...     name="last", inputs=("act",), weights=np.array([[2, -1]], np.int8), scale=np.array([0.5]), bias=np.array([1.0])
+        ... )
+        >>> (head.scale * (np.array([[3, 4]]) @ head.weights.T) + head.bias).tolist()
+        [[2.0]]
     """
 
     weights: np.ndarray
@@ -124,7 +170,12 @@ class Head(Step):
 
 
 def out_size(n: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> int:
-    """How many windows fit along an axis of length n, as PyTorch counts them."""
+    """How many windows fit along an axis of length n, as PyTorch counts them.
+
+    Example:
+        >>> out_size(5, kernel=2, stride=2, padding=0), out_size(5, kernel=2, stride=2, padding=0, ceil_mode=True)
+        (2, 3)
+    """
     span = n + 2 * padding - dilation * (kernel - 1) - 1
     if not ceil_mode:
         return span // stride + 1
