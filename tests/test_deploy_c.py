@@ -9,17 +9,20 @@ import re
 import shutil
 import subprocess
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from deploy_networks import random_inputs, random_network
 
+from anabook import datasets, deploy
 from anabook.deploy import c_code
 from anabook.deploy.c_program import pack
 from anabook.deploy.memory import WIDTHS, plan
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.steps import INPUT, Add, Flatten, Head, Input, Step, Threshold, Weighted
 
+ROOT = Path(__file__).resolve().parents[1]
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 SEEDS = range(60)
@@ -98,6 +101,53 @@ def test_c_gives_what_numpy_gives_at_every_step(library, seed):
 def test_the_random_networks_have_every_kind_of_step():
     kinds = {type(step) for seed in SEEDS for step in random_network(seed).steps}
     assert kinds == set(Step.__subclasses__())
+
+
+# The book's networks
+
+
+@needs_compiler
+def test_the_digits_network_is_equal_on_every_test_image(tmp_path):
+    network = deploy.load(ROOT / "data" / "networks" / "digits.npz")
+    digits = datasets.digits()
+    x = np.rint(digits.x_test * 16).astype(np.uint8)
+    assert len(x) == 359
+    check(network, as_c(network, tmp_path), x)
+    # As a reader would compile it, with floats for the scores: another rounding, the same readings.
+    scores = program(network, tmp_path, "-Os")(x)
+    assert (scores.argmax(1) == network(x).argmax(1)).all() and (scores.argmax(1) == digits.y_test).mean() > 0.93
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["vgg", "dscnn"])
+def test_pictures_and_speech_are_equal_on_drawn_inputs(tmp_path, name):
+    network = recorded(name)
+    check(network, as_c(network, tmp_path), random_inputs(network, 20))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["vgg", "dscnn"])
+def test_pictures_and_speech_are_equal_on_the_whole_of_their_data(tmp_path, name):
+    from test_deploy_real import RUNS
+
+    from anabook.datasets import store
+    from anabook.experiments.parts import parts
+
+    config = RUNS[name]
+    if not store.path_of(config.data).is_file():
+        pytest.skip(f"{config.data} is not in the store: anabook data {config.data} prepares it")
+    x = np.rint(parts(config).held_out.inputs.numpy().astype(np.float64) * config.shrink**2).astype(np.int64)
+    network = recorded(name)
+    run = as_c(network, tmp_path)
+    assert len(x) > 900
+    for begin in range(0, len(x), 250):
+        check(network, run, x[begin : begin + 250])
+
+
+def recorded(name):
+    from test_deploy_real import network
+
+    return network(name)[1]
 
 
 # Memory
@@ -242,6 +292,16 @@ def test_the_files_are_plain(tmp_path, seed):
     assert "KEEP" in source and "\t" not in header + source
     again = [path.read_text(encoding="ascii") for path in random_network(seed).to_c(tmp_path / "again", "tiny_net")]
     assert again == [header, source]
+
+
+def test_thresholds_of_places_that_are_alike_stand_once(tmp_path):
+    network = recorded("dscnn")  # its input's mean is no integer: thresholds are others where the padding begins
+    header = network.to_c(tmp_path)[0].read_text()
+    step = network.steps[1]
+    assert step.thresholds.shape == (15, 32, 25, 5)
+    kinds = len(np.unique(step.thresholds.reshape(15 * 32, -1), axis=1).T)
+    assert kinds == (3 + 1 + 2) * (1 + 1 + 1)  # three rows above, two below, a column to each side
+    assert f"thresholds_1[{32 * kinds * 15}]" in header and "places_1[125]" in header and "places_3" not in header
 
 
 @needs_compiler

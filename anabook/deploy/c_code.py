@@ -61,6 +61,12 @@ def sizes(folder: Any, name: str = "network", compiler: str | None = None, flags
     Raises:
         FileNotFoundError: there are no such files, no compiler, or no program `size`.
         ValueError: the compiler refuses.
+
+    Example:
+        >>> sizes("nowhere")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: there is no network.c in 'nowhere'; to_c writes it.
     """
     source = path_at(folder, "folder") / f"{name}.c"
     if not source.is_file():

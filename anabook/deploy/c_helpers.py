@@ -174,16 +174,17 @@ static void ${what}_of_${a}_${b}(const ${A} *in, ${B} *out, const window *p)
 
 QUANTISE = """\
 /* Each sum becomes the level whose number is the number of thresholds that it reaches: found by halving, as thresholds
-   rise. `further` leads from the thresholds of one sum to those of the next: 0 where a whole plane shares them. */
+   rise.${about} */
 static void ${verb}_${a}_${b}_${c}(const ${A} *sums, ${B} *out, int size,
-    const ${C} *thresholds, int steps, const ${B} *levels, int further${more})
+    const ${C} *thresholds, int steps, const ${B} *levels${more})
 {
     while (size-- > 0) {
         int below = 0, left = steps, half;
         int32_t sum = ${sum};
+        const ${C} *t = thresholds${at};
         while (left > 0) {
             half = left >> 1;
-            if (sum >= thresholds[below + half]) {
+            if (sum >= t[below + half]) {
                 below += half + 1;
                 left -= half + 1;
             } else {
@@ -192,15 +193,23 @@ static void ${verb}_${a}_${b}_${c}(const ${A} *sums, ${B} *out, int size,
         }
         *out++ = levels[below];
         sums++;
-        thresholds += further;
     }
 }
 """
 
-QUANTISES = {
-    "quantise": {"more": "", "sum": "*sums"},
-    "quantise_turned": {"more": ", int sign", "sum": "sign < 0 ? -(int32_t)*sums : *sums"},
-}
+PLACED = " Near the border thresholds are others: `places` says for each sum where its own begin."
+
+
+def quantise(places: str, turned: bool) -> dict[str, str]:
+    """What fills `QUANTISE`: the type of `places`, empty where all sums share thresholds; channels that may be turned."""
+    return {
+        "verb": "quantise" + f"_by_{places}" * bool(places) + "_turned" * turned,
+        "about": PLACED if places else "",
+        "more": (f", const {places}_t *places" if places else "") + (", int sign" if turned else ""),
+        "sum": "sign < 0 ? -(int32_t)*sums : *sums" if turned else "*sums",
+        "at": " + *places++" if places else "",
+    }
+
 
 ADD = """\
 static void add_${a}_${b}_${c}(const ${A} *one, const ${B} *other, ${C} *out, int size)

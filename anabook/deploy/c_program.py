@@ -62,8 +62,11 @@ def plain(name: str) -> str:
     return re.sub(r"[^\w .:-]", "_", name, flags=re.ASCII)
 
 
-def thresholds(step: Threshold, shape: tuple[int, ...], given: Any) -> np.ndarray:
-    """Thresholds as C wants them: (channels, places or 1, thresholds), none further out than what comes in can reach."""
+def thresholds(step: Threshold, shape: tuple[int, ...], given: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds as C wants them, none further out than what comes in can reach: (channels, kinds of places, thresholds).
+
+    And for each place of a channel its kind: places that share their thresholds in all channels are of one kind.
+    """
     table = step.thresholds.astype(np.int64)
     low, high = given.channels(step.name)
     if step.signs is not None:
@@ -72,7 +75,9 @@ def thresholds(step: Threshold, shape: tuple[int, ...], given: Any) -> np.ndarra
     table = np.clip(table, *ends)
     if prod(table.shape[2:]) > 1:
         table = np.broadcast_to(table, (len(table), *shape))
-    return np.ascontiguousarray(table.reshape(len(table), shape[0], -1).transpose(1, 2, 0))
+    table = table.reshape(len(table), shape[0], -1).transpose(2, 1, 0)
+    kinds, places = np.unique(table, axis=0, return_inverse=True)
+    return kinds.transpose(1, 0, 2), places.ravel()
 
 
 class Code:
@@ -238,23 +243,23 @@ class Code:
         channels, size = self.shape(step.name)[0], prod(self.shape(step.name)[1:])
         joined = source in self.plan.joined
         a = "int32" if joined else self.comes[source][0]
-        table = thresholds(step, self.shape(step.name), self.network.extents[source])
+        table, places = thresholds(step, self.shape(step.name), self.network.extents[source])
         c = Extent((), table.min(initial=-1), table.max(initial=0)).dtype.name
         self.table(f"{c}_t", "thresholds", step, table, f": thresholds, {words(table.shape)}")
         self.table(f"{kind}_t", "levels", step, step.levels, ": levels")
-        verb = "quantise" if step.signs is None else "quantise_turned"
-        call = self.function(
-            "${verb}_${a}_${b}_${c}", helpers.QUANTISE, a=a, b=kind, c=c, verb=verb, **helpers.QUANTISES[verb]
-        )
-        steps = len(step.levels) - 1
+        steps, more, among = len(step.levels) - 1, "", ""
+        if table.shape[1] > 1:
+            among = "uint16" if table[0].size < 2**16 else "uint32"
+            self.table(f"{among}_t", "places", step, places * steps, ": where the thresholds of each place begin")
+            more = f", places_{number}"
+        form = helpers.quantise(among, step.signs is not None)
+        call = self.function("${verb}_${a}_${b}_${c}", helpers.QUANTISE, a=a, b=kind, c=c, **form)
         declare = [f"{kind}_t *out = {out};", f"const {c}_t *t = thresholds_{number};"]
-        more = ""
         if step.signs is not None:
             self.table("int8_t", "signs", step, step.signs, ": signs of what comes in")
             declare.append(f"const int8_t *sign = signs_{number};")
-            more = ", *sign++"
-        further = 0 if table.shape[1] == 1 else steps
-        ready = f"{call}({'sums' if joined else 'in'}, out, {size}, t, {steps}, levels_{number}, {further}{more});"
+            more += ", *sign++"
+        ready = f"{call}({'sums' if joined else 'in'}, out, {size}, t, {steps}, levels_{number}{more});"
         after = [ready, f"out += {size};", f"t += {table[0].size};"]
         self.note(step, f"{len(step.levels)} levels, {words(self.shape(step.name))},")
         if joined:

@@ -21,6 +21,10 @@ class Place:
         offset: of its first element in the buffer, in elements.
         size: its number of elements.
         first, last: the numbers of the steps that write it and that read it last.
+
+    Example:
+        >>> Place("int8", offset=256, size=128, first=3, last=5).offset
+        256
     """
 
     kind: str
@@ -35,7 +39,7 @@ class Plan:
     """Where every tensor of a network lies.
 
     Attributes:
-        places: by the name of the step; without the input, which is the caller's, without the head's output, and without
+        places: a `Place` by the name of the step; without the input, which is the caller's, without the head's output, and without
             what `joined` names. A flattened tensor has the place of the one that it flattens.
         joined: names of weighted layers that a threshold alone reads, which takes each channel as soon as it is summed:
             no more than one channel of their sums is ever held.
@@ -56,6 +60,20 @@ def plan(network: Any) -> Plan:
 
     Two share memory where one is read for the last time before the other is written. The largest is
     placed first, each at the lowest place that is free during its life.
+
+    Example:
+        >>> import numpy as np
+        >>> from anabook.deploy.network import IntegerNetwork
+        >>> from anabook.deploy.steps import Input, MaxPool
+        >>> pool = dict(kernel=(2, 2), stride=(2, 2))
+        >>> steps = [
+        ...     Weighted(name="conv", inputs=("input",), weights=np.ones((4, 1, 1, 1), np.int8)),
+        ...     MaxPool(name="halved", inputs=("conv",), **pool),
+        ...     MaxPool(name="quartered", inputs=("halved",), **pool),
+        ... ]
+        >>> found = plan(IntegerNetwork(Input((1, 8, 8), 0, 255), steps))
+        >>> found.peak, found.places["quartered"].offset  # where the convolution's sums were
+        (1280, 0)
     """
     steps = network.steps
     readers: dict[str, list[int]] = {}

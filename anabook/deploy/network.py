@@ -218,8 +218,8 @@ class IntegerNetwork:
 
         `void NAME_run(const uint8_t *input, float *output)` takes and gives one example (the types are those of the
         network's input and of its last step). It adds, subtracts and compares integers; it multiplies where a weight is not
-        −1, 0 or 1, and scales the outputs of a `Head`, in float or in what -DNAME_REAL= says. Memory is static, and as much
-        as `memory.plan` finds. With -DNAME_FEATURES, `NAME_features` gives what every step gives, for tests.
+        −1, 0 or 1, and scales the outputs of a `Head`, in float or in what -DNAME_REAL= says. Memory is static, as little as
+        `memory.plan` finds. With -DNAME_FEATURES, `NAME_features` gives what every step gives, for tests.
 
         Args:
             folder: for the two files; made if need be. They are written whole or not at all.
@@ -231,6 +231,15 @@ class IntegerNetwork:
         Raises:
             ValueError: a name that C does not take.
             OSError: the files cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> from anabook.deploy.steps import Flatten
+            >>> net = IntegerNetwork(Input((2, 3), 0, 255), [Flatten(name="row", inputs=("input",))])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     header, source = net.to_c(folder, name="tiny")
+            ...     print(next(line for line in header.read_text().splitlines() if line.startswith("void")))
+            void tiny_run(const uint8_t *input, int32_t *output);
         """
         from anabook.deploy import c_code
 

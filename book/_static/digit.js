@@ -73,7 +73,7 @@
      thick as gives INK dots, within reason. (The box's width was tried out on a few drawn digits.) */
   const BOX = { left: 9, right: 23, top: 2.5, bottom: 29.5 };
   const STRETCH = 2;
-  const INK = 313; // the median of the training images
+  const INK = 314; // the median of the training images
   const THINNEST = 1;
   const THICKEST = 5;
 
@@ -231,7 +231,7 @@
       html("div", { class: "df-buttons" }, clear, example, read),
       html("div", { class: "df-parts" },
         part("draw", "Draw a digit here", pad),
-        part("counts", "What the network gets: 8 × 8 counts", grid),
+        part("counts", "What the network gets", grid),
         part("last", "Scores", bars.picture),
         part("hidden", "First hidden layer", first.picture),
         part("hidden", "Second hidden layer", second.picture)),
@@ -262,7 +262,7 @@
       }
       const [best, other] = ranking(scores);
       const truth = label === null ? "" : ` It is test digit ${data.digits[label].row}, labelled ${data.digits[label].label}.`;
-      read.replaceChildren("The network reads ", html("strong", {}, String(best)), `, and next to it ${other}.${truth}`);
+      read.replaceChildren("The network reads ", html("strong", {}, String(best)), `; its second choice is ${other}.${truth}`);
     }
 
     function update(settled) {
