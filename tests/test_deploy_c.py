@@ -21,6 +21,7 @@ from anabook.deploy.c_program import pack
 from anabook.deploy.memory import WIDTHS, plan
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.steps import INPUT, Add, Flatten, Head, Input, Step, Threshold, Weighted
+from anabook.experiments.stored import stored
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
@@ -108,7 +109,7 @@ def test_the_random_networks_have_every_kind_of_step():
 
 @needs_compiler
 def test_the_digits_network_is_equal_on_every_test_image(tmp_path):
-    network = deploy.load(ROOT / "data" / "networks" / "digits.npz")
+    network = stored("digits").integers
     digits = datasets.digits()
     x = np.rint(digits.x_test * 16).astype(np.uint8)
     assert len(x) == 359
