@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: a wheel carries the recorded runs, the sweeps, the claims ledger and the exercises.
+"""What pyproject.toml cannot say: a wheel carries recorded runs, sweeps, weights, the claims ledger and the exercises.
 
 In the repository they lie in `data` and `book`, once. Building copies them to `anabook/_data`, where
 `anabook.experiments.shipped` and `anabook.check` find them; an editable install reads them where they are.
@@ -11,7 +11,14 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("data/ledger.toml", "data/README.md", "data/results/*.jsonl", "data/sweeps/*.toml", "book/exercises.toml")
+SHIPPED = (
+    "data/ledger.toml",
+    "data/README.md",
+    "data/results/*.jsonl",
+    "data/sweeps/*.toml",
+    "data/weights/*.npz",
+    "book/exercises.toml",
+)
 
 
 class WithData(build_py):

@@ -23,6 +23,7 @@ _SUBMODULES = (
     "check",
     "convergence",
     "datasets",
+    "deploy",
     "experiments",
     "laws",
     "models",

@@ -1,4 +1,4 @@
-"""The command line: `anabook data`, `train`, `sweep` and `results`."""
+"""The command line: `anabook data`, `train`, `sweep`, `results` and `export`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_train(commands)
     _add_sweep(commands)
     _add_results(commands)
+    _add_export(commands)
     arguments, rest = parser.parse_known_args(argv)
     if hasattr(arguments, "overrides"):  # argparse knows those before the first option only
         arguments.overrides += [word for word in rest if "=" in word and not word.startswith("-")]
@@ -33,8 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except ModuleNotFoundError as error:
-        extras = {"distributed": "cluster", "pandas": "experiments"}.get(error.name or "", "training,speech")
-        print(f"anabook: {error}; this command needs pip install 'anabook[{extras}]'.", file=sys.stderr)
+        extras = {"distributed": "cluster", "pandas": "experiments", "onnx": "deploy"}.get(
+            error.name or "", "training,speech"
+        )
+        needs = "" if "pip install" in str(error) else f"; this command needs pip install 'anabook[{extras}]'."
+        print(f"anabook: {error}{needs}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"anabook: {error.strerror or error}" + (f": {error.filename!r}." if error.filename else "."), file=sys.stderr)
@@ -165,17 +169,10 @@ def _weights(arguments: argparse.Namespace) -> Path | None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from anabook._validate import path
-    from anabook.experiments import config, records
+    from anabook.experiments import records
     from anabook.experiments import sweep as sweeps
 
-    values = config.read(arguments.config, arguments.overrides)
-    if arguments.unit is not None:
-        values["units"] = [arguments.unit]
-    if arguments.fold is not None:
-        values["folds"] = [arguments.fold]
-        with contextlib.suppress(ValueError):
-            values["folds"] = [int(arguments.fold)]
-    one = config.expand(values)[0]
+    one = _one(arguments)
     sweeps.check_prepared([one])
     folder, also = _places(arguments.results)
     for place in (folder, *also):
@@ -201,6 +198,20 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     print(f"{sweeps.duration(record['seconds'])}; recorded as {one.key} in {file}")
     return 0
+
+
+def _one(arguments: argparse.Namespace) -> Any:
+    """The config of the first run that a file describes, or of that which --unit and --fold name."""
+    from anabook.experiments import config
+
+    values = config.read(arguments.config, arguments.overrides)
+    if arguments.unit is not None:
+        values["units"] = [arguments.unit]
+    if arguments.fold is not None:
+        values["folds"] = [arguments.fold]
+        with contextlib.suppress(ValueError):
+            values["folds"] = [int(arguments.fold)]
+    return config.expand(values)[0]
 
 
 def _places(results_option: str | None) -> tuple[Path, list[Path]]:
@@ -414,6 +425,53 @@ def _all_claims(frame: Any, size: str) -> int:
         print(f"{chr(10) * (number > 0)}{results.select(frame, task, size)['data'].iloc[0]}, {size}:")
         for verdict in claims.judge_all(frame, task, size):
             print(f"  {verdict}")
+    return 0
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a run's network as integers: an ONNX model, a file of NumPy's, C",
+        description="Write the integer network of a run: integer weights and comparisons, no float before the last layer.",
+    )
+    export.add_argument("source", metavar="RUN", help="the key of a run, the file of its final weights, or a checkpoint")
+    export.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config that --config names")
+    export.add_argument("--onnx", metavar="FILE", help="write an ONNX model of standard integer operators")
+    export.add_argument("--packed", action="store_true", help="store its weights in 2 or 4 bits, which new runtimes know")
+    export.add_argument("--npz", metavar="FILE", help="write what anabook.deploy.load reads")
+    export.add_argument("--c", metavar="FOLDER", help="write a header and a C file for a microcontroller")
+    export.add_argument("--weights", metavar="FOLDER", help="where final weights are (the store, and what comes along)")
+    export.add_argument("--config", metavar="CONFIG", help="of a checkpoint: the TOML file that its run was started with")
+    export.add_argument("--unit", help="of a checkpoint: the unit's name")
+    export.add_argument("--fold", help="of a checkpoint: the fold's number, or test")
+    export.add_argument("--mean", type=float, help="of the inputs in training (computed from the prepared data)")
+    export.add_argument("--std", type=float, help="of the inputs in training (computed from the prepared data)")
+    export.add_argument("--report", action="store_true", help="say what each layer costs")
+    export.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from anabook._validate import path
+    from anabook.experiments import exports
+
+    of_config = [f"--{name}" for name in ("unit", "fold") if getattr(arguments, name) is not None] + arguments.overrides
+    if arguments.config is None and of_config:
+        raise ValueError(f"{of_config[0]} changes the config of a checkpoint: name it with --config.")
+    places = {
+        name: None if getattr(arguments, name) is None else path(getattr(arguments, name), f"--{name}")
+        for name in ("onnx", "npz", "c", "weights")
+    }
+    config, ints, written = exports.export(
+        arguments.source,
+        **places,
+        config=None if arguments.config is None else _one(arguments),
+        mean=arguments.mean,
+        std=arguments.std,
+        packed=arguments.packed,
+    )
+    print(ints.report() if arguments.report else ints)
+    for file in written:
+        print(f"{config.label}: {file}, {file.stat().st_size:,} bytes")
     return 0
 
 

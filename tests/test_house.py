@@ -126,10 +126,12 @@ sys.modules["torch.utils.tensorboard"] = types.SimpleNamespace(SummaryWriter=Sum
 """
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_the_examples_of_the_readme_run(number, tmp_path):
     blocks = python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(blocks) == 4
+    assert len(blocks) == 5
+    if number == 4:
+        pytest.importorskip("onnxruntime", reason="this example needs onnxruntime: pip install 'anabook[deploy]'")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", BOARD * (number == 3) + blocks[number]],
@@ -145,6 +147,10 @@ def test_the_examples_of_the_readme_run(number, tmp_path):
         assert float(done.stdout.split("%")[0]) > 80
     elif number == 2:
         assert done.stdout.splitlines()[-1] == "True" and "two (Linear)" in done.stdout
+    elif number == 4:
+        assert "IntegerNetwork of 8×8 integers from 0 to 16" in done.stdout and "Horowitz" in done.stdout
+        last = done.stdout.splitlines()[-1]
+        assert set(last.strip("[]").split(", ")) == {"True"} and last.count("True") == 5
     else:
         assert done.stdout == "56 scalars\n"  # four epochs: number, three losses, three accuracies, lr, …, two layers
         assert len((tmp_path / "history.csv").read_text().splitlines()) == 5

@@ -218,6 +218,7 @@ TINY = {
         "seed": 0,
     },
     "mnist": {**mnist.cases(inks=("two",), folds=(1,))[1], "n_train": 200, "period": 1, "batch_size": 64},
+    "runtimes": {"network": "dscnn", "width": 0.1, "batch": 2, "rounds": 2, "threads": 1, "seed": 0},
     "standins": {"data": "svhn-stand-in", **standins.SETTINGS, "epochs": 1},
     "zoo": {**zoo.cases()[5], "epochs": 1, "width": 4},
     "stopping": {**stopping.cases(width=1 / 64, n_train=32, batch_size=16, period=1)[1]},
@@ -261,6 +262,11 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
     elif name == "stopping":
         assert record["stopped"][-1] > 0 and len(record["peak_bytes"]) == len(record["kept_bytes"]) == 8
         assert len(record["cpu_seconds"]) == 10 and record["machine"]["cpu"]
+    elif name == "runtimes":
+        took = record["milliseconds"]
+        assert set(took) == {"float", "integers", "products", "numpy"} and all(len(times) == 2 for times in took.values())
+        assert min(map(min, took.values())) > 0 and record["off"] < 1e-12
+        assert set(record["bytes"]) == {"float", "integers", "packed"} and record["weights"] == 6 * 40 + 4 * 6 * 15 + 6 * 12
     else:
         assert 0 <= record["accuracy"] <= 1 and math.isfinite(record["wall_seconds"])
 

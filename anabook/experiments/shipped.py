@@ -1,4 +1,4 @@
-"""What comes with the package: recorded runs, the sweeps that made them, and the ledger of claims.
+"""What comes with the package: recorded runs, the sweeps that made them, two runs' weights, and the ledger of claims.
 
 In a checkout of the repository these are the files in its folder `data`, the one place where they are kept. An installed
 package carries a copy of them, so that pages and notebooks find them wherever they are read.
@@ -13,7 +13,7 @@ from anabook._validate import did_you_mean
 
 
 def folder() -> Path:
-    """The folder with `results`, `sweeps` and `ledger.toml`; to read, not to write new runs into.
+    """The folder with `results`, `sweeps`, `weights` and `ledger.toml`; to read, not to write new runs into.
 
     Raises:
         FileNotFoundError: this copy of the package came without them.
@@ -39,7 +39,7 @@ def path(name: str) -> Path:
     place = folder()
     known = [
         found.relative_to(place).as_posix()
-        for pattern in ("results", "results/*.jsonl", "sweeps/*.toml", "*.toml")
+        for pattern in ("results", "results/*.jsonl", "sweeps/*.toml", "weights", "weights/*.npz", "*.toml")
         for found in sorted(place.glob(pattern))
     ]
     if name not in known:

@@ -14,9 +14,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from anabook import _files, training
+from anabook.deploy.packing import pack, per_byte, unpack
 from anabook.experiments.config import Config
 from anabook.experiments.networks import build, has_noise
 from anabook.training.deploy import plain_weight
+
+__all__ = ["load", "pack", "path_in", "per_byte", "read", "read_state", "save", "save_state", "unpack"]
 
 _MOST = 16
 """Up to so many different values a tensor is packed: that many fit twice into a byte."""
@@ -56,20 +59,8 @@ def save(net: nn.Module, config: Config, folder: Path) -> Path:
         >>> path.stat().st_size < 1e5, load(config, Path("weights")).training
         (True, False)
     """
-    arrays = {"config": np.frombuffer(json.dumps(config.as_dict(), sort_keys=True).encode(), np.uint8)}
-    for name, tensor in _plain(net).state_dict().items():
-        value = tensor.cpu().numpy()
-        values = np.unique(value)
-        if len(values) <= _MOST < value.size and value.dtype.kind == "f":
-            arrays[f"{name}:values"] = values
-            arrays[f"{name}:shape"] = np.array(value.shape, np.int64)
-            arrays[f"{name}:digits"] = pack(np.searchsorted(values, value.ravel()), max(2, len(values)))
-        else:
-            arrays[name] = value
-    path = path_in(folder, config)
-    with _files.replacing(path, mode=0o644) as file:
-        np.savez(file, **arrays)
-    return path
+    head = {"config": np.frombuffer(json.dumps(config.as_dict(), sort_keys=True).encode(), np.uint8)}
+    return _write(path_in(folder, config), head | _packed(_plain(net).state_dict()))
 
 
 def load(config: Config, folder: Path) -> nn.Module:
@@ -88,6 +79,25 @@ def load(config: Config, folder: Path) -> nn.Module:
     path = path_in(folder, config)
     if not path.is_file():
         raise ValueError(f"there are no weights of the run {config.key} ({config.label}) in {str(folder)!r}.")
+    found, net = read(path)
+    if found.key != config.key:
+        raise ValueError(f"the file {str(path)!r} holds the weights of another run: {found.label}.")
+    return net
+
+
+def read(path: Path) -> tuple[Config, nn.Module]:
+    """The run whose final weights a file holds, and its network, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+
+    Example:
+        >>> from anabook.experiments import make
+        >>> config = make("cifar10", "float")
+        >>> found, net = read(save(build(config), config, Path("weights")))
+        >>> found == config, net.training
+        (True, False)
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -95,15 +105,13 @@ def load(config: Config, folder: Path) -> nn.Module:
         state = _unpacked(arrays)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"the file {str(path)!r} holds no weights that can be read ({error}).") from None
-    if found.key != config.key:
-        raise ValueError(f"the file {str(path)!r} holds the weights of another run: {found.label}.")
     with torch.random.fork_rng(devices=[]):
-        net = _plain(build(config))
+        net = _plain(build(found))
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the weights in {str(path)!r} do not fit the network of their config: {error}") from None
-    return net.eval()
+    return found, net.eval()
 
 
 def _plain(net: nn.Module) -> nn.Module:
@@ -117,6 +125,56 @@ def _plain(net: nn.Module) -> nn.Module:
     return net
 
 
+def save_state(net: nn.Module, path: Path) -> Path:
+    """The same for a network that no config describes: its tensors alone.
+
+    Example:
+        >>> path = save_state(nn.Linear(2, 3), Path("linear.npz"))
+        >>> read_state(path, nn.Linear(2, 3))
+    """
+    return _write(path, _packed(net.state_dict()))
+
+
+def read_state(path: Path, net: nn.Module) -> None:
+    """Give a network the tensors of a file that `save_state` has written, in place.
+
+    Raises:
+        ValueError: the file is damaged, or does not fit the network.
+
+    Example:
+        >>> read_state(save_state(nn.Linear(2, 3), Path("linear.npz")), nn.Linear(2, 3))
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            state = _unpacked({name: archive[name] for name in archive.files})
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"the file {str(path)!r} holds no weights that can be read ({error}).") from None
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {str(path)!r} do not fit the network: {error}") from None
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    with _files.replacing(path, mode=0o644) as file:
+        np.savez(file, **arrays)
+    return path
+
+
+def _packed(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, tensor in state.items():
+        value = tensor.cpu().numpy()
+        values = np.unique(value)
+        if len(values) <= _MOST < value.size and value.dtype.kind == "f":
+            arrays[f"{name}:values"] = values
+            arrays[f"{name}:shape"] = np.array(value.shape, np.int64)
+            arrays[f"{name}:digits"] = pack(np.searchsorted(values, value.ravel()), max(2, len(values)))
+        else:
+            arrays[name] = value
+    return arrays
+
+
 def _unpacked(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     state = {}
     for name, value in arrays.items():
@@ -128,49 +186,3 @@ def _unpacked(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
             continue
         state[what] = torch.from_numpy(np.array(value))
     return state
-
-
-def per_byte(base: int) -> int:
-    """How many digits to a base fit into a byte: 5 to the base 3.
-
-    Example:
-        >>> [per_byte(base) for base in (2, 3, 4, 16)]
-        [8, 5, 4, 2]
-    """
-    count = 1
-    while base ** (count + 1) <= 256:
-        count += 1
-    return count
-
-
-def pack(digits: np.ndarray, base: int) -> np.ndarray:
-    """Digits to a base, as many in each byte as fit, the first one the least significant.
-
-    Args:
-        digits: whole numbers from 0 to base − 1, of any shape.
-        base: from 2 to 256.
-
-    Example:
-        >>> pack(np.array([2, 1, 0, 0, 1, 2]), base=3).tolist()
-        [86, 2]
-    """
-    count = per_byte(base)
-    flat = np.zeros(-(-digits.size // count) * count, np.int64)
-    flat[: digits.size] = digits.ravel()
-    return (flat.reshape(-1, count) @ base ** np.arange(count)).astype(np.uint8)
-
-
-def unpack(packed: np.ndarray, base: int, n: int) -> np.ndarray:
-    """The first `n` digits of what `pack` made, as a flat array of integers.
-
-    Raises:
-        ValueError: there are not that many, or the bytes are no digits to this base.
-
-    Example:
-        >>> unpack(np.array([86, 2], np.uint8), base=3, n=6).tolist()
-        [2, 1, 0, 0, 1, 2]
-    """
-    count = per_byte(base)
-    if len(packed) != -(-n // count) or (packed.size and int(packed.max()) >= base**count):
-        raise ValueError(f"{len(packed)} bytes do not hold {n} digits to the base {base}")
-    return (packed[:, np.newaxis].astype(np.int64) // base ** np.arange(count) % base).ravel()[:n]

@@ -1,0 +1,316 @@
+"""The layers with numbers of their own, read: linear ones and convolutions, batch normalisations, quantisers, the head."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from anabook.deploy.quanta import multiples
+from anabook.deploy.running import Extent, run
+from anabook.deploy.state import State
+from anabook.deploy.steps import Add, Head, Weighted
+from anabook.deploy.wires import CannotConvert, Wire, fractions
+from anabook.training.modules import Quantise
+from anabook.training.places import Scaled
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_ADDING = ("add", "iadd")
+_MOST_VALUES = 256
+
+
+def read(state: State, name: str, node: fx.Node, module: nn.Module | None, kind: Any, wires: list[Wire]) -> Wire | None:
+    """What one of these layers gives; None for what is none of them."""
+    if kind in (nn.Linear, nn.Conv2d):
+        return _weighted(state, name, module, *wires)
+    if kind in NORMS:
+        return _normed(name, module, *wires)
+    if isinstance(kind, str) and kind in _ADDING:
+        return _added(state, name, node, wires)
+    return None
+
+
+# Weights ------------------------------------------------------------------------------------------------------------
+
+
+def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire) -> Wire:
+    _check_plain(name, wire)
+    is_linear = isinstance(module, nn.Linear)
+    if is_linear and len(wire.shape) != 1:
+        raise CannotConvert(
+            f"{name!r} is a linear layer on a tensor of shape {wire.shape}; steps take vectors, so flatten it."
+        )
+    weights = numbers(name, "weight", module.weight)
+    bias = np.zeros(len(weights)) if module.bias is None else numbers(name, "bias", module.bias)
+    found = whole_weights(weights, module.weight.dtype)
+    if found is None:
+        count = len(np.unique(weights))
+        why = (
+            f"the weights of {name!r} take {count} values, which are not integers from -128 to 127 times a quantum"
+            f"{'; only a last linear layer may stay in float' if is_linear else ''}."
+        )
+        if is_linear and wire.one_scale is not None and wire.one_offset is not None:
+            # It stays in float: a last layer may.
+            given = wire.with_(floats=why, step=name, shape=(len(weights),))
+            zero = Fraction(0)
+            sums = [wire.one_offset * sum(map(Fraction, row), zero) if wire.one_offset else zero for row in weights.tolist()]
+            offsets = [Fraction(b) + each for b, each in zip(bias.tolist(), sums)]
+            state.floats = (wire.step, weights)
+            return given.with_(offset=fractions(offsets, given.shape))
+        raise CannotConvert(why)
+    whole, quanta = found
+    if is_linear:
+        step = Weighted(name=name, inputs=(wire.step,), weights=whole)
+        scales = [_same_scale(name, wire)] * len(whole)
+    else:
+        step = _convolution(name, module, wire, whole)
+        scales = _scales_by_group(name, wire, module.groups, len(whole))
+    shape = state.extents[state.add(step)].shape
+    scales = [q * s for q, s in zip(quanta, scales)]
+    given = Wire.plain(name, shape, fractions(scales, shape), fractions(bias.tolist(), shape))
+    offset = wire.one_offset
+    if offset is None:
+        raise CannotConvert(f"{name!r} takes sums with biases of their own; a quantiser must come in between.")
+    if offset:
+        given = given.with_(offset=_with_offset(step, wire, given.offset, quanta, offset, shape))
+    return given
+
+
+def _with_offset(
+    step: Weighted, wire: Wire, bias: np.ndarray, quanta: list[Fraction], offset: Fraction, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The biases with what weights make of an offset of the input; where zeros are padded, the place counts."""
+    size = int(np.abs(step.weights).astype(np.int64).reshape(len(step.weights), -1).sum(1).max())
+    inside = run(step, [np.ones((1, *wire.shape), np.int8)], Extent(shape, -size, size, np.int32))[0]
+    if inside.ndim == 3 and (inside == inside[:, :1, :1]).all():
+        inside = inside[:, :1, :1]
+    found = np.empty(inside.shape, object)
+    for channel, sums in enumerate(inside):
+        for value in np.unique(sums):
+            each = bias.ravel()[channel % bias.size] + offset * quanta[channel] * int(value)
+            found[channel, sums == value] = each
+    return found
+
+
+def _convolution(name: str, module: nn.Conv2d, wire: Wire, whole: np.ndarray) -> Weighted:
+    if module.padding_mode != "zeros":
+        raise CannotConvert(f"{name!r} pads with padding_mode={module.padding_mode!r}; steps pad with zeros.")
+    padding = module.padding
+    if isinstance(padding, str):
+        spans = [d * (k - 1) if padding == "same" else 0 for k, d in zip(module.kernel_size, module.dilation)]
+        if any(span % 2 for span in spans):
+            raise CannotConvert(
+                f"{name!r} pads by padding='same' one row or column more on one side; steps pad alike on both."
+            )
+        padding = tuple(span // 2 for span in spans)
+    return Weighted(
+        name=name,
+        inputs=(wire.step,),
+        weights=whole,
+        stride=tuple(module.stride),
+        padding=tuple(padding),
+        dilation=tuple(module.dilation),
+        groups=module.groups,
+    )
+
+
+def whole_weights(weights: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, list[Fraction]] | None:
+    """Weights as int8 with a quantum for each output: one for all, unless smaller numbers come of one for each."""
+    floats = {torch.float64: np.float64, torch.float16: np.float16}.get(dtype, np.float32)
+    kind = floats, -128, 127, 2**16 if dtype == torch.bfloat16 else 1
+    whole = _read(weights, kind)
+    rows = [_read(row, kind) for row in weights] if weights.ndim > 1 else []
+    if rows and all(row is not None for row in rows):
+        most = max(np.abs(row[1].astype(int)).max() for row in rows)
+        if whole is None or most < np.abs(whole[1].astype(int)).max():
+            return np.stack([row[1] for row in rows]), [row[0] for row in rows]
+    return None if whole is None else (whole[1], [whole[0]] * len(weights))
+
+
+def _read(values: np.ndarray, kind: tuple) -> tuple[Fraction, np.ndarray] | None:
+    distinct, places = np.unique(values, return_inverse=True)
+    if len(distinct) > _MOST_VALUES:
+        return None
+    found = multiples(distinct.tolist(), *kind)
+    return None if found is None else (found[0], np.array(found[1], np.int8)[places].reshape(values.shape))
+
+
+def _same_scale(name: str, wire: Wire) -> Fraction:
+    if wire.one_scale is None:
+        raise CannotConvert(
+            f"{name!r} adds up channels with quanta of their own; only a convolution with a group for each channel can take them."
+        )
+    return wire.one_scale
+
+
+def _scales_by_group(name: str, wire: Wire, groups: int, outputs: int) -> list[Fraction]:
+    if wire.one_scale is not None:
+        return [wire.one_scale] * outputs
+    scales = np.broadcast_to(wire.scale, (wire.shape[0], 1, 1)).reshape(groups, -1)
+    if any(len(set(group)) > 1 for group in scales.tolist()):
+        _same_scale(name, wire)
+    return [scales[o // (outputs // groups), 0] for o in range(outputs)]
+
+
+def numbers(name: str, what: str, tensor: torch.Tensor) -> np.ndarray:
+    """A module's numbers in float64, which holds those of every smaller type; finite."""
+    array = tensor.detach().double().numpy()
+    if not np.isfinite(array).all():
+        raise CannotConvert(f"the {what} of {name!r} must be finite, but there is {array[~np.isfinite(array)][0]}.")
+    return array
+
+
+def _check_plain(name: str, wire: Wire) -> None:
+    if wire.normed is not None:
+        raise CannotConvert(f"{name!r} takes the floats that {wire.normed!r} gives; a quantiser must come in between.")
+    if wire.later:
+        raise CannotConvert(
+            f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between."
+        )
+
+
+# Batch normalisation, addition --------------------------------------------------------------------------------------
+
+
+def _normed(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, wire: Wire) -> Wire:
+    if wire.normed is not None:
+        raise CannotConvert(f"{name!r} normalises what {wire.normed!r} has normalised; one of the two can be read.")
+    _check_plain(name, wire)
+    if module.running_mean is None:
+        raise CannotConvert(f"{name!r} has no running mean and variance: it normalises each batch by itself.")
+    mean, variance = (numbers(name, what, getattr(module, what)).tolist() for what in ("running_mean", "running_var"))
+    radicand = [Fraction(v) + Fraction(module.eps) for v in variance]
+    if min(radicand) <= 0:
+        raise CannotConvert(f"the variance of {name!r} must be greater than -eps, but there is {min(variance):g}.")
+    one, zero = [1] * len(mean), [0] * len(mean)
+    gamma = one if module.weight is None else numbers(name, "weight", module.weight).tolist()
+    shift = zero if module.bias is None else numbers(name, "bias", module.bias).tolist()
+    parts = {"gamma": gamma, "radicand": radicand, "shift": shift}
+    means = fractions(mean, wire.shape)
+    return wire.with_(
+        normed=name,
+        offset=_minus(wire.offset, means),
+        **{what: fractions(values, wire.shape) for what, values in parts.items()},
+    )
+
+
+def _minus(offset: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """offset − means, each different value once, so that equal ones stay one object."""
+    if offset.size <= means.size:
+        return offset - means
+    found = np.empty(np.broadcast_shapes(offset.shape, means.shape), object)
+    for channel in range(len(found)):
+        known: dict[int, Fraction] = {}
+        here = offset[channel % offset.shape[0]]
+        for at in np.ndindex(here.shape):
+            value = here[at]
+            if id(value) not in known:
+                known[id(value)] = value - means[channel % means.shape[0]].flat[0]
+            found[(channel, *at)] = known[id(value)]
+    return found
+
+
+def _added(state: State, name: str, node: fx.Node, wires: list[Wire]) -> Wire:
+    tensors = [each for each in node.args if isinstance(each, fx.Node)]
+    if len(node.args) != 2 or node.kwargs or len(tensors) != 2:
+        raise CannotConvert(f"{name!r} adds a number, or a multiple; steps add two tensors.")
+    a, b = (state.wires[each] for each in tensors)
+    for wire in (a, b):
+        _check_plain(name, wire)
+    if a.shape != b.shape:
+        raise CannotConvert(f"{name!r} adds tensors of the shapes {a.shape} and {b.shape}, which must be equal.")
+    shape = np.broadcast_shapes(a.scale.shape, b.scale.shape)
+    if (np.broadcast_to(a.scale, shape) != np.broadcast_to(b.scale, shape)).any():
+        raise CannotConvert(
+            f"{name!r} adds multiples of {_listed(a.scale)} ({a.step!r}) to multiples of {_listed(b.scale)} ({b.step!r}); their "
+            "quanta must be equal."
+        )
+    step = state.add(Add(name=name, inputs=(a.step, b.step)))
+    return Wire.plain(step, a.shape, a.scale, a.offset + b.offset)
+
+
+def _listed(scale: np.ndarray) -> str:
+    values = [f"{float(value):g}" for value in scale.ravel()[:3]]
+    return ", ".join(values) + (" …" if scale.size > 3 else "")
+
+
+# Quantisers ---------------------------------------------------------------------------------------------------------
+
+
+class Levels(NamedTuple):
+    """A quantiser as fractions: its levels are quantum · integers, its thresholds `places`, all times a scale.
+
+    Attributes:
+        quantum, integers, places: of the quantiser.
+        scale: object array that broadcasts with the tensor, one for each channel at most.
+    """
+
+    quantum: Fraction
+    integers: list[int]
+    places: list[Fraction]
+    scale: np.ndarray
+
+
+def levels_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtype: torch.dtype) -> Levels:
+    """The levels and thresholds of a quantiser's module, the thresholds as it holds them in the network's float type."""
+    quantiser = (module.quantise if isinstance(module, Scaled) else module).quantiser
+    found = multiples(quantiser.levels.tolist(), np.float64, -128, 255)
+    if found is None or found[1][-1] - min(found[1][0], 0) > 255 or (found[1][0] < 0 and found[1][-1] > 127):
+        raise CannotConvert(
+            f"the {quantiser.n_levels} levels of {name!r} are not integers from -128 to 127, or from 0 to 255, times a quantum: "
+            "features must fit into 8 bits."
+        )
+    held = torch.tensor(quantiser.thresholds).to(dtype).double().tolist()
+    return Levels(found[0], found[1], list(map(Fraction, held)), _scale_of(name, module, shape, dtype))
+
+
+def _scale_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+    one = fractions([1], shape)
+    if not isinstance(module, Scaled):
+        return one
+    scale = numbers(name, "scale", module.scale.to(dtype))
+    if scale.size == 1:
+        return one * Fraction(scale.item())
+    try:
+        whole = np.broadcast_to(scale, (1, *shape))[0]
+    except ValueError:
+        raise CannotConvert(f"the quanta of {name!r} have the shape {scale.shape}, which does not fit to {shape}.") from None
+    first = whole.reshape(shape[0], -1)
+    if (first != first[:, :1]).any():
+        raise CannotConvert(f"the quanta of {name!r} differ within a channel; one for each channel can be read.")
+    return fractions(first[:, 0].tolist(), shape)
+
+
+# The last layer -----------------------------------------------------------------------------------------------------
+
+
+def head(state: State, wire: Wire) -> bool:
+    """Put a head in place of a last linear layer; whether there is one."""
+    last = state.steps[-1] if state.steps else None
+    if wire.floats is not None:
+        source, weights = state.floats
+        inputs, name, weights = (source,), wire.step, weights.astype(np.float32)
+    elif isinstance(last, Weighted) and last.name == wire.step and last.weights.ndim == 2:
+        inputs, name, weights = last.inputs, last.name, last.weights
+        state.steps.pop()
+        del state.extents[name]
+    else:
+        return False
+    n = len(weights)
+    scale, offset, gamma, radicand, shift = (
+        np.broadcast_to(part, (n,)) for part in (wire.scale, wire.offset, wire.gamma, wire.radicand, wire.shift)
+    )
+    roots = [_root(value) for value in radicand]
+    factor = [float(g * s) / root for g, s, root in zip(gamma, scale, roots)]
+    bias = [float(g * o) / root + float(d) for g, o, root, d in zip(gamma, offset, roots, shift)]
+    state.add(Head(name=name, inputs=inputs, weights=weights, scale=np.array(factor), bias=np.array(bias)))
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _root(value: Fraction) -> float:
+    return 1.0 if value == 1 else float(np.sqrt(float(value)))

@@ -1,0 +1,216 @@
+"""A deployed network's program, read by `torch.fx`: which module is applied to what, with the shapes of an example."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.utils import parametrize
+
+from anabook._validate import reason
+from anabook.deploy.steps import INPUT
+from anabook.deploy.wires import CannotConvert
+from anabook.training.modules import Quantise
+from anabook.training.places import Scaled
+
+
+class Program(NamedTuple):
+    """A network as it is read.
+
+    Attributes:
+        net: a copy in evaluation mode, on the CPU, as a module that runs its graph.
+        nodes: its operations on tensors, in order, each with the shape of what it gives, without the batch.
+        names: for each node what the step that it becomes is called.
+        dtype: the float type that it computes in.
+        shape: of one example.
+    """
+
+    net: fx.GraphModule
+    nodes: list[fx.Node]
+    names: dict[fx.Node, str]
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def module(self, node: fx.Node) -> nn.Module | None:
+        """The module that a node calls, if it calls one."""
+        return self.net.get_submodule(node.target) if node.op == "call_module" else None
+
+    def quantisers(self) -> Iterator[fx.Node]:
+        """The calls of quantisers, in order."""
+        return (node for node in self.nodes if isinstance(self.module(node), (Quantise, Scaled)))
+
+
+def program(net: nn.Module, example: Any) -> Program:
+    """Read a deployed network.
+
+    Args:
+        net: what `training.deploy` gives.
+        example: integers, one batch as the network takes it, or one example.
+
+    Raises:
+        TypeError: no module, or an example that is no array of integers.
+        CannotConvert: the network is not deployed or has noise left, or its program cannot be read.
+        ValueError: the network does not take an example of this shape.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module, not {type(net).__name__}.")
+    _check_deployed(net)
+    example = integers(example)
+    net = copy.deepcopy(net).cpu().eval()
+    dtypes = {p.dtype for p in (*net.parameters(), *net.buffers()) if p.dtype.is_floating_point}
+    if len(dtypes) > 1:
+        raise CannotConvert(
+            f"the network computes in several float types, {', '.join(sorted(map(str, dtypes)))}; one is allowed."
+        )
+    dtype = next(iter(dtypes), torch.float32)
+    try:
+        parameters = inspect.signature(net.forward).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        graph = _Tracer().trace(net, concrete_args=defaults or None)
+    except Exception as error:  # whatever the network's own program raises when it meets a stand-in for its input
+        raise CannotConvert(f"the program of this {type(net).__name__} cannot be read ({reason(error)}).") from error
+    inputs = _inputs(graph)
+    if len(inputs) != 1:
+        raise CannotConvert(f"a network must take one tensor, but this {type(net).__name__} takes {len(inputs)}.")
+    runs = fx.GraphModule(net, graph)
+    if runs.graph.eliminate_dead_code():  # what the output does not depend on
+        runs.recompile()
+    shape = _shapes(runs, example, dtype)
+    nodes = [node for node in runs.graph.nodes if node.op == "output" or _shape(node) is not None]
+    used = {INPUT}
+    names = {}
+    for node in nodes:
+        name = first = node.target if node.op == "call_module" else node.name
+        number = 1
+        while name in used:
+            number += 1
+            name = f"{first}:{number}"
+        used.add(name)
+        names[node] = INPUT if node.op == "placeholder" else name
+    return Program(runs, nodes, names, dtype, shape)
+
+
+def integers(example: Any) -> np.ndarray:
+    """An array of integers, checked.
+
+    Raises:
+        TypeError: it is none.
+    """
+    array = example.detach().cpu().numpy() if isinstance(example, torch.Tensor) else np.asarray(example)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"example must be an array of integers, as the integer network takes them, not of {array.dtype}: hand over what the "
+            "data holds before its standardisation, with its mean and std."
+        )
+    return array
+
+
+def standardisation(mean: Any, std: Any) -> tuple[Fraction, Fraction]:
+    """The mean and the standard deviation of the data as exact numbers.
+
+    Raises:
+        TypeError, ValueError: no finite numbers, or a std that is not greater than 0.
+    """
+    found = []
+    for what, value in (("mean", mean), ("std", std)):
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating, Fraction)):
+            raise TypeError(f"{what} must be one number for all channels, not {value!r}.")
+        if not np.isfinite(float(value)) or (what == "std" and value <= 0):
+            raise ValueError(f"{what} must be finite{' and greater than 0' if what == 'std' else ''}, not {value!r}.")
+        found.append(value if isinstance(value, Fraction) else Fraction(value.item() if hasattr(value, "item") else value))
+    return tuple(found)
+
+
+def bounds_of(example: np.ndarray, bounds: Any) -> tuple[int, int]:
+    """The least and the greatest integer that may come in: those of the example's type, or those given.
+
+    Raises:
+        TypeError, ValueError: no pair of integers that increase and hold the example, or a type too wide to go by.
+    """
+    if bounds is None:
+        kind = np.iinfo(example.dtype)
+        if kind.bits > 16:
+            raise ValueError(
+                f"an example of {example.dtype} does not say how large the inputs may be: hand over bounds=(low, high)."
+            )
+        return int(kind.min), int(kind.max)
+    whole = (int, np.integer)
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2 or not all(isinstance(b, whole) for b in bounds):
+        raise TypeError(f"bounds must be two integers, the least and the greatest input, not {bounds!r}.")
+    low, high = map(int, bounds)
+    if not low < high:
+        raise ValueError(f"bounds must increase, not be {bounds!r}.")
+    if example.size and (example.min() < low or example.max() > high):
+        raise ValueError(f"the example reaches from {example.min()} to {example.max()}, beyond the bounds {low} and {high}.")
+    return low, high
+
+
+class _Tracer(fx.Tracer):
+    """Stops at torch's own modules and at quantisers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (Quantise, Scaled)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _inputs(graph: fx.Graph) -> list[fx.Node]:
+    """What a program takes; arguments that were left out, and the assertions that they are, are taken out of the graph."""
+    found = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in found[1:]:
+        users = list(node.users)
+        while users and all(not user.users for user in users):
+            for user in users:
+                graph.erase_node(user)
+            users = list(node.users)
+        if not node.users:
+            graph.erase_node(node)
+    return [node for node in graph.nodes if node.op == "placeholder"]
+
+
+def _check_deployed(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        label = repr(name or type(module).__name__)
+        if parametrize.is_parametrized(module):
+            raise CannotConvert(f"the weights of {label} are not fixed yet: hand over training.deploy(net).")
+        if isinstance(module, Quantise) and (module.mean, module.std) != (0.0, 0.0):
+            raise CannotConvert(
+                f"the quantiser {label} has noise of mean {module.mean:g} and std {module.std:g} left: hand over "
+                "training.deploy(net)."
+            )
+
+
+def _shapes(module: fx.GraphModule, example: np.ndarray, dtype: torch.dtype) -> tuple[int, ...]:
+    """Note at each node the shape of its tensor; a batch of two goes through, so that the batch's axis is known."""
+    failed: Exception | None = None
+    for batch in (example, example[np.newaxis]):
+        if batch.ndim < 2 or not len(batch):
+            continue
+        x = torch.from_numpy(np.repeat(batch[:1], 2, axis=0).astype(np.float64)).to(dtype)
+        try:
+            with torch.no_grad():
+                given = ShapeProp(module).propagate(x)
+        except Exception as error:  # whatever the network's own program raises
+            failed = failed or error
+            continue
+        if isinstance(given, torch.Tensor) and given.ndim >= 2 and len(given) == 2:
+            return batch.shape[1:]
+        failed = failed or ValueError(f"it gives {type(given).__name__}, not a tensor with the batch first")
+    cause = failed.__cause__ or failed if failed is not None else "it is empty"
+    why = reason(cause) if isinstance(cause, BaseException) else cause
+    raise ValueError(f"the network does not take an example of shape {example.shape} ({why}).")
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """The shape of what a node gives, without the batch."""
+    return tuple(_shape(node)[1:])
+
+
+def _shape(node: fx.Node) -> torch.Size | None:
+    meta = node.meta.get("tensor_meta")
+    return getattr(meta, "shape", None)

@@ -1,0 +1,194 @@
+"""From a deployed torch network to an integer network, in exact arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from anabook.deploy import layers, pools, thresholds
+from anabook.deploy.kinds import FLATTENING, NOTHING, operation
+from anabook.deploy.network import IntegerNetwork
+from anabook.deploy.programs import bounds_of, integers, program, shape_of, standardisation
+from anabook.deploy.state import State
+from anabook.deploy.steps import INPUT, Flatten, Input, MaxPool, Step, Threshold, Weighted
+from anabook.deploy.wires import CannotConvert, Wire
+from anabook.training.modules import Quantise
+from anabook.training.places import Scaled
+
+
+def to_integer(
+    net: nn.Module, example: Any, *, mean: float = 0.0, std: float = 1.0, bounds: tuple[int, int] | None = None
+) -> IntegerNetwork:
+    """The integer network of a deployed one: integer weights, thresholds for each channel, no float before the last layer.
+
+    What the stored floats mean is kept exactly. Weights and levels are read as whole multiples of a quantum (see
+    `quanta.multiples`: levels such as 0.1, 0.2, 0.3 as multiples of 1/10); biases, batch normalisations and the data's mean and
+    standard deviation become thresholds, computed in fractions, with a square root only ever compared by its square. So the
+    levels are those of the network in exact arithmetic. Where a sum in float32 rounds across a threshold, it is the float
+    network that is off.
+
+    Read are linear layers and convolutions in two dimensions, batch normalisation, maxima and averages over windows,
+    additions of equal quanta, flattening, dropout, and the quantisers of this package, with a quantum for each channel, too.
+    The last linear layer may be in float; then so is that step, and only that.
+
+    Args:
+        net: what `training.deploy` gives.
+        example: integers as the data holds them, a batch or one example; its type tells what may come in.
+        mean, std: the network takes (z − mean) / std for integers z.
+        bounds: the least and the greatest integer that may come in, where the example's type says more or nothing.
+
+    Returns:
+        An `IntegerNetwork`. Its steps have the names of the modules that they come from.
+
+    Raises:
+        ValueError: the network is not deployed or has noise left; an example of a wrong shape; features beyond 8 bits or sums
+            beyond 32. As `CannotConvert`: a module that has no place in an integer network, with the reason.
+        TypeError: arguments of a wrong type.
+
+    Example:
+        >>> import anabook as ab
+        >>> from anabook import models, training
+        >>> ternary = ab.Quantiser.ternary()
+        >>> net = training.deploy(training.quantise(models.mlp(64, (16,)), weights=ternary, activations=ternary))
+        >>> ints = to_integer(net, np.zeros((1, 8, 8), np.uint8), std=16, bounds=(0, 16))
+        >>> [step.name for step in ints.steps]
+        ['flatten', 'fc1', 'fc1_act', 'last']
+    """
+    read = program(net, example)
+    mean, std = standardisation(mean, std)
+    low, high = bounds_of(integers(example), bounds)
+    return Reader(read, Input(read.shape, low, high, mean, std)).network()
+
+
+class Reader(State):
+    """Turns the nodes of a program into steps, one after the other."""
+
+    def network(self) -> IntegerNetwork:
+        with torch.no_grad():
+            for node in self.program.nodes:
+                if node.op == "output":
+                    self.finish(node)
+                    break
+                self.wires[node] = self.wire(node)
+        return IntegerNetwork(self.input, turned(self.steps))
+
+    def wire(self, node: fx.Node) -> Wire:
+        if node.op == "placeholder":
+            given = self.input
+            return Wire.plain(INPUT, given.shape, 1 / given.std, -given.mean / given.std)
+        name, module = self.program.names[node], self.program.module(node)
+        if node.op == "get_attr":
+            raise CannotConvert(
+                f"{name!r} is a tensor of the network's own that enters its program, which no step can take."
+            )
+        kind = type(module) if module is not None else operation(node)
+        inputs = [self.wires[each] for each in node.all_input_nodes if each in self.wires]
+        for wire in inputs:
+            if wire.floats is not None and kind not in (*NOTHING, *layers.NORMS):
+                raise CannotConvert(wire.floats)
+        if kind in NOTHING and len(inputs) == 1:
+            if kind == "dropout" and {**dict(zip(("input", "p", "training"), node.args)), **node.kwargs}.get(
+                "training", True
+            ):
+                raise CannotConvert(f"{name!r} drops features at random in evaluation, too (training=True).")
+            return inputs[0]
+        if isinstance(module, (Quantise, Scaled)):
+            return self.quantised(name, module, *inputs)
+        if kind in FLATTENING:
+            return self.flattened(name, node, *inputs)
+        for read in (layers.read, pools.read):
+            found = read(self, name, node, module, kind, inputs)
+            if found is not None:
+                return found
+        label = kind if isinstance(kind, str) else kind.__name__
+        raise CannotConvert(f"{name!r} is a {label}, which has no place in an integer network.")
+
+    def quantised(self, name: str, module: Quantise | Scaled, wire: Wire) -> Wire:
+        """Thresholds for a quantiser with all that came since the integers before it."""
+        table = layers.levels_of(name, module, wire.shape, self.program.dtype)
+        given = self.extents[wire.step]
+        signs = wire.sign
+        cases, number = wire.affines()
+        low, high = given.channels(wire.step)
+        ends = np.where(signs > 0, low, -high), np.where(signs > 0, high, -low)
+        least_integers = np.empty((len(table.places), *number.shape), np.int64)
+        scales = np.broadcast_to(table.scale, (wire.shape[0], *[1] * (len(wire.shape) - 1))).ravel()
+        for channel in range(wire.shape[0]):
+            places = [place * scales[channel] for place in table.places]
+            least, most = int(ends[0][channel]), int(ends[1][channel])
+            here = number[channel]
+            for case in np.unique(here):
+                found = thresholds.integers(places, cases[case], least, most)
+                least_integers[:, channel][:, here == case] = np.array(found, np.int64)[:, np.newaxis]
+        quanta = tuple(table.quantum * scale for scale in scales)
+        step = Threshold(
+            name=name,
+            inputs=(wire.step,),
+            thresholds=least_integers.astype(np.int32),
+            levels=np.array(table.integers, np.int64),
+            quantum=quanta[0] if len(set(quanta)) == 1 else quanta,
+            signs=None if (signs > 0).all() else signs.copy(),
+        )
+        found = self.add(step)
+        for pool in wire.later:
+            found = self.add(dataclasses.replace(pool, inputs=(found,)))
+        return Wire.plain(found, self.extents[found].shape, table.scale * table.quantum)
+
+    def flattened(self, name: str, node: fx.Node, *wires: Wire) -> Wire:
+        (wire,) = wires
+        before, after = wire.shape, shape_of(node)
+        if after == before:
+            return wire
+        if after != (int(np.prod(before)),):
+            raise CannotConvert(f"{name!r} takes {before} to {after}; steps can only put all axes but the batch in one.")
+        if wire.later:
+            raise CannotConvert(f"{name!r} comes between the maxima {wire.later[-1].name!r} and their quantiser.")
+        return wire.flat(self.add(Flatten(name=name, inputs=(wire.step,))), after[0])
+
+    def finish(self, node: fx.Node) -> None:
+        """Make a last linear layer the head."""
+        (out,) = node.args
+        if not isinstance(out, fx.Node) or out not in self.wires:
+            raise CannotConvert("the network gives more than one tensor, or none.")
+        wire, name = self.wires[out], self.program.names[out]
+        if layers.head(self, wire):
+            return
+        last = {step.name: step for step in self.steps}.get(wire.step)
+        if not self.comes_from_levels(last) or wire.normed or wire.later or wire.one_offset != 0:
+            raise CannotConvert(f"the network ends in {name!r}; it must end in a linear layer or in a quantiser.")
+        if last is not self.steps[-1]:
+            raise CannotConvert(
+                f"the network gives what {last.name!r} gives, but goes on to compute {self.steps[-1].name!r}."
+            )
+
+    def comes_from_levels(self, step: Step | None) -> bool:
+        while isinstance(step, (MaxPool, Flatten)):
+            step = next((each for each in self.steps if each.name == step.inputs[0]), None)
+        return isinstance(step, Threshold)
+
+
+def turned(steps: list[Step]) -> list[Step]:
+    """The steps with the signs of falling channels in the weights, where nothing else takes what these give."""
+    users: dict[str, int] = {}
+    for step in steps:
+        for name in step.inputs:
+            users[name] = users.get(name, 0) + 1
+    found = {step.name: step for step in steps}
+    for step in steps:
+        before = found.get(step.inputs[0])
+        if (
+            not isinstance(step, Threshold)
+            or step.signs is None
+            or not isinstance(before, Weighted)
+            or users[before.name] > 1
+        ):
+            continue
+        weights = before.weights.astype(np.int16) * step.signs.reshape(-1, *[1] * (before.weights.ndim - 1))
+        if weights.max() < 128:
+            found[before.name] = dataclasses.replace(before, weights=weights.astype(np.int8))
+            found[step.name] = dataclasses.replace(step, signs=None)
+    return list(found.values())

@@ -1,0 +1,107 @@
+"""Trained networks that come with the book: chapter 0's for digits, and those of two recorded runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from anabook import deploy, training
+from anabook._validate import choice
+from anabook.experiments import shipped, weights
+from anabook.quantisers import Quantiser
+
+RUNS = {"cifar10": "2e82643c2730d236", "gsc12": "370973f59505c942"}
+"""The keys of the runs that the networks for pictures and speech are from; data/README.md says how they were made."""
+
+NAMES = ("digits", *RUNS)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A deployed network, and what its integers stand for.
+
+    Attributes:
+        net: as `training.deploy` gives it, on the CPU.
+        shape: of one example.
+        mean, std: the network takes (z − mean) / std for integers z.
+        bounds: the least and the greatest z.
+
+    Example:
+        >>> found = stored("digits")
+        >>> found.shape, found.bounds, found.integers.steps[1].weights.shape
+        ((8, 8), (0, 16), (128, 64))
+    """
+
+    net: nn.Module
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    bounds: tuple[int, int]
+
+    @property
+    def integers(self) -> deploy.IntegerNetwork:
+        """The integer network, converted anew."""
+        example = torch.zeros(1, *self.shape, dtype=torch.int32)
+        return deploy.to_integer(self.net, example, mean=self.mean, std=self.std, bounds=self.bounds)
+
+
+def stored(name: str) -> Stored:
+    """One of the trained networks that come with the book.
+
+    Args:
+        name: "digits", chapter 0's network for 8×8 digits, ternary in all layers, made by `python tools/digit_figure.py
+            --train`; "cifar10", the VGG of the run `uniform-mode-static` on the scaled task, measured on the test set; "gsc12", the
+            speech network of the run `uniform-mode-partition-progressive`, fold 0.
+
+    Raises:
+        ValueError: another name.
+        FileNotFoundError: this copy of the package came without them.
+
+    Example:
+        >>> len(stored("gsc12").integers.layers)
+        21
+    """
+    name = choice(name, NAMES, "name")
+    if name == "digits":
+        net = digits_network()
+        weights.read_state(shipped.path("weights/digits.npz"), net)
+        return Stored(net.eval(), (8, 8), 0.0, 16.0, (0, 16))
+    config, net = weights.read(shipped.path(f"weights/{RUNS[name]}.npz"))
+    channels, *sides = config.task.shape
+    times = config.shrink**2  # the integers are sums of so many pixels
+    mean, std = MEAN_AND_STD[name]
+    return Stored(net, (channels, *(side // config.shrink for side in sides)), mean, std, (0, 255 * times))
+
+
+MEAN_AND_STD = {"cifar10": (483.7997953125, 247.62077901997262), "gsc12": (124.78856829688397, 13.377810035971759)}
+"""Of the integers that go into the two networks, over the training part: sums of four pixels, and bytes."""
+
+
+def digits_network() -> nn.Module:
+    """Chapter 0's network, quantised and deployed, with weights that are still to come.
+
+    Example:
+        >>> digits_network()[1].weight.shape
+        torch.Size([128, 64])
+    """
+    return training.deploy(digits_in_training())
+
+
+def digits_in_training() -> nn.Module:
+    """Chapter 0's network as it is trained: with latent weights and noise.
+
+    Example:
+        >>> training.set_noise(digits_in_training(), 0.0, 0.0)
+    """
+    ternary = Quantiser.ternary()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        floats = nn.Sequential(
+            nn.Flatten(),
+            *(nn.Linear(64, 128, bias=False), nn.BatchNorm1d(128), nn.Tanh()),
+            *(nn.Linear(128, 128, bias=False), nn.BatchNorm1d(128), nn.Tanh()),
+            *(nn.Linear(128, 10, bias=False), nn.BatchNorm1d(10)),
+        )
+        return training.quantise(floats, weights=ternary, activations=ternary, noise="uniform", keep=())

@@ -1,0 +1,492 @@
+"""Networks of torch read as integers: equal to their exact levels, on random networks, on networks made by hand, on real ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from deploy_torch import Drawing
+from torch import nn
+
+import anabook as ab
+from anabook import Quantiser, models
+from anabook.deploy.steps import Add, Head, MaxPool, SumPool, Threshold, Weighted
+from anabook.training import Quantise, Scaled, deploy, quantise
+
+TERNARY = Quantiser.ternary()
+SEEDS, GROUPS = range(500), 25
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_random_networks_have_the_exact_levels(group):
+    for seed in SEEDS[group::GROUPS]:
+        drawn = Drawing(seed)
+        ints = ab.deploy.to_integer(drawn.net, drawn.x, mean=drawn.mean, std=drawn.std, bounds=drawn.bounds)
+        found = ab.deploy.compare(drawn.net, ints, drawn.x)
+        assert found.equal, f"seed {seed}:\n{found}"
+        assert found.off is None or found.off < 1e-9, f"seed {seed}"
+        out = ints(drawn.x)
+        assert np.isfinite(out).all() and out.shape == (len(drawn.x), 4)
+
+
+def test_the_random_networks_are_of_all_kinds():
+    kinds, parts = Counter(), Counter()
+    for seed in SEEDS[:80]:
+        drawn = Drawing(seed)
+        ints = ab.deploy.to_integer(drawn.net, drawn.x, mean=drawn.mean, std=drawn.std, bounds=drawn.bounds)
+        kinds.update({type(step) for step in ints.steps})
+        for module in drawn.net.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.affine:
+                parts["rising"] += bool((module.weight > 0).any())
+                parts["falling"] += bool((module.weight < 0).any())
+                parts["constant"] += bool((module.weight == 0).any())
+            if isinstance(module, Scaled):
+                parts["scaled"] += 1
+        for step in ints.steps:
+            if isinstance(step, Threshold):
+                parts["signs"] += step.signs is not None
+                parts["places"] += int(np.prod(step.thresholds.shape[2:])) > 1
+                parts["levels"] = max(parts["levels"], len(step.levels))
+            if isinstance(step, Weighted) and step.weights.ndim == 4:
+                parts["groups"] += step.groups > 1
+                parts["dilation"] += step.dilation != (1, 1)
+            if isinstance(step, Head):
+                parts[f"{step.weights.dtype} head"] += 1
+        if drawn.ties:
+            found = ab.deploy.compare(drawn.net, ints, drawn.x)
+            parts["by fractions"] += sum(each.decided for each in found.quantisers)
+    assert {Weighted, Threshold, MaxPool, SumPool, Add, Head} <= set(kinds), kinds
+    wanted = (
+        "rising",
+        "falling",
+        "constant",
+        "scaled",
+        "signs",
+        "places",
+        "groups",
+        "dilation",
+        "int8 head",
+        "float32 head",
+    )
+    assert all(parts[name] >= 3 for name in wanted), parts
+    assert parts["by fractions"] > 300 and parts["levels"] == 256, parts
+
+
+# One neuron ---------------------------------------------------------------------------------------------------------
+
+
+def neuron(weights, gamma, mean, variance, shift, eps=0.0, quantiser=TERNARY, bias=None):
+    """A linear layer of one output with its batch normalisation and quantiser, deployed."""
+    net = nn.Sequential(
+        nn.Linear(len(weights), 1, bias=bias is not None), nn.BatchNorm1d(1, eps=eps), Quantise(quantiser, std=0.0)
+    )
+    net[0].weight.data = torch.tensor([weights], dtype=torch.float32)
+    if bias is not None:
+        net[0].bias.data = torch.tensor([bias], dtype=torch.float32)
+    for name, value in (("weight", gamma), ("running_mean", mean), ("running_var", variance), ("bias", shift)):
+        getattr(net[1], name).data = torch.tensor([value], dtype=torch.float32)
+    return net.eval()
+
+
+def read(net, n_inputs, low=-128, high=127, **data):
+    return ab.deploy.to_integer(net, np.zeros((1, n_inputs), np.int8), bounds=(low, high), **data)
+
+
+@pytest.mark.parametrize(
+    "gamma, expected",
+    [
+        # z − 3 over 2: half at z = 4, minus half at z = 2; ties belong to the higher level.
+        (1.0, {1: -1, 2: 0, 3: 0, 4: 1, 5: 1}),
+        # Turned round: half at z = 2, minus half at z = 4, which is a level 0 still.
+        (-1.0, {1: 1, 2: 1, 3: 0, 4: 0, 5: -1}),
+        (0.0, {-128: 0, 127: 0}),
+    ],
+)
+def test_ties_belong_to_the_higher_level_whatever_the_sign(gamma, expected):
+    ints = read(neuron([1.0], gamma, 3.0, 4.0, 0.0), 1)
+    x = np.array([[z] for z in expected], np.int8)
+    assert ints(x).ravel().tolist() == list(expected.values())
+    assert ab.deploy.compare(neuron([1.0], gamma, 3.0, 4.0, 0.0), ints, x).equal
+    (threshold,) = [step for step in ints.steps if isinstance(step, Threshold)]
+    assert threshold.signs is None  # it is in the weight
+    assert ints.steps[0].weights.tolist() == [[-1 if gamma < 0 else 1]]
+
+
+def test_a_constant_channel_has_the_level_of_its_shift():
+    for shift, level in ((-0.7, -1), (-0.5, 0), (0.49, 0), (0.5, 1), (7.0, 1)):
+        ints = read(neuron([1.0], 0.0, 3.0, 4.0, shift), 1)
+        assert set(ints(np.arange(-128, 128, dtype=np.int8)[:, None]).ravel().tolist()) == {level}
+
+
+def test_a_square_root_is_compared_by_its_square():
+    # Half is reached at z ≥ √v / 2: for v = 4·k² + 4·k·… between squares the decimals of √v do not matter.
+    for variance, least in ((100.0, 5), (100.0 + 2**-17, 6), (100.0 - 2**-17, 5), (2.0, 1), (4.0, 1), (4.0 + 2**-21, 2)):
+        ints = read(neuron([1.0], 1.0, 0.0, variance, 0.0), 1)
+        (threshold,) = [step for step in ints.steps if isinstance(step, Threshold)]
+        assert threshold.thresholds.ravel().tolist() == [-(least if variance in (100.0, 4.0) else least - 1), least], (
+            variance
+        )
+
+
+def test_thresholds_are_those_that_the_float_type_holds():
+    third = Quantiser([0, 1], [1 / 3])
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        net = neuron([1.0], 1.0, 0.0, 1.0, 0.0, quantiser=third).to(dtype)
+        held = Fraction(torch.tensor(1 / 3, dtype=torch.float64).to(dtype).item())
+        # std = 3 · 2^40: z / std is held exactly or not at all; the exact quotient decides.
+        for std, above in (
+            (Fraction(100) / (100 * held), 1),
+            (1 / held + Fraction(1, 2**60), 2),
+            (1 / held - Fraction(1, 2**60), 1),
+        ):
+            ints = read(net, 1, mean=0, std=std)
+            assert ints(np.array([[above - 1], [above]], np.int8)).ravel().tolist() == [0, 1], (dtype, std)
+
+
+def test_the_threshold_is_the_least_integer_found_by_trying():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        gamma, mean, shift, bias = map(np.float32, rng.normal(size=4) * 3)
+        variance = np.float32(rng.uniform(0.01, 9))
+        net = neuron([0.25, -0.5], gamma, mean, variance, shift, eps=1e-5, bias=bias)
+        ints = ab.deploy.to_integer(net, np.zeros((1, 2), np.int8), mean=1.5, std=7.0, bounds=(-20, 20))
+        x = np.array([(a, b) for a in range(-20, 21, 4) for b in range(-20, 21, 3)], np.int8)
+        expected = []
+        for a, b in x.tolist():
+            s = Fraction(1, 4) * (Fraction(a) - Fraction(3, 2)) / 7 - Fraction(1, 2) * (Fraction(b) - Fraction(3, 2)) / 7
+            top = Fraction(float(gamma)) * (s + Fraction(float(bias)) - Fraction(float(mean)))
+            under = Fraction(float(variance)) + Fraction(1e-5)
+            level = -1
+            for place in (Fraction(-1, 2), Fraction(1, 2)):
+                need = place - Fraction(float(shift))
+                # top / √under ≥ need
+                reached = top >= 0 if need <= 0 else False
+                if need > 0:
+                    reached = top > 0 and top**2 >= need**2 * under
+                elif top < 0:
+                    reached = top**2 <= need**2 * under
+                level += reached
+            expected.append(level)
+        assert ints(x).ravel().tolist() == expected
+
+
+# What torch computes ------------------------------------------------------------------------------------------------
+
+
+def compared(net, x, mean=0.0, std=1.0, bounds=None):
+    """The integer network of a deployed one, held to the exact levels and to the torch network."""
+    ints = ab.deploy.to_integer(net, x, mean=mean, std=std, bounds=bounds)
+    found = ab.deploy.compare(net, ints, x)
+    assert found.equal, found
+    if found.off is not None:
+        with torch.no_grad():
+            out = net((torch.from_numpy(x.astype(np.float32)) - mean) / std).double().numpy()
+        if found.answers == 0 and sum(each.through for each in found.quantisers) == 0:
+            np.testing.assert_allclose(ints(x), out, rtol=1e-4, atol=1e-4 * np.abs(out).max())
+    return ints
+
+
+def test_a_padded_first_layer_counts_what_lies_inside():
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False), Quantise(TERNARY, std=0.0))
+    net[0].weight.data = torch.ones(1, 1, 3, 3)
+    x = np.zeros((2, 1, 4, 4), np.uint8)
+    x[1] = 1
+    ints = compared(net, x, mean=0.25, std=2.0, bounds=(0, 3))
+    # In a corner four pixels count: −4·0.25/2 = −0.5 is level 0. At an edge six, −0.75, and inside nine: level −1.
+    assert ints(x)[0, 0].tolist() == [[0, -1, -1, 0], [-1] * 4, [-1] * 4, [0, -1, -1, 0]]
+    assert (ints(x)[1] == 1).all()
+    whole = compared(net, x, mean=0.0, std=2.0, bounds=(0, 3))
+    assert ints.steps[1].thresholds.shape == (2, 1, 4, 4) and whole.steps[1].thresholds.shape == (2, 1, 1, 1)
+
+
+def test_levels_without_a_zero_are_padded_with_zeros():
+    torch.manual_seed(0)
+    first, second, last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=2), nn.Linear(192, 2)
+    for layer in (first, second):
+        nn.init.normal_(layer.weight)
+    net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), last)
+    net = quantise(net, TERNARY, Quantiser([-1, 1], [0.1]))
+    x = np.random.default_rng(0).integers(0, 256, (9, 1, 6, 6)).astype(np.uint8)
+    ints = compared(deploy(net), x, mean=127.5, std=60.0)
+    corners = ints.features(x)["2"][:, :, 0, 0]
+    weights = ints.steps[2].weights[:, :, 2, 2].astype(int)  # what meets the one pixel inside
+    assert np.array_equal(corners, ints.features(x)["1"][:, :, 0, 0] @ weights.T) and len(np.unique(corners)) > 1
+
+
+def test_quanta_for_each_channel_go_through_depthwise_layers():
+    torch.manual_seed(1)
+    four = Quantiser.linear(4, signed=False, quantum=0.1, rounding="nearest")
+    steps = Scaled(Quantise(four, std=0.0), torch.tensor([0.5, 1.25, 3.0]).reshape(1, 3, 1, 1))
+    net = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), steps, nn.Conv2d(3, 6, 3, groups=3), Quantise(TERNARY, std=0.0)
+    ).eval()
+    for conv in (net[0], net[3]):
+        conv.weight.data = conv.weight.data.mul(4).round()
+    x = np.random.default_rng(1).integers(-9, 10, (8, 2, 7, 7)).astype(np.int8)
+    ints = compared(net, x)
+    assert ints.steps[1].quantum == (Fraction(1, 20), Fraction(1, 8), Fraction(3, 10))
+    net[3] = nn.Conv2d(3, 6, 3)
+    net[3].weight.data = net[3].weight.data.mul(4).round()
+    with pytest.raises(
+        ValueError, match="'3' adds up channels with quanta of their own; only a convolution with a group for each"
+    ):
+        ab.deploy.to_integer(net, x)
+    flat = nn.Sequential(*net[:3], nn.Flatten(), nn.Linear(75, 2))
+    flat[4].weight.data = flat[4].weight.data.mul(9).round()
+    with pytest.raises(ValueError, match="'4' adds up channels with quanta of their own"):
+        ab.deploy.to_integer(flat, x)
+
+
+def test_shared_activations_functions_and_residuals_are_read():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding="same")
+            self.norm1, self.norm2 = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+            self.act, self.drop = nn.ReLU(), nn.Dropout(0.5)
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x, gain=None):
+            x = self.act(self.norm1(self.conv1(x)))
+            y = self.act(self.norm2(self.conv2(x)))
+            x = torch.add(x, y)
+            x = nn.functional.max_pool2d(x, 2, padding=1)
+            x = self.drop(nn.functional.avg_pool2d(x, 2))
+            x = x.mean((2, 3))
+            return self.last(x.view(x.size(0), -1))
+
+    torch.manual_seed(2)
+    x = np.random.default_rng(2).integers(0, 256, (20, 1, 8, 8)).astype(np.uint8)
+    net = quantise(Net(), TERNARY, TERNARY, keep=())
+    ints = compared(deploy(net), x, mean=128.25, std=74.0)
+    assert [step.name for step in ints.steps if isinstance(step, Threshold)] == ["act", "act:2"]
+    assert [type(step).__name__ for step in ints.steps][-6:] == ["Add", "MaxPool", "SumPool", "SumPool", "Flatten", "Head"]
+
+
+def test_maxima_of_falling_channels_are_taken_after_the_quantiser():
+    torch.manual_seed(3)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.MaxPool2d(2), Quantise(TERNARY, std=0.0)
+    ).eval()
+    net[0].weight.data = net[0].weight.data.mul(4).round()
+    net[1].weight.data = torch.tensor([1.0, -1.0, 0.0, -0.01])
+    net[1].bias.data = torch.tensor([0.0, 0.1, 0.5, 0.0])
+    net[1].running_var.data[:] = 40.0
+    x = np.random.default_rng(3).integers(-9, 10, (30, 1, 8, 8)).astype(np.int8)
+    ints = compared(net, x)
+    assert [type(step).__name__ for step in ints.steps] == ["Weighted", "Threshold", "MaxPool"]
+    with torch.no_grad():
+        assert np.array_equal(ints(x), net(torch.from_numpy(x.astype(np.float32))).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_float_types_are_read_as_they_are_stored(dtype):
+    torch.manual_seed(4)
+    net = quantise(models.mlp(9, (8, 7), 3), Quantiser.linear(4, quantum=0.1), Quantiser.linear(3, quantum=0.3), keep=())
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.weight.data = torch.randn_like(module.weight)
+    net = deploy(net.double() if dtype == torch.float64 else net).to(dtype)
+    x = np.random.default_rng(4).integers(0, 17, (40, 9)).astype(np.uint8)
+    ints = ab.deploy.to_integer(net, x, std=16, bounds=(0, 16))
+    assert ab.deploy.compare(net, ints, x).equal
+
+
+def test_one_example_does_as_well_as_a_batch():
+    net = deploy(quantise(models.vgg(width=0.03, size=16), TERNARY, TERNARY))
+    x = np.random.default_rng(5).integers(0, 256, (3, 3, 16, 16)).astype(np.uint8)
+    one, many = (ab.deploy.to_integer(net, each, mean=120.7, std=64.0) for each in (x[0], x))
+    tensor = ab.deploy.to_integer(net, torch.from_numpy(x), mean=np.float64(120.7), std=Fraction(64))
+    assert one == many == tensor and one(x[0]).shape == (10,)
+    assert (one.input.low, one.input.high, one.input.mean) == (0, 255, Fraction(120.7))
+
+
+def test_a_net_is_left_as_it_was():
+    net = deploy(quantise(models.mlp(9, (8,), 3), TERNARY, TERNARY)).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    ints = ab.deploy.to_integer(net, np.zeros((5, 9), np.uint8))
+    ab.deploy.compare(net, ints, np.ones((5, 9), np.uint8))
+    assert net.training and all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+# Bad input ----------------------------------------------------------------------------------------------------------
+
+
+def _mlp(**settings):
+    return deploy(quantise(models.mlp(9, (8,), 3), TERNARY, settings.pop("activations", TERNARY), **settings))
+
+
+def _with(*modules):
+    """A first layer with integer weights, the modules, and a last layer."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), *modules).eval()
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.weight.data = module.weight.data.mul(4).round()
+    return net
+
+
+QUANTISE = Quantise(TERNARY, std=0.0)
+
+
+class Gives(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.conv, self.act, self.other = nn.Conv2d(1, 4, 3, bias=False), Quantise(TERNARY, std=0.0), nn.Linear(3, 4)
+        self.fine = Scaled(Quantise(TERNARY, std=0.0), 0.5)
+        self.free = nn.Parameter(torch.ones(1))
+        self.conv.weight.data = torch.ones_like(self.conv.weight)
+        self.what = forward
+
+    def forward(self, x):
+        return self.what(self, x)
+
+
+@pytest.mark.parametrize(
+    "net, sentence",
+    [
+        (_with(nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)), "'1' is a ReLU, which has no place in an integer network"),
+        (_with(nn.Sigmoid(), QUANTISE), "'1' is a Sigmoid, which has no place"),
+        (_with(QUANTISE, nn.Softmax(1)), "'2' is a Softmax"),
+        (_with(QUANTISE, nn.ConvTranspose2d(4, 2, 2)), "'2' is a ConvTranspose2d"),
+        (_with(nn.BatchNorm2d(4, track_running_stats=False), QUANTISE), "'1' has no running mean and variance"),
+        (_with(nn.BatchNorm2d(4), nn.BatchNorm2d(4), QUANTISE), "'2' normalises what '1' has normalised"),
+        (_with(nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3), QUANTISE), "'2' takes the floats that '1' gives"),
+        (_with(nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.AvgPool2d(2), QUANTISE), "'3' takes the maxima '2' of floats"),
+        (_with(nn.BatchNorm2d(4), nn.AvgPool2d(2, padding=1), QUANTISE), "'2' pads with zeros what is 0 for no integer"),
+        (_with(QUANTISE, nn.AvgPool2d(2, padding=1, count_include_pad=False)), "count_include_pad=False"),
+        (_with(QUANTISE, nn.AvgPool2d(3, stride=2, ceil_mode=True)), "'2' averages over windows that reach beyond the edge"),
+        (_with(QUANTISE, nn.AdaptiveAvgPool2d(3)), r"'2' takes \(4, 4\) to \(3, 3\), which does not divide it"),
+        (
+            _with(QUANTISE, nn.Conv2d(4, 2, 3, padding=1, padding_mode="reflect")),
+            "padding_mode='reflect'; steps pad with zeros",
+        ),
+        (_with(QUANTISE, nn.Conv2d(4, 2, 2, padding="same"), QUANTISE), "one row or column more on one side"),
+        (_with(QUANTISE, nn.Linear(4, 2), QUANTISE), r"'2' is a linear layer on a tensor of shape \(4, 4, 4\)"),
+        (_with(QUANTISE, nn.Conv2d(4, 2, 3)), "the network ends in '2'; it must end in a linear layer or in a quantiser"),
+        (_with(QUANTISE, nn.Flatten(2)), r"'2' takes \(4, 4, 4\) to \(4, 16\); steps can only put all axes"),
+        (Gives(lambda s, x: s.act(s.conv(x)) + 1), "adds a number, or a multiple"),
+        (Gives(lambda s, x: s.act(s.conv(x) * s.free)), "'free' is a tensor of the network's own"),
+        (Gives(lambda s, x: (s.act(s.conv(x)), x)), "the network"),
+        (
+            Gives(lambda s, x: s.act(s.act(s.conv(x)) + s.fine(s.conv(x)))),
+            "adds multiples of 1 .* to multiples of 0.5 .*quanta must be equal",
+        ),
+        (
+            Gives(lambda s, x: nn.functional.dropout(s.act(s.conv(x)))),
+            "'dropout' drops features at random in evaluation, too",
+        ),
+        (Gives(lambda s, x: s.act(s.conv(x)).abs()), "'abs_1' is a abs, which has no place"),
+        (Gives(lambda s, x: s.act(s.conv(x)) if x.sum() > 0 else x), "the program of this Gives cannot be read"),
+        (
+            _with(Quantise(Quantiser.linear(9, quantum=0.5), std=0.0)),
+            "the 512 levels of '1' are not integers from -128 to 127",
+        ),
+        (_with(Quantise(Quantiser([0, 0.5, np.pi], [0.1, 1.0]), std=0.0)), "the 3 levels of '1' are not integers"),
+    ],
+)
+def test_what_cannot_be_converted_is_named_with_the_reason(net, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ab.deploy.to_integer(net, np.zeros((2, 1, 6, 6), np.uint8))
+
+
+def test_networks_that_are_not_deployed_are_refused():
+    noisy = quantise(models.mlp(9, (8,), 3), TERNARY, TERNARY)
+    with pytest.raises(ValueError, match=r"the weights of 'fc1' are not fixed yet: hand over training.deploy\(net\)"):
+        ab.deploy.to_integer(noisy, np.zeros((1, 9), np.uint8))
+    net = deploy(noisy)
+    net.fc1_act.set_noise(0.0, 0.25)
+    with pytest.raises(ValueError, match="the quantiser 'fc1_act' has noise of mean 0 and std 0.25 left"):
+        ab.deploy.to_integer(net, np.zeros((1, 9), np.uint8))
+    with pytest.raises(
+        ValueError, match="the weights of 'fc1' take 72 values, which are not integers .*; only a last linear layer"
+    ):
+        ab.deploy.to_integer(_mlp(keep=("first", "last")), np.zeros((1, 9), np.uint8))
+    with pytest.raises(TypeError, match="net must be a torch.nn.Module, not str"):
+        ab.deploy.to_integer("net", np.zeros((1, 9), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "example, settings, error, sentence",
+    [
+        (np.zeros((1, 9)), {}, TypeError, "example must be an array of integers, .* not of float64"),
+        (np.zeros((1, 9), bool), {}, TypeError, "not of bool"),
+        (np.zeros((1, 8), np.uint8), {}, ValueError, r"does not take an example of shape \(1, 8\)"),
+        (np.zeros((0, 9), np.uint8), {}, ValueError, r"does not take an example of shape \(0, 9\)"),
+        (np.zeros(()).astype(np.uint8), {}, ValueError, r"does not take an example of shape \(\)"),
+        (np.zeros((1, 9), np.int64), {}, ValueError, r"an example of int64 does not say how large .* bounds=\(low, high\)"),
+        (np.zeros((1, 9), np.uint8), {"std": 0.0}, ValueError, "std must be finite and greater than 0, not 0.0"),
+        (np.zeros((1, 9), np.uint8), {"mean": np.nan}, ValueError, "mean must be finite, not nan"),
+        (np.zeros((1, 9), np.uint8), {"mean": [0.5, 0.4, 0.3]}, TypeError, "mean must be one number for all channels"),
+        (np.zeros((1, 9), np.uint8), {"bounds": (0.0, 1.0)}, TypeError, "bounds must be two integers"),
+        (np.zeros((1, 9), np.uint8), {"bounds": (5, 5)}, ValueError, "bounds must increase"),
+        (
+            np.full((1, 9), 17, np.uint8),
+            {"bounds": (0, 16)},
+            ValueError,
+            "the example reaches from 17 to 17, beyond the bounds 0 and 16",
+        ),
+        (np.zeros((1, 9), np.int64), {"bounds": (0, 2**30)}, ValueError, "sums of 'fc1' reach from .* and need 3[3-5] bits"),
+    ],
+)
+def test_examples_that_do_not_fit_are_refused(example, settings, error, sentence):
+    torch.manual_seed(0)
+    net = _mlp()
+    net.fc1.weight.data[:] = 1.0
+    with pytest.raises(error, match=sentence):
+        ab.deploy.to_integer(net, example, **settings)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    net = _mlp()
+    net.fc1_norm.running_mean[2] = float("nan")
+    with pytest.raises(ValueError, match="the running_mean of 'fc1_norm' must be finite, but there is nan"):
+        ab.deploy.to_integer(net, np.zeros((1, 9), np.uint8))
+    net = _mlp()
+    net.fc1_norm.running_var[2] = -1.0
+    with pytest.raises(ValueError, match="the variance of 'fc1_norm' must be greater than -eps"):
+        ab.deploy.to_integer(net, np.zeros((1, 9), np.uint8))
+
+
+def test_a_comparison_that_finds_differences_says_so():
+    """The comparison itself is held to a network that is wrong in one threshold."""
+    import dataclasses
+
+    torch.manual_seed(0)
+    net = _mlp()
+    x = np.random.default_rng(0).integers(0, 256, (60, 9)).astype(np.uint8)
+    ints = ab.deploy.to_integer(net, x)
+    wrong = []
+    for step in ints.steps:
+        if isinstance(step, Threshold):
+            thresholds = step.thresholds.copy()
+            thresholds[:, 0] += 300
+            step = dataclasses.replace(step, thresholds=thresholds)
+        wrong.append(step)
+    found = ab.deploy.compare(net, ab.deploy.IntegerNetwork(ints.input, wrong), x)
+    assert not found.equal and found.quantisers[0].wrong > 0 and "differs from the exact levels" in repr(found)
+    other = deploy(quantise(models.mlp(9, (8, 8), 3), TERNARY, TERNARY))
+    with pytest.raises(ValueError, match="has the quantisers fc1_act, and net fc1_act, fc2_act"):
+        ab.deploy.compare(other, ints, x)
+
+
+def test_running_and_loading_need_no_torch(tmp_path):
+    ints = ab.deploy.to_integer(_mlp(), np.zeros((1, 9), np.uint8))
+    path = ints.save(tmp_path / "net.npz")
+    x = np.arange(18).reshape(2, 9)
+    program = f"""
+import sys
+import numpy as np
+import anabook
+net = anabook.deploy.load({str(path)!r})
+print(net(np.arange(18).reshape(2, 9)).tolist(), repr(net)[:14], "torch" in sys.modules, "scipy.stats" in sys.modules)
+net.save({str(path)!r})
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.split("]]")[1].split() == ["IntegerNetwork", "False", "False"]
+    assert ran.stdout.startswith(str(ints(x).tolist()))
