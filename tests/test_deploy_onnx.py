@@ -7,11 +7,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from deploy_networks import random_inputs, random_network
+from test_deploy_real import RUNS, network
 
+from anabook import Quantiser, datasets, deploy, models, training
+from anabook.datasets import store
 from anabook.deploy import onnx_graph
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.onnx_graph import onnx_model, to_onnx
 from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, SumPool, Threshold, Weighted
+from anabook.experiments.parts import parts
 
 onnx = pytest.importorskip("onnx", reason="ONNX models need onnx: pip install 'anabook[deploy]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="these tests need onnxruntime: pip install 'anabook[deploy]'")
@@ -326,3 +330,37 @@ def test_without_onnx_the_sentence_says_what_to_install(monkeypatch, tmp_path):
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'anabook\[deploy\]'"):
         to_onnx(random_network(0), tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
+
+
+# --- the book's networks ------------------------------------------------------------------------------------------------
+
+
+def test_the_digits_are_equal_on_every_image():
+    digits, ternary = datasets.digits(), Quantiser.ternary()
+    net = training.quantise(models.mlp(64, (128, 128)), weights=ternary, activations=ternary, keep=("last",))
+    training.fit(net, digits.train, None, epochs=3, lr=0.01, initialise="near_thresholds")
+    x = np.rint(digits.inputs * 16).astype(np.uint8)
+    ints = deploy.to_integer(training.deploy(net), x, std=16, bounds=(0, 16))
+    assert len(x) == 1797 and (ints(x).argmax(1) == digits.labels).mean() > 0.8
+    for packed in (False, True):
+        check(ints, x, packed)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_pictures_and_speech_are_equal_on_drawn_inputs(name):
+    _, ints = network(name)
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, ints.input.high + 1, (8, *ints.input.shape))
+    x[:2] = rng.choice([0, ints.input.high], (2, *ints.input.shape))
+    check(ints, x, packed=True)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_pictures_and_speech_are_equal_on_the_whole_of_their_data(name):
+    config = RUNS[name]
+    if not store.path_of(config.data).is_file():
+        pytest.skip(f"{config.data} is not in the store: anabook data {config.data} prepares it")
+    _, ints = network(name)
+    x = np.rint(parts(config).held_out.inputs.numpy().astype(np.float64) * config.shrink**2).astype(np.int64)
+    for start in range(0, len(x), 500):
+        check(ints, x[start : start + 500])
