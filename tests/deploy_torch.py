@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -86,7 +87,7 @@ class Drawing:
         modules.append(nn.Linear(width, 4, bias=rng.random() < 0.5))
         net = nn.Sequential(*modules)
         if sum(isinstance(m, (nn.Linear, nn.Conv2d)) for m in net.modules()) < 2:
-            net = nn.Sequential(nn.Linear(shape[0], 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 4))
+            net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 4))
         self.randomise(net)
         pick = lambda table: table[rng.integers(len(table))]  # noqa: E731
         weights = pick(BINARY if self.ties else WEIGHTS)

@@ -377,6 +377,10 @@ class Gives(nn.Module):
             Gives(lambda s, x: s.act(s.act(s.conv(x)) + s.fine(s.conv(x)))),
             "adds multiples of 1 .* to multiples of 0.5 .*quanta must be equal",
         ),
+        (
+            Gives(lambda s, x: nn.functional.dropout(s.act(s.conv(x)))),
+            "'dropout' drops features at random in evaluation, too",
+        ),
         (Gives(lambda s, x: s.act(s.conv(x)).abs()), "'abs_1' is a abs, which has no place"),
         (Gives(lambda s, x: s.act(s.conv(x)) if x.sum() > 0 else x), "the program of this Gives cannot be read"),
         (
@@ -486,3 +490,25 @@ net.save({str(path)!r})
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.split("]]")[1].split() == ["IntegerNetwork", "False", "False"]
     assert ran.stdout.startswith(str(ints(x).tolist()))
+
+
+def test_one_activation_with_a_quantum_for_each_place_is_read():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2, self.last = nn.Linear(5, 6), nn.Linear(6, 7), nn.Linear(7, 3)
+            self.norm1, self.norm2, self.act = nn.BatchNorm1d(6), nn.BatchNorm1d(7), nn.ReLU()
+
+        def forward(self, x):
+            return self.last(self.act(self.norm2(self.fc2(self.act(self.norm1(self.fc1(x)))))))
+
+    torch.manual_seed(6)
+    scales = {"act.quantisers.0": torch.tensor(0.37), "act.quantisers.1": torch.tensor(1.9), "fc1": torch.tensor(0.2)}
+    net = deploy(quantise(Net(), TERNARY, TERNARY, scales=scales, keep=()))
+    for norm in (net.norm1, net.norm2):
+        norm.running_var.data[:] = 0.1
+    x = np.random.default_rng(6).integers(0, 256, (50, 5)).astype(np.uint8)
+    ints = compared(net, x, mean=128.0, std=70.0)
+    names = [step.name for step in ints.steps if isinstance(step, Threshold)]
+    assert names == ["act.quantisers.0", "act.quantisers.1"]
+    assert ints.steps[1].quantum == Fraction(torch.tensor(0.37).item())

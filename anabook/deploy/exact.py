@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -227,8 +227,13 @@ class Evaluation:
             ]
         return self._weights[node][output]
 
-    @cache  # noqa: B019 (an evaluation lives for one batch)
     def _whole(self, node: fx.Node) -> tuple[np.ndarray, list[Fraction]] | None:
+        """The weights as integers with a quantum for each output; None where they are floats."""
+        if node not in self._read:
+            self._read[node] = self._read_weights(node)
+        return self._read[node]
+
+    def _read_weights(self, node: fx.Node) -> tuple[np.ndarray, list[Fraction]] | None:
         weight = self.program.module(node).weight
         stored = weight.detach().double().numpy()
         found = layers.whole_weights(stored, weight.dtype)

@@ -91,6 +91,10 @@ class Reader(State):
             if wire.floats is not None and kind not in (*NOTHING, *layers.NORMS):
                 raise CannotConvert(wire.floats)
         if kind in NOTHING and len(inputs) == 1:
+            if kind == "dropout" and {**dict(zip(("input", "p", "training"), node.args)), **node.kwargs}.get(
+                "training", True
+            ):
+                raise CannotConvert(f"{name!r} drops features at random in evaluation, too (training=True).")
             return inputs[0]
         if isinstance(module, (Quantise, Scaled)):
             return self.quantised(name, module, *inputs)
