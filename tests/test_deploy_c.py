@@ -418,21 +418,6 @@ def test_other_refusals(tmp_path):
     assert (tmp_path / "file").read_text() == "here"
 
 
-def test_a_sign_that_32_bits_cannot_turn_is_refused(tmp_path):
-    step = Threshold(
-        name="act",
-        inputs=(INPUT,),
-        thresholds=np.zeros((1, 2), np.int32),
-        levels=np.array([0, 1]),
-        quantum=Fraction(1),
-        signs=np.array([1, -1], np.int8),
-    )
-    with pytest.raises(ValueError, match=r"^'act' turns the sign of sums down to -2³¹, .* no form in C\.$"):
-        IntegerNetwork(Input((2,), -(2**31), 5), [step]).to_c(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    IntegerNetwork(Input((2,), 1 - 2**31, 5), [step]).to_c(tmp_path)
-
-
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     header, source = random_network(1).to_c(tmp_path)
     before = header.read_text(), source.read_text()

@@ -70,10 +70,6 @@ def thresholds(step: Threshold, shape: tuple[int, ...], given: Any) -> tuple[np.
     table = step.thresholds.astype(np.int64)
     low, high = given.channels(step.name)
     if step.signs is not None:
-        if low.min() == -(2**31):
-            raise ValueError(
-                f"{step.name!r} turns the sign of sums down to -2³¹, which 32 bits do not hold, so it has no form in C."
-            )
         low, high = np.where(step.signs > 0, low, -high), np.where(step.signs > 0, high, -low)
     ends = [bound.reshape(-1, *[1] * (len(shape) - 1)) for bound in (low, high + 1)]
     table = np.clip(table, *ends)
