@@ -39,8 +39,8 @@ class Plan:
     """Where every tensor of a network lies.
 
     Attributes:
-        places: a `Place` by the name of the step; without the input, which is the caller's, without the head's output, and without
-            what `joined` names. A flattened tensor has the place of the one that it flattens.
+        places: a `Place` by the name of the step; without the input, which is the caller's, without the head's output, and
+            without what `joined` names. A flattened tensor has the place of the one that it flattens.
         joined: names of weighted layers that a threshold alone reads, which takes each channel as soon as it is summed:
             no more than one channel of their sums is ever held.
         channel: the elements of the largest such channel, int32.

@@ -1,0 +1,64 @@
+"""The figures that readers operate, on the built pages."""
+
+from __future__ import annotations
+
+import pytest
+from site_checks import THEMES, WIDTHS, accessibility, context_of, listen, overflow
+
+PAGE = "book/15-integers.html"
+
+
+@pytest.mark.parametrize("device", WIDTHS)
+def test_a_digit_is_drawn_painted_and_shown(browser, site, device):
+    with context_of(browser, device, site) as context:
+        tab = context.new_page()
+        problems = listen(tab, site)
+        tab.goto(f"{site}/{PAGE}", wait_until="load")
+        figure = tab.locator(".digit-figure[data-ready]")
+        read = figure.locator(".df-read")
+        assert read.inner_text() == "Nothing is drawn yet."
+        pad = figure.locator(".df-pad")
+        pad.scroll_into_view_if_needed()
+        box = pad.bounding_box()
+        x, top, bottom = box["x"] + box["width"] / 2, box["y"] + 0.1 * box["height"], box["y"] + 0.9 * box["height"]
+        if device == "phone":
+            before = tab.evaluate("scrollY")
+            session = context.new_cdp_session(tab)
+            for kind, y in (
+                ("touchStart", top),
+                ("touchMove", (top + bottom) / 2),
+                ("touchMove", bottom),
+                ("touchEnd", None),
+            ):
+                points = [] if y is None else [{"x": x, "y": y}]
+                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            assert tab.evaluate("scrollY") == before
+        else:
+            tab.mouse.move(x, top)
+            tab.mouse.down()
+            tab.mouse.move(x, bottom, steps=5)
+            tab.mouse.up()
+        assert read.inner_text().startswith("The network reads 1;")
+        figure.get_by_role("button", name="Clear").click()
+        assert read.inner_text() == "Nothing is drawn yet."
+        figure.get_by_role("application").focus()
+        tab.keyboard.press("ArrowRight")
+        tab.keyboard.press(" ")
+        assert figure.locator(".df-spoken").inner_text() == "Row 4, column 5: 16"
+        assert read.inner_text().startswith("The network reads ")
+        figure.get_by_role("button", name="Show me a test digit").click()
+        assert "labelled 0." in read.inner_text()
+        for theme in THEMES:
+            tab.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            tab.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+            problems += overflow(tab) + accessibility(tab)
+        assert problems == []
+
+
+def test_without_scripts_the_page_shows_the_still(browser, site):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(f"{site}/{PAGE}", wait_until="load")
+    still = tab.locator(".digit-figure img")
+    assert still.is_visible() and still.bounding_box()["width"] > 300
+    context.close()
