@@ -194,7 +194,13 @@ PANELS = {
     "gsc12": {"6a": "random", "6b": "mode", "7a": "expectation", "7b": "random", "7c": "mode"},
 }
 """The strategy of each panel of the paper's with uniform noise in it, by its captions; 1, 4 and 6 are static, the rest annealed."""
-DRAWN_BY = {"1": "static_curves", "6": "static_curves", "2": "strategy_curves", "3": "strategy_curves", "7": "strategy_curves"}
+DRAWN_BY = {
+    "1": "static_curves",
+    "6": "static_curves",
+    "2": "strategy_curves",
+    "3": "strategy_curves",
+    "7": "strategy_curves",
+}
 
 
 def test_a_caption_that_cites_panels_of_the_paper_cites_those_of_its_data_strategies_and_schedules(task):
@@ -206,7 +212,12 @@ def test_a_caption_that_cites_panels_of_the_paper_cites_those_of_its_data_strate
         words = re.search(r"cf\. the paper's Fig\. (.+?)[.:](?: |$)", caption)[1]
         draw = re.search(r"plots\.(\w+)\(", "".join(cell["source"]))[1]
         if words == "2a to 2d":  # one strategy, a panel for each noise
-            assert task == "cifar10" and draw == "noise_curves" and caption.startswith("Expectation on") and "four noises" in caption
+            assert (
+                task == "cifar10"
+                and draw == "noise_curves"
+                and caption.startswith("Expectation on")
+                and "four noises" in caption
+            )
             cited |= dict.fromkeys(("2b", "2c", "2d"), "expectation")
             continue
         found = dict(re.findall(r"(\d[a-d]) \((\w+)\)", words))
@@ -215,7 +226,9 @@ def test_a_caption_that_cites_panels_of_the_paper_cites_those_of_its_data_strate
         assert {DRAWN_BY[panel[0]] for panel in found} == {draw}, caption
         assert caption.startswith("Static noise on" if draw == "static_curves" else "Annealing uniform noise on")
         order = re.findall(r"\((\w+)\)", words)
-        assert order == [name for name in ("expectation", "random", "mode") if name in order], "in the order of the paper's panels"
+        assert order == [name for name in ("expectation", "random", "mode") if name in order], (
+            "in the order of the paper's panels"
+        )
         cited |= found
     assert set(cited) == set(PANELS[task]) | ({"2b", "2c", "2d"} if task == "cifar10" else set())
 

@@ -304,7 +304,10 @@ def test_the_stored_page_explains_holms_rule_and_counts_what_the_wider_interval_
     assert "**Holm's rule.**" in prose and "*Undecided (alone: supported)*" in prose and "for each column by itself" in prose
     frame = results.load(ROOT / "data" / "results")
     for task in ("cifar10", "gsc12"):
-        for words, method in ((f"{task}:", "t"), (f"{task}, with the wider interval of Nadeau and Bengio:", "nadeau-bengio")):
+        for words, method in (
+            (f"{task}:", "t"),
+            (f"{task}, with the wider interval of Nadeau and Bengio:", "nadeau-bengio"),
+        ):
             counts = Counter(v.verdict for v in claims.judge_all(frame, task, method=method))
             (line,) = re.findall(f"^{re.escape(words)} (.+)$", ledger_outputs(), flags=re.M)
             assert {word: int(n) for n, word in (part.split(" ", 1) for part in line.split(", "))} == counts
