@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -351,8 +352,9 @@ def test_each_claim_is_about_the_data_that_the_paper_makes_it_about():
         ("cifar10", ("cifar10",)), ("svhn", ("svhn",)), ("gsc", ("gsc12", "gsc")))}  # fmt: skip
     numbers = {c.name: i for i, c in enumerate(claims.CLAIMS, 1)}
     assert {1, 3, 6, 10, 11} <= {numbers[name] for name in only["cifar10"]}
-    assert only["svhn"] == ["uniform-random-slow-early"]
-    assert only["gsc"] == ["triangular-varies-least", "uniform-varies-most", "partition-ends-level-with-static"]
+    assert only["svhn"] == ["uniform-random-slow-early", "random-partition-or-same-start", "mode-partition-or-same-start"]
+    coherent = [f"{strategy}-coherent-intervals" for strategy in ("expectation", "random", "mode")]
+    assert only["gsc"] == ["triangular-varies-least", "uniform-varies-most", "partition-ends-level-with-static", *coherent]
     places = {"cifar10": ("section", "sections"), "svhn": "B.1", "gsc12": "B.2"}
     for claim in claims.CLAIMS:
         for task, place in places.items():
@@ -360,6 +362,47 @@ def test_each_claim_is_about_the_data_that_the_paper_makes_it_about():
                 told = claim.section.startswith(place) if task == "cifar10" else place in claim.section
                 assert told == (task in claim.tasks), (claim.name, task)
     assert not any("float" in contrast.sides for claim in claims.CLAIMS for contrast in claim.contrasts)
+
+
+def units_in(claim):
+    sides = [side for contrast in claim.contrasts for side in contrast.sides]
+    return {unit for side in sides for unit in ((side,) if isinstance(side, str) else side)}
+
+
+def test_that_same_start_is_among_the_best_is_told_of_speech_as_our_reading_only():
+    for claim in claims.CLAIMS:
+        if claim.section and claim.tasks == ("gsc12", "gsc") and any("same-start" in unit for unit in units_in(claim)):
+            assert "the paper names partition only" in claim.statement and claim.section.startswith("B.2")
+        elif claim.section and "same start are the best" in claim.statement:
+            assert not claim.is_about("gsc12")
+
+
+def shown_in(panel):
+    """The units of a panel of the paper's, by its captions: figures 1, 4 and 6 are static, 2, 3, 5 and 7 annealed."""
+    figure, letter = panel
+    if figure in "146":
+        strategy = {"a": "random", "b": "mode"}[letter]
+        return {f"{noise}-{strategy}-static" for noise in ("uniform", "triangular", "normal", "logistic")}
+    noise, strategy = "uniform", {"a": "expectation", "b": "random", "c": "mode"}.get(letter, "")
+    if figure == "2":
+        noise, strategy = {"a": "uniform", "b": "triangular", "c": "normal", "d": "logistic"}[letter], "expectation"
+    elif figure == "3":
+        strategy = {"a": "random", "b": "mode"}[letter]
+    intervals, laws = ("partition", "same-start", "same-end", "overlapped"), ("homogeneous", "progressive")
+    return {f"{noise}-{strategy}-{interval}-{law}" for interval in intervals for law in laws}
+
+
+def test_each_panel_that_a_claim_cites_shows_what_it_compares_on_the_data_that_it_is_about():
+    cited = 0
+    for claim in claims.CLAIMS:
+        panels = re.findall(r"\d[a-d]", claim.section)
+        for low, high in re.findall(r"\d([a-d]) to \d([a-d])", claim.section):
+            panels += [f"2{letter}" for letter in "abcd" if low < letter < high]
+        for panel in panels:
+            assert shown_in(panel) & units_in(claim), (claim.name, panel)
+            assert claim.is_about({"4": "svhn", "5": "svhn", "6": "gsc12", "7": "gsc12"}.get(panel[0], "cifar10"))
+            cited += 1
+    assert cited > 40
 
 
 def test_on_other_data_a_claim_is_not_claimed_and_nothing_is_computed(recorded):

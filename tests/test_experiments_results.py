@@ -350,6 +350,7 @@ def test_results_the_other_way_round_contradict_them(folder):
         "other-noises-same-end-worst",
         "random-partition-above-expectation",
         "expectation-below-static",
+        "other-noises-below-static",
         "random-mitigates-same-end",
         "mode-gains-more-at-drop",
         "static-ahead-after-drop",

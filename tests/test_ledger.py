@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("pandas")
 
 from anabook.convergence import conditions
-from anabook.experiments import claims, ledger, results
+from anabook.experiments import claims, ledger, results, tables
 from anabook.experiments.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
@@ -294,8 +294,23 @@ def test_empirical_verdicts_on_the_stored_page_are_those_of_the_recorded_runs():
             verdict = found[claim.name]
             assert title == verdict.data
             assert claim.statement in cells[1] and claim.source in cells[1]
-            assert said.startswith(f"**{verdict.verdict}**")
+            assert said.startswith(f"**{tables.verdict_in_words(verdict)}**")
             assert verdict.effect is None or claims.points(verdict.effect) in said
+
+
+def test_the_stored_page_explains_holms_rule_and_counts_what_the_wider_interval_leaves():
+    page = json.loads((ROOT / "book" / "claims-ledger.ipynb").read_text(encoding="utf-8"))
+    prose = "".join("".join(cell["source"]) for cell in page["cells"] if cell["cell_type"] == "markdown")
+    assert "**Holm's rule.**" in prose and "*Undecided (alone: supported)*" in prose and "for each column by itself" in prose
+    frame = results.load(ROOT / "data" / "results")
+    for task in ("cifar10", "gsc12"):
+        for words, method in (
+            (f"{task}:", "t"),
+            (f"{task}, with the wider interval of Nadeau and Bengio:", "nadeau-bengio"),
+        ):
+            counts = Counter(v.verdict for v in claims.judge_all(frame, task, method=method))
+            (line,) = re.findall(f"^{re.escape(words)} (.+)$", ledger_outputs(), flags=re.M)
+            assert {word: int(n) for n, word in (part.split(" ", 1) for part in line.split(", "))} == counts
 
 
 def test_a_claim_of_ones_own_is_not_told_as_the_papers():
@@ -304,15 +319,18 @@ def test_a_claim_of_ones_own_is_not_told_as_the_papers():
     assert dataclasses.replace(first, section="").source == "Ours"
 
 
+NOISE = r"\b(uniform|triangular|normal|logistic)(?=-)"
+
+
 def test_the_abstracts_claim_is_put_together_of_the_right_claims():
     frame = results.load(ROOT / "data" / "results")
-    found = {v.claim.name: v.verdict for v in claims.judge_all(frame, "cifar10")}
+    found = {v.claim.name: tables.verdict_in_words(v) for v in claims.judge_all(frame, "cifar10")}
     parts = dict(re.findall(r"^(the shape of the noise|the synchronisation): (.+)$", ledger_outputs(), flags=re.M))
-    said = {part: dict(re.findall(r"C(\d+) (\w[\w ]*)", text)) for part, text in parts.items()}
+    said = {part: dict(re.findall(r"C(\d+) ([^,]+)", text)) for part, text in parts.items()}
     for number, claim in enumerate(claims.CLAIMS, 1):
-        sides = [str(side) for contrast in claim.contrasts for side in (contrast.first, contrast.second)]
-        of_the_noise = claim.kind == "level" and all(
-            any(noise in s for s in sides) for noise in ("uniform", "triangular", "logistic")
+        sides = [[str(side) for side in (contrast.first, contrast.second)] for contrast in claim.contrasts]
+        of_the_noise = claim.kind == "level" and all(  # the same but for the first word of each unit's name
+            first != second and re.sub(NOISE, "", first) == re.sub(NOISE, "", second) for first, second in sides
         )
         of_the_order = ledger.compared(claim) in ({"interval"}, {"power_law"}, {"interval", "power_law"})
         papers = bool(claim.section) and claim.name in found

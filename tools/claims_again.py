@@ -138,7 +138,7 @@ CLAIMS: dict[str, tuple] = {
     "noise-negligible-mode": ("level", (C, S, G), shapes("mode")),
     "uniform-behind-when-random": ("above", C, shapes("random")),
     "noise-negligible-expectation": ("level", C, [(every_interval(n), every_interval("uniform")) for n in OTHERS]),
-    "expectation-partition-or-same-start": ("above", (C, S, G), best(E)),
+    "expectation-partition-or-same-start": ("above", (C, S), best(E)),
     "homogeneous-above-progressive": ("above", C, [laws("uniform")]),
     "same-end-worst-expectation": ("above", (C, S, G), worst(E)),
     "same-end-worst-random": ("above", (C, S, G), worst(R)),
@@ -163,8 +163,8 @@ CLAIMS: dict[str, tuple] = {
     "late-early-layers-cost-much": ("by", C, [(both(s, "partition"), both(s, "same-end")) for s in (E, R, M)]),
     "noise-negligible-random": ("level", (S, G), shapes("random")),
     "uniform-random-slow-early": ("above", S, shapes("random", "early")),
-    "random-partition-or-same-start": ("above", (S, G), best(R)),
-    "mode-partition-or-same-start": ("above", (S, G), best(M)),
+    "random-partition-or-same-start": ("above", S, best(R)),
+    "mode-partition-or-same-start": ("above", S, best(M)),
     "triangular-varies-least": (
         "scatter",
         G,
@@ -184,6 +184,23 @@ CLAIMS: dict[str, tuple] = {
         "above",
         (C, S, G),
         [(MODE, [f"{s}-{i}-homogeneous"]) for s in (E, R, M) for i in ("partition", "same-start")],
+    ),
+    "expectation-coherent-intervals": ("above", G, best(E)),
+    "random-coherent-intervals": ("above", G, best(R)),
+    "mode-coherent-intervals": ("above", G, best(M)),
+    "others-level-when-random": (
+        "level",
+        C,
+        [
+            (["triangular-random-static"], ["normal-random-static"]),
+            (["triangular-random-static"], ["logistic-random-static"]),
+            (["normal-random-static"], ["logistic-random-static"]),
+        ],
+    ),
+    "other-noises-below-static": (
+        "by",
+        C,
+        [([f"{n}-mode-static"], both(f"{n}-expectation", i)) for n in OTHERS for i in ("partition", "same-start")],
     ),
 }
 

@@ -60,7 +60,8 @@ def cifar10(source: str | Path | None = None, note: str = "") -> Dataset:
 def svhn(source: str | Path | None = None, note: str = "") -> Dataset:
     """SVHN, cropped digits: 73,257 training and 26,032 test images, 32×32 RGB (Netzer et al., 2011).
 
-    The label of the digit 0 is 0 (the files say 10). The 531,131 extra images are left out, as in the paper.
+    The label of the digit 0 is 0 (the files say 10). The 531,131 extra images are left out: the paper does not mention
+    them, and its numbers of images are those without.
 
     Args:
         source: a folder with `train_32x32.mat` and `test_32x32.mat`; None downloads them with torchvision.

@@ -151,8 +151,9 @@ def judge_all(
     """The verdicts on all claims about a data set; a stand-in is asked what is said of what it stands for.
 
     Each claim is judged by `judge`. Then Holm's rule turns into *undecided* what many claims together may bring about by
-    luck: with 95 % probability none of the verdicts "supported" and "contradicted" of the whole list is wrong. (That is so
-    as far as Student's interval holds: see chapter 10.) What a claim would be by itself stands in its `alone`.
+    luck: with 95 % probability none of the verdicts "supported" and "contradicted" of the whole list is wrong, for this data
+    set by itself. (That is so as far as Student's interval holds: see chapter 10.) What a claim would be by itself stands in
+    its `alone`.
 
     Example:
         >>> from anabook.experiments import results
