@@ -14,6 +14,12 @@ The paper says the same of any regularisation of the Heaviside function, in thes
 for every s; (13) strictly increasing, which bounded noise is not, and the generalised inverse does not need; (17)
 (1 − σ(0))/r_ℓ → 0; (18) with o in place of O; rates that are continuous and do not fall as λ grows.
 
+So there are two definitions of rates: positive ones, and the paper's, which are non-decreasing as well. Rates that are given
+must be the paper's. Rates that are looked for are positive ones: that they exist is sufficient and necessary, while
+non-decreasing ones are sufficient only (`networks.OSCILLATING`). The two are the same where all formulas are of the kind of
+`orders`: then every error and margin is monotone for small λ, and the rates that are found are non-decreasing. A verdict says
+which kind it found (`Verdict.rising`).
+
 Whether *some* rates exist is decided backwards. A layer whose output may err by o(B) tolerates on its threshold an
 input that errs by less than its margin::
 
@@ -22,6 +28,9 @@ input that errs by less than its margin::
 up to constants, τ = T0(a/β) being its own error there. So B = 1 in the last layer, and the margin of each layer is the
 bound B of the one before. Rates exist if and only if every layer errs by o(B), on its threshold and off it; and this is
 so if and only if the regularised networks converge for all weights, biases and inputs.
+
+Every decision ends in a stated time. Constants are compared exactly or not at all; formulas that oscillate are decided
+between two that do not, or along sequences on which the oscillation stands still.
 
 Quantisers with K levels need no conditions of their own: a unit with K levels is an affine combination of K − 1
 Heaviside units with the same weights and other biases, so verdict and rates are the same for any levels.

@@ -1,4 +1,7 @@
-"""Small networks whose regularisations have wrong limits, and the chains of units of which they are made."""
+"""Small networks whose regularisations have wrong limits, and the chains of units of which they are made.
+
+And schedules that show what the sharp condition is not: necessary for rates that may not fall as λ grows.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import sympy as sp
+
 from anabook._validate import choice, integer
+from anabook.convergence.orders import LAMBDA
 from anabook.convergence.quantised_networks import HEAVISIDE, Network
 from anabook.quantisers import Quantiser
 
@@ -105,6 +111,41 @@ WEIGHT_ON_THRESHOLD = Example(
     (1,),
     "a single unit whose latent weight is on its threshold: the weight is 1, the pre-activation 0",
 )
+
+
+@dataclass(frozen=True)
+class ScheduleExample:
+    """Schedules of two layers that are instructive, with what the rate between the two has to do with.
+
+    Attributes:
+        family, schedules: as for `check`.
+        error: of the first layer on its threshold, exactly. Its rate must be larger: error = o(rate).
+        margin: of the second layer, up to constants. The rate must not be larger: rate = O(margin).
+        text: what they show.
+    """
+
+    family: str
+    schedules: tuple[tuple[sp.Expr, sp.Expr], ...]
+    error: sp.Expr
+    margin: sp.Expr
+    text: str
+
+
+def _oscillating() -> ScheduleExample:
+    error = LAMBDA ** (3 + sp.sin(1 / LAMBDA))
+    offset = LAMBDA ** (2 + sp.sin(1 / LAMBDA))
+    first = (-LAMBDA * (1 - 2 * error), LAMBDA / sp.sqrt(3))  # half-width λ, and a depth of 2·error half-widths in the noise
+    return ScheduleExample(
+        "uniform",
+        (first, (-offset, LAMBDA * offset)),
+        error,
+        offset,
+        "the error is λ times the margin, so every network converges; but it rises to λ² where sin(1/λ) = −1, and at the "
+        "next larger λ with sin(1/λ) = 1 the margin is λ³: no rate that is non-decreasing lies between the two",
+    )
+
+
+OSCILLATING = _oscillating()
 
 _NAMED: Mapping[str, Example] = {
     "A": NETWORK_A,

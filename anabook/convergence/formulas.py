@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sympy as sp
 
 from anabook._validate import choice, real
-from anabook.convergence.limits import exact, show
-from anabook.convergence.orders import LAMBDA, compare
+from anabook.convergence.constants import NotOfThisForm, compare
+from anabook.convergence.enclosures import settled
+from anabook.convergence.formula_text import show
+from anabook.convergence.leash import bounded
+from anabook.convergence.orders import LAMBDA
 from anabook.convergence.tails import DIRAC, family_of, is_one
 
 
@@ -46,9 +50,29 @@ def read(
             f"means, stds and rates may depend on one symbol only, λ, and these depend on {', '.join(map(str, symbols))}."
         )
     put = {symbols[0]: LAMBDA} if symbols else {}
-    renamed = [tuple(part.xreplace(put) for part in pair) for pair in pairs]
-    renamed_weights = [None if pair is None else tuple(part.xreplace(put) for part in pair) for pair in weights]
-    return renamed, None if rates is None else tuple(r.xreplace(put) for r in rates), renamed_weights
+
+    def put_in(part: sp.Expr) -> sp.Expr:
+        named = part.xreplace(put)
+        if named.has(sp.nan, sp.oo, sp.zoo, sp.I):
+            raise ValueError(f"means, stds and rates must be finite and real for small λ > 0, not {show(part)}.")
+        return bounded(settled, named, default=named)
+
+    put_pairs = [_settled_pair(i, pair, put_in, "layer") for i, pair in enumerate(pairs)]
+    noisy = [
+        None if pair is None else _settled_pair(i, pair, put_in, "the weights of layer") for i, pair in enumerate(weights)
+    ]
+    return put_pairs, None if rates is None else tuple(map(put_in, rates)), noisy
+
+
+def _settled_pair(i: int, pair: Any, put_in: Callable[[sp.Expr], sp.Expr], whose: str) -> tuple[sp.Expr, sp.Expr]:
+    """Mean and std as they are for all small λ; a std that is 0 there must be given as 0."""
+    mean, std = map(put_in, pair)
+    if std == 0 and pair[1] != 0:
+        raise ValueError(
+            f"the std of {whose} {i} is identically 0 for all small λ: {show(pair[1])} leaves no noise, so the layer is "
+            "silent; give it the std 0."
+        )
+    return mean, std
 
 
 def _weight_pairs(weights: Any, pairs: list[Any]) -> list[Any]:
@@ -82,12 +106,34 @@ def formula(value: Any, what: str) -> sp.Expr:
     return exact(value)
 
 
+def renamed(expression: sp.Expr) -> sp.Expr:
+    """The formula with λ in place of its symbol, if it has one."""
+    return expression.xreplace(dict.fromkeys(expression.free_symbols, LAMBDA))
+
+
+def exact(expression: sp.Expr) -> sp.Expr:
+    """The formula with its decimal numbers read as the fractions that they show (0.3 as 3/10)."""
+    return expression.replace(lambda e: e.is_Float, lambda e: sp.Rational(str(e)))
+
+
 def positive(value: Any, what: str) -> sp.Expr:
     """The same for a positive constant."""
     value = formula(value, what)
-    if not value.is_number or compare(value, 0) <= 0:
+    if not value.is_number or sign_of_constant(value, what) <= 0:
         raise ValueError(f"{what} must be a positive number, not {show(value)}.")
     return value
+
+
+def sign_of_constant(value: sp.Expr, what: str) -> int:
+    """−1, 0 or 1.
+
+    Raises:
+        ValueError: the sign is not told, neither by intervals nor by algebra.
+    """
+    try:
+        return compare(value, 0)
+    except NotOfThisForm:
+        raise ValueError(f"whether {what} is positive is not told: {show(value)} is too near 0, or too hard.") from None
 
 
 def decimal(value: float) -> sp.Rational:

@@ -8,11 +8,31 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import mpmath
+import sympy
 
+from anabook.convergence.constants import NotOfThisForm
+from anabook.convergence.evaluation import as_function, real_value
 from anabook.convergence.exact_arithmetic import PRECISE
+from anabook.convergence.formula_text import show
+from anabook.convergence.leash import GIVES_UP
 from anabook.convergence.tails import family_of, half_width, is_one, law_of, lower_end, support
 from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
+
+_MOST_BITS = 2000
+_ELEMENTARY = (
+    sympy.exp,
+    sympy.log,
+    sympy.sin,
+    sympy.cos,
+    sympy.tan,
+    sympy.atan,
+    sympy.sinh,
+    sympy.cosh,
+    sympy.tanh,
+    sympy.Abs,
+)
+_ELEMENTARY += (sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.Heaviside, sympy.sign)
 
 
 class LayerNoise(NamedTuple):
@@ -93,7 +113,7 @@ def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | N
     if not lam > 0:
         raise ValueError(f"lambda must be positive, not {lam!r}.")
     with mpmath.workdps(digits or 50):
-        lam = PRECISE.number(lam)
+        lam = lam if isinstance(lam, mpmath.mpf) else PRECISE.number(lam)  # one with more digits keeps them
         noises = [_noise_at(i, family, pair, lam) for i, (family, pair) in enumerate(zip(families, schedules))]
         if digits is not None:
             return noises
@@ -125,8 +145,6 @@ def pair_of(i: int, pair: Any) -> tuple[Any, Any]:
 
 @functools.lru_cache(maxsize=1024)
 def _ends(family: Any, mean: Any, std: Any) -> tuple[Any, Any]:
-    import sympy
-
     m = sympy_namespace()
     return sympy.expand(mean + lower_end(family, m) * std), sympy.expand(mean + half_width(family, m) * std)
 
@@ -139,17 +157,38 @@ def _at(part: Any, lam: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _formula_at(expression: Any, lam: Any, precision: int) -> Any:
-    """The value at λ; kept, with the precision as part of the key, since exp(−1/λ²) far down is slow."""
-    return PRECISE.number(_function(expression)(lam))
+    """The value at λ; kept, with the precision as part of the key, since exp(−1/λ²) far down is slow.
+
+    Raises:
+        ValueError: it is no finite real number, or has too many digits to be computed.
+    """
+    with mpmath.workprec(precision + _extra_bits(expression, lam)):
+        value = _value(expression, lam)
+    return +value
 
 
-@functools.lru_cache(maxsize=4096)
-def _function(expression: Any) -> Any:
-    import sympy
+def _value(expression: Any, lam: Any) -> Any:
+    try:
+        return real_value(as_function(expression), lam)
+    except NotOfThisForm:
+        why = "it is no finite real number there"
+    except OverflowError:
+        why = "the numbers on the way have too many digits"
+    except GIVES_UP as error:
+        why = f"mpmath says {str(error) or type(error).__name__!r}"
+    raise ValueError(f"{show(expression)} cannot be computed at λ = {mpmath.nstr(lam, 3)}: {why}.")
 
-    symbols = sorted(expression.free_symbols, key=str)
-    if len(symbols) > 1:
+
+def _extra_bits(expression: Any, lam: Any) -> int:
+    """Bits that sums, waves and steps may cost: 1 + λ needs as many as λ has zeros before λ counts in it."""
+    if not expression.free_symbols or not expression.has(
+        sympy.Add, sympy.sin, sympy.cos, sympy.tan, sympy.floor, sympy.ceiling
+    ):
+        return 0
+    bits = 64 + 2 * abs(mpmath.mag(lam))
+    if bits > _MOST_BITS and not all(isinstance(f, _ELEMENTARY) for f in expression.atoms(sympy.Function)):
         raise ValueError(
-            f"a schedule may depend on one symbol, lambda, but {expression} depends on {', '.join(map(str, symbols))}."
+            f"{show(expression)} cannot be computed at λ = {mpmath.nstr(lam, 3)}: it would take {bits} bits of a function "
+            "that is slow in so many."
         )
-    return sympy.lambdify(symbols or [sympy.Dummy()], expression, "mpmath")
+    return bits

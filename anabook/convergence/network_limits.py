@@ -23,7 +23,7 @@ RIGHT, WRONG, UNDECIDED = "right", "wrong", "undecided"
 _NOTHING = 1e-6  # what is smaller than this part of the tolerance may be rounding, which need not fall
 FLOAT_LAMBDAS = (1e-4, 1e-5, 1e-6)
 FAR_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (100, 1000, 10000))
-_NEAR_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (10, 20, 40))
+NEAR_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (10, 20, 40))
 
 
 def exact_limit(network: Network, x: Any, families: Any, schedules: Sequence[Any]) -> list[float]:
@@ -161,7 +161,7 @@ def limit(
             return found
     formulas = not any(callable(part) and not hasattr(part, "free_symbols") for pair in schedules for part in pair)
     if lambdas is None:
-        lambdas = FAR_LAMBDAS if formulas else _NEAR_LAMBDAS
+        lambdas = FAR_LAMBDAS if formulas else NEAR_LAMBDAS
     lambdas = tuple(lambdas)
     if len(lambdas) < 2 or any(not low < high for high, low in zip(lambdas, lambdas[1:])):
         raise ValueError(f"lambdas must hold at least two decreasing values, not {lambdas!r}.")

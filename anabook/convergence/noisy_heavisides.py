@@ -12,11 +12,13 @@ from typing import Any
 
 import sympy as sp
 
-from anabook.convergence.answers import Answer, both, tends_to
+from anabook.convergence.answers import Answer, ask, both, stopped, tends_to
+from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import families_of
-from anabook.convergence.limits import LimitPoints, eventual_sign, leading, limit, show
+from anabook.convergence.limits import LimitPoints, eventual_sign, expanded, leading, signs_along
 from anabook.convergence.tails import DIRAC, half_width, law_of, name_of, tail_of
 from anabook.convergence.verdicts import Finding
+from anabook.convergence.waves import WAVES
 from anabook.laws import Decay, Edge
 from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
@@ -26,11 +28,15 @@ _ZERO, _ONE = sp.Integer(0), sp.Integer(1)
 
 @dataclass(frozen=True)
 class NoisyHeaviside:
-    """A Heaviside unit with noise of offset a = −mean and standard deviation b."""
+    """A Heaviside unit with noise of offset a = −mean and standard deviation b.
+
+    `doubt` says what was looked at, where only numbers show that b is positive.
+    """
 
     family: Any
     a: sp.Expr
     b: sp.Expr
+    doubt: str = ""
 
     @cached_property
     def tail(self) -> Edge | Decay | None:
@@ -52,29 +58,29 @@ class NoisyHeaviside:
     @cached_property
     def ratio(self) -> sp.Expr:
         """a/β: the offset in standard deviations."""
-        return sp.expand(self.a / self.b)
+        return expanded(self.a / self.b)
 
     @cached_property
     def edge(self) -> sp.Expr:
         """a − h: how far the threshold is outside the noise; for bounded noise."""
-        return sp.expand(self.a if self.tail is None else self.a - self.half_width * self.b)
+        return expanded(self.a if self.tail is None else self.a - self.half_width * self.b)
 
     @cached_property
-    def beyond(self) -> tuple[int | None, bool]:
-        """The sign of `edge`, and whether numbers only tell."""
+    def beyond(self) -> tuple[int | None, str]:
+        """The sign of `edge`, and what was looked at if numbers only tell."""
         return eventual_sign(self.edge)
 
     @cached_property
-    def toward(self) -> int | None:
-        """The sign of the offset for small λ."""
-        return eventual_sign(self.a)[0]
+    def toward(self) -> tuple[int | None, str]:
+        """The sign of the offset for small λ, and what was looked at if numbers only tell."""
+        return eventual_sign(self.a)
 
     @cached_property
     def error(self) -> sp.Expr:
         """T0(a/β), up to a constant, where it vanishes (else 1): the error on the threshold."""
-        if self.bounded and (self.beyond[0] or 0) >= 0:
+        if self.bounded and self.beyond[0] in (0, 1):
             return _ZERO
-        if self.toward != 1:
+        if self.toward[0] != 1:
             return _ONE
         if isinstance(self.tail, Edge):
             return self._depth**self.tail.order
@@ -83,13 +89,17 @@ class NoisyHeaviside:
     @cached_property
     def _depth(self) -> sp.Expr:
         """How far a/β is inside the edge, in half-widths; a broken power is taken of the leading term alone."""
-        depth = sp.expand(1 - self.ratio / self.half_width)
+        depth = expanded(1 - self.ratio / self.half_width)
+        if self.beyond[0] is None:
+            return sp.Max(_ZERO, depth)
         return depth if self.tail.order.is_Integer else leading(depth)
 
     @cached_property
     def exponent(self) -> sp.Expr:
         """−ln T0(a/β) but for terms of a smaller order; for unbounded noise."""
-        return sp.expand(self.tail.rate * self.ratio**self.tail.exponent)
+        # A square of waves is larger than what its terms, multiplied out, are seen to be.
+        exponent = self.tail.rate * self.ratio**self.tail.exponent
+        return exponent if self.ratio.has(*WAVES) else expanded(exponent)
 
     def log_gap(self, bound: sp.Expr) -> sp.Expr:
         """ln(bound/error) for unbounded noise, up to a constant."""
@@ -99,13 +109,18 @@ class NoisyHeaviside:
         """Whether the error on the threshold is o(bound); or 0 for small λ, if the bound is 0."""
         if self.bounded:
             sign, numerical = self.beyond
-            if sign is None:
-                return Answer(None)
-            if sign >= 0:
+            if sign in (0, 1):
                 return Answer(True, numerical)
-            return Answer(False, numerical) if bound == 0 else tends_to(self.error / bound, 0)
-        if bound == 0 or self.toward != 1:
-            return Answer(None if self.toward is None else False)
+            if bound == 0:
+                return Answer(None if sign is None else False, numerical)
+            if self.tail is None:
+                return Answer(None if sign is None else False, numerical)
+            return tends_to(self.error / bound, 0)
+        sign, numerical = self.toward
+        if sign != 1:
+            return Answer(None if sign is None else False, numerical)
+        if bound == 0:
+            return Answer(False, numerical)
         return tends_to(self.log_gap(bound), sp.oo)
 
     def errs_less_off_threshold(self, bound: sp.Expr) -> Answer:
@@ -124,7 +139,8 @@ class NoisyHeaviside:
             gap, gamma = leading(self.log_gap(bound)), self.tail.exponent
             return leading(self.b**gamma * gap / self.a ** (gamma - 1))
         rest = self.b * bound ** (1 / self.tail.order)
-        return leading(rest + self.edge if self.beyond[0] == 1 else rest)
+        beyond = self.edge if self.beyond[0] == 1 else _ZERO if self.beyond[0] is not None else sp.Max(_ZERO, self.edge)
+        return leading(rest + beyond)
 
 
 def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], whose: str) -> list[NoisyHeaviside]:
@@ -136,14 +152,25 @@ def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
             continue
         if isinstance(name, str) and name == DIRAC:
             raise ValueError(f"the noise of {whose} {i} is called 'dirac', so its std must be 0, not {show(std)}.")
-        sign, _ = eventual_sign(std)
+        sign, doubt = eventual_sign(std)
         if sign != 1:
-            what = "is negative" if sign == -1 else "is not seen to be positive"
-            raise ValueError(
-                f"the std of {whose} {i} must be positive for all small λ (or 0 throughout), and {show(std)} {what}."
-            )
-        units.append(NoisyHeaviside(name, -mean, std))
+            raise ValueError(_not_positive(std, sign, f"the std of {whose} {i}"))
+        units.append(NoisyHeaviside(name, -mean, std, doubt))
     return units
+
+
+def _not_positive(std: sp.Expr, sign: int | None, what: str) -> str:
+    """A sentence on a standard deviation that is not positive for all small λ."""
+    if sign == 0:
+        return f"{what} is identically 0 for all small λ: {show(std)} leaves no noise, so the layer is silent; give it the std 0."
+    how = "is negative" if sign == -1 else f"is not seen to be positive{stopped()}"
+    if sign is None:
+        along = signs_along(std)
+        for bad, word in ((-1, "negative"), (0, "0")):
+            if bad in along:
+                how = f"is {word} again and again{along[bad]}"
+                break
+    return f"{what} must be positive for all small λ (or 0 throughout), and {show(std)} {how}."
 
 
 def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | None]:
@@ -156,10 +183,10 @@ def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | No
 def vanishing(i: int, unit: NoisyHeaviside) -> Finding:
     """(11): whether mean and standard deviation vanish."""
     mean, std = tends_to(unit.a, 0), tends_to(unit.b, 0)
-    answer = both(mean, std)
+    answer = both(mean, std, Answer(True, unit.doubt))
     name, culprit = ("mean", mean) if mean.value is not True else ("std", std)
     found = culprit.limit
-    where = "" if found is None else f" (its limit: {show(-found.low if name == 'mean' else found.low)})"
+    where = "" if found is None else f" (its limit: {found.negative() if name == 'mean' else found})"
     bad = f"the {name} does not vanish{where}, so the layer does not converge off its threshold."
     return answer.finding("(11)", i, "mean and std vanish.", bad)
 
@@ -171,22 +198,34 @@ def right_on_threshold(i: int, unit: NoisyHeaviside) -> Finding:
         answer = Answer(None if sign is None else sign >= 0, numerical)
         good, bad = "there is no noise left, and no positive mean.", "the mean is positive and there is no noise."
         return answer.finding("(12)", i, good, bad)
-    found = limit(unit.ratio)
     half_width = unit.half_width
-    if found is None:
-        answer = Answer(None)
+    if unit.bounded:
+        answer = ask(unit.ratio, lambda points: points.is_at_least(half_width))
     else:
-        value = found.is_at_least(half_width) if unit.bounded else found.is_equal(sp.oo)
-        answer = Answer(value, found.numerical, found)
+        answer = ask(unit.ratio, lambda points: points.is_equal(sp.oo))
     needed = f"at least {show(half_width)}" if unit.bounded else "∞"
-    bad = f"offset/std → {found}, and {name_of(unit.family)} noise needs {needed}: "
-    bad += f"on its threshold the layer tends to {_value_at(unit.family, found)}, not to 1." if found else ""
-    return answer.finding("(12)", i, f"offset/std → {found}, and {name_of(unit.family)} noise needs {needed}.", bad)
+    what = f"{name_of(unit.family)} noise needs {needed}"
+    found = answer.limit
+    if found is None:
+        return answer.finding("(12)", i, f"offset/std tends to what {name_of(unit.family)} noise needs, {needed}.", "")
+    good = f"offset/std → {found}, and {what}"
+    if answer.value is False and str(found) == show(half_width):
+        good = f"offset/std → {found}, which is {show(half_width - found.low)} less than {name_of(unit.family)} noise needs"
+    return answer.finding("(12)", i, f"{good}.", f"{good}: on its threshold the layer {_values_at(unit.family, found)}.")
 
 
-def _value_at(family: Any, found: LimitPoints) -> str:
-    ends = [float(Noise(law_of(family), 0.0, 1.0).cdf(float(v))) for v in (found.low, found.high)]
-    return f"{ends[0]:.4g}" if ends[0] == ends[1] else f"something between {ends[0]:.4g} and {ends[1]:.4g}"
+def _values_at(family: Any, found: LimitPoints) -> str:
+    """Where a layer goes on its threshold: to which limit, or to which at some λ and which at others."""
+    points = [point.value for point in found.reached] if found.low != found.high else []
+    ends = [float(Noise(law_of(family), 0.0, 1.0).cdf(float(v))) for v in points or (found.low, found.high)]
+    texts = list(dict.fromkeys(f"{end:.4g}" for end in ends))
+    if texts == ["1"]:
+        return "tends to a little less than 1"
+    if len(texts) == 1 and not points:
+        return f"tends to {texts[0]}, not to 1"
+    if points:
+        return f"comes near {' and '.join(texts)} again and again, and does not tend to 1"
+    return f"stays between {texts[0]} and {texts[1]}, and does not tend to 1"
 
 
 def monotone(i: int, unit: NoisyHeaviside) -> Finding:

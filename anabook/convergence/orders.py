@@ -13,33 +13,12 @@ from typing import Any
 
 import sympy as sp
 
+from anabook.convergence.constants import NotOfThisForm, compare
+
 LAMBDA = sp.Symbol("lambda", positive=True)
 """The regularisation parameter λ → 0+ of the theorem."""
 
 ONE = sp.Integer(1)
-
-
-class NotOfThisForm(Exception):
-    """The formula is not a finite sum of this kind, or its largest term cannot be told."""
-
-
-def compare(x: Any, y: Any) -> int:
-    """−1, 0 or 1 as x <, =, > y, for extended real numbers; exact where SymPy can tell, else to 40 digits."""
-    x, y = sp.sympify(x), sp.sympify(y)
-    if x == y:
-        return 0
-    if not (x.is_finite and y.is_finite):
-        return 1 if x == sp.oo or y == -sp.oo else -1
-    difference = x - y
-    if difference.is_Rational:
-        return int(sp.sign(difference))
-    value = sp.N(difference, 50)
-    if abs(value) > sp.Float("1e-30"):
-        return int(sp.sign(value))
-    if sp.simplify(difference) == 0:
-        return 0
-    value = sp.N(difference, 80)
-    return 0 if abs(value) < sp.Float("1e-40") else int(sp.sign(value))
 
 
 @dataclass(frozen=True)

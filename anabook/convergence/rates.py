@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sympy as sp
 
-from anabook.convergence.answers import Answer, both, stays_bounded, tends_to
-from anabook.convergence.limits import leading, limit, show
+from anabook.convergence.answers import Answer, both, stays_bounded, stopped, tends_to
+from anabook.convergence.formula_text import show
+from anabook.convergence.leash import bounded
+from anabook.convergence.limits import derived_limit, envelope, eventual_sign, leading, signs_along
 from anabook.convergence.noisy_heavisides import NoisyHeaviside
 from anabook.convergence.orders import LAMBDA
 from anabook.convergence.tails import decay_in_words, power_in_words
@@ -74,16 +76,60 @@ def _judge_margin(
     return findings
 
 
+def refuse_unless_rate(i: int, rate: sp.Expr) -> str:
+    """What was looked at if only numbers show that this is a rate as the paper has them; "" if it is derived.
+
+    Raises:
+        ValueError: it is not positive, does not tend to 0, or falls somewhere however small λ is.
+    """
+    what = f"the rate of layer {i}"
+    sign, looked = eventual_sign(rate)
+    if sign != 1:
+        raise ValueError(f"{what} must be positive for all small λ, not {show(rate)}.")
+    vanishes = tends_to(rate, 0)
+    if vanishes.value is False:
+        raise ValueError(f"{what} must tend to 0 as λ does, which {show(rate)} does not.")
+    slope = _slope(rate)
+    sign, seen = eventual_sign(slope)
+    if sign in (0, 1):
+        return looked or vanishes.numerical or seen
+    falls = signs_along(slope).get(-1, "") if sign is None else ""
+    if sign == -1:
+        how = "falls as λ grows"
+    elif falls:
+        how = f"falls again and again{falls}"
+    else:
+        how = f"is not seen to be so{stopped()}"
+    raise ValueError(f"{what} must be non-decreasing for small λ, as the paper's rates are, and {show(rate)} {how}.")
+
+
+def rises(rate: sp.Expr) -> bool | None:
+    """Whether it is derived that a rate is non-decreasing for small λ, or that it is not; else None."""
+    slope = _slope(rate)
+    sign, seen = eventual_sign(slope)
+    if sign is None:
+        return False if -1 in signs_along(slope) else None
+    return None if seen else sign >= 0
+
+
+def _slope(rate: sp.Expr) -> sp.Expr:
+    return bounded(sp.diff, rate, LAMBDA, default=sp.Derivative(rate, LAMBDA))
+
+
 def look_for_rates(
     units: Sequence[NoisyHeaviside], weights: Sequence[NoisyHeaviside | None]
 ) -> tuple[list[Finding], tuple[sp.Expr, ...] | None, tuple[sp.Expr | None, ...]]:
     """Backwards from the last layer: (findings, rates or None, bounds)."""
     n = len(units)
     bounds: list[sp.Expr | None] = [None] * n
-    bound, doubts = sp.Integer(1), []
+    bound = sp.Integer(1)
+    doubts: dict[int, str] = {}
     for i in reversed(range(n)):
-        bounds[i] = bound
-        on, off = units[i].errs_less_on_threshold(bound), units[i].errs_less_off_threshold(bound)
+        # Below a bound that oscillates there may be one that does not, and still is enough.
+        steady = envelope(bound, -1)
+        answers = [both(*_errs_less(units[i], each)) for each in dict.fromkeys((steady, bound))]
+        bounds[i] = bound = steady if answers[0].value is True and not answers[0].numerical else bound
+        on, off = _errs_less(units[i], bound)
         answer = both(on, off)
         if answer.value is not True:
             return [_no_rate(i, units[i], bound, on, off)], None, tuple(bounds)
@@ -96,19 +142,23 @@ def look_for_rates(
                 return [mine.finding("(18)", i, good, bad, weights=True)], None, tuple(bounds)
             answer = both(answer, mine)
         if answer.numerical:
-            doubts.append(i)
+            doubts[i] = answer.numerical
         bound = margin
-    rates = _rates(units, weights, bounds)
+    rates = _rates(units, weights, bounds, steady=True)
     findings = judge_rates(units, rates, weights)
-    judged = [_doubted(f) if f.layer in doubts and f.condition in ("(17)", "(18)") else f for f in findings]
-    return judged, rates, tuple(bounds)
+    if not all(f.holds for f in findings):
+        rates = _rates(units, weights, bounds, steady=False)
+        findings = judge_rates(units, rates, weights)
+    return doubted(findings, doubts), rates, tuple(bounds)
 
 
-def _doubted(finding: Finding) -> Finding:
-    if finding.holds is None:
-        return finding
-    reason = f"numbers down to λ = 10^−256 suggest, without proof: {finding.reason}"
-    return Finding(finding.condition, finding.layer, None, reason, finding.limit, finding.holds, finding.weights)
+def _errs_less(unit: NoisyHeaviside, bound: sp.Expr) -> tuple[Answer, Answer]:
+    return unit.errs_less_on_threshold(bound), unit.errs_less_off_threshold(bound)
+
+
+def doubted(findings: Sequence[Finding], doubts: Mapping[int, str]) -> list[Finding]:
+    """The findings, with those on rates weakened in layers where something they rest on is only seen in numbers."""
+    return [f.doubted(doubts[f.layer]) if f.layer in doubts and f.condition in ("(17)", "(18)") else f for f in findings]
 
 
 def _no_rate(i: int, unit: NoisyHeaviside, bound: sp.Expr, on: Answer, off: Answer) -> Finding:
@@ -126,27 +176,40 @@ def _no_rate(i: int, unit: NoisyHeaviside, bound: sp.Expr, on: Answer, off: Answ
 
 
 def _rates(
-    units: Sequence[NoisyHeaviside], weights: Sequence[NoisyHeaviside | None], bounds: Sequence[sp.Expr]
+    units: Sequence[NoisyHeaviside],
+    weights: Sequence[NoisyHeaviside | None],
+    bounds: Sequence[sp.Expr],
+    steady: bool,
 ) -> tuple[sp.Expr, ...]:
-    """Rates that meet (18) with equality up to constants: as large as they may be, but for one factor that vanishes."""
+    """Rates that meet (18) with equality up to constants: as large as they may be, but for one factor that vanishes.
+
+    Steady ones lie below margins that oscillate, and above errors that do; that may be asked too much.
+    """
+
+    def above(formula: sp.Expr) -> sp.Expr:
+        return envelope(formula, 1) if steady else leading(formula)
+
+    def below(formula: sp.Expr) -> sp.Expr:
+        return envelope(formula, -1) if steady else formula
+
     noisy = [u for u in (*units, *weights) if u is not None and not u.bounded]
     slow = [u for u in noisy if u.errs_less_off_threshold(LAMBDA).value is not True]
     factor = leading(LAMBDA)
     for unit in slow:
-        factor = _larger(factor, leading(unit.b))
+        factor = _larger(factor, above(unit.b))
     for unit, weight, bound in zip(units, weights, bounds):
         if unit.error != 0:
-            factor = _larger(factor, leading(sp.sqrt(leading(unit.error) / bound)))
+            factor = _larger(factor, above(sp.sqrt(unit.error / bound)))
         if weight is not None and weight.error != 0:
-            factor = _larger(factor, leading(sp.sqrt(leading(weight.error) / unit.margin(bound))))
+            factor = _larger(factor, above(sp.sqrt(weight.error / unit.margin(bound))))
     rates = [factor]
     for unit in reversed(units[1:]):
-        rates.append(unit.margin(rates[-1]))
+        rates.append(below(unit.margin(rates[-1])))
     return tuple(reversed(rates))
 
 
 def _larger(x: sp.Expr, y: sp.Expr) -> sp.Expr:
-    found = limit(x / y)
+    found = derived_limit(x / y)
     if found is None or found.low != found.high:
         return x + y
     return y if found.low == 0 else x

@@ -8,8 +8,8 @@ from typing import Any
 import sympy as sp
 
 from anabook._validate import choice
-from anabook.convergence.formulas import decimal, formula, positive
-from anabook.convergence.orders import LAMBDA, compare
+from anabook.convergence.formulas import decimal, formula, positive, sign_of_constant
+from anabook.convergence.orders import LAMBDA
 from anabook.convergence.tails import KNOWN, family_of, half_width, tail_of
 from anabook.laws import Edge
 from anabook.namespaces import sympy_namespace
@@ -93,10 +93,10 @@ def log_margin_converges(family: str, ps: Sequence[Any], kappas: Sequence[Any]) 
         raise ValueError(f"there must be as many p as kappa, and at least one, not {len(ps)} and {len(kappas)}.")
     tail = tail_of(family)
     if not isinstance(tail, Edge):
-        return all(compare(kappa, p) >= 0 for kappa, p in zip(kappas, ps[1:]))
+        return all(sign_of_constant(kappa - p, "kappa − p") >= 0 for kappa, p in zip(kappas, ps[1:]))
     part = 1 / tail.order
     needed = [sum((p * part**j for j, p in enumerate(ps[i + 1 :])), sp.Integer(0)) for i in range(len(ps))]
-    return all(compare(kappa, bound) > 0 for kappa, bound in zip(kappas[:-1], needed))
+    return all(sign_of_constant(kappa - bound, "kappa minus its bound") > 0 for kappa, bound in zip(kappas[:-1], needed))
 
 
 def as_formulas(schedule: Schedule, reading: str = "time") -> tuple[tuple[sp.Expr, sp.Expr], ...]:

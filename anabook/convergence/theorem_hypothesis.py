@@ -7,9 +7,11 @@ from typing import Any
 
 import sympy as sp
 
-from anabook.convergence.answers import both, tends_to
+from anabook.convergence.answers import both
+from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import families_of, read
-from anabook.convergence.limits import eventual_sign, leading, show
+from anabook.convergence.leash import SECONDS, within
+from anabook.convergence.limits import leading
 from anabook.convergence.noisy_heavisides import (
     between_zero_and_one,
     monotone,
@@ -18,7 +20,7 @@ from anabook.convergence.noisy_heavisides import (
     right_on_threshold,
     vanishing,
 )
-from anabook.convergence.rates import judge_rates, look_for_rates
+from anabook.convergence.rates import doubted, judge_rates, look_for_rates, refuse_unless_rate, rises
 from anabook.convergence.schedule_formulas import as_formulas
 from anabook.convergence.verdicts import Finding, Verdict, all_hold
 from anabook.schedules import Schedule
@@ -31,6 +33,7 @@ def check(
     *,
     weights: Any = None,
     reading: str = "time",
+    seconds: float = SECONDS,
 ) -> Verdict:
     """Decide the hypothesis of Theorem 2, (11)–(18), layer by layer, and say why.
 
@@ -41,59 +44,63 @@ def check(
             fall on either side of it, which is looked at in numbers where the law does not say so.
         schedules: one pair (mean, std) a layer, from the input on, each a number or a SymPy expression in one symbol,
             the same everywhere, that tends to 0 from above. Or a `Schedule`: see `as_formulas` for what is judged then.
-        rates: None to look for rates; or one a layer, to check these.
+        rates: None to look for rates; or one a layer, to check these. They must be positive, continuous and non-decreasing
+            for small λ, as the paper's are, and tend to 0.
         weights: None if the weights have no noise. "same" if each layer's weights have its activations' noise, as in the
             code of the paper's authors. Or one pair (mean, std) or None a layer. A layer's weight error must then vanish faster
             than its margin: r_{ℓ−1} + ρ_ℓ = O(−σ_ℓ⁻¹(1 − ε r_ℓ)) in place of (18), and also in the first layer.
         reading: "time" or "lambda", for a `Schedule`: see `as_formulas`.
+        seconds: what the decision may take. What is not decided by then stays undecided, and says so.
 
     Returns:
-        A `Verdict`.
+        A `Verdict`. Where no rates are given, it is about positive rates; `Verdict.rising` says whether those that are
+        found are non-decreasing too.
 
     Raises:
         ValueError: no layers, a layer without noise, lists of different lengths, an unknown family, a law of another kind or
-            whose tail is not known, a negative std, more than one symbol, a rate that is not positive or does not tend to 0.
+            whose tail is not known, a std that is not positive (or 0 for all small λ, but not given as 0), more than one
+            symbol, a rate that is not positive, falls as λ grows, or does not tend to 0.
         TypeError: a mean or std that is neither a number nor a SymPy expression.
 
     Example:
         >>> from anabook.convergence import LAMBDA
-        >>> from anabook.convergence import LAMBDA
         >>> check("normal", [(-LAMBDA, LAMBDA**2), (-LAMBDA**3, LAMBDA**4)]).holds
         True
         >>> print(check("normal", [(0, LAMBDA)]).explain())
-        No rates satisfy the hypothesis: some network has a wrong limit.
+        No positive rates satisfy the hypothesis, non-decreasing or not: some network has a wrong limit, or none.
           (12) in layer 0 fails: offset/std → 0, and normal noise needs ∞: on its threshold the layer tends to 0.5, not to 1.
           (17) in layer 0 fails: it asks that the layer be right on its threshold, hence for (12).
     """
-    if isinstance(schedules, Schedule):
-        schedules = as_formulas(schedules, reading)
-    pairs, rates, weights = read(schedules, rates, weights)
-    units = noisy_units(families_of(families, len(pairs)), pairs, "layer")
-    noises = noisy_weights(families, weights)
-    singly = (vanishing, right_on_threshold, monotone, between_zero_and_one)
-    findings = [condition(i, unit) for i, unit in enumerate(units) for condition in singly]
-    given = rates is not None
-    bounds: tuple[sp.Expr | None, ...] = (None,) * len(units)
-    if given:
-        for i, rate in enumerate(rates):
-            if eventual_sign(rate)[0] != 1:
-                raise ValueError(f"the rate of layer {i} must be positive for all small λ, not {show(rate)}.")
-            if tends_to(rate, 0).value is False:
-                raise ValueError(f"the rate of layer {i} must tend to 0 as λ does, which {show(rate)} does not.")
-        findings += judge_rates(units, rates, noises)
-    elif all((f.holds if f.evidence is None else f.evidence) is True for f in findings):
-        more, rates, bounds = look_for_rates(units, noises)
-        findings += more
-    else:
-        findings += [_needs_right(f) for f in findings if f.condition == "(12)" and f.holds is not True]
-    return Verdict(
-        tuple(u.family for u in units),
-        tuple((-u.a, u.b) for u in units),
-        tuple(sorted(findings, key=lambda f: (f.layer, f.condition, f.weights))),
-        rates,
-        bounds,
-        given,
-    )
+    with within(seconds):
+        if isinstance(schedules, Schedule):
+            schedules = as_formulas(schedules, reading)
+        pairs, rates, weights = read(schedules, rates, weights)
+        units = noisy_units(families_of(families, len(pairs)), pairs, "layer")
+        noises = noisy_weights(families, weights)
+        singly = (vanishing, right_on_threshold, monotone, between_zero_and_one)
+        findings = [condition(i, unit) for i, unit in enumerate(units) for condition in singly]
+        given = rates is not None
+        bounds: tuple[sp.Expr | None, ...] = (None,) * len(units)
+        rising: bool | None = None
+        if given:
+            doubts = {i: doubt for i, rate in enumerate(rates) if (doubt := refuse_unless_rate(i, rate))}
+            findings += doubted(judge_rates(units, rates, noises), doubts)
+            rising = True
+        elif all((f.holds if f.evidence is None else f.evidence) is True for f in findings):
+            more, rates, bounds = look_for_rates(units, noises)
+            findings += more
+            rising = None if rates is None else all_hold(map(rises, rates))
+        else:
+            findings += [_needs_right(f) for f in findings if f.condition == "(12)" and f.holds is not True]
+        return Verdict(
+            tuple(u.family for u in units),
+            tuple((-u.a, u.b) for u in units),
+            tuple(sorted(findings, key=lambda f: (f.layer, f.condition, f.weights))),
+            rates,
+            bounds,
+            given,
+            rising,
+        )
 
 
 def _needs_right(finding: Finding) -> Finding:
@@ -106,14 +113,14 @@ def _needs_right(finding: Finding) -> Finding:
     )
 
 
-def two_layers(families: Any, schedules: Any) -> tuple[Finding, Finding]:
+def two_layers(families: Any, schedules: Any, seconds: float = SECONDS) -> tuple[Finding, Finding]:
     """The sharp criterion for two layers, as it is stated: for every network to converge it is necessary and sufficient
 
     (i) that in both layers mean and std vanish and the offset is at least h0·std in the limit, and
     (ii) that the first layer's error at every pre-activation is o(offset of the second).
 
     Args:
-        families, schedules: as for `check`, two layers.
+        families, schedules, seconds: as for `check`, two layers.
 
     Returns:
         Two findings, (i) and (ii). (ii) is None where (i) fails.
@@ -126,21 +133,22 @@ def two_layers(families: Any, schedules: Any) -> tuple[Finding, Finding]:
         (i) False
         (ii) None
     """
-    if isinstance(schedules, Schedule):
-        schedules = as_formulas(schedules)
-    pairs, _, _ = read(schedules, None, None)
-    if len(pairs) != 2:
-        raise ValueError(f"this criterion is for two layers, not for {len(pairs)}.")
-    units = noisy_units(families_of(families, 2), pairs, "layer")
-    singles = [f for i, u in enumerate(units) for f in (vanishing(i, u), right_on_threshold(i, u))]
-    first = all_hold(f.holds for f in singles)
-    worst = next((f for f in singles if f.holds is not True), singles[-1])
-    reason = worst.reason if first is not True else "both layers converge, each by itself."
-    evidence = None if first is not None else all_hold(f.holds if f.holds is not None else f.evidence for f in singles)
-    singly = Finding("(i)", worst.layer, first, reason, evidence=evidence)
-    if first is not True:
-        return singly, Finding("(ii)", 0, None, "not examined, since (i) is not established.")
-    offset = units[1].a
-    answer = both(units[0].errs_less_on_threshold(offset), units[0].errs_less_off_threshold(offset))
-    good = f"the first layer errs by o({show(leading(offset))}), the second layer's offset."
-    return singly, answer.finding("(ii)", 0, good, good.replace("errs", "does not err"))
+    with within(seconds):
+        if isinstance(schedules, Schedule):
+            schedules = as_formulas(schedules)
+        pairs, _, _ = read(schedules, None, None)
+        if len(pairs) != 2:
+            raise ValueError(f"this criterion is for two layers, not for {len(pairs)}.")
+        units = noisy_units(families_of(families, 2), pairs, "layer")
+        singles = [f for i, u in enumerate(units) for f in (vanishing(i, u), right_on_threshold(i, u))]
+        first = all_hold(f.holds for f in singles)
+        worst = next((f for f in singles if f.holds is not True), singles[-1])
+        reason = worst.reason if first is not True else "both layers converge, each by itself."
+        evidence = None if first is not None else all_hold(f.holds if f.holds is not None else f.evidence for f in singles)
+        singly = Finding("(i)", worst.layer, first, reason, evidence=evidence)
+        if first is not True:
+            return singly, Finding("(ii)", 0, None, "not examined, since (i) is not established.")
+        offset = units[1].a
+        answer = both(units[0].errs_less_on_threshold(offset), units[0].errs_less_off_threshold(offset))
+        good = f"the first layer errs by o({show(leading(offset))}), the second layer's offset."
+        return singly, answer.finding("(ii)", 0, good, good.replace("errs", "does not err"))

@@ -9,7 +9,7 @@ from typing import Any
 import sympy as sp
 
 from anabook._table import aligned
-from anabook.convergence.limits import show
+from anabook.convergence.formula_text import show
 
 CONDITIONS = tuple(f"({number})" for number in range(11, 19))
 """The theorem's conditions."""
@@ -52,6 +52,13 @@ class Finding:
         """ "holds", "fails", "numerical" or "undecided"."""
         return status_of(self.holds, self.evidence)
 
+    def doubted(self, looked: str) -> Finding:
+        """The same as evidence only, since something that it rests on is only seen in numbers."""
+        if self.holds is None:
+            return self
+        reason = f"{looked}, suggest without proof: {self.reason}"
+        return Finding(self.condition, self.layer, None, reason, self.limit, self.holds, self.weights)
+
     def __str__(self) -> str:
         part = " (weights)" if self.weights else ""
         return f"{self.condition} in layer {self.layer}{part} {_WORDS[self.status]}: {self.reason}"
@@ -75,6 +82,9 @@ class Verdict:
         bounds: B of each layer, up to constants: rates exist if and only if each layer errs by o(B). None where it
             could not be computed.
         given: whether the rates were given.
+        rising: whether the rates are non-decreasing for small λ, as the paper's are; None if that is not told, or if there
+            are none. For every network to converge, positive rates are enough, and are necessary; non-decreasing ones are
+            not (`networks.OSCILLATING`).
     """
 
     families: tuple[Any, ...]
@@ -83,13 +93,14 @@ class Verdict:
     rates: tuple[sp.Expr, ...] | None
     bounds: tuple[sp.Expr | None, ...] = field(repr=False)
     given: bool = False
+    rising: bool | None = None
 
     @property
     def holds(self) -> bool | None:
         """True: rates exist (or the given ones do), and every such network converges. False: not. None: not decided.
 
-        Without given rates, False means more: some network with these schedules has a wrong limit
-        (`networks.witness` builds one).
+        Without given rates, False means more: there are no positive rates at all, and some network with these schedules
+        has a wrong limit, or none (`networks.witness` builds one where it can).
         """
         return all_hold(finding.holds for finding in self.findings)
 
@@ -145,12 +156,22 @@ class Verdict:
 
 
 def _headline(verdict: Verdict) -> str:
-    what = "These rates satisfy" if verdict.given else "Rates exist that satisfy"
+    converge = "the networks converge, whatever weights, biases and input."
+    if verdict.given:
+        what = "These rates, positive and non-decreasing as the paper's, satisfy the hypothesis"
+        no_rates = "These rates do not satisfy the hypothesis."
+    else:
+        no_rates = (
+            "No positive rates satisfy the hypothesis, non-decreasing or not: some network has a wrong limit, or none."
+        )
+        what = {
+            True: "Rates exist that satisfy the hypothesis, positive and non-decreasing as the paper's",
+            False: "Positive rates exist that satisfy the hypothesis (the paper's are non-decreasing, and those found are not)",
+            None: "Positive rates exist that satisfy the hypothesis (the paper's are non-decreasing; whether these are is open)",
+        }[verdict.rising]
     return {
-        "holds": f"{what} the hypothesis: the networks converge, whatever weights, biases and input.",
-        "fails": "These rates do not satisfy the hypothesis."
-        if verdict.given
-        else "No rates satisfy the hypothesis: some network has a wrong limit.",
+        "holds": f"{what}: {converge}",
+        "fails": no_rates,
         "numerical": f"Not decided; numbers at small λ suggest that the hypothesis "
         f"{'holds' if verdict.evidence else 'fails'}.",
         "undecided": "Not decided.",

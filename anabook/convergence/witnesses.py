@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import mpmath
 import numpy as np
+import sympy as sp
 
 from anabook.convergence.counterexamples import chain
 from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.exact_stairs import tail_at
+from anabook.convergence.formulas import renamed
 from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at
-from anabook.convergence.network_limits import FAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
+from anabook.convergence.leash import SECONDS, is_late, seconds_allowed, within
+from anabook.convergence.network_limits import FAR_LAMBDAS, NEAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
 from anabook.convergence.quantised_networks import Network
-from anabook.convergence.tails import is_one
+from anabook.convergence.samples import solutions
+from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of
+from anabook.convergence.theorem_hypothesis import check
+from anabook.convergence.waves import angles
 
 
 def worst_case(
@@ -67,6 +73,7 @@ class Witness:
         network, x: the network, a `chain`, and its input.
         start, stop, weight, offset: the chain's parameters.
         limit: the `Limit` that says so.
+        proved: whether it is derived that some network has a wrong limit, or none; else numbers suggest it of this one.
     """
 
     network: Network
@@ -76,6 +83,7 @@ class Witness:
     weight: Any
     offset: Any
     limit: Limit
+    proved: bool = True
 
     def __str__(self) -> str:
         right = float(self.network(self.x)[0])
@@ -85,28 +93,44 @@ class Witness:
             if self.start == self.stop
             else f"layers {self.start} to {self.stop}, passed on with weight {self.weight}"
         )
+        doubt = (
+            "" if self.proved else f"numbers down to λ = {mpmath.nstr(self.limit.lambdas[-1], 3)} suggest, without proof: "
+        )
         return (
-            f"pre-activation {self.offset} in layer {self.start}; the error of {where}: "
+            f"{doubt}pre-activation {self.offset} in layer {self.start}; the error of {where}: "
             f"the output tends to {got:.4g}, the quantised network gives {right:g}"
         )
 
 
 _WEIGHTS = (1, 16, 128)  # larger ones delay a limit with an equality in it beyond the smallest λ here; see `_is_fading`
+_VISIBLE_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (2, 3, 4))
 _OFFSETS = tuple(Fraction(v) for v in (0, "-1/8", "1/8", "-1/64", "1/64", "-1", "1"))
 
 
-def witness(families: Any, schedules: Sequence[Any] | None = None) -> Witness | None:
+def witness(
+    families: Any, schedules: Sequence[Any] | None = None, *, ask: bool = True, seconds: float = SECONDS
+) -> Witness | None:
     """Construct a network on which the regularisation does not tend to the quantised map, if a chain is one.
 
-    Chains are enough in principle: if any network fails, one of them does. The search tries every pair of layers, a few
-    weights and a few offsets, shortest chains first, and judges each by `limit`.
+    First `check` is asked: where it derives that every network converges, there is no witness. Else the search tries every
+    pair of layers, a few weights and a few offsets, shortest chains first, and judges each by `limit`: far down, or nearer
+    where the formulas have too many digits there; and where they oscillate, also along sequences of λ on which the
+    oscillation stands still. Chains are enough in principle: if any network fails, one of them does.
 
     Args:
         families: as for `noises_at`, or an object with attributes `families` and `schedules`, such as a verdict.
         schedules: as for `noises_at`, as formulas or numbers.
+        ask: False to search without asking, as a test of the check; far down is not the limit, so that numbers may then
+            show a wrong limit where there is none.
+        seconds: what check and search may take.
 
     Returns:
-        The witness, or None if no chain that was tried has a wrong limit.
+        The witness, or None if no chain that was tried has a wrong limit. `Witness.proved` says whether it rests on a
+        derivation.
+
+    Raises:
+        ValueError: schedules that `check` refuses, or that cannot be computed at any of the λ.
+        TimeoutError: the time was up before the search was at its end.
 
     Example:
         >>> from anabook.convergence import power_law
@@ -117,54 +141,138 @@ def witness(families: Any, schedules: Sequence[Any] | None = None) -> Witness | 
     if schedules is None:
         families, schedules = families.families, families.schedules
     schedules = list(schedules)
-    if _no_chain_fails(families, schedules):
+    with within(seconds):
+        holds = _what_check_says(families, schedules) if ask else None
+        if holds is True:
+            return None
+        return _search(families, schedules, holds is False)
+
+
+def _what_check_says(families: Any, schedules: list[Any]) -> bool | None:
+    """Whether every network converges, as `check` derives it; None also where it does not apply."""
+    if any(callable(part) and not hasattr(part, "free_symbols") for pair in schedules if pair is not None for part in pair):
+        return None
+    names = [families] if is_one(families) else list(families)
+    for i, family in enumerate(names):
+        if not (isinstance(family, str) and family == DIRAC):
+            family = family_of(family, f"the family of layer {i}")
+            try:
+                tail_of(family)
+            except ValueError:  # a law for which the theorem is not proved: numbers are all there is
+                return None
+    return check(families, schedules, seconds=seconds_allowed() / 2).holds
+
+
+def _search(families: Any, schedules: list[Any], fails: bool) -> Witness | None:
+    """The first chain with a wrong limit, far down if that can be computed, and along the formulas' waves."""
+    unknown: ValueError | None = None
+    for lambdas in (FAR_LAMBDAS, NEAR_LAMBDAS, _VISIBLE_LAMBDAS):
+        _stop_if_late()
+        try:
+            noises_at(families, schedules, lambdas[-1], 60)
+            found = _search_at(families, schedules, lambdas, fails)
+            break
+        except ValueError as error:
+            unknown = unknown or error
+    else:
+        raise unknown if unknown is not None else ValueError("there are no λ to search at.")
+    if found is not None or not fails:
+        return found
+    for lambdas in _standing_lambdas(schedules):
+        _stop_if_late()
+        found = _search_at(families, schedules, lambdas, fails, _OFFSETS[:1], _WEIGHTS[:1])
+        if found is not None:
+            return found
+    return None
+
+
+def _search_at(
+    families: Any,
+    schedules: list[Any],
+    lambdas: tuple[Any, ...],
+    fails: bool,
+    offsets: tuple[Fraction, ...] = _OFFSETS,
+    weights: tuple[int, ...] = _WEIGHTS,
+) -> Witness | None:
+    if _no_chain_fails(families, schedules, lambdas):
         return None
     for length in range(len(schedules)):
         for start in range(len(schedules) - length):
-            for offset in _OFFSETS:
-                for weight in _WEIGHTS if length else _WEIGHTS[:1]:
-                    found = _try_chain(families, schedules, start, start + length, weight, offset)
+            for offset in offsets:
+                for weight in weights if length else weights[:1]:
+                    _stop_if_late()
+                    found = _try_chain(families, schedules, start, start + length, weight, offset, lambdas, fails)
                     if found is not None:
                         return found
     return None
 
 
-def _no_chain_fails(families: Any, schedules: list[Any]) -> bool:
+def _stop_if_late() -> None:
+    if is_late():
+        raise TimeoutError(
+            f"the search for a witness was stopped after {seconds_allowed():g} s; whether there is one is undecided."
+        )
+
+
+def _standing_lambdas(schedules: list[Any]) -> Iterator[tuple[Any, ...]]:
+    """Sequences of λ along which a wave of the schedules stands still, for each wave at eight of its phases."""
+    formulas = [sp.sympify(part) for pair in schedules for part in pair]
+    for angle in dict.fromkeys(angle for formula in formulas for angle in angles(renamed(formula))):
+        for eighth in range(8):
+            places = []
+            for exponent in (20, 40, 80):
+                with mpmath.workdps(3 * exponent + 60):
+                    places += solutions(angle, mpmath.mpf(10) ** -exponent, 2 * mpmath.pi, eighth * mpmath.pi / 4)
+            if len(places) == 3:
+                yield tuple(places)
+
+
+def _no_chain_fails(families: Any, schedules: list[Any], lambdas: tuple[Any, ...]) -> bool:
     """Whether even the largest errors that the search's weights and offsets allow vanish, and the means with them."""
-    errors = [np.array(worst_case(families, schedules, lam, max(_WEIGHTS), Fraction(1, 128))) for lam in FAR_LAMBDAS]
-    means = [abs(noise.mean) for noise in noises_at(families, schedules, FAR_LAMBDAS[-1], 50)]
+    errors = [np.array(worst_case(families, schedules, lam, max(_WEIGHTS), Fraction(1, 128))) for lam in lambdas]
+    means = [abs(noise.mean) for noise in noises_at(families, schedules, lambdas[-1], 50)]
     return str(judge(errors, 0.01)) == RIGHT and max(means) < 1 / 128
 
 
-def _try_chain(families: Any, schedules: list[Any], start: int, stop: int, weight: Any, offset: Any) -> Witness | None:
+def _try_chain(
+    families: Any,
+    schedules: list[Any],
+    start: int,
+    stop: int,
+    weight: Any,
+    offset: Any,
+    lambdas: tuple[Any, ...],
+    fails: bool,
+) -> Witness | None:
     upto = stop + 1
     part_families = families if is_one(families) else list(families)[:upto]
     part_network = chain(upto, start, stop, weight, offset)
     part_schedules = schedules[:upto]
-    last = noises_at(part_families, part_schedules, FAR_LAMBDAS[-1], 60)
+    last = noises_at(part_families, part_schedules, lambdas[-1], 60)
     if abs(part_network.regularised([0], last, digits=60).deviation[0]) < 1e-9:
         return None
-    part = limit(part_network, [0], part_families, part_schedules)
+    at = None if lambdas is FAR_LAMBDAS else lambdas
+    part = limit(part_network, [0], part_families, part_schedules, at)
     if part.verdict != WRONG:
         return None
-    if not part.exact and _is_fading(part_network, part_families, part_schedules, start):
+    if not part.exact and _is_fading(part_network, part_families, part_schedules, start, lambdas):
         return None
     right = 1 if offset >= 0 or stop > start else 0
     halfway = Fraction(float(right + part.deviations[-1][0] / 2)).limit_denominator(1000)
     network = chain(len(schedules), start, stop, weight, offset, halfway)
-    whole = limit(network, [0], families, schedules)
+    whole = limit(network, [0], families, schedules, at)
     if whole.verdict != WRONG:
         return None
-    return Witness(network, (0,), start, stop, weight, offset, whole)
+    return Witness(network, (0,), start, stop, weight, offset, whole, fails or whole.exact)
 
 
-def _is_fading(network: Network, families: Any, schedules: list[Any], start: int) -> bool:
+def _is_fading(network: Network, families: Any, schedules: list[Any], start: int, lambdas: tuple[Any, ...]) -> bool:
     """Whether the error that overwhelms a unit of the chain is yet losing ground against that unit's offset.
 
     A ratio that falls like 1/ln(1/λ) wins in the end, but with a large weight not before any λ that one can write down.
     """
     runs = []
-    for lam in FAR_LAMBDAS[-2:]:
+    for lam in lambdas[-2:]:
         noises = noises_at(families, schedules, lam, 60)
         runs.append((noises, [abs(d[0]) for d in network.regularised([0], noises, digits=60).deviations]))
     (noises, before), (far_noises, last) = runs

@@ -15,6 +15,7 @@ another thread when it is asked to: at that thread's next step, so that loops in
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,15 +61,20 @@ _local, _steps = _Local(), _Steps()
 
 
 class _Deadline:
-    """So many steps from now on, or so much of this thread's processor time as would be far too much for them."""
+    """So many steps from now on, or so much of this thread's processor time as would be far too much for them.
 
-    def __init__(self, steps: int) -> None:
+    A caller who has promised an answer by some time gives the seconds until then, too: these pass for everybody.
+    """
+
+    def __init__(self, steps: int, seconds: float = math.inf) -> None:
         self._clock = _clock_of(threading.get_ident())
         self._steps, self._seconds = _steps() + steps, self._clock() + steps / _STEPS_A_SECOND
+        self._end = time.monotonic() + seconds
 
     def left(self) -> int:
         """Steps until then, as far as the time allows them; 0 or less afterwards."""
-        return min(self._steps - _steps(), int((self._seconds - self._clock()) * _STEPS_A_SECOND))
+        seconds = min(self._seconds - self._clock(), self._end - time.monotonic())
+        return min(self._steps - _steps(), int(seconds * _STEPS_A_SECOND))
 
 
 @contextmanager
@@ -82,30 +88,39 @@ def allowance(steps: int) -> Iterator[None]:
         _local.deadline = outer
 
 
-def attempt(function: Callable[..., Any], *arguments: Any, default: Any = None, steps: int = _ATTEMPT) -> Any:
+def attempt(
+    function: Callable[..., Any],
+    *arguments: Any,
+    default: Any = None,
+    steps: int = _ATTEMPT,
+    seconds: float = math.inf,
+    failures: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Any:
     """What a function of SymPy's returns, or `default` if it fails or takes more steps than that.
 
     Args:
         function: what to call. It may be ended at any step, so it must leave nothing half done.
         default: the answer that means "not known".
         steps: how many are allowed; fewer, where an `allowance` around the call is nearly spent.
+        seconds: of time, for a caller who has promised an answer.
+        failures: what counts as a failure of the function's; other errors pass through.
     """
     if _local.running:
         # The call around this one is being watched already.
         try:
             return function(*arguments)
-        except Exception:
+        except failures:
             return default
     if _local.deadline is not None:
         steps = min(steps, _local.deadline.left())
-        if steps <= 0:
-            return default
-    watch = _Watch(steps)
+    if steps <= 0 or seconds <= 0:
+        return default
+    watch = _Watch(steps, seconds)
     _local.running = True
     try:
         try:
             result = function(*arguments)
-        except Exception:
+        except failures:
             result = default
         watch.end()
         return result
@@ -131,9 +146,9 @@ def _until_done(step: Callable[[], None]) -> None:
 class _Watch:
     """Raises `_Ended` in the thread that made it, once so many steps have been made."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, seconds: float) -> None:
         self._thread = threading.get_ident()
-        self._deadline = _Deadline(steps)
+        self._deadline = _Deadline(steps, seconds)
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._raised = False

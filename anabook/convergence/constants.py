@@ -1,0 +1,137 @@
+"""Constants compared exactly, or not at all.
+
+A constant that is not zero is told from zero by an interval around it that leaves zero out: the interval is computed in
+more and more digits, with outward rounding. A constant that is zero is told by algebra: its minimal polynomial, or a
+simplification. What neither tells stays open, however small the constant looks.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import mpmath
+import sympy as sp
+
+from anabook.convergence.leash import GIVES_UP, bounded
+
+_DIGITS = (20, 60, 200, 600)
+_STEPS = 40_000
+_BITS = 4000  # of a fraction; algebra with longer ones makes single steps that nothing can end
+
+
+class NotOfThisForm(Exception):
+    """The formula is not of the kind asked for, or something about it that matters cannot be told."""
+
+
+class Untold(NotOfThisForm):
+    """Two constants that could not be told apart, nor shown to be equal."""
+
+
+def compare(x: Any, y: Any) -> int:
+    """−1, 0 or 1 as x <, =, > y, for extended real numbers.
+
+    Raises:
+        Untold: neither an interval tells them apart nor algebra shows that they are equal.
+    """
+    x, y = sp.sympify(x), sp.sympify(y)
+    if x == y:
+        return 0
+    if x in (sp.oo, -sp.oo) or y in (sp.oo, -sp.oo):
+        return 1 if x == sp.oo or y == -sp.oo else -1
+    return sign(x - y)
+
+
+@lru_cache(maxsize=8192)
+def sign(constant: sp.Expr) -> int:
+    """The sign of a real constant.
+
+    Raises:
+        Untold: see `compare`.
+    """
+    if constant.is_Rational:
+        return (constant.p > 0) - (constant.p < 0)
+    for digits in _DIGITS[:2]:
+        found = _sign_by_digits(constant, digits)
+        if found is not None:
+            return found
+    short = all(q.p.bit_length() + q.q.bit_length() < _BITS for q in constant.atoms(sp.Rational))
+    if short and bounded(_is_zero, constant, steps=4 * _STEPS):
+        return 0
+    for digits in _DIGITS[2:]:
+        found = _sign_by_digits(constant, digits)
+        if found is not None:
+            return found
+    raise Untold(f"the sign of {constant} is not told.")
+
+
+def _sign_by_digits(constant: sp.Expr, digits: int) -> int | None:
+    """The sign, if an interval of so many digits leaves zero out."""
+    context = mpmath.ctx_iv.MPIntervalContext()
+    context.dps = digits
+    try:
+        value = bounded(_interval, constant, context, steps=_STEPS)
+        if value is None:
+            return None
+        return 1 if value.a > 0 else -1 if value.b < 0 else None
+    except GIVES_UP:
+        return None
+
+
+def _interval(constant: sp.Expr, iv: Any) -> Any:
+    """An interval that holds the constant; of functions without interval arithmetic, as wide as SymPy's estimate of error."""
+    if constant.is_Integer:
+        return iv.mpf(int(constant))
+    if constant.is_Rational:
+        return iv.mpf(int(constant.p)) / int(constant.q)
+    if constant is sp.pi:
+        return +iv.pi
+    if constant is sp.E:
+        return iv.exp(iv.mpf(1))
+    if constant.is_Add:
+        return sum((_interval(part, iv) for part in constant.args), iv.mpf(0))
+    if constant.is_Mul:
+        product = iv.mpf(1)
+        for part in constant.args:
+            product *= _interval(part, iv)
+        return product
+    if constant.is_Pow:
+        base, exponent = constant.args
+        return _power(base, exponent, iv)
+    if isinstance(constant, (sp.exp, sp.log, sp.sin, sp.cos)) and len(constant.args) == 1:
+        inside = _interval(constant.args[0], iv)
+        if isinstance(constant, sp.exp) and max(abs(inside.a), abs(inside.b)) > 2**16:
+            raise OverflowError
+        return getattr(iv, type(constant).__name__)(inside)
+    digits = iv.dps + 10
+    value = constant.evalf(digits, maxn=4 * digits, strict=True)
+    if not value.is_Float:
+        raise ValueError(f"{constant} has no real value.")
+    with mpmath.workdps(2 * digits):
+        middle = mpmath.mpf(value._mpf_)
+        error = (abs(middle) + mpmath.mpf(10) ** -digits) * mpmath.mpf(10) ** (3 - iv.dps)
+        return iv.mpf([middle - error, middle + error])
+
+
+def _power(base: sp.Expr, exponent: sp.Expr, iv: Any) -> Any:
+    inside = _interval(base, iv)
+    if exponent.is_Integer:
+        if abs(int(exponent)) > 10**6:
+            raise OverflowError
+        return inside ** int(exponent)
+    if not inside.a > 0:
+        raise ValueError("a broken power of what may be negative.")
+    if exponent == sp.Rational(1, 2):
+        return iv.sqrt(inside)
+    return iv.exp(_interval(exponent, iv) * iv.log(inside))
+
+
+def _is_zero(constant: sp.Expr) -> bool:
+    """Whether algebra shows that it is zero; False also where it does not tell."""
+    if constant.is_zero:
+        return True
+    if constant.is_algebraic:
+        t = sp.Dummy("t")
+        if bounded(lambda: sp.minimal_polynomial(constant, t), steps=_STEPS) == t:
+            return True
+    return any(bounded(form, constant, steps=_STEPS) == 0 for form in (sp.simplify, sp.radsimp, sp.expand))

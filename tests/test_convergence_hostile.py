@@ -1,0 +1,377 @@
+"""Formulas chosen against the checker: it is never wrong, ends in time, reads well, and its witness never contradicts it."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import mpmath
+import pytest
+import sympy as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anabook.convergence import LAMBDA, check, log_margin, networks, two_layers
+from anabook.convergence.constants import Untold, compare
+from anabook.convergence.enclosures import enclose, settled
+from anabook.convergence.evaluation import as_function
+from anabook.convergence.formula_text import show
+from anabook.convergence.leash import bounded, within
+from anabook.convergence.limits import eventual_sign, limit, observed_limit
+from anabook.convergence.samples import look
+from anabook.symbolic import Density, x
+
+SIN, LOG = sp.sin(1 / LAMBDA), sp.log(1 / LAMBDA)
+TINY = sp.sqrt(10**90 + 1) - 10**45  # about 5e-46, and not 0
+QUADRATIC = Density(sp.Rational(3, 4) * (1 - x**2), x, (-1, 1))
+LAPLACE = Density(sp.exp(-sp.Abs(x)) / 2, x)
+
+CONVERGES = {
+    "four log margins with equality": ("normal", [log_margin("normal", 1, 1)] * 4),
+    "five log margins with equality": ("normal", [log_margin("normal", 1, 1)] * 5),
+    "ln(1 + λ)": ("normal", [(-sp.log(1 + LAMBDA), LAMBDA**2)] * 2),
+    "a difference of roots": ("normal", [(-(sp.sqrt(LAMBDA**2 + LAMBDA**3) - LAMBDA), LAMBDA**4)] * 2),
+    "1/ln ln(1/λ)": ("normal", [(-1 / sp.log(LOG), LAMBDA)] * 2),
+    "a root of the logarithm": ("normal", [(-(LOG ** sp.Rational(-1, 4)), LAMBDA)] * 2),
+    "1/ln ln ln(1/λ)": ("normal", [(-1 / sp.log(sp.log(LOG)), 1 / sp.log(LOG) ** 2)]),
+    "a constant of 5e-46": ("normal", [(-TINY * LAMBDA, LAMBDA**2)]),
+    "the same on the edge": ("uniform", [(-sp.sqrt(3) * TINY * LAMBDA, TINY * LAMBDA)]),
+    "λ·ζ(1 + λ)": ("normal", [(-(LAMBDA**2) * sp.zeta(1 + LAMBDA), LAMBDA**2)]),
+    "a user's density": (QUADRATIC, [(-LAMBDA, LAMBDA**2)] * 2),
+    "a user's density without an end": (LAPLACE, [log_margin(LAPLACE, 2, 2), log_margin(LAPLACE, 1, 1)]),
+    "an offset that oscillates above 0": ("normal", [(-LAMBDA * (2 + SIN), LAMBDA**2)] * 2),
+    "|sin| above something": ("normal", [(-LAMBDA * (sp.Abs(SIN) + LAMBDA), LAMBDA**3)]),
+    "a floor": ("normal", [(-LAMBDA, LAMBDA**2 / sp.floor(1 / LAMBDA))]),
+    "erf": ("uniform", [(-sp.sqrt(3) * LAMBDA * sp.erf(1 / LAMBDA), LAMBDA)]),
+    "gamma": ("normal", [(-1 / sp.gamma(1 / LAMBDA), 1 / sp.gamma(1 / LAMBDA) ** 2)]),
+    "two exponentials": ("normal", [(-sp.exp(-sp.exp(1 / LAMBDA)), sp.exp(-2 * sp.exp(1 / LAMBDA)))]),
+    "the smaller of two": ("normal", [(-sp.Min(LAMBDA, LAMBDA**2 * (2 + SIN)), LAMBDA**3)]),
+    "a power that oscillates": ("normal", [(-LAMBDA * (2 + SIN), LAMBDA**2), (-(LAMBDA ** (3 + SIN)), LAMBDA**6)]),
+}
+DOES_NOT = {
+    "an offset that comes to 0": ("normal", [(-LAMBDA * (1 + SIN), LAMBDA**2)]),
+    "|sin|": ("normal", [(-LAMBDA * sp.Abs(SIN), LAMBDA**2)]),
+    "|sin| above the std": ("normal", [(-LAMBDA * (sp.Abs(SIN) + LAMBDA), LAMBDA**2)]),
+    "an offset below the edge at times": ("triangular", [(-LAMBDA * (sp.sqrt(6) + SIN / 10), LAMBDA)]),
+    "the positive part of a wave": ("logistic", [(-LAMBDA * sp.Max(SIN, 0), LAMBDA**2)]),
+    "a wave in cases": ("normal", [(-sp.Piecewise((LAMBDA, SIN > 0), (LAMBDA**3, True)), LAMBDA**2)]),
+    "an exponent that oscillates": ("normal", [(-sp.exp(-(2 + SIN) / LAMBDA), LAMBDA)]),
+    "two exponentials": ("normal", [(-sp.exp(-sp.exp(1 / LAMBDA)), LAMBDA)]),
+    "a user's density, slow before fast": (LAPLACE, [log_margin(LAPLACE, 1, 1), log_margin(LAPLACE, 2, 2)]),
+    "a wave of a wave": ("normal", [(-LAMBDA * (1 + sp.sin(sp.pi / 2 * SIN)), LAMBDA**2)]),
+}
+
+
+@pytest.mark.parametrize("case", CONVERGES)
+def test_what_converges_is_derived_and_has_no_witness(case):
+    verdict = check(*CONVERGES[case])
+    assert verdict.holds is verdict.rising is True
+    assert networks.witness(*CONVERGES[case]) is networks.witness(verdict) is None
+
+
+@pytest.mark.parametrize("case", DOES_NOT)
+def test_what_does_not_converge_is_derived_and_has_a_witness(case):
+    verdict = check(*DOES_NOT[case])
+    assert verdict.holds is False
+    found = networks.witness(*DOES_NOT[case])
+    assert found is not None and found.proved and found.limit.verdict == "wrong"
+
+
+def test_numbers_alone_would_contradict_the_first_case():
+    assert networks.witness(*CONVERGES["four log margins with equality"], ask=False).limit.verdict == "wrong"
+
+
+def test_an_offset_known_only_by_numbers_gives_no_proof():
+    schedules = [(LAMBDA * sp.LambertW(1 / LAMBDA), LAMBDA)]
+    verdict, found = check("normal", schedules), networks.witness("normal", schedules)
+    assert verdict.status == "numerical" and verdict.evidence is False
+    assert not found.proved and str(found).startswith("numbers down to λ = 1.0e-10000 suggest, without proof: ")
+    assert re.search(
+        r"numbers down to λ = 10\^−256, at \d+ places chosen against it, suggest without proof", verdict.explain()
+    )
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 4), st.fractions(-3, 3, max_denominator=4), st.sampled_from([1, 2, 3]))
+def test_a_formula_lies_between_the_ends_of_its_enclosure(k, c, p):
+    formulas = [
+        sp.log(1 + LAMBDA**p) * (2 + SIN),
+        sp.exp(sp.Rational(c) + LAMBDA**p) - sp.exp(sp.Rational(c)),
+        (1 + LAMBDA**p) ** sp.Rational(c),
+        sp.floor(1 / LAMBDA**p) * LAMBDA**k,
+        sp.cos(LAMBDA**p) + sp.erf(LAMBDA) + sp.erfc(1 / LAMBDA) + sp.atan(1 / LAMBDA),
+        sp.gamma(1 / LAMBDA**p) * LAMBDA**k,
+        sp.zeta(1 + LAMBDA) + sp.zeta(2 + LAMBDA**p) + sp.tanh(1 / LAMBDA),
+        sp.Max(SIN, sp.Rational(c)) * sp.Abs(SIN - sp.Rational(c)) + SIN ** (2 * k),
+    ]
+    with mpmath.workdps(120):
+        for formula in formulas:
+            low, high = enclose(formula)
+            for exponent in (3, 5):
+                lam = mpmath.mpf(f"1.7e-{exponent}")
+                value, ends = as_function(formula)(lam), [as_function(end.expression())(lam) for end in (low, high)]
+                slack = mpmath.mpf("1e-100") * (1 + abs(value))
+                assert ends[0] - slack <= value <= ends[1] + slack, formula
+
+
+def test_limits_along_sequences_are_reached_and_numbers_see_them_too():
+    formula = (1 + SIN) / LAMBDA
+    derived, seen = limit(formula), observed_limit(formula)
+    assert {point.value for point in derived.reached} == {0, sp.oo} == {point.value for point in seen.reached}
+    assert derived.is_equal(sp.oo) is derived.is_bounded() is False and not derived.numerical
+    assert seen.numerical == str(look(formula)) and look(formula).count > 200
+
+
+def test_waves_that_may_come_together_and_functions_that_are_not_seen_through_are_no_evidence():
+    for formula in ((2 + SIN + sp.sin(sp.sqrt(2) / LAMBDA)) / LAMBDA, sp.besselj(0, 1 / LAMBDA) ** 2 / LAMBDA**2):
+        assert look(formula) is not None and observed_limit(formula) is None
+
+
+def test_branches_are_taken_that_the_formula_takes_near_zero():
+    tenth = sp.Rational(1, 10)
+    for formula, left in [
+        (sp.Max(0, LAMBDA - tenth), 0),
+        (sp.Piecewise((0, tenth > LAMBDA), (LAMBDA, True)), 0),
+        (LAMBDA * sp.Heaviside(LAMBDA - tenth), 0),
+        (sp.floor(1 - LAMBDA) + sp.ceiling(LAMBDA) + sp.frac(2 - LAMBDA), 2 - LAMBDA),
+        (sp.Abs(LAMBDA**2 - LAMBDA) * sp.sign(LAMBDA - 1), LAMBDA**2 - LAMBDA),
+        (sp.Min(LAMBDA, LAMBDA**2, SIN), sp.Min(LAMBDA**2, SIN)),
+    ]:
+        assert sp.expand(settled(formula) - left) == 0
+
+
+@pytest.mark.parametrize(
+    ("constant", "sign"),
+    [
+        (TINY, 1),
+        (sp.sqrt(2) + sp.sqrt(3) - sp.sqrt(5 + 2 * sp.sqrt(6)), 0),
+        (sp.exp(sp.pi * sp.sqrt(163)) - 262537412640768744, -1),
+        (sp.log(8) / sp.log(2) - 3, 0),
+        (sp.erf(12) - 1, -1),
+        (sp.zeta(3) - sp.Rational(1202056903159594, 10**15), 1),
+    ],
+)
+def test_constants_are_compared_exactly(constant, sign):
+    assert compare(constant, 0) == sign
+
+
+def test_constants_that_cannot_be_told_apart_are_left_open():
+    zero = sp.gamma(sp.Rational(1, 3)) * sp.gamma(sp.Rational(2, 3)) - 2 * sp.pi / sp.sqrt(3)
+    with pytest.raises(Untold):
+        compare(zero + sp.Integer(1) / 10**2000, 0)
+    assert eventual_sign((1 + zero) * LAMBDA)[0] == 1
+
+
+# --- every decision ends ----------------------------------------------------------------------------------------------
+
+
+def never():
+    while True:
+        pass
+
+
+def test_a_call_that_does_not_end_is_ended_with_the_decision_in_any_thread():
+    def decide():
+        with within(0.5):
+            start = time.monotonic()
+            assert bounded(never, default="open") == bounded(never, default="open") == "open"
+            spent.append(time.monotonic() - start)
+
+    spent = []
+    others = [threading.Thread(target=decide) for _ in range(2)]
+    for other in others:
+        other.start()
+    decide()
+    for other in others:
+        other.join(60)
+    assert len(spent) == 3 and max(spent) < 20
+
+
+def test_what_is_not_decided_in_time_says_so_and_is_not_remembered():
+    schedules = [(-LAMBDA * (sp.E - (1 + LAMBDA) ** (1 / LAMBDA)), LAMBDA**4)]
+    start = time.monotonic()
+    verdict = check("normal", schedules, seconds=0.05)
+    assert verdict.holds is None and time.monotonic() - start < 10
+    assert "in the 0.05 s that the decision may take" in verdict.explain()
+    with pytest.raises(TimeoutError, match=r"^the search for a witness was stopped after 0\.05 s; .* undecided\.$"):
+        networks.witness("normal", schedules, seconds=0.05)
+    assert check("normal", schedules, seconds=300).holds is True
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="seconds must be"):
+            check("normal", schedules, seconds=wrong)
+
+
+def test_errors_from_outside_pass_through():
+    class Alarm(Exception):
+        pass
+
+    def rings():
+        raise Alarm
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(Alarm):
+        bounded(rings)
+    with pytest.raises(KeyboardInterrupt):
+        bounded(interrupted)
+    assert bounded(lambda: 1 / 0, default=7) == 7
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")
+def test_ctrl_c_ends_a_decision_at_once():
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from anabook.convergence.leash import bounded\n"
+        "def never():\n    print('busy', flush=True)\n    while True: pass\n"
+        "bounded(never, steps=10**9)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "busy\n"
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+
+
+def test_the_formula_that_hung_is_decided_within_its_time():
+    start = time.monotonic()
+    verdict = check("normal", [(-sp.exp(-(2 + SIN) / LAMBDA), sp.exp(-4 / LAMBDA))])
+    assert verdict.holds is True and time.monotonic() - start < 25
+
+
+# --- noise, rates, words ----------------------------------------------------------------------------------------------
+
+SILENT = [
+    sp.Piecewise((0, sp.Rational(1, 10) > LAMBDA), (LAMBDA, True)),
+    sp.Max(0, LAMBDA - sp.Rational(1, 10)),
+    LAMBDA * sp.Heaviside(LAMBDA - sp.Rational(1, 10)),
+    (LAMBDA + 1) ** 2 - LAMBDA**2 - 2 * LAMBDA - 1,
+]
+
+
+@pytest.mark.parametrize("std", SILENT)
+def test_a_std_that_is_zero_below_some_lambda_is_called_silent_and_0_is_suggested(std):
+    for call in (lambda: check("normal", [(-LAMBDA, std)]), lambda: networks.witness("normal", [(-LAMBDA, std)])):
+        with pytest.raises(ValueError, match=r"identically 0 for all small λ: .* silent; give it the std 0\.$"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "rate", [LAMBDA * (2 + SIN), LAMBDA**3 * (2 + SIN), LAMBDA ** (2 + SIN), LAMBDA / sp.floor(1 / LAMBDA)]
+)
+def test_rates_that_fall_are_refused(rate):
+    words = r"^the rate of layer 0 must be non-decreasing for small λ, as the paper's rates are, and .*\.$"
+    with pytest.raises(ValueError, match=words):
+        check("normal", [(-LAMBDA, LAMBDA**2)], rates=[rate])
+
+
+@pytest.mark.parametrize("rate", [LAMBDA + LAMBDA**3 * SIN, 1 / LOG, sp.exp(-1 / LAMBDA), LAMBDA / (1 + LAMBDA)])
+def test_rates_that_do_not_fall_are_judged(rate):
+    verdict = check("normal", [(-LAMBDA, LAMBDA**2)], rates=[rate])
+    assert verdict.rising and "positive and non-decreasing" in verdict.explain()
+
+
+def test_the_counterexample_to_necessity_converges_with_positive_rates_only():
+    example = networks.OSCILLATING
+    verdict = check(example.family, example.schedules)
+    assert verdict.holds is True and verdict.rising is False and networks.witness(verdict) is None
+    assert all(finding.holds for finding in two_layers(example.family, example.schedules))
+    assert "the paper's are non-decreasing, and those found are not" in verdict.explain()
+    # The first layer errs by `error` exactly, and the second one is exact in spite of it, whatever the weight, once λ is small.
+    for exponent in (3, 10, 50):
+        with mpmath.workdps(200):
+            lam = mpmath.mpf(f"3.7e-{exponent}")
+            noises = networks.noises_at(example.family, example.schedules, lam, 200)
+            for weight in (1, 16, 128):
+                first, second = networks.chain(2, weight=weight).regularised([0], noises, digits=200).deviations
+                error = as_function(example.error)(lam)
+                assert abs(abs(first[0]) / error - 1) < mpmath.mpf("1e-40")
+                assert second[0] == 0
+
+
+def test_no_non_decreasing_rate_fits_the_counterexample():
+    """At λ with sin(1/λ) = −1 a rate must be ≫ λ²; at the next larger λ, with sin(1/λ) = 1, it must be O(λ³)."""
+    example, ratios = networks.OSCILLATING, []
+    for k in (10, 10**3, 10**6, 10**12):
+        with mpmath.workdps(80):
+            low, high = (1 / (2 * mpmath.pi * k + part * mpmath.pi) for part in (mpmath.mpf("1.5"), mpmath.mpf("0.5")))
+            assert low < high
+            needed, allowed = as_function(example.error)(low), as_function(example.margin)(high)
+            assert needed == pytest.approx(low**2) and allowed == pytest.approx(high**3)
+            ratios.append(allowed / needed)  # r(low) ≤ r(high) ≤ C·allowed, and r(low)/needed → ∞
+    assert all(after < before / 100 for before, after in zip(ratios, ratios[1:]))
+    assert ratios[-1] < 1e-11
+
+
+PARTS = [
+    *(LAMBDA, LOG, SIN, sp.floor(1 / LAMBDA), sp.ceiling(LAMBDA), sp.Abs(SIN), sp.Heaviside(LAMBDA - 1), sp.oo * LAMBDA),
+    *(
+        sp.zeta(1 + LAMBDA),
+        sp.gamma(LAMBDA),
+        sp.Max(SIN, LAMBDA),
+        sp.Min(SIN, 0),
+        sp.LambertW(LAMBDA),
+        sp.loggamma(1 / LAMBDA),
+    ),
+    *(sp.Piecewise((LAMBDA, SIN > 0), (sp.pi, True)), sp.exp(-1 / LAMBDA**2), sp.sqrt(LAMBDA + 2), sp.erf(1 / LAMBDA), sp.E),
+    *(
+        sp.Symbol("foo") + sp.Symbol("floor"),
+        sp.Rational(10**40, 3),
+        TINY,
+        sp.Integer(10) ** 400,
+        sp.Function("loop")(LAMBDA),
+    ),
+]
+
+
+def reads_well(text):
+    assert "None" not in text and "lambda" not in text and "**" not in text and "nan" not in text.lower(), text
+    assert not re.search(r"[A-Za-z]∞|∞[A-Za-z]", text), text
+    for left, right in ("()", "⌊⌋", "⌈⌉", "[]"):
+        depth = 0
+        for letter in text:
+            depth += (letter == left) - (letter == right)
+            assert depth >= 0, text
+        assert depth == 0, text
+    assert text.count("|") % 2 == 0, text
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=4), st.sampled_from([sp.Add, sp.Mul]))
+def test_formulas_read_well(parts, join):
+    formula = join(*parts)
+    if not formula.has(sp.nan, sp.zoo):
+        reads_well(show(formula))
+
+
+@pytest.mark.parametrize("case", [*CONVERGES.items(), *DOES_NOT.items()], ids=lambda case: case[0])
+def test_verdicts_read_well(case):
+    verdict = check(*case[1])
+    reads_well(verdict.explain())
+    reads_well(verdict.table().replace("|", ""))
+    for finding in verdict.findings:
+        reads_well(str(finding))
+
+
+def test_floors_and_doubts_read_well_too():
+    for mean in (LAMBDA * sp.LambertW(1 / LAMBDA), LAMBDA * sp.frac(1 / LAMBDA), LAMBDA * (1 + sp.airyai(-1 / LAMBDA))):
+        reads_well(check("normal", [(-mean, LAMBDA**2)], seconds=60).explain())
+    assert "⌊1/λ⌋" in check(*CONVERGES["a floor"]).explain()
+
+
+def test_a_deficit_too_small_for_four_digits_is_written_out():
+    verdict = check("uniform", [(-(sp.sqrt(3) - sp.Rational(1, 10**60)) * LAMBDA, LAMBDA)])
+    assert verdict.holds is False
+    assert "offset/std → 1.732, which is 1e-60 less than uniform noise needs" in verdict.explain()
+
+
+def test_what_cannot_be_computed_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match=r"^-exp\(-exp\(1/λ\)\) cannot be computed at λ = 1\.0e-100: the numbers .*\.$"):
+        networks.noises_at("normal", [(-sp.exp(-sp.exp(1 / LAMBDA)), LAMBDA)], mpmath.mpf("1e-100"), 60)
+    with pytest.raises(ValueError, match=r"^λ\^2·ζ\(λ \+ 1\) cannot be computed at λ = 1\.0e-10000: "):
+        networks.noises_at("normal", [(0, LAMBDA**2 * sp.zeta(1 + LAMBDA))], mpmath.mpf("1e-10000"), 60)
+    with pytest.raises(ValueError, match="cannot be computed at λ = 0.1: it is no finite real number there"):
+        networks.noises_at("normal", [(sp.log(sp.Symbol("t") - 1), LAMBDA)], mpmath.mpf("0.1"), 60)
