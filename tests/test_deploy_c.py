@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from deploy_networks import random_inputs, random_network
 
-from anabook import datasets, deploy
+from anabook import datasets
 from anabook.deploy import c_code
 from anabook.deploy.c_program import pack
 from anabook.deploy.memory import WIDTHS, plan

@@ -52,8 +52,8 @@ def stored(name: str) -> Stored:
 
     Args:
         name: "digits", chapter 0's network for 8×8 digits, ternary in all layers, made by `python tools/digit_figure.py
-            --train`; "cifar10", the VGG of the run `uniform-mode-static` on the scaled task, measured on the test set; "gsc12", the
-            speech network of the run `uniform-mode-partition-progressive`, fold 0.
+            --train`; "cifar10", the VGG of the run `uniform-mode-static` on the scaled task, measured on the test set;
+            "gsc12", the speech network of the run `uniform-mode-partition-progressive`, fold 0.
 
     Raises:
         ValueError: another name.
