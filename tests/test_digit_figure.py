@@ -68,7 +68,7 @@ ENGINES = [
 
 @pytest.fixture(scope="module")
 def network():
-    return deploy.load(tool.NETWORK)
+    return tool.stored("digits").integers
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +323,7 @@ def test_the_keyboard_paints_cells(page, network, digits):
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     assert grid.evaluate("grid => grid === document.activeElement")
-    image = tool.counts(digits.x_test[tool.chosen(deploy.load(tool.NETWORK))[7]]) // 2 * 2
+    image = tool.counts(digits.x_test[tool.chosen(tool.stored("digits").integers)[7]]) // 2 * 2
     for key in ("ArrowLeft", "ArrowUp"):
         for _ in range(9):  # to the corner, and not beyond it
             page.keyboard.press(key)

@@ -178,7 +178,9 @@ def test_packed_models_are_smaller(stored, tmp_path, capsys):
 
 def test_runs_whose_weights_come_along_are_exported_by_their_key(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "empty"))
-    for file in sorted((shipped.folder() / "weights").glob("*.npz")):
+    runs = [file for file in sorted((shipped.folder() / "weights").glob("*.npz")) if file.stem != "digits"]
+    assert len(runs) == 2
+    for file in runs:
         target = tmp_path / file.name
         assert main(["export", file.stem, "--npz", str(target), "--mean", "120", "--std", "60"]) == 0
         config, net = weights.read(file)

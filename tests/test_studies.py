@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,7 @@ TINY = {
         "period": 1,
         "batch_size": 64,
     },
+    "integers": {"network": "digits", "data": "the 359 test images of chapter 0", "seed": 0},
     "intervals": {
         "layers": 1,
         "width": 4,
@@ -237,6 +239,8 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_path, tiny, monkeypatch):
     monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "none"))
+    if name == "integers" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("there is no C compiler (cc, gcc or clang), so the study cannot compare C")
     study, path, said = study_of(name), tmp_path / f"{name}.jsonl", []
     assert measure_all(study, [TINY[name]], path, said) == 1 and len(said) == 2
     assert measure_all(study, [TINY[name]], path) == 0
@@ -255,6 +259,10 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
         assert {len(each) for each in epochs.values()} == {7} and epochs["certified"][-1] == epochs["unreached"][-1] == 1
         assert all(a <= b <= 1 - d for a, b, d in zip(*(epochs[n] for n in ("unreached", "certified", "disagreement"))))
         assert set(record["shapes"]) == {"uniform", "triangular", "normal", "logistic"} and len(record["single"]) == 4
+    if name == "integers":
+        assert record["wrong"] == dict.fromkeys(("NumPy", "onnxruntime", "ONNX reference", "C"), 0)
+        assert record["integers"] == 359 * (64 + 4 * 128) and record["levels"] == 359 * 2 * 128
+        assert record["sha256"] == recorded["sha256"] and record["accuracy"] == recorded["accuracy"]
     if name == "gradients":
         assert len(record["epochs"]) == 3 and "random" in record["epochs"][0][2]
     if name == "estimators":
@@ -269,6 +277,16 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
         assert set(record["bytes"]) == {"float", "integers", "packed"} and record["weights"] == 6 * 40 + 4 * 6 * 15 + 6 * 12
     else:
         assert 0 <= record["accuracy"] <= 1 and math.isfinite(record["wall_seconds"])
+
+
+def test_what_chapter_15_says_of_the_recorded_integers():
+    lines = [json.loads(line) for line in (RECORDED / "integers.jsonl").read_text().splitlines()]
+    found = {line["config"]["network"]: line for line in lines}
+    assert set(found) == {"digits", "cifar10", "gsc12"} and found["cifar10"]["examples"] == 10_000
+    for line in lines:
+        assert line["wrong"] == dict.fromkeys(("NumPy", "onnxruntime", "ONNX reference", "C"), 0) and line["answers"] == 0
+    assert [found[name]["floats"] for name in ("digits", "cifar10", "gsc12")] == [0, 0, 50]
+    assert found["gsc12"]["through"] > 1000  # "became thousands"
 
 
 def test_the_recorded_digits_are_those_of_the_pinned_package_and_differ_in_their_inks_only():

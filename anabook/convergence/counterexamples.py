@@ -122,6 +122,10 @@ class ScheduleExample:
         error: of the first layer on its threshold, exactly. Its rate must be larger: error = o(rate).
         margin: of the second layer, up to constants. The rate must not be larger: rate = O(margin).
         text: what they show.
+
+    Example:
+        >>> OSCILLATING.error, OSCILLATING.margin
+        (lambda**(sin(1/lambda) + 3), lambda**(sin(1/lambda) + 2))
     """
 
     family: str

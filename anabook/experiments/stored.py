@@ -93,7 +93,8 @@ def digits_in_training() -> nn.Module:
     """Chapter 0's network as it is trained: with latent weights and noise.
 
     Example:
-        >>> training.set_noise(digits_in_training(), 0.0, 0.0)
+        >>> len(training.layers(digits_in_training()))
+        3
     """
     ternary = Quantiser.ternary()
     with torch.random.fork_rng(devices=[]):
