@@ -364,3 +364,19 @@ def test_pictures_and_speech_are_equal_on_the_whole_of_their_data(name):
     x = np.rint(parts(config).held_out.inputs.numpy().astype(np.float64) * config.shrink**2).astype(np.int64)
     for start in range(0, len(x), 500):
         check(ints, x[start : start + 500])
+
+
+def test_a_quantiser_that_is_called_twice_is_written():
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    ternary = Quantiser.ternary()
+    layers = nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 3))
+    first, second, last = training.deploy(training.quantise(layers, weights=ternary))
+    shared = training.Quantise(ternary, std=0.0)
+    net = nn.Sequential(first, shared, second, shared, last).eval()
+    network = deploy.to_integer(net, np.zeros((1, 5), np.int8))
+    assert any(":2" in step.name for step in network.steps)
+    x = np.random.default_rng(0).integers(-9, 10, (20, 5)).astype(np.int8)
+    check(network, x)

@@ -512,3 +512,17 @@ def test_one_activation_with_a_quantum_for_each_place_is_read():
     names = [step.name for step in ints.steps if isinstance(step, Threshold)]
     assert names == ["act.quantisers.0", "act.quantisers.1"]
     assert ints.steps[1].quantum == Fraction(torch.tensor(0.37).item())
+
+
+def test_a_network_with_hooks_is_refused_by_name():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 2))
+    net = deploy(quantise(net, weights=Quantiser.ternary(), activations=Quantiser.ternary(), keep=("2",)))
+    x = np.zeros((1, 4), np.int8)
+    ab.deploy.to_integer(net, x)
+    for hook in ("register_forward_hook", "register_forward_pre_hook"):
+        handle = getattr(net[0], hook)(lambda module, *given: None)
+        with pytest.raises(ValueError, match=r"'0' has forward hooks"):
+            ab.deploy.to_integer(net, x)
+        handle.remove()
+    ab.deploy.to_integer(net, x)

@@ -200,3 +200,14 @@ def test_heads_come_back_to_the_last_bit(tmp_path):
 
 def test_packing_is_one_and_the_same_for_runs():
     assert (of_runs.pack, of_runs.unpack, of_runs.per_byte) == (packing.pack, packing.unpack, packing.per_byte)
+
+
+@pytest.mark.parametrize("base", [-3, 0, 1, 257])
+def test_a_base_that_no_byte_holds_is_refused_at_once(base):
+    for call in (
+        packing.per_byte,
+        lambda b: packing.unpack(np.zeros(4, np.uint8), b, 4),
+        lambda b: packing.pack(np.zeros(4, int), b),
+    ):
+        with pytest.raises(ValueError, match="from 2 to 256"):
+            call(base)

@@ -177,7 +177,7 @@ class _Graph:
 
     def node(self, operator: str, *inputs: str, dtype: Any = None, **attributes: Any) -> str:
         """What an operator gives; `dtype` is the type of it where it is not that of the first input."""
-        name = f"{self.step}:{len(self.nodes)}"
+        name = f"{self.step}/{len(self.nodes)}"  # not ":", which names a module's second call
         self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], **attributes))
         self.types[name] = np.dtype(dtype or self.types[inputs[0]])
         return name

@@ -12,6 +12,8 @@ def per_byte(base: int) -> int:
         >>> [per_byte(base) for base in (2, 3, 4, 16)]
         [8, 5, 4, 2]
     """
+    if not 2 <= base <= 256:
+        raise ValueError(f"a base must be from 2 to 256, not {base}")
     count = 1
     while base ** (count + 1) <= 256:
         count += 1

@@ -18,7 +18,7 @@ from anabook._validate import reason
 from anabook.deploy.steps import INPUT
 from anabook.deploy.wires import CannotConvert
 from anabook.training.modules import Quantise
-from anabook.training.places import Scaled
+from anabook.training.places import Beginning, Scaled
 
 
 class Program(NamedTuple):
@@ -178,6 +178,11 @@ def _check_deployed(net: nn.Module) -> None:
         label = repr(name or type(module).__name__)
         if parametrize.is_parametrized(module):
             raise CannotConvert(f"the weights of {label} are not fixed yet: hand over training.deploy(net).")
+        hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        if not all(isinstance(hook, Beginning) for hook in hooks):  # those count the calls of a shared activation
+            raise CannotConvert(
+                f"{label} has forward hooks, which may change what it gives and cannot be read: remove them."
+            )
         if isinstance(module, Quantise) and (module.mean, module.std) != (0.0, 0.0):
             raise CannotConvert(
                 f"the quantiser {label} has noise of mean {module.mean:g} and std {module.std:g} left: hand over "
