@@ -526,3 +526,15 @@ def test_a_network_with_hooks_is_refused_by_name():
             ab.deploy.to_integer(net, x)
         handle.remove()
     ab.deploy.to_integer(net, x)
+
+
+def test_what_is_too_large_is_refused_in_a_sentence_and_nothing_is_printed(capsys):
+    net = deploy(quantise(models.mlp(4, (3,)), weights=Quantiser.ternary(), activations=Quantiser.ternary()))
+    x = np.zeros((1, 4), np.int8)
+    with pytest.raises(ValueError, match="bounds must lie within 32 bits"):
+        ab.deploy.to_integer(net, x, bounds=(0, 10**30))
+    with pytest.raises(ValueError, match="mean must be finite"):
+        ab.deploy.to_integer(net, x, mean=10**400)
+    with pytest.raises(ValueError, match="does not take an example of shape"):
+        ab.deploy.to_integer(net, np.zeros((1, 5), np.int8))
+    assert capsys.readouterr() == ("", "")

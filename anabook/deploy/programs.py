@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -122,7 +124,7 @@ def standardisation(mean: Any, std: Any) -> tuple[Fraction, Fraction]:
     for what, value in (("mean", mean), ("std", std)):
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating, Fraction)):
             raise TypeError(f"{what} must be one number for all channels, not {value!r}.")
-        if not np.isfinite(float(value)) or (what == "std" and value <= 0):
+        if abs(value) > 1e300 or not np.isfinite(float(value)) or (what == "std" and value <= 0):
             raise ValueError(f"{what} must be finite{' and greater than 0' if what == 'std' else ''}, not {value!r}.")
         found.append(value if isinstance(value, Fraction) else Fraction(value.item() if hasattr(value, "item") else value))
     return tuple(found)
@@ -147,6 +149,8 @@ def bounds_of(example: np.ndarray, bounds: Any) -> tuple[int, int]:
     low, high = map(int, bounds)
     if not low < high:
         raise ValueError(f"bounds must increase, not be {bounds!r}.")
+    if max(-low, high) >= 2**31:
+        raise ValueError(f"bounds must lie within 32 bits with a sign, not be {bounds!r}.")
     if example.size and (example.min() < low or example.max() > high):
         raise ValueError(f"the example reaches from {example.min()} to {example.max()}, beyond the bounds {low} and {high}.")
     return low, high
@@ -198,7 +202,7 @@ def _shapes(module: fx.GraphModule, example: np.ndarray, dtype: torch.dtype) -> 
             continue
         x = torch.from_numpy(np.repeat(batch[:1], 2, axis=0).astype(np.float64)).to(dtype)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # it prints what it raises
                 given = ShapeProp(module).propagate(x)
         except Exception as error:  # whatever the network's own program raises
             failed = failed or error
