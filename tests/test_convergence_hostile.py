@@ -20,8 +20,9 @@ from anabook.convergence.evaluation import as_function
 from anabook.convergence.formula_text import show
 from anabook.convergence.leash import bounded, within
 from anabook.convergence.limits import eventual_sign, limit, observed_limit
+from anabook.convergence.noisy_heavisides import NoisyHeaviside
 from anabook.convergence.samples import look
-from anabook.symbolic import Density, x
+from anabook.symbolic import Density, _bounded, x
 
 SIN, LOG = sp.sin(1 / LAMBDA), sp.log(1 / LAMBDA)
 TINY = sp.sqrt(10**90 + 1) - 10**45  # about 5e-46, and not 0
@@ -375,3 +376,165 @@ def test_what_cannot_be_computed_is_refused_in_a_sentence():
         networks.noises_at("normal", [(0, LAMBDA**2 * sp.zeta(1 + LAMBDA))], mpmath.mpf("1e-10000"), 60)
     with pytest.raises(ValueError, match="cannot be computed at λ = 0.1: it is no finite real number there"):
         networks.noises_at("normal", [(sp.log(sp.Symbol("t") - 1), LAMBDA)], mpmath.mpf("0.1"), 60)
+
+
+# --- what a second attacker found ---------------------------------------------------------------------------------------
+
+ROOT3 = sp.sqrt(3)
+HALVES = sp.Rational(1, 2)
+
+
+def steep(first, power):
+    """Three uniform layers: the last one's tolerance swings, and the first one's error with it."""
+    swing = LAMBDA ** (2 + SIN)
+    return [(-ROOT3 * LAMBDA * (1 - LAMBDA**first), LAMBDA), (-power * LAMBDA, LAMBDA), (-swing, swing / 2)]
+
+
+@pytest.mark.parametrize(
+    ("laws", "schedules"),
+    [
+        ("uniform", steep(sp.Rational(7, 2) + SIN, ROOT3)),
+        (["uniform", "triangular", "uniform"], steep(sp.Rational(9, 4) + SIN / 2, sp.sqrt(6))),
+    ],
+)
+def test_a_tolerance_that_swings_is_no_reason_to_say_that_no_rate_fits(laws, schedules):
+    verdict = check(laws, schedules, seconds=60)
+    assert verdict.holds is not False, verdict.explain()
+    assert not any(f.holds is False for f in verdict.findings)
+
+
+def test_a_density_with_two_different_tails_is_not_symmetric():
+    rate = (1 + sp.sqrt(2)) / 10
+    far = sp.exp(-20)
+    lopsided = Density(
+        sp.Piecewise(
+            (far * (20 / sp.Abs(x)) ** 6, x < -20),
+            (sp.exp(-sp.Abs(x)), x <= 20),
+            (far * sp.exp(-rate * (x - 20)), True),
+        )
+        / (2 * (1 - far) + 4 * far + far / rate),
+        x,
+    )
+    with pytest.raises(ValueError, match="symmetric about their mean"):
+        check(lopsided, [(-LAMBDA, LAMBDA**2)], seconds=60)
+
+
+def test_a_density_that_is_lopsided_far_out_alone_is_not_symmetric():
+    height = sp.Rational(1, 10**6)
+    middle = (1 - height) / 2
+    lopsided = Density(sp.Piecewise((middle, sp.Abs(x) < 1), (height, (x > 100) & (x < 101)), (0, True)), x, (-1, 101))
+    with pytest.raises(ValueError, match="symmetric about their mean"):
+        check(lopsided, [(-LAMBDA, LAMBDA**2)], seconds=60)
+
+
+def test_heavisides_second_argument_counts():
+    mean = -LAMBDA * (3 - sp.Heaviside(SIN - sp.Rational(1, 3), 9))
+    assert check("uniform", [(mean, LAMBDA)]).holds is not True
+    assert check("uniform", [(-LAMBDA * (3 - sp.Heaviside(SIN - sp.Rational(1, 3), HALVES)), LAMBDA)]).holds is True
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        (-sp.Derivative(LAMBDA**2, LAMBDA), LAMBDA**2),
+        (-2 * LAMBDA - LAMBDA * sp.Derivative(sp.sin(LAMBDA), LAMBDA), LAMBDA),
+    ],
+)
+def test_derivatives_are_taken(mean, std):
+    assert check("uniform", [(mean, std)]).holds is True
+
+
+def test_an_offset_of_which_nothing_is_told_decides_nothing():
+    unit = NoisyHeaviside("uniform", LAMBDA * (3 + sp.besselj(0, 1 / LAMBDA)), LAMBDA)
+    assert unit.errs_less_on_threshold(sp.Integer(1)).value is not False
+
+
+@pytest.mark.parametrize("rate", [sp.Piecewise((LAMBDA, SIN > 0), (2 * LAMBDA, True)), LAMBDA * (2 + sp.sign(SIN))])
+def test_rates_that_jump_are_refused(rate):
+    with pytest.raises(ValueError, match=r"^the rate of layer 0 must be (continuous|non-decreasing)"):
+        check("uniform", [(-2 * LAMBDA, LAMBDA)], rates=[rate])
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [
+        sp.atan(sp.Rational(1, 2)) + sp.atan(sp.Rational(1, 3)) - sp.pi / 4,
+        sp.gamma(sp.Rational(1, 3)) * sp.gamma(sp.Rational(2, 3)) - 2 * sp.pi / sp.sqrt(3),
+        sp.LambertW(1) * sp.exp(sp.LambertW(1)) - 1,
+        sp.erf(1) + sp.erfc(1) - 1,
+    ],
+)
+def test_constants_that_cancel_are_zero_or_undecided_and_raise_nothing(zero):
+    assert check("uniform", [(-LAMBDA * (ROOT3 + zero), LAMBDA)], seconds=60).holds is not False
+    assert check("uniform", [(-LAMBDA * (ROOT3 - sp.Rational(1, 100) + zero), LAMBDA)], seconds=60).holds is False
+
+
+def test_a_constant_that_cannot_be_written_out_ends_in_time():
+    start = time.monotonic()
+    verdict = check("uniform", [(-LAMBDA * sp.exp(sp.exp(sp.exp(sp.exp(5)))), LAMBDA)], seconds=3)
+    assert verdict.holds is not False and time.monotonic() - start < 30
+
+
+def test_a_witness_for_a_mean_with_an_integral_ends_in_time():
+    y, start = sp.Symbol("y"), time.monotonic()
+    schedules = [(-sp.Integral(sp.sin(y) / y, (y, 0, LAMBDA)), LAMBDA**2)]
+    with pytest.raises((ValueError, TimeoutError), match=r"cannot be computed|3 s"):
+        networks.witness("uniform", schedules, seconds=3)
+    assert time.monotonic() - start < 30
+
+
+def test_a_witness_for_a_very_long_fraction_says_that_it_is_too_long():
+    schedules = [(-LAMBDA * (ROOT3 - sp.Rational(1, 10**5000)), LAMBDA)]
+    assert check("uniform", schedules).holds is False
+    with pytest.raises(ValueError, match=r"\(-1\.000e-5000 .* cannot be computed .* too many digits\.$"):
+        networks.witness("uniform", schedules)
+
+
+def test_a_ctrl_c_while_the_watch_starts_leaves_no_watcher_behind(monkeypatch):
+    start, count = threading.Thread.start, []
+
+    def interrupted(self):
+        start(self)
+        count.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bounded(lambda: 1, steps=1)
+    monkeypatch.undo()
+    count[0].join(5)
+    assert not count[0].is_alive()
+    assert bounded(lambda: 7) == 7
+
+
+def test_a_ctrl_c_while_the_watch_ends_is_passed_on_and_the_watch_is_ended(monkeypatch):
+    end, calls = _bounded._Watch.end, []
+
+    def interrupted(self):
+        calls.append(self)
+        if len(calls) == 2:  # the one that makes sure of it
+            raise KeyboardInterrupt
+        end(self)
+
+    monkeypatch.setattr(_bounded._Watch, "end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bounded(lambda: 1)
+    assert len(calls) == 3 and not _bounded._local.running
+    monkeypatch.undo()
+    assert bounded(lambda: 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("families", "schedules", "more", "kind", "words"),
+    [
+        (None, [(-LAMBDA, LAMBDA)], {}, TypeError, "families must be a law or one a layer, not None"),
+        ("uniform", None, {}, TypeError, r"schedules must be one pair \(mean, std\) a layer, not None"),
+        ("uniform", 5, {}, TypeError, r"schedules must be one pair \(mean, std\) a layer, not 5"),
+        ("uniform", [(sp.nan, LAMBDA)], {}, ValueError, "the mean of layer 0 must be finite and real, not nan"),
+        ("uniform", [(-LAMBDA, LAMBDA)], {"reading": "x"}, ValueError, "reading must be"),
+        ("uniform", [(-LAMBDA, LAMBDA)], {"rates": 3}, TypeError, "rates must be None or one a layer, not 3"),
+    ],
+)
+def test_what_is_no_list_of_layers_is_named(families, schedules, more, kind, words):
+    with pytest.raises(kind, match=f"^{words}"):
+        check(families, schedules, **more)

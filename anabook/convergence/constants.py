@@ -62,7 +62,7 @@ def sign(constant: sp.Expr) -> int:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
-    raise Untold(f"the sign of {constant} is not told.")
+    raise Untold("the sign of a constant is not told.")  # its text might take as long as its value
 
 
 def _sign_by_digits(constant: sp.Expr, digits: int) -> int | None:
@@ -106,7 +106,7 @@ def _interval(constant: sp.Expr, iv: Any) -> Any:
     digits = iv.dps + 10
     value = constant.evalf(digits, maxn=4 * digits, strict=True)
     if not value.is_Float:
-        raise ValueError(f"{constant} has no real value.")
+        raise ValueError("the constant has no real value.")
     with mpmath.workdps(2 * digits):
         middle = mpmath.mpf(value._mpf_)
         error = (abs(middle) + mpmath.mpf(10) ** -digits) * mpmath.mpf(10) ** (3 - iv.dps)

@@ -130,7 +130,8 @@ def _of_parts(expression: sp.Expr) -> Enclosure:
             raise NotOfThisForm
         return Enclosure(min_of([e.low for e in ends]), max_of([e.high for e in ends]))
     if isinstance(expression, sp.Heaviside):
-        return between(0, 1)
+        at_zero = enclose(expression.args[1])
+        return Enclosure(min_of([Sum(), at_zero.low]), max_of([constant(ONE), at_zero.high]))
     rule = _RULES.get(type(expression))
     if rule is None or len(expression.args) != 1:
         raise NotOfThisForm

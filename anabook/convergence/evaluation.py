@@ -19,6 +19,10 @@ _BITS = 2**17
 """Of an exponent; exp(−1/λ²) at λ = 10^−10000 has half as many. Of the angle of a wave as well, which takes as many of π."""
 
 
+_LONG = 14_000
+"""Bits of a whole number that Python still writes out: the functions are made of text."""
+
+
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*arguments: Any) -> Any:
         if any(mpmath.mag(x) > _BITS for x in arguments):
@@ -62,6 +66,8 @@ def as_function(expression: Any) -> Callable[[Any], Any]:
         raise ValueError(
             f"a schedule may depend on one symbol, lambda, but {expression} depends on {', '.join(map(str, symbols))}."
         )
+    if any(max(q.p.bit_length(), q.q.bit_length()) > _LONG for q in expression.atoms(sp.Rational)):
+        raise OverflowError("a number with too many digits to be written out")
     moving = expression.replace(lambda e: e.is_Pow and bool(e.exp.free_symbols), lambda e: _power_of(*e.args))
     return sp.lambdify(symbols or [sp.Dummy()], moving, [_NAMESPACE, "mpmath"])
 

@@ -7,6 +7,7 @@ from typing import Any
 import sympy as sp
 from sympy.printing.str import StrPrinter
 
+from anabook.convergence.leash import bounded
 from anabook.convergence.orders import LAMBDA
 
 LOG = sp.log(1 / LAMBDA)
@@ -15,6 +16,9 @@ LOG = sp.log(1 / LAMBDA)
 
 _SYMBOLS = {"lambda": "λ", "LOG": "ln(1/λ)"}
 _NAMES = {"log": "ln", "Max": "max", "Min": "min", "gamma": "Γ", "zeta": "ζ", "LambertW": "W", "loggamma": "ln Γ"}
+
+
+_LONG = 1000  # bits, beyond which a number is not written out
 
 
 class _Printer(StrPrinter):
@@ -34,6 +38,11 @@ class _Printer(StrPrinter):
 
     def _print_NaN(self, expr: Any) -> str:
         return "not a number"
+
+    def _print_Integer(self, expr: Any) -> str:
+        return _decimal(expr) if max(expr.p.bit_length(), expr.q.bit_length()) > _LONG else super()._print_Rational(expr)
+
+    _print_Rational = _print_Integer
 
     def _print_Exp1(self, expr: Any) -> str:
         return "e"
@@ -82,16 +91,28 @@ def show(expression: Any) -> str:
     if expression.is_number and expression.is_real:
         return _number(expression)
     expression = expression.xreplace({sp.log(LAMBDA): -sp.Symbol("LOG"), LOG: sp.Symbol("LOG")})
-    return _Printer().doprint(expression).replace("**", "^").replace("*", "·")
+    return _written(expression)
 
 
 def _number(value: sp.Expr) -> str:
     if value.is_Rational and value.q < 1000 and abs(value.p) < 10**15:
         return str(value)
+    if value.is_Rational:
+        return _decimal(value)
+    found = bounded(_decimal, value)  # exp(exp(exp(exp(5)))) would take for ever
+    return _written(value) if found is None else found
+
+
+def _decimal(value: sp.Expr) -> str:
     try:
-        return f"{float(value):.4g}"
+        short = float(value)
     except (OverflowError, TypeError):
         return str(sp.N(value, 4))
+    return f"{short:.4g}" if short or value == 0 else str(sp.N(value, 4))
+
+
+def _written(expression: sp.Expr) -> str:
+    return _Printer().doprint(expression).replace("**", "^").replace("*", "·")
 
 
 def angle_text(phase: sp.Expr) -> str:

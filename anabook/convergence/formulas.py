@@ -18,7 +18,7 @@ from anabook.convergence.tails import DIRAC, family_of, is_one
 
 def families_of(families: Any, n: int) -> list[Any]:
     """One law a layer: a family's name, or a `Law` that is no family's."""
-    names = [families] * n if is_one(families) else list(families)
+    names = [families] * n if is_one(families) else listed(families, "families must be a law or one a layer")
     if len(names) != n:
         raise ValueError(
             f"{n} schedule{'s' * (n > 1)} need{'s' * (n == 1)} {n} famil{'ies' if n > 1 else 'y'} or one for "
@@ -34,11 +34,13 @@ def read(
     schedules: Any, rates: Any, weights: Any
 ) -> tuple[list[tuple[sp.Expr, sp.Expr]], tuple[sp.Expr, ...] | None, list[tuple[sp.Expr, sp.Expr] | None]]:
     """All formulas, with λ in place of their symbol."""
+    schedules = listed(schedules, "schedules must be one pair (mean, std) a layer")
     pairs = [_pair(i, pair, "layer") for i, pair in enumerate(schedules)]
     n = len(pairs)
     if n == 0:
         raise ValueError("there must be at least one layer; schedules is empty.")
     if rates is not None:
+        rates = listed(rates, "rates must be None or one a layer")
         rates = tuple(formula(rate, f"the rate of layer {i}") for i, rate in enumerate(rates))
         if len(rates) != n:
             raise ValueError(f"{n} layer{'s' * (n > 1)} need{'s' * (n == 1)} {n} rate{'s' * (n > 1)}, not {len(rates)}.")
@@ -101,9 +103,22 @@ def formula(value: Any, what: str) -> sp.Expr:
     """The number or expression, exact, finite and real."""
     if not isinstance(value, sp.Expr):
         value = sp.sympify(real(value, what) if not isinstance(value, int) or isinstance(value, bool) else value)
-    if value.has(sp.nan, sp.oo, sp.zoo, sp.I):
-        raise ValueError(f"{what} must be finite and real, not {show(value)}.")
-    return exact(value)
+    if value.has(sp.nan, sp.zoo, sp.I) or (value.has(sp.oo) and not value.has(sp.Sum, sp.Integral)):
+        shown = "nan" if value is sp.nan else show(value)
+        raise ValueError(f"{what} must be finite and real, not {shown}.")
+    return exact(bounded(value.doit, default=value) if value.has(sp.Derivative, sp.Subs) else value)
+
+
+def listed(values: Any, what: str) -> list[Any]:
+    """The values as a list.
+
+    Raises:
+        TypeError: they are no list, with `what` they must be.
+    """
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(f"{what}, not {values!r}.") from None
 
 
 def renamed(expression: sp.Expr) -> sp.Expr:

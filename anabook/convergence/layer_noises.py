@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import mpmath
 import sympy
 
+from anabook.convergence.answers import stopped
 from anabook.convergence.constants import NotOfThisForm
 from anabook.convergence.evaluation import as_function, real_value
 from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.formula_text import show
-from anabook.convergence.leash import GIVES_UP
+from anabook.convergence.leash import GIVES_UP, bounded
 from anabook.convergence.tails import family_of, half_width, is_one, law_of, lower_end, support
 from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
@@ -169,7 +170,13 @@ def _formula_at(expression: Any, lam: Any, precision: int) -> Any:
 
 def _value(expression: Any, lam: Any) -> Any:
     try:
-        return real_value(as_function(expression), lam)
+        function = as_function(expression)
+        if not expression.has(sympy.Integral, sympy.Sum):
+            return real_value(function, lam)
+        found = bounded(real_value, function, lam)  # mpmath may take for ever over these
+        if found is not None:
+            return found
+        why = f"mpmath finds no value{stopped()}"
     except NotOfThisForm:
         why = "it is no finite real number there"
     except OverflowError:

@@ -80,7 +80,7 @@ class NoisyHeaviside:
         """T0(a/β), up to a constant, where it vanishes (else 1): the error on the threshold."""
         if self.bounded and self.beyond[0] in (0, 1):
             return _ZERO
-        if self.toward[0] != 1:
+        if self.toward[0] != 1:  # or not told: then `errs_less_on_threshold` does not tell either
             return _ONE
         if isinstance(self.tail, Edge):
             return self._depth**self.tail.order
@@ -91,7 +91,8 @@ class NoisyHeaviside:
         """How far a/β is inside the edge, in half-widths; a broken power is taken of the leading term alone."""
         depth = expanded(1 - self.ratio / self.half_width)
         if self.beyond[0] is None:
-            return sp.Max(_ZERO, depth)
+            inside = _positive_part(depth)
+            return depth if inside is None else inside
         return depth if self.tail.order.is_Integer else leading(depth)
 
     @cached_property
@@ -115,6 +116,8 @@ class NoisyHeaviside:
                 return Answer(None if sign is None else False, numerical)
             if self.tail is None:
                 return Answer(None if sign is None else False, numerical)
+            if self.toward[0] is None or (sign is None and _positive_part(self.edge) is None):
+                return Answer(None, numerical)
             return tends_to(self.error / bound, 0)
         sign, numerical = self.toward
         if sign != 1:
@@ -139,8 +142,17 @@ class NoisyHeaviside:
             gap, gamma = leading(self.log_gap(bound)), self.tail.exponent
             return leading(self.b**gamma * gap / self.a ** (gamma - 1))
         rest = self.b * bound ** (1 / self.tail.order)
-        beyond = self.edge if self.beyond[0] == 1 else _ZERO if self.beyond[0] is not None else sp.Max(_ZERO, self.edge)
-        return leading(rest + beyond)
+        known = self.beyond[0]
+        beyond = _positive_part(self.edge) if known is None else self.edge if known == 1 else _ZERO
+        return leading(rest if beyond is None else rest + beyond)
+
+
+def _positive_part(expression: sp.Expr) -> sp.Expr | None:
+    """max(0, x); None of constants that SymPy cannot compare with 0."""
+    try:
+        return sp.Max(_ZERO, expression)
+    except ValueError:
+        return None
 
 
 def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], whose: str) -> list[NoisyHeaviside]:
@@ -211,7 +223,8 @@ def right_on_threshold(i: int, unit: NoisyHeaviside) -> Finding:
     good = f"offset/std → {found}, and {what}"
     if answer.value is False and str(found) == show(half_width):
         good = f"offset/std → {found}, which is {show(half_width - found.low)} less than {name_of(unit.family)} noise needs"
-    return answer.finding("(12)", i, f"{good}.", f"{good}: on its threshold the layer {_values_at(unit.family, found)}.")
+    values = _values_at(unit.family, found) if answer.value is False else ""
+    return answer.finding("(12)", i, f"{good}.", f"{good}: on its threshold the layer {values}.")
 
 
 def _values_at(family: Any, found: LimitPoints) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import sympy as sp
 
@@ -14,6 +16,9 @@ from anabook.convergence.noisy_heavisides import NoisyHeaviside
 from anabook.convergence.orders import LAMBDA
 from anabook.convergence.tails import decay_in_words, power_in_words
 from anabook.convergence.verdicts import CONDITIONS, Finding
+
+STEPPED = (sp.Piecewise, sp.Heaviside, sp.sign, sp.floor, sp.ceiling, sp.frac)
+"""Functions that may jump again and again."""
 
 
 def judge_rates(
@@ -89,6 +94,8 @@ def refuse_unless_rate(i: int, rate: sp.Expr) -> str:
     vanishes = tends_to(rate, 0)
     if vanishes.value is False:
         raise ValueError(f"{what} must tend to 0 as λ does, which {show(rate)} does not.")
+    if rate.has(sp.Piecewise):
+        raise ValueError(f"{what} must be continuous, and the branches of {show(rate)} alternate for ever.")
     slope = _slope(rate)
     sign, seen = eventual_sign(slope)
     if sign in (0, 1):
@@ -105,6 +112,8 @@ def refuse_unless_rate(i: int, rate: sp.Expr) -> str:
 
 def rises(rate: sp.Expr) -> bool | None:
     """Whether it is derived that a rate is non-decreasing for small λ, or that it is not; else None."""
+    if rate.has(*STEPPED):  # the slope says nothing of jumps
+        return None
     slope = _slope(rate)
     sign, seen = eventual_sign(slope)
     if sign is None:
@@ -120,36 +129,63 @@ def look_for_rates(
     units: Sequence[NoisyHeaviside], weights: Sequence[NoisyHeaviside | None]
 ) -> tuple[list[Finding], tuple[sp.Expr, ...] | None, tuple[sp.Expr | None, ...]]:
     """Backwards from the last layer: (findings, rates or None, bounds)."""
-    n = len(units)
-    bounds: list[sp.Expr | None] = [None] * n
-    bound = sp.Integer(1)
+    # Below a bound that oscillates there may be one that does not, and still is enough for the layer. Then all layers before
+    # are asked for more than is needed: so that way may prove that there are rates, and not that there are none.
+    found = _backwards(units, weights, steady=True)
+    if found.missing is not None:
+        found = _backwards(units, weights, steady=False)
+    bounds = tuple(found.bounds)
+    if found.missing is not None:
+        return [found.missing], None, bounds
+    for steady in (True, False):
+        rates = _rates(units, weights, bounds, steady)
+        findings = judge_rates(units, rates, weights)
+        if all(f.holds for f in findings):
+            break
+    return doubted([_tried(f) for f in findings], found.doubts), rates, bounds
+
+
+class _Backwards(NamedTuple):
+    """What each layer may err by, from the last one on: the bounds, doubts by layer, and why there are none, if so."""
+
+    bounds: list[sp.Expr | None]
+    doubts: dict[int, str]
+    missing: Finding | None
+
+
+def _backwards(units: Sequence[NoisyHeaviside], weights: Sequence[NoisyHeaviside | None], steady: bool) -> _Backwards:
+    bounds: list[sp.Expr | None] = [None] * len(units)
     doubts: dict[int, str] = {}
-    for i in reversed(range(n)):
-        # Below a bound that oscillates there may be one that does not, and still is enough.
-        steady = envelope(bound, -1)
-        answers = [both(*_errs_less(units[i], each)) for each in dict.fromkeys((steady, bound))]
-        bounds[i] = bound = steady if answers[0].value is True and not answers[0].numerical else bound
+    bound = sp.Integer(1)
+    for i in reversed(range(len(units))):
+        if steady:
+            below = envelope(bound, -1)
+            answer = both(*_errs_less(units[i], below))
+            bound = below if answer.value is True and not answer.numerical else bound
+        bounds[i] = bound
         on, off = _errs_less(units[i], bound)
         answer = both(on, off)
         if answer.value is not True:
-            return [_no_rate(i, units[i], bound, on, off)], None, tuple(bounds)
+            return _Backwards(bounds, doubts, _no_rate(i, units, bound, on, off))
         margin = units[i].margin(bound)
         if weights[i] is not None:
-            mine = both(weights[i].errs_less_on_threshold(margin), weights[i].errs_less_off_threshold(margin))
+            mine = both(*_errs_less(weights[i], margin))
             if mine.value is not True:
                 bad = f"the weights do not err by less than the layer's margin, {show(margin)}."
                 good = f"the weights err by less than {show(margin)}."
-                return [mine.finding("(18)", i, good, bad, weights=True)], None, tuple(bounds)
+                return _Backwards(bounds, doubts, mine.finding("(18)", i, good, bad, weights=True))
             answer = both(answer, mine)
         if answer.numerical:
             doubts[i] = answer.numerical
         bound = margin
-    rates = _rates(units, weights, bounds, steady=True)
-    findings = judge_rates(units, rates, weights)
-    if not all(f.holds for f in findings):
-        rates = _rates(units, weights, bounds, steady=False)
-        findings = judge_rates(units, rates, weights)
-    return doubted(findings, doubts), rates, tuple(bounds)
+    return _Backwards(bounds, doubts, None)
+
+
+def _tried(finding: Finding) -> Finding:
+    """A finding on rates of our own choice: others may do better, so where these fail nothing is decided."""
+    if finding.holds is not False:
+        return finding
+    return replace(finding, holds=None, reason=f"of the rates that were tried: {finding.reason}")
 
 
 def _errs_less(unit: NoisyHeaviside, bound: sp.Expr) -> tuple[Answer, Answer]:
@@ -161,8 +197,9 @@ def doubted(findings: Sequence[Finding], doubts: Mapping[int, str]) -> list[Find
     return [f.doubted(doubts[f.layer]) if f.layer in doubts and f.condition in ("(17)", "(18)") else f for f in findings]
 
 
-def _no_rate(i: int, unit: NoisyHeaviside, bound: sp.Expr, on: Answer, off: Answer) -> Finding:
+def _no_rate(i: int, units: Sequence[NoisyHeaviside], bound: sp.Expr, on: Answer, off: Answer) -> Finding:
     """Why no rate fits between what layer i errs by and what the layers behind it tolerate."""
+    unit = units[i]
     tolerated = f"o({show(bound)})" if bound != 0 else "nothing"
     if on.value is not True:
         answer = on
@@ -170,6 +207,8 @@ def _no_rate(i: int, unit: NoisyHeaviside, bound: sp.Expr, on: Answer, off: Answ
     else:
         answer = off
         mine = f"off its threshold layer {i} errs by about {decay_in_words(unit.tail)}, std = {show(unit.b)}"
+    if i + 1 == len(units):
+        return answer.finding("(17)", i, f"{mine}, which vanishes.", f"{mine}, which does not vanish.")
     good = f"{mine}, and the layers behind it tolerate {tolerated}."
     bad = f"{mine}, but the layers behind it tolerate {tolerated} only: no rate lies between."
     return answer.finding("(18)", i + 1, good, bad)

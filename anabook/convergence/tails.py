@@ -20,7 +20,7 @@ import numpy as np
 
 from anabook._validate import choice
 from anabook.convergence.exact_arithmetic import DOUBLE, Precision
-from anabook.laws import FAMILIES, Decay, Edge, Law, Power, placed
+from anabook.laws import FAMILIES, Decay, Edge, Law, Power, Tail, placed
 from anabook.namespaces import NUMPY, mpmath_namespace, sympy_namespace
 
 DIRAC = "dirac"
@@ -117,13 +117,27 @@ def _falls_on_both_sides(law: Law) -> bool:
     m = mpmath_namespace()
     with mpmath.workdps(30):
         middle, unit = _precise_place(law)
+        if not _alike(law.lower_tail(m), law.upper_tail(m)):
+            return False
         reach = min(12, (law.bounds(m)[1] - middle) / unit)
         steps = [unit * reach * (k + mpmath.mpf("0.37")) / 60 for k in range(60)]
+        # Pieces may be farther out, or shorter, than those: so in each of them, too.
+        ends = sorted({abs(mpmath.mpf(end) - middle) for end in law.kinks if math.isfinite(end)})
+        steps = sorted([*steps, *(a + (b - a) * mpmath.mpf(k) / 8 for a, b in zip([0, *ends], ends) for k in (1, 3, 5, 7))])
         right, left = ([law.pdf(middle + side * step, m) for step in steps] for side in (1, -1))
         tiny = mpmath.mpf("1e-12")
-        return all(abs(a - b) <= tiny * (abs(a) + tiny) for a, b in zip(left, right)) and all(
-            near + tiny >= far for near, far in zip(right, right[1:])
+        return all(abs(a - b) <= tiny * max(abs(a), abs(b)) for a, b in zip(left, right)) and all(
+            near * (1 + tiny) >= far for near, far in zip(right, right[1:])
         )
+
+
+def _alike(lower: Tail | None, upper: Tail | None) -> bool:
+    """Whether two tails are the same up to roundings."""
+    if lower is None or type(lower) is not type(upper):
+        return False
+    tiny = mpmath.mpf("1e-9")
+    ends = zip(map(mpmath.mpmathify, lower), map(mpmath.mpmathify, upper))
+    return all(abs(a - b) <= tiny * max(abs(a), abs(b)) for a, b in ends)
 
 
 def _exact(value: Any) -> Any:

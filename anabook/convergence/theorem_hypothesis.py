@@ -7,6 +7,7 @@ from typing import Any
 
 import sympy as sp
 
+from anabook._validate import choice
 from anabook.convergence.answers import both
 from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import families_of, read
@@ -21,7 +22,7 @@ from anabook.convergence.noisy_heavisides import (
     vanishing,
 )
 from anabook.convergence.rates import doubted, judge_rates, look_for_rates, refuse_unless_rate, rises
-from anabook.convergence.schedule_formulas import as_formulas
+from anabook.convergence.schedule_formulas import READINGS, as_formulas
 from anabook.convergence.verdicts import Finding, Verdict, all_hold
 from anabook.schedules import Schedule
 
@@ -71,6 +72,7 @@ def check(
           (12) in layer 0 fails: offset/std → 0, and normal noise needs ∞: on its threshold the layer tends to 0.5, not to 1.
           (17) in layer 0 fails: it asks that the layer be right on its threshold, hence for (12).
     """
+    choice(reading, READINGS, "reading")
     with within(seconds):
         if isinstance(schedules, Schedule):
             schedules = as_formulas(schedules, reading)

@@ -30,8 +30,9 @@ def worst_case(
 ) -> list[Any]:
     """The largest error of each layer that weights of size c and margins of size g allow, up to constants.
 
-    E_0 = 0 and E_ℓ = max(T0((a_ℓ − c E_{ℓ−1})/β_ℓ), T0(g/β_ℓ)), with a = −mean. The regularised network converges for
-    every choice of weights, biases and input if and only if E_ℓ → 0 for every layer, every c and every g > 0.
+    E_ℓ = max(T0((a_ℓ − c E_{ℓ−1})/β_ℓ), T0(g/β_ℓ)), with a = −mean, layers counted from 0 and E_{−1} = 0.
+    The regularised network converges for every choice of weights, biases and input if and only if E_ℓ → 0 for every layer,
+    every c and every g > 0.
 
     Args:
         families, schedules, lam, digits: as for `noises_at`.

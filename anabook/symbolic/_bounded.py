@@ -116,8 +116,9 @@ def attempt(
     if steps <= 0 or seconds <= 0:
         return default
     watch = _Watch(steps, seconds)
-    _local.running = True
     try:
+        _local.running = True
+        watch.start()
         try:
             result = function(*arguments)
         except failures:
@@ -131,20 +132,33 @@ def attempt(
         clear_cache()
         return default
     finally:
-        _until_done(watch.end)
-        _local.running = False
+        try:
+            _until_done(watch.end)
+        finally:
+            _local.running = False
 
 
 def _until_done(step: Callable[[], None]) -> None:
+    """Make a step that may be made twice, whatever is raised meanwhile; a reader's Ctrl-C goes on when it is made."""
+    other: BaseException | None = None
     while True:
         try:
-            return step()
+            step()
+            break
         except _Ended:
             continue
+        except BaseException as error:
+            other = error
+    if other is not None:
+        raise other
 
 
 class _Watch:
-    """Raises `_Ended` in the thread that made it, once so many steps have been made."""
+    """Raises `_Ended` in the thread that made it, once so many steps have been made: from `start` on until `end`.
+
+    Whoever starts it must see to it that it is ended, also where an exception comes between any two of its instructions; so
+    it is started within the `try` that ends it.
+    """
 
     def __init__(self, steps: int, seconds: float) -> None:
         self._thread = threading.get_ident()
@@ -152,6 +166,9 @@ class _Watch:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._raised = False
+
+    def start(self) -> None:
+        """Begin to watch."""
         threading.Thread(target=self._wait, daemon=True).start()
 
     def end(self) -> None:
