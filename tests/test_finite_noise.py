@@ -304,7 +304,7 @@ def test_a_hit_of_one_threshold_counts_where_the_noise_reaches_another(strategy)
     assert disagreement_bound([NoisyLayer(1, stair, noise, density=1.0)], strategy) == 1
 
 
-@pytest.mark.parametrize("strategy", ("random", "mode"))
+@pytest.mark.parametrize("strategy", ["random", "mode"])
 def test_normal_noise_of_mean_zero_keeps_the_bound_on_and_off_the_threshold(strategy):
     noise, s = Noise("normal", 0.0, 0.05), np.linspace(-1, 1, 200_001)
     off, on = (change_probability(HEAVISIDE, noise, v, strategy) for v in (s, 0.0))

@@ -14,8 +14,8 @@ adds at most (K − 1) M U, with a length U that depends on what the forward pas
     mode          abs(α), where h is at most the narrowest bin; in general how far its thresholds are moved
     random        E abs(ν), for every law, bounded or not
 
-and where a threshold is hit exactly with probability π > 0, π times the largest δ(θ) is added. Under unbounded noise an expectation is never
-exactly a level; `closeness` has what remains true.
+and where a threshold is hit exactly with probability π > 0, π times the largest δ(θ) is added. Under unbounded noise an
+expectation is never exactly a level; `closeness` has what remains true.
 """
 
 from __future__ import annotations
