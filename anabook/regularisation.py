@@ -224,13 +224,7 @@ class Regularisation:
             level = self.quantiser(v - self.noise.mean)[..., np.newaxis]
             return np.where(np.isnan(level), level, level == self.quantiser.levels)
         t = v[..., np.newaxis] - self.quantiser.thresholds
-        up, down = self.noise.cdf(t), self.noise.sf(t)  # P(level ≥ k) and P(level < k)
-        one, none = np.ones_like(v)[..., np.newaxis], np.zeros_like(v)[..., np.newaxis]
-        up = np.concatenate([one, up, none], axis=-1)
-        down = np.concatenate([none, down, one], axis=-1)
-        # Both differences are the same number; take the one between the smaller terms.
-        lower_tail = up[..., :-1] <= 0.5
-        p = np.where(lower_tail, up[..., :-1] - up[..., 1:], down[..., 1:] - down[..., :-1])
+        p = between_tails(self.noise.cdf(t), self.noise.sf(t), np)
         return np.where(np.isnan(v)[..., np.newaxis], math.nan, np.maximum(p, 0.0))
 
     def _is_most_probable(self, v: np.ndarray) -> np.ndarray:
@@ -269,6 +263,27 @@ class Regularisation:
             reached = self._expectation(np.where(active, middle, 0.0)) >= target
             high = np.where(active & reached, middle, high)
             low = np.where(active & ~reached, middle, low)
+
+
+def between_tails(up: Any, down: Any, m: Any) -> Any:
+    """The probability of each level, given those of being at level k or above and below it, k = 1, …, K − 1.
+
+    Args:
+        up: P(level ≥ k), of shape (…, K − 1).
+        down: P(level < k), of the same shape.
+        m: the module that they are arrays of, numpy or torch.
+
+    Returns:
+        The probabilities, of shape (…, K).
+
+    Example:
+        >>> between_tails(np.array([0.875, 0.25]), np.array([0.125, 0.75]), np)
+        array([0.125, 0.625, 0.25 ])
+    """
+    one, none = m.ones_like(up[..., :1]), m.zeros_like(up[..., :1])
+    up, down = m.concatenate([one, up, none], -1), m.concatenate([none, down, one], -1)
+    # Both differences are the same number; take the one between the smaller terms.
+    return m.where(up[..., :-1] <= 0.5, up[..., :-1] - up[..., 1:], down[..., 1:] - down[..., :-1])
 
 
 def _reach(law: Law, std: float) -> float:

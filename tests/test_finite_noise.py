@@ -269,6 +269,57 @@ def test_in_depth_the_bound_is_attained_to_first_order_in_any_order_of_the_layer
         assert measured == pytest.approx(bound, rel=0.04)
 
 
+@pytest.mark.parametrize(
+    "law",
+    [("uniform", 3.0, 1.0), ("uniform", -3.0, 1.0), ("triangular", 0.4, 1.0), ("normal", -0.7, 1.0), ("ramp", 0.0, 1.0)],
+)
+@pytest.mark.parametrize("where", [(1, 0), (0, 1), (1, 1)])
+def test_to_first_order_every_law_changes_outputs_through_its_mean_size_alone(law, where):
+    # A ternary unit of density ½ pushes another, of density 1, by −0.2, −0.1 or 0.2: its steps get through with 0.1 and 0.3.
+    family, mean, std = law
+    noises = [Noise(lopsided() if family == "ramp" else family, mean * 0.02 * on, std * 0.02 * on) for on in where]
+    if abs(mean) == 3:
+        low, high = noises[where.index(1)].support
+        assert low * high > 0  # of one sign
+    n, rng = 500_000 if family == "ramp" else 2_000_000, np.random.default_rng(4)
+    b1, b2 = rng.uniform(-1, 1, n), rng.uniform(-0.5, 0.5, n)
+    pushes = np.array([-0.2, -0.1, 0.2])
+
+    def output(first, second):
+        return second(pushes[first(b1).astype(int) + 1] + b2)
+
+    exact = output(TERNARY, HEAVISIDE)
+    units = [Regularisation(q, noise) for q, noise in zip((TERNARY, HEAVISIDE), noises)]
+    noisy = output(*(lambda s, unit=unit: unit.sample(s, rng) for unit in units))
+    sizes = [mean_magnitude(noise) for noise in noises]
+    assert (noisy != exact).mean() == pytest.approx(0.5 * (0.1 + 0.3) * sizes[0] + sizes[1], rel=0.04)
+
+
+@pytest.mark.parametrize("strategy", PASSES)
+def test_a_hit_of_one_threshold_counts_where_the_noise_reaches_another(strategy):
+    stair, noise = Quantiser([0, 1, 2], [0, 1]), Noise("uniform", -1.5, 0.1 / math.sqrt(3))
+    assert change_probability(stair, noise, 0.0, strategy) == 1  # from level 1, on its threshold, to level 2
+    assert disagreement_bound([NoisyLayer(1, stair, noise, density=0.0, hits=1.0)], strategy) == 1
+    # As a mass inside the interval [0, 1), which ends at the other threshold, it is a density of 1.
+    assert disagreement_bound([NoisyLayer(1, stair, noise, density=1.0)], strategy) == 1
+
+
+@pytest.mark.parametrize("strategy", ["random", "mode"])
+def test_normal_noise_of_mean_zero_keeps_the_bound_on_and_off_the_threshold(strategy):
+    noise, s = Noise("normal", 0.0, 0.05), np.linspace(-1, 1, 200_001)
+    off, on = (change_probability(HEAVISIDE, noise, v, strategy) for v in (s, 0.0))
+    bound = disagreement_bound([NoisyLayer(1, HEAVISIDE, noise, density=0.35, hits=0.3)], strategy)
+    chance = 0.7 * off.mean() + 0.3 * on
+    assert bound == pytest.approx(chance, rel=1e-4) and (bound == 0) == (strategy == "mode")
+
+
+def test_a_miss_of_most_of_the_noise_bounds_nothing():
+    stair, noise = Quantiser([0, 1, 2], [0.0, 4.0]), Noise("normal", 0.0, 10.0)
+    assert not within_reach(stair, noise, 2.0, miss=0.9) and change_probability(stair, noise, 2.0, "mode") == 1
+    assert disagreement_bound([NoisyLayer(1, stair, noise, density=0.0)], miss=0.9) == 1
+    assert disagreement_bound([NoisyLayer(1, stair, noise, density=0.0)], miss=0.5) == 0.5
+
+
 def test_exact_hits_add_their_probability_times_the_chance_that_the_level_falls():
     n, rng = 24, np.random.default_rng(1)
     w, v = rng.integers(-1, 2, (2, 40_000, n))
@@ -330,6 +381,10 @@ def test_closeness_says_how_probable_it_is():
     chance, errors = closeness([layer, layer], [0.01, 0.02])
     assert chance == pytest.approx(1 - 4 * (2 * 0.3 * 0.02 + 0.01) - 4 * (2 * 0.3 * 0.04 + 0.01))
     assert errors[0] == pytest.approx(2 * float(Noise("normal", std=1.0).sf(10.0)))
+    # Without noise but shifted, a unit as far below its threshold as the shift is long ends on it, and errs.
+    shift = NoisyLayer(1, HEAVISIDE, Noise("normal", -0.5, 0.0), 0.0)
+    assert Regularisation(HEAVISIDE, shift.noise)(-0.5) == 1 and closeness([shift], [0.5])[1] == (1,)
+    assert closeness([shift], [0.6])[1] == (0,)
     assert closeness([layer], [0.5])[0] == 0 and closeness([NoisyLayer(1, TERNARY, Noise("normal", 0.3, 1), 1)], [0.1])[
         1
     ] == (2,)

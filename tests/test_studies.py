@@ -22,6 +22,7 @@ from anabook import Noise, Regularisation, models, training
 from anabook.datasets import standins as made_up
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
+from anabook.laws import FAMILIES
 from anabook.training import Quantise
 from anabook.training.estimators import level_probabilities
 from anabook.variants import VARIANTS
@@ -461,6 +462,49 @@ def test_what_the_chapters_say_of_the_recorded_estimators_and_gradients():
     assert lowest["same_end", 2, "random"] > 0.8 > 0.6 > lowest["same_end", 2, "expectation"]
     accuracy = {s: fmean(r["accuracy"] for r in runs if r["config"]["interval"] == s) for s in gradients.SCHEDULES}
     assert accuracy["partition"] > accuracy["same_end"] + 0.1
+
+    def mean(interval, epoch, layer, name):
+        return fmean(r["epochs"][epoch][layer][name]["cosine"] for r in runs if r["config"]["interval"] == interval)
+
+    assert all(mean("partition", 3, 0, name) > 0.8 for name in gradients.STRATEGIES)
+    assert all(0.45 < mean("same_end", 8, 0, name) < 0.6 for name in ("expectation", "mode"))
+    assert all(mean(interval, epoch, 2, "random") > 0.9 for interval in gradients.SCHEDULES for epoch in range(12))
+
+
+def test_what_the_chapter_says_of_the_recorded_networks_whose_noise_fades():
+    runs = list(loop.read(finite.STUDY, finite.STUDY.output).records.values())
+    assert all(not run["revision"].endswith("+") for run in runs)
+    of = {data: [run for run in runs if run["config"]["data"] == data] for data in finite.DATA}
+
+    def at(data, strategy, interval, epoch, key):
+        unit = f"uniform-{strategy}-{interval}-homogeneous"
+        return fmean(run["epochs"][key][epoch - 1] for run in of[data] if run["config"]["unit"] == unit)
+
+    shapes = np.array([np.mean([run["shapes"][law] for run in of["digits"]], axis=0) for law in FAMILIES])
+    assert shapes.shape == (4, 8) and ((shapes.max(0) - shapes.min(0)) / shapes.mean(0)).max() < 0.06
+    single = [[run["single"][layer] for run in of["digits"]] for layer in range(finite.LAYERS)]
+    per_unit = [fmean(r["disagreement"] for r in each) / fmean(r["expected"] for r in each) for each in single]
+    assert per_unit == sorted(per_unit, reverse=True) and per_unit[0] > 2 * per_unit[-1]
+    for strategy in finite.STRATEGIES:
+        for epoch in (31, 38):
+            early, late = (
+                [at("digits", strategy, s, epoch, k) for s in finite.INTERVALS] for k in ("certified", "disagreement")
+            )
+            assert early[0] > early[1] + 0.2 and late[0] < late[1]
+        assert all(at("digits", strategy, s, 41, "disagreement") == 0 for s in finite.INTERVALS)
+    for epoch in (19, 20, 21):
+        partition, same_end = (at("cifar10", "random", s, epoch, "disagreement") for s in finite.INTERVALS)
+        assert partition < same_end and at("cifar10", "random", "same-end", epoch, "certified") == 0
+        assert all(at("cifar10", "random", s, epoch, "bound") == 1 for s in finite.INTERVALS)
+    assert at("cifar10", "random", "partition", 21, "certified") > 0.4
+    assert 2.5 * at("cifar10", "random", "partition", 21, "disagreement") < at(
+        "cifar10", "random", "same-end", 21, "disagreement"
+    )
+    for run in of["cifar10"]:
+        curves = run["curves"]
+        assert all(abs(curves["accuracy"][e] - curves["noisy_accuracy"][e]) < 0.03 for e in (9, 18, 19, 20))
+        plateau = np.array([run["shapes"][law][4:7] for law in FAMILIES])
+        assert run["expected"][6] > 15 * run["expected"][4] > 150 and (plateau[:, 2] < 1.3 * plateau[:, 0]).all()
 
 
 # --- what is said of them -----------------------------------------------------------------------------------------------

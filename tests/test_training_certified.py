@@ -383,6 +383,42 @@ class Fancy(nn.Module):
         return self.two(torch.softmax(self.act(self.one(x)), 1))
 
 
+class Difference(nn.Module):
+    """Of its features and twice themselves, by a function or by a method."""
+
+    def __init__(self, by=torch.add):
+        super().__init__()
+        self.by = by
+        self.one, self.act, self.two = nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)
+
+    def forward(self, x):
+        features = self.act(self.one(x))
+        return self.two(self.by(features, features, alpha=-2))
+
+
+def added(a, b, alpha):
+    return a.add(b, alpha=alpha)
+
+
+@pytest.mark.parametrize(
+    "after", [nn.LeakyReLU(-0.5), nn.ELU(-1.0), Difference(), Difference(added)], ids=["leaky", "elu", "function", "method"]
+)
+def test_what_falls_where_its_input_rises_is_no_interval_from_end_to_end(after):
+    x = vectors(0)
+    different = isinstance(after, Difference)
+    if different:
+        net = training.quantise(after, TERNARY, TERNARY)
+    else:
+        net = nn.Sequential(nn.Linear(5, 4), training.Quantise(TERNARY), after, nn.Linear(4, 3))
+    names = [name for name, module in net.named_modules() if isinstance(module, training.Quantise)]
+    enclosing = Enclosing(net, dict.fromkeys(names, Ends(-0.2, 0.2)))
+    with pytest.raises(ValueError, match="intervals are not known to pass through"):
+        enclosing(x)
+    if not different:
+        kinder = nn.Sequential(*net[:2], type(after)(0.5), net[3])
+        assert (Enclosing(kinder, {"1": Ends(-0.2, 0.2)})(x).low <= kinder(x).double() + 1e-6).all()
+
+
 def test_what_does_not_fit_is_refused_in_one_sentence():
     x = vectors(0)
     net = dense(0, x)

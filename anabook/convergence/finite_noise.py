@@ -7,15 +7,15 @@ most as often as some pre-activation is within reach, and the union bound adds t
 
     P(noisy ≠ quantised) ≤ Σ over units of E δ(s),    δ(s) the chance that the noise changes the level at s
 
-whatever the order of the layers. Where pre-activations have densities of at most M near the thresholds, a unit with K levels
+whatever the order of the layers. Where pre-activations have densities of at most M beside the thresholds, a unit with K levels
 adds at most (K − 1) M U, with a length U that depends on what the forward pass makes of the noise ν of mean α and half-width h::
 
     expectation   h + max(h, abs(α)), at most 2(abs(α) + h); bounded noise alone
-    mode          abs(α), where the noise is no wider than the narrowest bin; in general how far its thresholds are moved
+    mode          abs(α), where h is at most the narrowest bin; in general how far its thresholds are moved
     random        E abs(ν), for every law, bounded or not
 
-and where a threshold is hit exactly with probability π > 0, π δ(θ) is added. Under unbounded noise an expectation is never
-exactly a level; `closeness` has what remains true.
+and where a threshold is hit exactly with probability π > 0, π times the largest δ(θ) is added. Under unbounded noise an
+expectation is never exactly a level; `closeness` has what remains true.
 """
 
 from __future__ import annotations
@@ -186,8 +186,9 @@ class NoisyLayer:
         units: how many there are.
         quantiser: theirs.
         noise: a `Noise`.
-        density: M, which no unit's pre-activation exceeds in density near the thresholds (unit: 1/pre-activation).
-        hits: a bound of the probability that a unit's pre-activation is exactly on a threshold.
+        density: M; hits aside, no unit's pre-activation lies in an interval J that ends at a threshold with a probability
+            greater than M·abs(J), for any J that the noise reaches (unit: 1/pre-activation).
+        hits: a bound of the probability that a unit's pre-activation is exactly on a threshold, whichever.
         row_sum: the largest sum of absolute weights of a unit; `closeness` alone asks for it.
 
     Example:
@@ -219,7 +220,8 @@ def disagreement_bound(layers: Iterable[NoisyLayer], strategy: str = "any", miss
         layers: in any order.
         strategy: one of `PASSES`, the same in all layers.
         miss: for "any" under unbounded laws, the probability of a value out of reach: then the bound is for random draws and
-            for the mode, and a miss of every unit is added.
+            for the mode, and a miss of every unit is added. (From ⅔ on another level may be the mode out of reach: the
+            bound is 1.)
 
     Raises:
         ValueError: no layer; the expectation of an unbounded law, which differs everywhere.
@@ -241,7 +243,9 @@ def disagreement_bound(layers: Iterable[NoisyLayer], strategy: str = "any", miss
             hit = float(within_reach(layer.quantiser, layer.noise, layer.quantiser.thresholds, miss).any())
         else:
             hit = float(np.max(change_probability(layer.quantiser, layer.noise, layer.quantiser.thresholds, strategy)))
-        missed = miss if strategy == "any" and unbounded else 0.0
+        missed = 0.0
+        if strategy == "any" and unbounded:  # out of reach each side has miss/2, and the level itself at least 1 − miss
+            missed = miss if miss < 1 - miss / 2 else 1.0
         total += layer.units * (missed + layer.density * length + layer.hits * hit)
     return min(1.0, total)
 
@@ -251,10 +255,10 @@ def closeness(layers: Sequence[NoisyLayer], margins: Sequence[float]) -> tuple[f
 
     With probability at least the first number no pre-activation of the quantised network is nearer to a threshold than its
     layer's margin m_ℓ. Then no unit of layer ℓ errs by more than D_ℓ = R_ℓ T0((m_ℓ − abs(α_ℓ) − c_ℓ D_{ℓ−1})/β_ℓ), where R_ℓ is
-    the range of its levels and c_ℓ the row sum; and D_ℓ = R_ℓ where that argument is negative.
+    the range of its levels, c_ℓ the row sum and D_−1 = 0; and D_ℓ = R_ℓ where that argument is negative.
 
     Args:
-        layers: from the input on, with symmetric laws.
+        layers: from the input on, with symmetric laws; each takes the outputs of the one before, and nothing else.
         margins: m_ℓ > 0, one a layer.
 
     Raises:
@@ -280,7 +284,8 @@ def closeness(layers: Sequence[NoisyLayer], margins: Sequence[float]) -> tuple[f
         arriving = 0.0 if len(errors) == 1 else layer.row_sum * errors[-1]
         left = margin - abs(noise.mean) - arriving
         span = float(levels[-1] - levels[0])
-        errors.append(span * float(noise.sf(noise.mean + left)) if left >= 0 else span)
+        enough = left > 0 if noise.is_dirac else left >= 0  # a mere shift by the whole margin may end on the threshold
+        errors.append(span * float(noise.sf(noise.mean + left)) if enough else span)
     return max(0.0, 1 - near), tuple(errors[1:])
 
 

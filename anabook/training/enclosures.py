@@ -163,7 +163,7 @@ class Enclosing:
                 return module(*args, **kwargs)
             if isinstance(module, _NORMS):
                 return _normalised(module, args[0])
-            if isinstance(module, _RISING):
+            if isinstance(module, _RISING) and _slope(module) >= 0:
                 return _by_ends(module, args, kwargs)
             raise ValueError(
                 f"intervals are not known to pass through the {type(module).__name__} at {node.target!r}: "
@@ -173,9 +173,9 @@ class Enclosing:
             name = str(node.target)
             if not isinstance(args[0], Enclosure) or name in ("size", "dim"):
                 return getattr(args[0].low if isinstance(args[0], Enclosure) else args[0], name)(*args[1:], **kwargs)
-            if name in _RISING_METHODS:
+            if name in _RISING_METHODS and kwargs.get("alpha", 1) >= 0:
                 return _by_ends(lambda t, *rest, **more: getattr(t, name)(*rest, **more), args, kwargs)
-        elif not _holds_enclosure((args, kwargs)) or node.target in _RISING_FUNCTIONS:
+        elif not _holds_enclosure((args, kwargs)) or (node.target in _RISING_FUNCTIONS and kwargs.get("alpha", 1) >= 0):
             return _by_ends(node.target, args, kwargs)  # type: ignore[arg-type]
         what = getattr(node.target, "__name__", node.target)
         raise ValueError(
@@ -232,6 +232,11 @@ class Enclosing:
         if isinstance(weight, Enclosure):
             off = off + applied(centre.abs() + radius, spread)
         return Enclosure(middle - off, middle + off)
+
+
+def _slope(module: nn.Module) -> float:
+    """Below 0, as far as it has a parameter: with a negative one a leaky ReLU and an ELU fall there."""
+    return float(getattr(module, "negative_slope", getattr(module, "alpha", 1.0)))
 
 
 def _enclosure(value: Any) -> Enclosure:

@@ -16,7 +16,7 @@ from torch import Tensor
 from anabook._validate import real
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
-from anabook.regularisation import Regularisation
+from anabook.regularisation import Regularisation, between_tails
 from anabook.training._ops import TORCH_OPS
 from anabook.training.modules import Quantise
 
@@ -48,11 +48,7 @@ def level_probabilities(x: Tensor, regularisation: Regularisation) -> Tensor:
     noise = _noise_of(x, regularisation)
     thresholds = _constant(regularisation.quantiser.thresholds, x)
     t = (x.unsqueeze(-1) - thresholds - noise._shift) / noise._scale
-    up, down = noise.law.cdf(t, TORCH_OPS), noise.law.sf(t, TORCH_OPS)  # P(level ≥ k) and P(level < k)
-    one, none = torch.ones_like(t[..., :1]), torch.zeros_like(t[..., :1])
-    up, down = torch.cat([one, up, none], -1), torch.cat([none, down, one], -1)
-    # Both differences are the same number; take the one between the smaller terms.
-    return torch.where(up[..., :-1] <= 0.5, up[..., :-1] - up[..., 1:], down[..., 1:] - down[..., :-1])
+    return between_tails(noise.law.cdf(t, TORCH_OPS), noise.law.sf(t, TORCH_OPS), torch)
 
 
 def drawn_level(
