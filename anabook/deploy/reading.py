@@ -88,7 +88,7 @@ class Reader(State):
         kind = type(module) if module is not None else operation(node)
         inputs = [self.wires[each] for each in node.all_input_nodes if each in self.wires]
         for wire in inputs:
-            if wire.floats is not None and kind not in (*NOTHING, *layers.NORMS):
+            if wire.floats is not None and kind not in (*NOTHING, *layers.NORMS) and not self.comes_last(node):
                 raise CannotConvert(wire.floats)
         if kind in NOTHING and len(inputs) == 1:
             if kind == "dropout" and {**dict(zip(("input", "p", "training"), node.args)), **node.kwargs}.get(
@@ -105,7 +105,15 @@ class Reader(State):
             if found is not None:
                 return found
         label = kind if isinstance(kind, str) else kind.__name__
-        raise CannotConvert(f"{name!r} is a {label}, which has no place in an integer network.")
+        hint = ": leave it out, and apply it to what the integer network gives" if self.comes_last(node) else ""
+        raise CannotConvert(f"{name!r} is a {label}, which has no place in an integer network{hint}.")
+
+    def comes_last(self, node: fx.Node) -> bool:
+        """Whether no layer and no quantiser comes at this node or after it, but one before: as with a softmax of scores."""
+        nodes = self.program.nodes
+        found = [isinstance(self.program.module(each), (nn.Linear, nn.Conv2d, Quantise, Scaled)) for each in nodes]
+        at = nodes.index(node)
+        return any(found[:at]) and not any(found[at:])
 
     def quantised(self, name: str, module: Quantise | Scaled, wire: Wire) -> Wire:
         """Thresholds for a quantiser with all that came since the integers before it."""

@@ -167,6 +167,12 @@ def _(step: MaxPool, inputs: Sequence[Extent]) -> Extent:
     if any(2 * p > k for p, k in zip(step.padding, step.kernel)):
         raise ValueError(f"{step.name!r} is padded by {step.padding}, more than half its windows of {step.kernel}.")
     shape = _windows(step, x.shape, step.kernel, step.stride, step.padding, step.dilation, step.ceil_mode)
+    for n, m, kernel, stride, padding, dilation in zip(
+        x.shape[1:], shape, step.kernel, step.stride, step.padding, step.dilation
+    ):
+        places = np.arange(m)[:, np.newaxis] * stride - padding + np.arange(kernel) * dilation
+        if not ((places >= 0) & (places < n)).any(1).all():
+            raise ValueError(f"{step.name!r} has a window that lies in the padding with all its places: it has no maximum.")
     return Extent((x.shape[0], *shape), x.low, x.high, x.dtype)
 
 
@@ -208,8 +214,26 @@ def _(step: Head, inputs: Sequence[Extent]) -> Extent:
     else:
         ends = [step.weights.astype(np.float64) * bound for bound in x.channels(step.name)]
         low, high = np.minimum(*ends).sum(1), np.maximum(*ends).sum(1)
+        _within_float32(step.name, "sums", sum(np.maximum(*np.abs(ends)).T))
+    with np.errstate(over="ignore"):
+        products = np.maximum(np.abs(step.scale * low), np.abs(step.scale * high))
+        _within_float32(step.name, "outputs", products + np.abs(step.bias))
+    small = (step.scale != 0) & (np.abs(step.scale) < np.finfo(np.float32).tiny)
+    if small.any():
+        raise ValueError(
+            f"the scale of {step.name!r} must be within what 32-bit floats hold, but there is {step.scale[small][0]:g}."
+        )
     ends = [step.scale * low + step.bias, step.scale * high + step.bias]
     return Extent(step.weights.shape[:1], np.minimum(*ends), np.maximum(*ends), np.float64)
+
+
+def _within_float32(name: str, what: str, sizes: np.ndarray) -> None:
+    """Refuse numbers that programs with floats of 32 bits, such as C by default, could not compute."""
+    most = np.finfo(np.float32).max
+    if not (sizes <= most).all():
+        raise ValueError(
+            f"the {what} of {name!r} can be as large as {sizes.max():.3g}; floats of 32 bits end at {most:.3g}."
+        )
 
 
 def _taken(step: Step, inputs: Sequence[Extent], count: int) -> Sequence[Extent]:
