@@ -20,6 +20,7 @@ import torch
 
 from anabook import Noise, Regularisation, models, training
 from anabook.datasets import standins as made_up
+from anabook.deploy import c_code
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
 from anabook.training import Quantise
@@ -239,7 +240,7 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_path, tiny, monkeypatch):
     monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "none"))
-    if name == "integers" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+    if name == "integers" and not any(map(shutil.which, c_code.COMPILERS)):
         pytest.skip("there is no C compiler (cc, gcc or clang), so the study cannot compare C")
     study, path, said = study_of(name), tmp_path / f"{name}.jsonl", []
     assert measure_all(study, [TINY[name]], path, said) == 1 and len(said) == 2

@@ -136,7 +136,7 @@ class _Plane(NamedTuple):
 class _Graph:
     """Nodes and constants as they are added, with the type of each tensor.
 
-    A step's tensors carry the step's name and a number after a colon; the last one has the step's name alone.
+    A step's tensors carry the step's name and a number after a slash; the last one has the step's name alone.
     """
 
     def __init__(self, network: Any, packed: bool) -> None:
@@ -193,9 +193,9 @@ class _Graph:
 
     def add(self, step: Any) -> None:
         """The nodes of one step."""
-        self.step = step.name
+        self.step, before = step.name, len(self.nodes)
         made = getattr(self, f"_{type(step).__name__}")(step, *step.inputs)
-        if not made.startswith(f"{step.name}:") or self.nodes[-1].output[0] != made:
+        if len(self.nodes) == before or self.nodes[-1].output[0] != made:
             made = self.node("Identity", made)
         self.nodes[-1].output[0] = self.nodes[-1].name = step.name
         self.types[step.name] = self.types.pop(made)
