@@ -287,7 +287,20 @@ def test_what_chapter_15_says_of_the_recorded_integers():
     for line in lines:
         assert line["wrong"] == dict.fromkeys(("NumPy", "onnxruntime", "ONNX reference", "C"), 0) and line["answers"] == 0
     assert [found[name]["floats"] for name in ("digits", "cifar10", "gsc12")] == [0, 0, 50]
-    assert found["gsc12"]["through"] > 1000  # "became thousands"
+    assert found["gsc12"]["through"] > 1000  # "thousands of levels"
+
+
+def test_what_chapter_15_says_of_the_recorded_times():
+    lines = [json.loads(line) for line in (RECORDED / "runtimes.jsonl").read_text().splitlines()]
+    assert {(line["config"]["network"], line["config"]["batch"]) for line in lines} == {
+        (name, batch) for name in ("mlp", "dscnn", "vgg") for batch in (1, 16)
+    }
+    for line in lines:
+        took = {name: np.array(times) for name, times in line["milliseconds"].items()}
+        whole, alone = (np.median(took[name] / took["float"]) for name in ("integers", "products"))
+        name = line["config"]["network"]
+        assert whole < 0.5 if name == "vgg" else whole > (20 if name == "dscnn" else 1)
+        assert name != "dscnn" or alone > whole / 2  # "more than half of that time goes into the products alone"
 
 
 def test_the_recorded_digits_are_those_of_the_pinned_package_and_differ_in_their_inks_only():
