@@ -1,7 +1,8 @@
-"""Arrays of integers that a user hands over, checked."""
+"""Arrays of integers: those that a user hands over, checked; the narrowest type that holds numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -34,3 +35,14 @@ def integers(value: Any, that: str, hint: str = "") -> np.ndarray:
         kind = type(value).__name__ if array.dtype == object and not array.ndim else array.dtype
         raise TypeError(f"{that}, not of {kind}{hint}.")
     return array
+
+
+def narrowest(low: int, high: int, kinds: Iterable[Any]) -> np.dtype | None:
+    """The first of some integer types that holds all numbers from `low` to `high`; None where none does.
+
+    Example:
+        >>> narrowest(0, 200, (np.int8, np.uint8)), narrowest(-1, 200, (np.int8, np.uint8))
+        (dtype('uint8'), None)
+    """
+    fits = (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return next(map(np.dtype, fits), None)

@@ -121,8 +121,7 @@ class Reader(State):
         given = self.extents[wire.step]
         signs = wire.sign
         cases, number = wire.affines()
-        low, high = given.channels(wire.step)
-        ends = np.where(signs > 0, low, -high), np.where(signs > 0, high, -low)
+        ends = given.channels(wire.step, signs)
         least_integers = np.empty((len(table.places), *number.shape), np.int64)
         scales = np.broadcast_to(table.scale, (wire.shape[0], *[1] * (len(wire.shape) - 1))).ravel()
         for channel in range(wire.shape[0]):

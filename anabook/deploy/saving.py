@@ -17,6 +17,7 @@ from anabook import _files
 from anabook._archives import arrays_in
 from anabook._validate import path as path_at
 from anabook._validate import reason
+from anabook.deploy.arrays import narrowest
 from anabook.deploy.packing import MOST, pack, unpack
 from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, Step, SumPool, Threshold, Weighted
 
@@ -138,8 +139,7 @@ def _value(value: Any) -> Any:
 
 def _narrowed(array: np.ndarray) -> np.ndarray:
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    kinds = (np.int8, np.int16, np.int32, np.int64)
-    return array.astype(next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max))
+    return array.astype(narrowest(low, high, (np.int8, np.int16, np.int32, np.int64)))
 
 
 def _read(kind: type, row: dict[str, Any], key: str, arrays: dict[str, np.ndarray]) -> Any:
