@@ -23,6 +23,7 @@ from anabook.datasets import standins as made_up
 from anabook.deploy import c_code
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
+from anabook.experiments.stored import CONFIGS
 from anabook.training import Quantise
 from anabook.training.estimators import level_probabilities
 from anabook.variants import VARIANTS
@@ -288,6 +289,18 @@ def test_what_chapter_15_says_of_the_recorded_integers():
         assert line["wrong"] == dict.fromkeys(("NumPy", "onnxruntime", "ONNX reference", "C"), 0) and line["answers"] == 0
     assert [found[name]["floats"] for name in ("digits", "cifar10", "gsc12")] == [0, 0, 50]
     assert found["gsc12"]["through"] > 1000  # "thousands of levels"
+
+
+def test_the_accuracies_of_the_stored_networks_are_as_recorded():
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in (RECORDED / "integers.jsonl").read_text().splitlines()]
+    found = {line["config"]["network"]: line["accuracy"] for line in lines}
+    for name, config in CONFIGS.items():
+        (row,) = re.findall(rf"^\| `{config.key}\.npz` .*$", text, flags=re.M)
+        runs = map(json.loads, (RECORDED / f"{config.data}-scaled.jsonl").read_text().splitlines())
+        recorded = next(run["accuracy"] for run in runs if run["key"] == config.key)
+        told = [float(number) / 100 for number in re.findall(r"(\d+\.\d) %", row)]
+        assert told[0] == pytest.approx(found[name], abs=0.0005) and told[-1] == pytest.approx(recorded, abs=0.0005)
 
 
 def test_what_chapter_15_says_of_the_recorded_times():

@@ -60,6 +60,7 @@ class IntegerNetwork:
 
     Raises:
         ValueError: an accumulator that 32 bits cannot hold for every input, or steps that do not fit together.
+        TypeError: a field of a wrong type.
 
     Example:
         >>> from fractions import Fraction

@@ -33,7 +33,8 @@ def to_integer(
 
     Read are linear layers and convolutions in two dimensions, batch normalisation, maxima and averages over windows,
     additions of equal quanta, flattening, dropout, and the quantisers of this package, with a quantum for each channel, too.
-    The last linear layer may be in float; then so is that step, and only that.
+    The last linear layer may be in float; then so is that step, and only that. Its weights are kept in 32 bits, and all that it
+    gives must lie within what these hold, as programs in C compute it so.
 
     Args:
         net: what `training.deploy` gives.
@@ -45,8 +46,9 @@ def to_integer(
         An `IntegerNetwork`. Its steps have the names of the modules that they come from.
 
     Raises:
-        ValueError: the network is not deployed or has noise left; an example of a wrong shape; features beyond 8 bits or sums
-            beyond 32. As `CannotConvert`: a module that has no place in an integer network, with the reason.
+        ValueError: the network is not deployed or has noise left; an example of a wrong shape; features beyond 8 bits, sums
+            beyond 32, outputs beyond floats of 32 bits. As `CannotConvert`: a module that has no place in an integer network,
+            with the reason.
         TypeError: arguments of a wrong type.
 
     Example:
