@@ -6,12 +6,17 @@ import sys
 
 import pytest
 
+NEEDS = {"anabook.deploy.onnx_graph.": ("onnx", "onnxruntime")}
+"""What examples of an optional part need; without it they are skipped."""
+
 
 @pytest.fixture(autouse=True)
 def _a_place_of_its_own(request, monkeypatch):
     if not isinstance(request.node, pytest.DoctestItem):
         yield
         return
+    for module in next((modules for name, modules in NEEDS.items() if request.node.name.startswith(name)), ()):
+        pytest.importorskip(module, reason=f"there is no {module}, which this example needs: pip install 'anabook[deploy]'")
     folder = request.getfixturevalue("tmp_path")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MPLBACKEND", "Agg")

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_export(commands)
     arguments, rest = parser.parse_known_args(argv)
     if hasattr(arguments, "overrides"):  # argparse knows those before the first option only
-        arguments.overrides += [word for word in rest if "=" in word and not word.startswith("-")]
+        arguments.overrides = arguments.overrides + [word for word in rest if "=" in word and not word.startswith("-")]
         rest = [word for word in rest if "=" not in word or word.startswith("-")]
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -140,14 +140,23 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         description="Train the first unit of CONFIG on its first fold, or those that are named, and record the run.",
     )
     train.add_argument("config", metavar="CONFIG", help="a TOML file; see the README")
-    train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config, for example period=10")
-    train.add_argument("--unit", help="the unit's name")
-    train.add_argument("--fold", help="the fold's number, or test")
+    _add_changes(train, "changes to the config, for example period=10")
+    _add_unit(train)
     train.add_argument("--device", default="cpu", help="where to train (cpu)")
     train.add_argument("--results", metavar="FOLDER", help="where to record the run (data/results)")
     train.add_argument("--checkpoint", metavar="FILE", help="go on from this file, and write it after every epoch")
     _add_weights(train)
     train.set_defaults(run=_train)
+
+
+def _add_changes(parser: argparse.ArgumentParser, about: str) -> None:
+    # Without a default argparse would list it among the arguments that are required.
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=about)
+
+
+def _add_unit(parser: argparse.ArgumentParser, of: str = "") -> None:
+    parser.add_argument("--unit", help=f"{of}the unit's name")
+    parser.add_argument("--fold", help=f"{of}the fold's number, or test")
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -231,7 +240,7 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
         description="Train all units of CONFIG on all its folds, but for those that are recorded already.",
     )
     sweep.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file; see the README")
-    sweep.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config, for example folds=[0,1]")
+    _add_changes(sweep, "changes to the config, for example folds=[0,1]")
     sweep.add_argument("--list", action="store_true", help="list all units, groups and baselines")
     sweep.add_argument("--dry-run", action="store_true", help="say what would be done and how long it would take")
     sweep.add_argument("--workers", type=int, metavar="N", help="processes on this machine (one for each core)")
@@ -435,15 +444,14 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         description="Write the integer network of a run: integer weights and comparisons, no float before the last layer.",
     )
     export.add_argument("source", metavar="RUN", help="the key of a run, the file of its final weights, or a checkpoint")
-    export.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the config that --config names")
+    _add_changes(export, "changes to the config that --config names")
     export.add_argument("--onnx", metavar="FILE", help="write an ONNX model of standard integer operators")
     export.add_argument("--packed", action="store_true", help="store its weights in 2 or 4 bits, which new runtimes know")
     export.add_argument("--npz", metavar="FILE", help="write what anabook.deploy.load reads")
     export.add_argument("--c", metavar="FOLDER", help="write a header and a C file for a microcontroller")
     export.add_argument("--weights", metavar="FOLDER", help="where final weights are (the store, and what comes along)")
     export.add_argument("--config", metavar="CONFIG", help="of a checkpoint: the TOML file that its run was started with")
-    export.add_argument("--unit", help="of a checkpoint: the unit's name")
-    export.add_argument("--fold", help="of a checkpoint: the fold's number, or test")
+    _add_unit(export, "of a checkpoint: ")
     export.add_argument("--mean", type=float, help="of the inputs in training (computed from the prepared data)")
     export.add_argument("--std", type=float, help="of the inputs in training (computed from the prepared data)")
     export.add_argument("--report", action="store_true", help="say what each layer costs")

@@ -17,7 +17,6 @@ the speech commands are needed where `anabook data` puts them. About ten minutes
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,15 +30,11 @@ from anabook._files import digest_bytes
 from anabook.deploy import c_code
 from anabook.deploy.onnx_graph import onnx_model
 from anabook.deploy.steps import INPUT, Head
-from anabook.experiments import make
 from anabook.experiments.parts import parts
-from anabook.experiments.stored import NAMES, stored
+from anabook.experiments.stored import CONFIGS, NAMES, stored
 from studies.loop import Config, Option, Study
+from studies.runtimes import session_of
 
-CONFIGS = {
-    "cifar10": make("cifar10", "uniform-mode-static", fold=None),
-    "gsc12": make("gsc12", "uniform-mode-partition-progressive", fold=0),
-}
 PARTS = {
     "digits": "the 359 test images of chapter 0",
     "cifar10": "the official test set, 16×16 sums of four pixels",
@@ -70,14 +65,11 @@ def data(name: str) -> tuple[np.ndarray, np.ndarray, str]:
 
 def onnx_programs(network: deploy.IntegerNetwork) -> Iterator[tuple[str, Program]]:
     """The network in onnxruntime and in the reference evaluator; each gives the output of every step."""
-    import onnxruntime
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
 
     model = onnx_model(network, features=True)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_of(model)
     names = [output.name for output in session.get_outputs()]
     kind = helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
     for program, runner in (("onnxruntime", session), ("ONNX reference", ReferenceEvaluator(model))):
@@ -86,13 +78,10 @@ def onnx_programs(network: deploy.IntegerNetwork) -> Iterator[tuple[str, Program
 
 def c_program(network: deploy.IntegerNetwork, folder: Path) -> Program:
     """The network compiled from C; gives the output of every step but the head."""
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
-        raise FileNotFoundError("there is no C compiler (cc, gcc or clang) on this machine.")
     _, source = network.to_c(folder, "net")
     library = folder / "net.so"
     flags = ["-std=c99", "-O2", "-shared", "-fPIC", "-DNET_FEATURES", "-DNET_REAL=double"]
-    subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True, capture_output=True)
+    subprocess.run([c_code.find_compiler(), *flags, str(source), "-o", str(library)], check=True, capture_output=True)
     call = ctypes.CDLL(str(library)).net_features
     call.restype = None
     steps = [step.name for step in network.steps if not isinstance(step, Head)]

@@ -124,14 +124,20 @@ def products(model: Any) -> Any:
     return helper.make_model(inner, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-def caller(model: Any, inputs: Mapping[str, np.ndarray] | None = None, batch: int = 1) -> Callable[[], Any]:
-    """A call of a model in onnxruntime, with one thread; inputs that are not given are zeros."""
+def session_of(model: Any) -> Any:
+    """A model in onnxruntime, on a CPU with one thread."""
     import onnxruntime
-    from onnx import helper
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def caller(model: Any, inputs: Mapping[str, np.ndarray] | None = None, batch: int = 1) -> Callable[[], Any]:
+    """A call of a model in onnxruntime, with one thread; inputs that are not given are zeros."""
+    from onnx import helper
+
+    session = session_of(model)
     kinds = {each.name: helper.tensor_dtype_to_np_dtype(each.type.tensor_type.elem_type) for each in model.graph.input}
     given = {
         each.name: (inputs or {}).get(each.name, np.zeros((batch, *each.shape[1:]))).astype(kinds[each.name])

@@ -28,12 +28,12 @@ def random_network(seed: int) -> IntegerNetwork:
     return _Drawing(np.random.default_rng(seed)).network()
 
 
-def random_inputs(network: IntegerNetwork, n: int, seed: int = 0) -> np.ndarray:
-    """Inputs within the network's bounds, which occur themselves; in the narrowest type."""
+def random_inputs(network: IntegerNetwork, n: int, seed: int = 0, extreme: int = 1) -> np.ndarray:
+    """Inputs within the network's bounds, in the narrowest type; the first ones have nothing but the bounds."""
     rng, given = np.random.default_rng(seed), network.extents[INPUT]
     x = rng.integers(network.input.low, network.input.high + 1, (n, *network.input.shape))
-    if n:
-        x[0] = rng.choice([network.input.low, network.input.high], network.input.shape)
+    first = x[:extreme]
+    first[:] = rng.choice([network.input.low, network.input.high], first.shape)
     return x.astype(given.dtype)
 
 

@@ -21,10 +21,10 @@ from anabook.deploy.c_program import pack
 from anabook.deploy.memory import WIDTHS, plan
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.steps import INPUT, Add, Flatten, Head, Input, Step, Threshold, Weighted
-from anabook.experiments.stored import stored
+from anabook.experiments.stored import CONFIGS, stored
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+COMPILER = next(filter(None, map(shutil.which, c_code.COMPILERS)), None)
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 SEEDS = range(60)
 needs_compiler = pytest.mark.skipif(
@@ -120,35 +120,27 @@ def test_the_digits_network_is_equal_on_every_test_image(tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["vgg", "dscnn"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_pictures_and_speech_are_equal_on_drawn_inputs(tmp_path, name):
-    network = recorded(name)
+    network = stored(name).integers
     check(network, as_c(network, tmp_path), random_inputs(network, 20))
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["vgg", "dscnn"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_pictures_and_speech_are_equal_on_the_whole_of_their_data(tmp_path, name):
-    from test_deploy_real import RUNS
-
     from anabook.datasets import store
     from anabook.experiments.parts import parts
 
-    config = RUNS[name]
+    config = CONFIGS[name]
     if not store.path_of(config.data).is_file():
         pytest.skip(f"{config.data} is not in the store: anabook data {config.data} prepares it")
     x = np.rint(parts(config).held_out.inputs.numpy().astype(np.float64) * config.shrink**2).astype(np.int64)
-    network = recorded(name)
+    network = stored(name).integers
     run = as_c(network, tmp_path)
     assert len(x) > 900
     for begin in range(0, len(x), 250):
         check(network, run, x[begin : begin + 250])
-
-
-def recorded(name):
-    from test_deploy_real import network
-
-    return network(name)[1]
 
 
 # Memory
@@ -296,7 +288,7 @@ def test_the_files_are_plain(tmp_path, seed):
 
 
 def test_thresholds_of_places_that_are_alike_stand_once(tmp_path):
-    network = recorded("dscnn")  # its input's mean is no integer: thresholds are others where the padding begins
+    network = stored("gsc12").integers  # its input's mean is no integer: thresholds are others where the padding begins
     header = network.to_c(tmp_path)[0].read_text()
     step = network.steps[1]
     assert step.thresholds.shape == (15, 32, 25, 5)
@@ -427,3 +419,24 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
         random_network(2).to_c(tmp_path)
     assert (header.read_text(), source.read_text()) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["network.c", "network.h"]
+
+
+@needs_compiler
+def test_the_readme_says_how_to_compile_and_call_it(tmp_path):
+    """Its program and its command, word for word, on the book's network for digits."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```c\n(.*?)```", text, flags=re.S)
+    (command,) = re.findall(r"^cc .*$", text, flags=re.M)
+    network = stored("digits").integers
+    network.to_c(tmp_path / "digits")
+    (tmp_path / "main.c").write_text(program)
+    words = command.replace("cc ", f"{COMPILER} {' '.join(STRICT)} ", 1)
+    done = subprocess.run(words, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    image = np.zeros(64, np.uint8)
+    first = list(map(int, re.search(r"\{([\d, ]+)\};", program)[1].split(",")))
+    image[: len(first)] = first
+    expected = network(image.reshape(network.input.shape)[np.newaxis])[0]
+    found = dict(line.split(": ") for line in done.stdout.splitlines())
+    assert list(found) == [str(i) for i in range(10)]
+    np.testing.assert_allclose([float(value) for value in found.values()], expected, atol=0.0006)

@@ -296,3 +296,70 @@ def test_the_table_has_a_row_for_each_step():
             half = 2 ** (layer.bits - 2)
             assert -2 * half <= layer.low and layer.high < 2 * half
             assert layer.low < -half or layer.high >= half, layer
+
+
+@pytest.mark.parametrize(
+    "size, dilation, ceil_mode", [((1, 1), 2, False), ((2, 2), 3, False), ((5, 1), 2, False), ((1, 1), 2, True)]
+)
+def test_a_maximum_of_nothing_is_refused(size, dilation, ceil_mode):
+    """All places of a window may lie in the padding where they are apart: torch gives -inf for it."""
+    pool = MaxPool(
+        name="pool",
+        inputs=(INPUT,),
+        kernel=(2, 2),
+        stride=(1, 1),
+        padding=(1, 1),
+        dilation=(dilation, dilation),
+        ceil_mode=ceil_mode,
+    )
+    with pytest.raises(ValueError, match="'pool' has a window that lies in the padding with all its places"):
+        IntegerNetwork(Input((1, *size), 0, 9), [pool])
+    near = dataclasses.replace(pool, dilation=(1, 1))
+    assert IntegerNetwork(Input((1, *size), 0, 9), [near])(np.ones((1, *size), int)).min() == 1
+
+
+@pytest.mark.parametrize(
+    "field, value, allowed",
+    [
+        ("stride", "ab", "a tuple of two integers"),
+        ("stride", (1.0, 1), "a tuple of two integers"),
+        ("padding", 1, "a tuple of two integers"),
+        ("dilation", (True, True), "a tuple of two integers"),
+        ("dilation", (1, 1, 1), "a tuple of two integers"),
+        ("groups", 1.5, "an integer greater than 0"),
+        ("groups", 0, "an integer greater than 0"),
+        ("name", 3, "text"),
+        ("inputs", "input", "a tuple of names"),
+        ("inputs", (3,), "a tuple of names"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named(field, value, allowed):
+    step = Weighted(name="conv", inputs=(INPUT,), weights=np.ones((1, 1, 2, 2), np.int8))
+    IntegerNetwork(Input((1, 4, 4), 0, 9), [step])
+    with pytest.raises(TypeError, match=f"the {field} of .* must be {allowed}, not "):
+        IntegerNetwork(Input((1, 4, 4), 0, 9), [dataclasses.replace(step, **{field: value})])
+
+
+def test_other_fields_of_a_wrong_type_are_named():
+    at = np.array([[0]], np.int32)
+    act = Threshold(name="act", inputs=(INPUT,), thresholds=at, levels=np.array([0, 1]), quantum=Fraction(1))
+    pool = MaxPool(name="pool", inputs=(INPUT,), kernel=(1, 1), stride=(1, 1))
+    for step, shape, field, value in (
+        (act, (1,), "quantum", 0.5),
+        (act, (1,), "quantum", ()),
+        (act, (1,), "quantum", ("1",)),
+        (pool, (1, 2, 2), "ceil_mode", 1),
+        (pool, (1, 2, 2), "kernel", None),
+    ):
+        IntegerNetwork(Input(shape, 0, 9), [step])
+        with pytest.raises(TypeError, match=f"the {field} of '{step.name}' must be "):
+            IntegerNetwork(Input(shape, 0, 9), [dataclasses.replace(step, **{field: value})])
+    with pytest.raises(TypeError, match="a step must be one of anabook.deploy.steps, not dict"):
+        IntegerNetwork(Input((1,), 0, 9), [{"name": "act"}])
+
+
+@pytest.mark.parametrize("call", ["__call__", "features"])
+def test_rows_that_differ_in_length_are_refused(call):
+    network = random_network(0)
+    with pytest.raises(TypeError, match="takes an array of integers, not of rows that differ in length"):
+        getattr(network, call)([[1, 2], [3]])

@@ -1,13 +1,14 @@
 """Integer networks as ONNX models: onnxruntime and onnx's reference evaluator compute the same integers."""
 
 import json
+import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from deploy_networks import random_inputs, random_network
-from test_deploy_real import RUNS, network
 
 from anabook import Quantiser, datasets, deploy, models, training
 from anabook.datasets import store
@@ -16,11 +17,13 @@ from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.onnx_graph import onnx_model, to_onnx
 from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, SumPool, Threshold, Weighted
 from anabook.experiments.parts import parts
+from anabook.experiments.stored import CONFIGS, stored
 
 onnx = pytest.importorskip("onnx", reason="ONNX models need onnx: pip install 'anabook[deploy]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="these tests need onnxruntime: pip install 'anabook[deploy]'")
 reference = pytest.importorskip("onnx.reference")
 
+ROOT = Path(__file__).resolve().parents[1]
 ONE = {"name": "one", "inputs": ("input",)}
 
 
@@ -346,24 +349,36 @@ def test_the_digits_are_equal_on_every_image():
         check(ints, x, packed)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_pictures_and_speech_are_equal_on_drawn_inputs(name):
-    _, ints = network(name)
-    rng = np.random.default_rng(1)
-    x = rng.integers(0, ints.input.high + 1, (8, *ints.input.shape))
-    x[:2] = rng.choice([0, ints.input.high], (2, *ints.input.shape))
-    check(ints, x, packed=True)
+    ints = stored(name).integers
+    check(ints, random_inputs(ints, 8, seed=1, extreme=2), packed=True)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_pictures_and_speech_are_equal_on_the_whole_of_their_data(name):
-    config = RUNS[name]
+    config = CONFIGS[name]
     if not store.path_of(config.data).is_file():
         pytest.skip(f"{config.data} is not in the store: anabook data {config.data} prepares it")
-    _, ints = network(name)
+    ints = stored(name).integers
     x = np.rint(parts(config).held_out.inputs.numpy().astype(np.float64) * config.shrink**2).astype(np.int64)
     for start in range(0, len(x), 500):
         check(ints, x[start : start + 500])
+
+
+@pytest.mark.parametrize("line", (ROOT / "data/results/integers.jsonl").read_text().splitlines())
+def test_the_models_of_the_book_are_as_large_as_recorded_and_copy_nothing(line):
+    record = json.loads(line)
+    model = onnx_model(stored(record["config"]["network"]).integers)
+    assert "Identity" not in {node.op_type for node in model.graph.node}
+    assert len(model.SerializeToString()) == record["bytes"]["onnx"]
+
+
+def test_examples_are_skipped_where_there_is_no_onnx():
+    hidden = "import sys, pytest; sys.modules['onnx'] = None; sys.exit(pytest.main(sys.argv[1:]))"
+    words = ["--doctest-modules", "anabook/deploy/onnx_graph.py", "-q", "-rs", "-p", "no:cacheprovider"]
+    done = subprocess.run([sys.executable, "-c", hidden, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "2 skipped" in done.stdout and "anabook[deploy]" in done.stdout, done.stdout
 
 
 def test_a_quantiser_that_is_called_twice_is_written():

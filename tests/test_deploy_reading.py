@@ -417,8 +417,16 @@ def test_networks_that_are_not_deployed_are_refused():
         (np.zeros((1, 9)), {}, TypeError, "example must be an array of integers, .* not of float64"),
         (np.zeros((1, 9), bool), {}, TypeError, "not of bool"),
         (np.zeros((1, 8), np.uint8), {}, ValueError, r"does not take an example of shape \(1, 8\)"),
-        (np.zeros((0, 9), np.uint8), {}, ValueError, r"does not take an example of shape \(0, 9\)"),
-        (np.zeros(()).astype(np.uint8), {}, ValueError, r"does not take an example of shape \(\)"),
+        (np.zeros((0, 9), np.uint8), {}, ValueError, r"one example or a batch of some, but its shape \(0, 9\) has none"),
+        ([], {}, ValueError, r"one example or a batch of some, but its shape \(0,\) has none"),
+        (
+            [[1, 2], [3]],
+            {},
+            TypeError,
+            "example must be an array of integers, .* not of rows that differ in length: hand over",
+        ),
+        (None, {}, TypeError, "example must be an array of integers, .* not of NoneType"),
+        (np.zeros(()).astype(np.uint8), {}, ValueError, r"does not take an example of shape \(\) \(it is a single number\)"),
         (np.zeros((1, 9), np.int64), {}, ValueError, r"an example of int64 does not say how large .* bounds=\(low, high\)"),
         (np.zeros((1, 9), np.uint8), {"std": 0.0}, ValueError, "std must be finite and greater than 0, not 0.0"),
         (np.zeros((1, 9), np.uint8), {"mean": np.nan}, ValueError, "mean must be finite, not nan"),
@@ -451,6 +459,120 @@ def test_numbers_that_are_not_finite_are_refused():
     net.fc1_norm.running_var[2] = -1.0
     with pytest.raises(ValueError, match="the variance of 'fc1_norm' must be greater than -eps"):
         ab.deploy.to_integer(net, np.zeros((1, 9), np.uint8))
+
+
+@pytest.mark.parametrize("eps", [np.inf, np.nan, -1.0, "small"])
+def test_an_eps_that_is_no_number_of_at_least_zero_is_refused(eps):
+    net = _mlp()
+    net.fc1_norm.eps = eps
+    with pytest.raises((ValueError, TypeError), match=f"the eps of 'fc1_norm' must be .*, not '?{eps}'?\\.$"):
+        ab.deploy.to_integer(net, np.zeros((1, 9), np.uint8))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("keep", [(), ("last",)])
+def test_parameters_that_are_not_finite_are_refused_wherever_they_are(value, keep):
+    names = [name for name, each in _mlp(keep=keep).state_dict().items() if each.is_floating_point() and each.ndim]
+    assert len(names) > 5
+    for name in names:
+        net = _mlp(keep=keep)
+        net.state_dict()[name].view(-1)[-1] = value
+        module, what = name.rsplit(".", 1)
+        with pytest.raises(ValueError, match=f"the {what} of '{module}' must be finite, but there is {value}"):
+            ab.deploy.to_integer(net, np.zeros((1, 9), np.uint8))
+
+
+def test_a_last_layer_beyond_floats_of_32_bits_is_refused():
+    x = np.zeros((1, 9), np.uint8)
+    for factor, wrong in ((1e60, r"has a weight of -?\d\S*e\+(59|60);"), (1e-60, r"has a weight of -?\d\S*e-6\d;")):
+        net = _mlp(keep=("last",)).double()
+        net.last.weight.data.mul_(factor)
+        with pytest.raises(ValueError, match=f"the last layer 'last' {wrong} it is kept in floats of 32 bits"):
+            ab.deploy.to_integer(net, x)
+    for weight, bias, wrong in (
+        (3e38, 0.0, "the sums of 'last' can be as large as 2.4e\\+39; floats of 32 bits end at 3.4e\\+38"),
+        (1.0, 3.5e38, "the outputs of 'last' can be as large as 3.5e\\+38; floats of 32 bits end at 3.4e\\+38"),
+        (1e308, 1e308, "the last layer 'last' has a weight of"),
+    ):
+        with pytest.raises(ValueError, match=wrong):
+            ab.deploy.to_integer(_with_head(weight, bias), x)
+    assert np.isfinite(ab.deploy.to_integer(_with_head(1.0, 3.4e38), x)(x).astype(np.float32)).all()
+
+
+def _with_head(weight, bias):
+    """A last layer in float64 whose weights are no multiples of a quantum."""
+    net = _mlp(keep=("last",)).double()
+    net.last.weight.data.fill_(weight)
+    net.last.weight.data[1, :2] *= torch.tensor([3 / 4, np.pi / 4])
+    net.last.bias.data.fill_(bias)
+    return net
+
+
+@pytest.mark.parametrize(
+    "gamma, shift, variance, eps, why",
+    [
+        (1e308, 1e308, 1.0, 0.0, "the outputs of '2' can be as large as inf; floats of 32 bits end at 3.4e"),
+        (1e300, 0.0, 1e-300, 0.0, "the scale of '2' must be finite"),
+        (1.0, 0.0, 1e308, 1e308, "the outputs of '2' are computed with numbers too large for floats of 64 bits"),
+        (1e-60, 0.0, 1.0, 0.0, "the scale of '2' must be within what 32-bit floats hold, but there is 1e-60"),
+    ],
+)
+def test_a_last_normalisation_beyond_floats_is_refused(gamma, shift, variance, eps, why):
+    net = nn.Sequential(nn.Linear(9, 4, bias=False), QUANTISE, nn.Linear(4, 3, bias=False), nn.BatchNorm1d(3, eps=eps))
+    net = net.double().eval()
+    for layer in (net[0], net[2]):
+        layer.weight.data.fill_(1.0)
+    net[3].weight.data.fill_(gamma)
+    net[3].bias.data.fill_(shift)
+    net[3].running_var.fill_(variance)
+    with pytest.raises(ValueError, match=why):
+        ab.deploy.to_integer(net, np.zeros((1, 9), np.uint8))
+
+
+class Then(nn.Module):
+    """A network, and a function of what it gives."""
+
+    def __init__(self, inner, function):
+        super().__init__()
+        self.inner, self.function = inner, function
+
+    def forward(self, x):
+        return self.function(self.inner(x))
+
+
+@pytest.mark.parametrize("keep", [(), ("last",)])
+def test_what_follows_the_last_layer_is_blamed_itself(keep):
+    for net, what in (
+        (nn.Sequential(_mlp(keep=keep), nn.Softmax(1)), "'1' is a Softmax"),
+        (nn.Sequential(_mlp(keep=keep), nn.Dropout(), nn.LogSoftmax(1)), "'2' is a LogSoftmax"),
+        (Then(_mlp(keep=keep), lambda y: torch.softmax(y, 1)), "'softmax' is a softmax"),
+        (Then(_mlp(keep=keep), lambda y: 2 * y), "'mul' is a mul"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^{what}, which has no place .*: leave it out, and apply it to what the integer"
+        ):
+            ab.deploy.to_integer(net.eval(), np.zeros((1, 9), np.uint8))
+    between = nn.Sequential(_mlp(keep=("last",)), nn.ReLU(), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match="the weights of '0.last' take .*; only a last linear layer may stay in float"):
+        ab.deploy.to_integer(between.eval(), np.zeros((1, 9), np.uint8))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, -np.inf])
+def test_a_quantum_that_is_not_greater_than_zero_is_refused(scale):
+    changed = Scaled(Quantise(TERNARY, std=0.0), 1.0)
+    changed.scale.fill_(scale)
+    with pytest.raises(ValueError, match=f"the scale of '2' must be .*, but there is {scale:g}"):
+        ab.deploy.to_integer(_with(QUANTISE, changed, nn.Flatten(), nn.Linear(64, 2)), np.zeros((1, 1, 6, 6), np.uint8))
+
+
+def test_a_divisor_less_than_zero_is_refused_by_its_name():
+    pool = nn.AvgPool2d(2, divisor_override=-2)
+    for net, name in (
+        (_with(QUANTISE, pool, QUANTISE), "'2'"),
+        (Then(_with(QUANTISE), lambda y: nn.functional.avg_pool2d(y, 2, divisor_override=-2)), "'avg_pool2d'"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} divides by divisor_override=-2, which must be greater than 0"):
+            ab.deploy.to_integer(net, np.zeros((1, 1, 6, 6), np.uint8))
 
 
 def test_a_comparison_that_finds_differences_says_so():

@@ -8,32 +8,22 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from deploy_networks import random_inputs
 
 import anabook as ab
 from anabook import Quantiser, Schedule, datasets, models, training
 from anabook.datasets import store
 from anabook.deploy.steps import Head, Threshold, Weighted
-from anabook.experiments import make, shipped, weights
+from anabook.experiments import shipped
 from anabook.experiments.parts import parts
-
-VGG = make("cifar10", "uniform-mode-static", fold=None)
-DSCNN = make("gsc12", "uniform-mode-partition-progressive", fold=0)
-MEAN_AND_STD = {"cifar10": (483.7997953125, 247.62077901997262), "gsc12": (124.78856829688397, 13.377810035971759)}
-"""Of the integers that go into the two networks: four times the average of four pixels, and bytes."""
-
-RUNS = {"vgg": VGG, "dscnn": DSCNN}
+from anabook.experiments.stored import CONFIGS, MEAN_AND_STD, stored
 
 
 @lru_cache
 def network(name):
     """The deployed network of a run whose weights come with the project, and its integer network."""
-    config = RUNS[name]
-    net = weights.load(config, shipped.path("weights"))
-    times = config.shrink**2
-    channels, *sides = config.task.shape
-    example = np.zeros((1, channels, *(side // config.shrink for side in sides)), np.uint16)
-    mean, std = MEAN_AND_STD[config.data]
-    return net, ab.deploy.to_integer(net, example, mean=mean, std=std, bounds=(0, 255 * times))
+    known = stored(name)
+    return known.net, known.integers
 
 
 def test_the_digits_network_is_equal_on_every_test_image():
@@ -57,15 +47,13 @@ def test_the_digits_network_is_equal_on_every_test_image():
     assert all(set(np.unique(step.weights)) == {-1, 0, 1} for step in ints.steps if isinstance(step, Weighted))
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_pictures_and_speech_are_equal_on_drawn_inputs(name):
     net, ints = network(name)
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, ints.input.high + 1, (20, *ints.input.shape))
-    x[:4] = rng.choice([0, ints.input.high], (4, *ints.input.shape))
+    x = random_inputs(ints, 20, extreme=4)
     found = ab.deploy.compare(net, ints, x)
     assert found.equal and found.elements > 200_000
-    n_layers = RUNS[name].n_layers
+    n_layers = CONFIGS[name].n_layers
     assert len(found.quantisers) == sum(isinstance(step, Threshold) for step in ints.steps) == n_layers
     assert isinstance(ints.steps[-1], Head) and max(ints.extents[s.name].bits for s in ints.steps[:-1]) <= 16
     assert sum(step.weights.size for step in ints.steps if isinstance(step, Weighted | Head)) == sum(
@@ -73,21 +61,20 @@ def test_pictures_and_speech_are_equal_on_drawn_inputs(name):
     )
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_their_files_are_small_and_come_back(name, tmp_path):
     _, ints = network(name)
     path = ints.save(tmp_path / "net.npz")
     assert path.stat().st_size < 50_000 and ab.deploy.load(path) == ints
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_pictures_and_speech_are_equal_on_the_whole_of_their_data(name):
-    config = RUNS[name]
+    config = CONFIGS[name]
     if not store.path_of(config.data).is_file():
         pytest.skip(f"{config.data} is not in the store: anabook data {config.data} prepares it")
     held_out, times = parts(config).held_out, config.shrink**2
-    mean, std = MEAN_AND_STD[config.data]
-    assert (held_out.mean * times, held_out.std * times) == pytest.approx((mean, std), rel=1e-12)
+    assert (held_out.mean, held_out.std) == pytest.approx(MEAN_AND_STD[name], rel=1e-12)
     x = held_out.inputs.numpy().astype(np.float64) * times
     assert np.array_equal(x, np.rint(x))
     net, ints = network(name)
@@ -98,12 +85,12 @@ def test_pictures_and_speech_are_equal_on_the_whole_of_their_data(name):
     lines = (shipped.path("results") / f"{config.data}-scaled.jsonl").read_text(encoding="utf-8").splitlines()
     recorded = next(record for record in map(json.loads, lines) if record["key"] == config.key)
     # The speech run was trained once more for its weights, on another machine than the recorded one.
-    assert accuracy == pytest.approx(recorded["accuracy"], abs=0.001 if name == "vgg" else 0.01)
+    assert accuracy == pytest.approx(recorded["accuracy"], abs=0.001 if name == "cifar10" else 0.01)
 
 
 def test_the_weights_that_come_along_are_of_recorded_runs():
     files = {path.stem for path in shipped.path("weights").glob("*.npz")}
-    assert files == {"digits", *(config.key for config in RUNS.values())}
+    assert files == {"digits", *(config.key for config in CONFIGS.values())}
     lines = [
         line for path in shipped.path("results").glob("*-scaled.jsonl") for line in path.read_text("utf-8").splitlines()
     ]

@@ -96,14 +96,14 @@ def test_a_file_with_a_changed_byte_is_refused_or_the_same(tmp_path):
 
 
 def _rewritten(path, table=None, **arrays):
-    """The file with entries of its table and arrays replaced, and a digest that fits."""
+    """The file with entries of its table and arrays replaced (None: left out), and a digest that fits."""
     with np.load(path) as archive:
         found = {name: archive[name] for name in archive.files}
     content = json.loads(found.pop("network").tobytes())
     content.pop("sha256")
     if table is not None:
         table(content)
-    found.update(arrays)
+    found = {name: array for name, array in {**found, **arrays}.items() if array is not None}
     content["sha256"] = saving._digest(content, found)
     np.savez(path, network=np.frombuffer(json.dumps(content).encode(), np.uint8), **found)
 
@@ -120,10 +120,26 @@ def _rewritten(path, table=None, **arrays):
         (lambda t: t["input"].update(mean=0.5, std="one"), {}, "its mean and std fractions"),
         (lambda t: t["steps"][0]["weights"].update(shape=[10, 999]), {}, "do not hold"),
         (lambda t: t["steps"][0]["weights"].update(dtype="float32"), {}, "must be an array of int8"),
-        (lambda t: t["steps"][0].update(weights=3), {}, "must be an array of int8"),
-        (lambda t: t["steps"].clear(), {}, "at least one step"),
+        (lambda t: t["steps"][0].update(weights=3), {"0:weights": None}, "must be an array of int8"),
+        (lambda t: t["steps"].clear(), {"0:weights": None}, "at least one step"),
         (lambda t: t.update(steps=3), {}, "int"),
         (None, {"0:weights": np.full(2000, 255, np.uint8)}, "do not hold 10000 digits to the base 3"),
+        (None, {"0:more": np.zeros(3)}, "it has '0:more', which belongs to no step"),
+        (None, {"7:weights": np.zeros(3)}, "it has '7:weights', which belongs to no step"),
+        (lambda t: t["steps"][0].update(more=3), {}, "a Weighted has no 'more'"),
+        (lambda t: t["steps"][0]["weights"].update(least=255), {}, "the weights of step 0 are no numbers of int8"),
+        (lambda t: t["steps"][0]["weights"].update(least=-257), {}, "the weights of step 0 are no numbers of int8"),
+        (lambda t: t["steps"][0]["weights"].update(least=0.5), {}, "the weights of step 0 are no numbers of int8"),
+        (lambda t: t["steps"][0]["weights"].update(base="3"), {}, "str"),
+        (lambda t: t["steps"][0]["weights"].update(dtype="no type"), {}, "no type"),
+        (lambda t: t["steps"][0].update(stride="ab"), {}, "the stride of 'fc' must be a tuple of two integers, not 'ab'"),
+        (lambda t: t["steps"][0].update(stride=[1, 1.5]), {}, "the stride of 'fc' must be a tuple of two integers"),
+        (lambda t: t["steps"][0].update(dilation=[1, None]), {}, "the dilation of 'fc' must be a tuple of two integers"),
+        (lambda t: t["steps"][0].update(groups="1"), {}, "the groups of 'fc' must be an integer greater than 0, not '1'"),
+        (lambda t: t["steps"][0].update(inputs="input"), {}, "the inputs of 'fc' must be a tuple of names"),
+        (lambda t: t["steps"][0].update(name=["fc"]), {}, "the name of ('fc',) must be text"),
+        (lambda t: t["input"].update(shape="ab"), {}, "the input's shape and bounds must be integers"),
+        (lambda t: t["input"].update(shape=7), {}, "int"),
     ],
 )
 def test_a_file_that_was_tampered_with_is_refused_even_with_a_new_digest(table, arrays, why, tmp_path):
@@ -152,15 +168,9 @@ def test_foreign_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="it has no 'network'"):
         ab.deploy.load(path)
     np.savez(path, network=np.array([{"format": 1}], object))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match=r"\(it is damaged: .*allow_pickle"):
         ab.deploy.load(path)
     np.savez(path, network=np.frombuffer(b"[1, 2]", np.uint8))
-    with pytest.raises(ValueError, match="holds no integer network"):
-        ab.deploy.load(path)
-    np.save(tmp_path / "array.npy", np.ones(3))
-    with pytest.raises(ValueError, match="holds no integer network"):
-        ab.deploy.load(tmp_path / "array.npy")
-    path.write_text("no archive at all")
     with pytest.raises(ValueError, match="holds no integer network"):
         ab.deploy.load(path)
     data = io.BytesIO()
@@ -171,10 +181,42 @@ def test_foreign_files_are_refused(tmp_path):
         ab.deploy.load(path)
     with pytest.raises(ValueError, match="there is no file '.*nowhere.npz'"):
         ab.deploy.load(tmp_path / "nowhere.npz")
-    with pytest.raises(ValueError, match="there is no file"):
-        ab.deploy.load(tmp_path)
     with pytest.raises(TypeError, match="path must be a path"):
         ab.deploy.load(3)
+
+
+READERS = {"network": ab.deploy.load, "run": of_runs.read, "state": lambda path: of_runs.read_state(path, None)}
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_files_of_other_kinds_are_called_by_what_they_are(read, tmp_path):
+    """One sentence for each kind, whoever reads."""
+    np.save(tmp_path / "array.npy", np.ones(3))
+    whole = random_network(6).save(tmp_path / "whole.npz").read_bytes()
+    contents = {
+        "text.npz": (b"no archive at all", "it is no archive of arrays, but something else"),
+        "empty.npz": (b"", "it is empty"),
+        "byte.npz": (whole[:1], "it is cut off: its end"),
+        "half.npz": (whole[: len(whole) // 2], "it is cut off: its end"),
+        "array.npy": (None, "it is a single array, as numpy.save writes it"),
+        "folder.npz": (None, "it is a folder"),
+    }
+    (tmp_path / "folder.npz").mkdir()
+    for name, (content, why) in contents.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ValueError, match="that can be read") as caught:
+            READERS[read](path)
+        said = str(caught.value)
+        assert why in said and said.startswith(f"the file {str(path)!r} holds no ") and "pickle" not in said
+
+
+def test_a_zip_of_something_else_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "notes.zip", "w") as archive:
+        archive.writestr("network", "some text")
+    with pytest.raises(ValueError, match="'network' in it is no array"):
+        ab.deploy.load(tmp_path / "notes.zip")
 
 
 def test_an_old_file_stays_when_writing_fails(tmp_path, monkeypatch):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
+import figure_helpers
 import nbformat
 import numpy as np
 import pytest
+from figure_helpers import NODE, THEMES, browser, browser_path, page_with
 
 from anabook import datasets, deploy
 from anabook.deploy.steps import Threshold
@@ -20,42 +18,19 @@ from anabook.deploy.steps import Threshold
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "book" / "_static"
 SCRIPTS = (STATIC / "digit-network.js", STATIC / "digit.js")
-NODE = shutil.which("node")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+NAMED = dict(zip(("network", "api"), SCRIPTS))
 
 spec = importlib.util.spec_from_file_location("digit_figure", ROOT / "tools" / "digit_figure.py")
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
 
-def browser_path():
-    return os.environ.get("ANABOOK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
 def in_node(body, data):
-    program = (
-        f"const network = require({json.dumps(str(SCRIPTS[0]))}); const api = require({json.dumps(str(SCRIPTS[1]))});"
-        "const data = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
-        f"console.log(JSON.stringify((function (api, network, data) {{ {body} }})(api, network, data)));"
-    )
-    done = subprocess.run([NODE, "-e", program], input=json.dumps(data), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return figure_helpers.in_node(body, data, NAMED)
 
 
 def in_browser(body, data):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        window = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox", "--disable-dev-shm-usage"])
-        page = window.new_page()
-        for script in SCRIPTS:
-            page.add_script_tag(path=script)
-        value = page.evaluate(
-            f"data => (function (api, network, data) {{ {body} }})(anabookDigits, anabookDigitNetwork, data)", data
-        )
-        window.close()
-    return value
+    return figure_helpers.in_browser(body, data, NAMED, ("anabookDigitNetwork", "anabookDigits"))
 
 
 ENGINES = [
@@ -199,18 +174,9 @@ def test_a_point_a_line_and_nothing_have_counts_too(evaluate):
 
 # What a reader's browser makes of it
 
-PAGE = (
-    '<!doctype html><html lang="en" data-theme="{theme}"><head><title>Digits</title>'
-    '<meta name="viewport" content="width=device-width"><style>{style}</style></head>'
-    '<body style="background: {ground}; color: {ink}; --pst-color-text-base: {ink}; --pst-color-text-muted: {muted};'
-    ' --pst-color-background: {ground}"><main><h1>Digits</h1>'
+FIGURE = (
     '<div class="digit-figure" role="group" aria-label="Interactive figure"><img src="{still}" alt="A digit, read."></div>'
-    "</main></body></html>"
 )
-THEMES = {
-    "light": {"ground": "#ffffff", "ink": "#222832", "muted": "#48566b"},
-    "dark": {"ground": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"},
-}
 DEVICES = {
     "desktop": dict(viewport={"width": 1000, "height": 900}),
     "phone": dict(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True),
@@ -219,16 +185,8 @@ DEVICES = {
 
 @pytest.fixture(scope="module")
 def window():
-    path = browser_path()
-    if path is None:
-        reason = "no Chromium or Chrome was found, so the figure was not tried out"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        window = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    with browser() as window:
         yield window
-        window.close()
 
 
 @pytest.fixture(params=DEVICES)
@@ -246,7 +204,7 @@ def page(window, request):
 def show(page, theme, scripts=True):
     still = "data:image/svg+xml;base64," + base64.b64encode((STATIC / "digit-still.svg").read_bytes()).decode()
     style = (STATIC / "digit.css").read_text(encoding="utf-8")
-    page.set_content(PAGE.format(theme=theme, style=style, still=still, **THEMES[theme]))
+    page.set_content(page_with(theme, "Digits", style, FIGURE.format(still=still)))
     for script in SCRIPTS if scripts else ():
         page.add_script_tag(path=script)
 

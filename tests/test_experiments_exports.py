@@ -148,6 +148,13 @@ def test_options_that_do_not_fit_together_are_refused(stored, tmp_path, capsys):
     assert not target.exists()
 
 
+@pytest.mark.parametrize("command, missing", [("export", "RUN"), ("train", "CONFIG")])
+def test_only_what_is_required_is_asked_for(command, missing, capsys):
+    with pytest.raises(SystemExit):
+        main([command])
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"the following arguments are required: {missing}")
+
+
 def _config(folder):
     (folder / "some.toml").write_text('data = "cifar10-stand-in"\nunits = ["uniform-mode-static"]\n')
     return folder / "some.toml"

@@ -1,13 +1,10 @@
 """The interactive figure's JavaScript computes what the package computes."""
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from figure_helpers import NODE, THEMES, browser, browser_path, in_browser, in_node, page_with
 
 from anabook import Noise, Quantiser, Regularisation
 from anabook.convergence import networks
@@ -15,33 +12,17 @@ from anabook.noise import FAMILIES
 from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
 SCRIPT = Path(__file__).resolve().parents[1] / "book" / "_static" / "schedules.js"
-NODE = shutil.which("node")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUANTISERS = {"ternary": Quantiser.ternary(), "heaviside": Quantiser.heaviside()}
 
 
 def evaluate(body: str, data: object) -> object:
     """The value of a JavaScript function body of (api, data), in node or else in a browser."""
+    scripts = {"api": SCRIPT}
     if NODE is not None:
-        program = (
-            f"const api = require({json.dumps(str(SCRIPT))}); const data = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
-            f"console.log(JSON.stringify((function (api, data) {{ {body} }})(api, data)));"
-        )
-        done = subprocess.run([NODE, "-e", program], input=json.dumps(data), capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+        return in_node(body, data, scripts)
+    if browser_path() is None:
         pytest.skip("neither node nor Chromium was found, so the figure's JavaScript was not run")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        window = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = window.new_page()
-        page.add_script_tag(path=SCRIPT)
-        value = page.evaluate(f"data => (function (api, data) {{ {body} }})(anabookSchedules, data)", data)
-        window.close()
-    return value
+    return in_browser(body, data, scripts, ("anabookSchedules",))
 
 
 def test_the_figures_schedules_are_the_packages():
@@ -167,40 +148,21 @@ def test_the_figure_asks_for_nothing_from_elsewhere():
 
 # What a reader's browser makes of it
 
-PAGE = (
-    '<!doctype html><html lang="en" data-theme="{theme}"><head><title>Schedules</title>'
-    '<meta name="viewport" content="width=device-width"><style>{style}</style></head>'
-    '<body style="background: {ground}; color: {ink}; --pst-color-text-base: {ink}; --pst-color-text-muted: {muted};'
-    ' --pst-color-background: {ground}"><main><h1>Schedules</h1><div class="schedule-figure"></div></main></body></html>'
-)
-THEMES = {
-    "light": {"ground": "#ffffff", "ink": "#222832", "muted": "#48566b"},
-    "dark": {"ground": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"},
-}
-
 
 @pytest.fixture(scope="module")
 def page():
-    browser = os.environ.get("ANABOOK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        reason = "no Chromium or Chrome was found, so the figure was not tried out"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        window = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    with browser() as window:
         page = window.new_page(viewport={"width": 390, "height": 900})
         errors = []
         page.on("pageerror", lambda error: errors.append(error))
         show(page, "light")
         yield page
         assert not errors
-        window.close()
 
 
 def show(page, theme):
     style = SCRIPT.with_suffix(".css").read_text(encoding="utf-8")
-    page.set_content(PAGE.format(theme=theme, style=style, **THEMES[theme]))
+    page.set_content(page_with(theme, "Schedules", style, '<div class="schedule-figure"></div>'))
     page.add_script_tag(path=SCRIPT)
 
 

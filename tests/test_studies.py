@@ -20,8 +20,10 @@ import torch
 
 from anabook import Noise, Regularisation, models, training
 from anabook.datasets import standins as made_up
+from anabook.deploy import c_code
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
+from anabook.experiments.stored import CONFIGS
 from anabook.laws import FAMILIES
 from anabook.training import Quantise
 from anabook.training.estimators import level_probabilities
@@ -240,7 +242,7 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_path, tiny, monkeypatch):
     monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "none"))
-    if name == "integers" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+    if name == "integers" and not any(map(shutil.which, c_code.COMPILERS)):
         pytest.skip("there is no C compiler (cc, gcc or clang), so the study cannot compare C")
     study, path, said = study_of(name), tmp_path / f"{name}.jsonl", []
     assert measure_all(study, [TINY[name]], path, said) == 1 and len(said) == 2
@@ -287,7 +289,32 @@ def test_what_chapter_15_says_of_the_recorded_integers():
     for line in lines:
         assert line["wrong"] == dict.fromkeys(("NumPy", "onnxruntime", "ONNX reference", "C"), 0) and line["answers"] == 0
     assert [found[name]["floats"] for name in ("digits", "cifar10", "gsc12")] == [0, 0, 50]
-    assert found["gsc12"]["through"] > 1000  # "became thousands"
+    assert found["gsc12"]["through"] > 1000  # "thousands of levels"
+
+
+def test_the_accuracies_of_the_stored_networks_are_as_recorded():
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in (RECORDED / "integers.jsonl").read_text().splitlines()]
+    found = {line["config"]["network"]: line["accuracy"] for line in lines}
+    for name, config in CONFIGS.items():
+        (row,) = re.findall(rf"^\| `{config.key}\.npz` .*$", text, flags=re.M)
+        runs = map(json.loads, (RECORDED / f"{config.data}-scaled.jsonl").read_text().splitlines())
+        recorded = next(run["accuracy"] for run in runs if run["key"] == config.key)
+        told = [float(number) / 100 for number in re.findall(r"(\d+\.\d) %", row)]
+        assert told[0] == pytest.approx(found[name], abs=0.0005) and told[-1] == pytest.approx(recorded, abs=0.0005)
+
+
+def test_what_chapter_15_says_of_the_recorded_times():
+    lines = [json.loads(line) for line in (RECORDED / "runtimes.jsonl").read_text().splitlines()]
+    assert {(line["config"]["network"], line["config"]["batch"]) for line in lines} == {
+        (name, batch) for name in ("mlp", "dscnn", "vgg") for batch in (1, 16)
+    }
+    for line in lines:
+        took = {name: np.array(times) for name, times in line["milliseconds"].items()}
+        whole, alone = (np.median(took[name] / took["float"]) for name in ("integers", "products"))
+        name = line["config"]["network"]
+        assert whole < 0.5 if name == "vgg" else whole > (20 if name == "dscnn" else 1)
+        assert name != "dscnn" or alone > whole / 2  # "more than half of that time goes into the products alone"
 
 
 def test_the_recorded_digits_are_those_of_the_pinned_package_and_differ_in_their_inks_only():

@@ -35,6 +35,28 @@ def write(network: Any, folder: Any, name: str = "network") -> tuple[Path, Path]
     return paths
 
 
+COMPILERS = ("cc", "gcc", "clang")
+
+
+def find_compiler(command: str | None = None) -> str:
+    """Where a C compiler is: the one of this command, else the first of cc, gcc and clang that there is.
+
+    Raises:
+        FileNotFoundError: there is none.
+
+    Example:
+        >>> find_compiler("no-such-cc")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: there is no C compiler no-such-cc on this machine.
+    """
+    wanted = COMPILERS if command is None else (command,)
+    found = next(filter(None, map(shutil.which, wanted)), None)
+    if found is None:
+        raise FileNotFoundError(f"there is no C compiler {', '.join(wanted)} on this machine.")
+    return found
+
+
 class Sizes(NamedTuple):
     """Bytes of a compiled network.
 
@@ -71,10 +93,9 @@ def sizes(folder: Any, name: str = "network", compiler: str | None = None, flags
     source = path_at(folder, "folder") / f"{name}.c"
     if not source.is_file():
         raise FileNotFoundError(f"there is no {name}.c in {str(source.parent)!r}; to_c writes it.")
-    command = next(filter(None, map(shutil.which, [compiler] if compiler else ["cc", "gcc", "clang"])), None)
-    if command is None or shutil.which("size") is None:
-        missing = "program size" if command else f"C compiler {compiler or 'cc, gcc or clang'}"
-        raise FileNotFoundError(f"there is no {missing} on this machine, so the network was not measured.")
+    command = find_compiler(compiler)
+    if shutil.which("size") is None:
+        raise FileNotFoundError("there is no program size on this machine, so the network was not measured.")
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / "network.o"
         done = subprocess.run(

@@ -68,9 +68,7 @@ def thresholds(step: Threshold, shape: tuple[int, ...], given: Any) -> tuple[np.
     And for each place of a channel its kind: places that share their thresholds in all channels are of one kind.
     """
     table = step.thresholds.astype(np.int64)
-    low, high = given.channels(step.name)
-    if step.signs is not None:
-        low, high = np.where(step.signs > 0, low, -high), np.where(step.signs > 0, high, -low)
+    low, high = given.channels(step.name, step.signs)
     ends = [bound.reshape(-1, *[1] * (len(shape) - 1)) for bound in (low, high + 1)]
     table = np.clip(table, *ends)
     if prod(table.shape[2:]) > 1:

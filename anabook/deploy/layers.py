@@ -273,6 +273,8 @@ def _scale_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtyp
     if not isinstance(module, Scaled):
         return one
     scale = numbers(name, "scale", module.scale.to(dtype))
+    if (scale <= 0).any():
+        raise CannotConvert(f"the scale of {name!r} must be greater than 0, but there is {scale.min():g}.")
     if scale.size == 1:
         return one * Fraction(scale.item())
     try:
@@ -293,7 +295,7 @@ def head(state: State, wire: Wire) -> bool:
     last = state.steps[-1] if state.steps else None
     if wire.floats is not None:
         source, weights = state.floats
-        inputs, name, weights = (source,), wire.step, weights.astype(np.float32)
+        inputs, name = (source,), wire.step
     elif isinstance(last, Weighted) and last.name == wire.step and last.weights.ndim == 2:
         inputs, name, weights = last.inputs, last.name, last.weights
         state.steps.pop()
@@ -301,14 +303,31 @@ def head(state: State, wire: Wire) -> bool:
     else:
         return False
     n = len(weights)
+    _check_held(name, weights)
     scale, offset, gamma, radicand, shift = (
         np.broadcast_to(part, (n,)) for part in (wire.scale, wire.offset, wire.gamma, wire.radicand, wire.shift)
     )
-    roots = [_root(value) for value in radicand]
-    factor = [float(g * s) / root for g, s, root in zip(gamma, scale, roots)]
-    bias = [float(g * o) / root + float(d) for g, o, root, d in zip(gamma, offset, roots, shift)]
+    try:
+        roots = [_root(value) for value in radicand]
+        factor = [float(g * s) / root for g, s, root in zip(gamma, scale, roots)]
+        bias = [float(g * o) / root + float(d) for g, o, root, d in zip(gamma, offset, roots, shift)]
+    except OverflowError:
+        raise CannotConvert(f"the outputs of {name!r} are computed with numbers too large for floats of 64 bits.") from None
+    weights = weights.astype(np.int8 if weights.dtype == np.int8 else np.float32)
     state.add(Head(name=name, inputs=inputs, weights=weights, scale=np.array(factor), bias=np.array(bias)))
     return True
+
+
+def _check_held(name: str, weights: np.ndarray) -> None:
+    """Refuse weights that the float32 of a head does not hold: too large, or so small that most of their digits are lost."""
+    size, kind = np.abs(weights.astype(np.float64)), np.finfo(np.float32)
+    wrong = size > kind.max
+    wrong |= (size < kind.tiny) & (size != np.where(wrong, 0, size).astype(np.float32))
+    if wrong.any():
+        raise CannotConvert(
+            f"the last layer {name!r} has a weight of {weights[wrong][0]:g}; it is kept in floats of 32 bits, whose size is from "
+            f"{kind.tiny:.2g} to {kind.max:.2g}."
+        )
 
 
 @lru_cache(maxsize=4096)

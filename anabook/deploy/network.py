@@ -12,7 +12,9 @@ import numpy as np
 
 from anabook._table import Table
 from anabook._validate import reason
+from anabook.deploy import fields as _fields
 from anabook.deploy import saving
+from anabook.deploy.arrays import integers
 from anabook.deploy.report import Report, report
 from anabook.deploy.running import INT32, Extent, extent, run
 from anabook.deploy.steps import INPUT, Head, Input, Step, Weighted
@@ -58,6 +60,7 @@ class IntegerNetwork:
 
     Raises:
         ValueError: an accumulator that 32 bits cannot hold for every input, or steps that do not fit together.
+        TypeError: a field of a wrong type.
 
     Example:
         >>> from fractions import Fraction
@@ -85,6 +88,7 @@ class IntegerNetwork:
             raise ValueError("an integer network needs at least one step.")
         self.extents: dict[str, Extent] = {INPUT: Extent(tuple(input.shape), input.low, input.high)}
         for step in self.steps:
+            _fields.check(step)
             _check_names(step, self.extents, self.steps)
             self.extents[step.name] = extent(step, [self.extents[name] for name in step.inputs])
 
@@ -120,9 +124,7 @@ class IntegerNetwork:
         return values
 
     def _checked(self, x: Any) -> tuple[np.ndarray, bool]:
-        x, shape = np.asarray(x), tuple(self.input.shape)
-        if x.dtype.kind not in "iu":
-            raise TypeError(f"an integer network takes an array of integers, not of {x.dtype}.")
+        x, shape = integers(x, "an integer network takes an array of integers"), tuple(self.input.shape)
         single = x.shape == shape
         if not single and x.shape[1:] != shape:
             raise ValueError(f"the input must have the shape (n, {', '.join(map(str, shape))}), not {x.shape}.")
@@ -270,7 +272,7 @@ def same(a: Any, b: Any) -> bool:
 
 def _check_input(input: Input) -> None:
     whole, exact = (input.low, input.high, *input.shape), (input.mean, input.std)
-    if not all(isinstance(n, (int, np.integer)) for n in whole) or not all(isinstance(n, (int, Fraction)) for n in exact):
+    if not all(map(_fields.is_whole, whole)) or not all(isinstance(n, (int, Fraction)) for n in exact):
         raise TypeError(f"the input's shape and bounds must be integers, its mean and std fractions, not those of {input}.")
     if not input.low < input.high or input.low < INT32[0] or input.high > INT32[1]:
         raise ValueError(f"the input's bounds must increase and fit into 32 bits, not be {input.low} and {input.high}.")

@@ -26,7 +26,8 @@ import numpy as np
 
 from anabook import _files
 from anabook._validate import path as path_at
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, positions
+from anabook.deploy.arrays import narrowest
+from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, beyond, positions
 
 OPSET, IR_VERSION = 21, 10
 """Of ordinary models: what runtimes have known since 2024."""
@@ -136,7 +137,7 @@ class _Plane(NamedTuple):
 class _Graph:
     """Nodes and constants as they are added, with the type of each tensor.
 
-    A step's tensors carry the step's name and a number after a colon; the last one has the step's name alone.
+    A step's tensors carry the step's name and a number after a slash; the last one has the step's name alone.
     """
 
     def __init__(self, network: Any, packed: bool) -> None:
@@ -153,8 +154,7 @@ class _Graph:
         self.bytes: dict[tuple[str, bool], str] = {}
         self.step = INPUT
         low, high = self.extents[INPUT].bounds
-        fits = (d for d in (np.uint8, np.int8, np.uint16, np.int16) if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
-        self.types[INPUT] = np.dtype(next(fits, np.int32))
+        self.types[INPUT] = narrowest(low, high, (np.uint8, np.int8, np.uint16, np.int16)) or np.dtype(np.int32)
 
     def described(self, name: str) -> Any:
         """The type and the shape of a tensor; the number of examples is called n."""
@@ -193,9 +193,9 @@ class _Graph:
 
     def add(self, step: Any) -> None:
         """The nodes of one step."""
-        self.step = step.name
+        self.step, before = step.name, len(self.nodes)
         made = getattr(self, f"_{type(step).__name__}")(step, *step.inputs)
-        if not made.startswith(f"{step.name}:") or self.nodes[-1].output[0] != made:
+        if len(self.nodes) == before or self.nodes[-1].output[0] != made:
             made = self.node("Identity", made)
         self.nodes[-1].output[0] = self.nodes[-1].name = step.name
         self.types[step.name] = self.types.pop(made)
@@ -334,10 +334,7 @@ class _Graph:
         shape = list(self.extents[step.inputs[0]].shape)
         sizes = self.extents[step.name].shape[1:]
         windows = list(zip(sizes, step.kernel, step.stride, step.dilation))
-        ends = [
-            max(0, (size - 1) * stride + (kernel - 1) * dilation + 1 - n - padding)
-            for (size, kernel, stride, dilation), n, padding in zip(windows, shape[1:], step.padding)
-        ]
+        ends = list(map(beyond, shape[1:], sizes, step.kernel, step.stride, step.padding, step.dilation))
         if any(step.padding) or any(ends):
             least = np.iinfo(self.types[x]).min
             pads = self.constant([0, 0, *step.padding, 0, 0, *ends], np.int64)
@@ -384,8 +381,7 @@ def _said(quantum: Any) -> str | list[str]:
 
 def _byte(low: int, high: int) -> np.dtype | None:
     """int8 or uint8, whichever holds these numbers, or neither."""
-    fits = (d for d in (np.int8, np.uint8) if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
-    return next(map(np.dtype, fits), None)
+    return narrowest(low, high, (np.int8, np.uint8))
 
 
 def _halves(weights: np.ndarray, product: int) -> list[np.ndarray]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+MOST = 16
+"""Up to so many different values are packed: that many fit twice into a byte."""
+
 
 def per_byte(base: int) -> int:
     """How many digits to a base fit into a byte: 5 to the base 3.

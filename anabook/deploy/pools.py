@@ -81,7 +81,12 @@ def windows(name: str, node: fx.Node, module: nn.Module | None, kind: Any, shape
         raise CannotConvert(f"{name!r} divides by the places inside (count_include_pad=False), which are fewer at the edge.")
     if ceil_mode and any((n + 2 * p - k) % s for n, p, k, s in zip(shape[1:], padding, kernel, stride)):
         raise CannotConvert(f"{name!r} averages over windows that reach beyond the edge (ceil_mode=True).")
-    return Windows(False, kernel, stride, padding, factor=Fraction(1, given.get("divisor_override") or prod(kernel)))
+    divisor = given.get("divisor_override") or prod(kernel)
+    if divisor < 0:
+        raise CannotConvert(
+            f"{name!r} divides by divisor_override={divisor}, which must be greater than 0: levels would fall."
+        )
+    return Windows(False, kernel, stride, padding, factor=Fraction(1, divisor))
 
 
 def read(state: State, name: str, node: fx.Node, module: nn.Module | None, kind: Any, wires: list[Wire]) -> Wire | None:

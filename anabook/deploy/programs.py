@@ -16,7 +16,8 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils import parametrize
 
-from anabook._validate import reason
+from anabook._validate import real, reason
+from anabook.deploy import arrays
 from anabook.deploy.steps import INPUT
 from anabook.deploy.wires import CannotConvert
 from anabook.training.modules import Quantise
@@ -104,13 +105,15 @@ def integers(example: Any) -> np.ndarray:
 
     Raises:
         TypeError: it is none.
+        ValueError: there is nothing in it.
     """
-    array = example.detach().cpu().numpy() if isinstance(example, torch.Tensor) else np.asarray(example)
-    if array.dtype.kind not in "iu":
-        raise TypeError(
-            f"example must be an array of integers, as the integer network takes them, not of {array.dtype}: hand over what the "
-            "data holds before its standardisation, with its mean and std."
-        )
+    array = arrays.integers(
+        example.detach().cpu().numpy() if isinstance(example, torch.Tensor) else example,
+        "example must be an array of integers, as the integer network takes them",
+        ": hand over what the data holds before its standardisation, with its mean and std",
+    )
+    if not array.size:
+        raise ValueError(f"example must be one example or a batch of some, but its shape {array.shape} has none.")
     return array
 
 
@@ -192,13 +195,15 @@ def _check_deployed(net: nn.Module) -> None:
                 f"the quantiser {label} has noise of mean {module.mean:g} and std {module.std:g} left: hand over "
                 "training.deploy(net)."
             )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            real(module.eps, f"the eps of {label}", minimum=0)
 
 
 def _shapes(module: fx.GraphModule, example: np.ndarray, dtype: torch.dtype) -> tuple[int, ...]:
     """Note at each node the shape of its tensor; a batch of two goes through, so that the batch's axis is known."""
     failed: Exception | None = None
     for batch in (example, example[np.newaxis]):
-        if batch.ndim < 2 or not len(batch):
+        if batch.ndim < 2:
             continue
         x = torch.from_numpy(np.repeat(batch[:1], 2, axis=0).astype(np.float64)).to(dtype)
         try:
@@ -210,7 +215,7 @@ def _shapes(module: fx.GraphModule, example: np.ndarray, dtype: torch.dtype) -> 
         if isinstance(given, torch.Tensor) and given.ndim >= 2 and len(given) == 2:
             return batch.shape[1:]
         failed = failed or ValueError(f"it gives {type(given).__name__}, not a tensor with the batch first")
-    cause = failed.__cause__ or failed if failed is not None else "it is empty"
+    cause = failed.__cause__ or failed if failed is not None else "it is a single number"
     why = reason(cause) if isinstance(cause, BaseException) else cause
     raise ValueError(f"the network does not take an example of shape {example.shape} ({why}).")
 

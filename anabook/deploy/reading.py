@@ -33,7 +33,8 @@ def to_integer(
 
     Read are linear layers and convolutions in two dimensions, batch normalisation, maxima and averages over windows,
     additions of equal quanta, flattening, dropout, and the quantisers of this package, with a quantum for each channel, too.
-    The last linear layer may be in float; then so is that step, and only that.
+    The last linear layer may be in float; then so is that step, and only that. Its weights are kept in 32 bits, and all that it
+    gives must lie within what these hold, as programs in C compute it so.
 
     Args:
         net: what `training.deploy` gives.
@@ -45,8 +46,9 @@ def to_integer(
         An `IntegerNetwork`. Its steps have the names of the modules that they come from.
 
     Raises:
-        ValueError: the network is not deployed or has noise left; an example of a wrong shape; features beyond 8 bits or sums
-            beyond 32. As `CannotConvert`: a module that has no place in an integer network, with the reason.
+        ValueError: the network is not deployed or has noise left; an example of a wrong shape; features beyond 8 bits, sums
+            beyond 32, outputs beyond floats of 32 bits. As `CannotConvert`: a module that has no place in an integer network,
+            with the reason.
         TypeError: arguments of a wrong type.
 
     Example:
@@ -88,7 +90,7 @@ class Reader(State):
         kind = type(module) if module is not None else operation(node)
         inputs = [self.wires[each] for each in node.all_input_nodes if each in self.wires]
         for wire in inputs:
-            if wire.floats is not None and kind not in (*NOTHING, *layers.NORMS):
+            if wire.floats is not None and kind not in (*NOTHING, *layers.NORMS) and not self.comes_last(node):
                 raise CannotConvert(wire.floats)
         if kind in NOTHING and len(inputs) == 1:
             if kind == "dropout" and {**dict(zip(("input", "p", "training"), node.args)), **node.kwargs}.get(
@@ -105,7 +107,15 @@ class Reader(State):
             if found is not None:
                 return found
         label = kind if isinstance(kind, str) else kind.__name__
-        raise CannotConvert(f"{name!r} is a {label}, which has no place in an integer network.")
+        hint = ": leave it out, and apply it to what the integer network gives" if self.comes_last(node) else ""
+        raise CannotConvert(f"{name!r} is a {label}, which has no place in an integer network{hint}.")
+
+    def comes_last(self, node: fx.Node) -> bool:
+        """Whether no layer and no quantiser comes at this node or after it, but one before: as with a softmax of scores."""
+        nodes = self.program.nodes
+        found = [isinstance(self.program.module(each), (nn.Linear, nn.Conv2d, Quantise, Scaled)) for each in nodes]
+        at = nodes.index(node)
+        return any(found[:at]) and not any(found[at:])
 
     def quantised(self, name: str, module: Quantise | Scaled, wire: Wire) -> Wire:
         """Thresholds for a quantiser with all that came since the integers before it."""
@@ -113,8 +123,7 @@ class Reader(State):
         given = self.extents[wire.step]
         signs = wire.sign
         cases, number = wire.affines()
-        low, high = given.channels(wire.step)
-        ends = np.where(signs > 0, low, -high), np.where(signs > 0, high, -low)
+        ends = given.channels(wire.step, signs)
         least_integers = np.empty((len(table.places), *number.shape), np.int64)
         scales = np.broadcast_to(table.scale, (wire.shape[0], *[1] * (len(wire.shape) - 1))).ravel()
         for channel in range(wire.shape[0]):

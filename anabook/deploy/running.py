@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from anabook.deploy.steps import Add, Flatten, Head, MaxPool, Step, SumPool, Threshold, Weighted, out_size
+from anabook.deploy.arrays import narrowest
+from anabook.deploy.steps import Add, Flatten, Head, MaxPool, Step, SumPool, Threshold, Weighted, beyond, out_size
 
 INT32 = (-(2**31) + 2, 2**31 - 2)
 """What an accumulator may be: with its sign turned, too, and so that a threshold above every accumulator is an int32."""
@@ -47,8 +48,7 @@ class Extent:
         low, high = self.bounds
         dtype = self.dtype
         if dtype is None:
-            fits = (d for d in (np.int8, np.uint8, np.int16, np.int32) if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
-            dtype = next(fits, np.int64)
+            dtype = narrowest(low, high, (np.int8, np.uint8, np.int16, np.int32)) or np.int64
         object.__setattr__(self, "dtype", np.dtype(dtype))
 
     @property
@@ -62,11 +62,12 @@ class Extent:
         low, high = self.bounds
         return max((-int(low) - 1).bit_length() if low < 0 else 0, int(high).bit_length() if high > 0 else 0) + 1
 
-    def channels(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The bounds with one int64 for each channel; `name` is of the step that asks."""
+    def channels(self, name: str, signs: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The bounds with one int64 for each channel, times its sign; `name` is of the step that asks."""
         if not self.shape:
             raise ValueError(f"{name!r} takes a tensor without channels.")
-        return tuple(np.broadcast_to(np.asarray(b, np.int64), self.shape[:1]) for b in (self.low, self.high))
+        low, high = (np.broadcast_to(np.asarray(b, np.int64), self.shape[:1]) for b in (self.low, self.high))
+        return (low, high) if signs is None else (np.where(signs > 0, low, -high), np.where(signs > 0, high, -low))
 
 
 # Bounds -------------------------------------------------------------------------------------------------------------
@@ -167,6 +168,12 @@ def _(step: MaxPool, inputs: Sequence[Extent]) -> Extent:
     if any(2 * p > k for p, k in zip(step.padding, step.kernel)):
         raise ValueError(f"{step.name!r} is padded by {step.padding}, more than half its windows of {step.kernel}.")
     shape = _windows(step, x.shape, step.kernel, step.stride, step.padding, step.dilation, step.ceil_mode)
+    for n, m, kernel, stride, padding, dilation in zip(
+        x.shape[1:], shape, step.kernel, step.stride, step.padding, step.dilation
+    ):
+        places = np.arange(m)[:, np.newaxis] * stride - padding + np.arange(kernel) * dilation
+        if not ((places >= 0) & (places < n)).any(1).all():
+            raise ValueError(f"{step.name!r} has a window that lies in the padding with all its places: it has no maximum.")
     return Extent((x.shape[0], *shape), x.low, x.high, x.dtype)
 
 
@@ -208,8 +215,26 @@ def _(step: Head, inputs: Sequence[Extent]) -> Extent:
     else:
         ends = [step.weights.astype(np.float64) * bound for bound in x.channels(step.name)]
         low, high = np.minimum(*ends).sum(1), np.maximum(*ends).sum(1)
+        _within_float32(step.name, "sums", sum(np.maximum(*np.abs(ends)).T))
+    with np.errstate(over="ignore"):
+        products = np.maximum(np.abs(step.scale * low), np.abs(step.scale * high))
+        _within_float32(step.name, "outputs", products + np.abs(step.bias))
+    small = (step.scale != 0) & (np.abs(step.scale) < np.finfo(np.float32).tiny)
+    if small.any():
+        raise ValueError(
+            f"the scale of {step.name!r} must be within what 32-bit floats hold, but there is {step.scale[small][0]:g}."
+        )
     ends = [step.scale * low + step.bias, step.scale * high + step.bias]
     return Extent(step.weights.shape[:1], np.minimum(*ends), np.maximum(*ends), np.float64)
+
+
+def _within_float32(name: str, what: str, sizes: np.ndarray) -> None:
+    """Refuse numbers that programs with floats of 32 bits, such as C by default, could not compute."""
+    most = np.finfo(np.float32).max
+    if not (sizes <= most).all():
+        raise ValueError(
+            f"the {what} of {name!r} can be as large as {sizes.max():.3g}; floats of 32 bits end at {most:.3g}."
+        )
 
 
 def _taken(step: Step, inputs: Sequence[Extent], count: int) -> Sequence[Extent]:
@@ -360,8 +385,7 @@ def _patches(
     fill: int,
 ) -> list[tuple[tuple[int, int], np.ndarray]]:
     """For each place (i, j) in a window, what all windows have there."""
-    reach = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(size, stride, kernel, dilation)]
-    ends = [max(0, r - n - p) for r, n, p in zip(reach, x.shape[2:], padding)]
+    ends = list(map(beyond, x.shape[2:], size, kernel, stride, padding, dilation))
     if any(padding) or any(ends):
         pairs = [(0, 0), (0, 0), *zip(padding, ends)]
         x = np.pad(x, pairs, constant_values=fill)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
@@ -16,22 +14,18 @@ from typing import Any
 import numpy as np
 
 from anabook import _files
+from anabook._archives import arrays_in
 from anabook._validate import path as path_at
 from anabook._validate import reason
-from anabook.deploy.packing import pack, unpack
+from anabook.deploy.arrays import narrowest
+from anabook.deploy.packing import MOST, pack, unpack
 from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, Step, SumPool, Threshold, Weighted
 
 _FORMAT = "anabook integer network 1"
 _TABLE = "network"
 _KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (Weighted, Threshold, MaxPool, SumPool, Add, Flatten, Head)}
-WRONG = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError),  # no archive, or a damaged one
-    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),  # one that holds something else
-)
+WRONG = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
 """What reading a file that is no integer network may raise."""
-
-_MOST = 16
-"""Up to so many different values are packed: that many fit twice into a byte."""
 
 
 def save(given: Input, steps: Sequence[Step], path: str | Path) -> Path:
@@ -73,18 +67,20 @@ def read(path: str | Path) -> tuple[Input, list[Step]]:
         ValueError: there is no such file, it is damaged or changed, or holds something else.
     """
     path = path_at(path, "path")
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"there is no file {str(path)!r}.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = arrays_in(path)
         table = json.loads(arrays.pop(_TABLE).tobytes())
         if table["format"] != _FORMAT:
             raise ValueError(f"its format is {table['format']!r}, not {_FORMAT!r}")
         if table.pop("sha256") != _digest(table, arrays):
             raise ValueError("its digest is another one: it was changed or damaged")
         given = _read(Input, table["input"], "input", arrays)
-        return given, [_read(_KINDS[row["kind"]], row, str(i), arrays) for i, row in enumerate(table["steps"])]
+        steps = [_read(_KINDS[row["kind"]], row, str(i), arrays) for i, row in enumerate(table["steps"])]
+        if arrays:
+            raise ValueError(f"it has {next(iter(arrays))!r}, which belongs to no step")
+        return given, steps
     except WRONG as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else reason(error).rstrip(".")
         raise ValueError(unreadable(path, said)) from None
@@ -107,7 +103,7 @@ def packed(array: np.ndarray) -> tuple[int, int, np.ndarray] | None:
         return None
     least = int(array.min())
     base = max(2, int(array.max()) - least + 1)
-    return (base, least, pack(array.astype(np.int64) - least, base)) if base <= _MOST else None
+    return (base, least, pack(array.astype(np.int64) - least, base)) if base <= MOST else None
 
 
 def _written(value: Input | Step, key: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -143,19 +139,25 @@ def _value(value: Any) -> Any:
 
 def _narrowed(array: np.ndarray) -> np.ndarray:
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    kinds = (np.int8, np.int16, np.int32, np.int64)
-    return array.astype(next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max))
+    return array.astype(narrowest(low, high, (np.int8, np.int16, np.int32, np.int64)))
 
 
 def _read(kind: type, row: dict[str, Any], key: str, arrays: dict[str, np.ndarray]) -> Any:
-    found = {}
+    """A step from its row of the table; its arrays are taken out of `arrays`."""
+    found: dict[str, Any] = {}
+    names = {field.name for field in dataclasses.fields(kind)} | {"kind"}
+    if not names >= set(row):
+        raise ValueError(f"a {kind.__name__} has no {next(iter(set(row) - names))!r}")
     for field in dataclasses.fields(kind):
         given = row[field.name]
         if isinstance(given, dict) and "dtype" in given:
-            shape, dtype, array = tuple(given["shape"]), np.dtype(given["dtype"]), arrays[f"{key}:{field.name}"]
+            shape, dtype, array = tuple(given["shape"]), np.dtype(given["dtype"]), arrays.pop(f"{key}:{field.name}")
             if "base" in given:
                 array = unpack(array, given["base"], prod(shape)) + given["least"]
-            found[field.name] = array.astype(dtype).reshape(shape)
+            held = array.astype(dtype)
+            if not np.array_equal(held, array):
+                raise ValueError(f"the {field.name} of step {key} are no numbers of {dtype.name}")
+            found[field.name] = held.reshape(shape)
         else:
             found[field.name] = _value(given)
     return kind(**found)

@@ -183,6 +183,16 @@ def out_size(n: int, kernel: int, stride: int, padding: int, dilation: int = 1, 
     return count - 1 if (count - 1) * stride >= n + padding else count
 
 
+def beyond(n: int, size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    """How far the last of `size` windows reaches over the end of an axis of length n: what must be padded there.
+
+    Example:
+        >>> beyond(5, size=3, kernel=2, stride=2, padding=0), beyond(5, size=2, kernel=2, stride=2, padding=0)
+        (1, 0)
+    """
+    return max(0, (size - 1) * stride + (kernel - 1) * dilation + 1 - n - padding)
+
+
 def positions(thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Thresholds of a feature map with each kind of position once, and which kind each position is.
 

@@ -9,13 +9,20 @@ from torch import nn
 
 from anabook import deploy, training
 from anabook._validate import choice
-from anabook.experiments import shipped, weights
+from anabook.experiments import exports, shipped, weights
+from anabook.experiments.config import make
 from anabook.quantisers import Quantiser
 
-RUNS = {"cifar10": "2e82643c2730d236", "gsc12": "370973f59505c942"}
-"""The keys of the runs that the networks for pictures and speech are from; data/README.md says how they were made."""
+CONFIGS = {
+    "cifar10": make("cifar10", "uniform-mode-static", fold=None),
+    "gsc12": make("gsc12", "uniform-mode-partition-progressive", fold=0),
+}
+"""Of the runs that the networks for pictures and speech are from; data/README.md says how they were made."""
 
-NAMES = ("digits", *RUNS)
+MEAN_AND_STD = {"cifar10": (120.949948828125, 61.905194754993154), "gsc12": (124.78856829688397, 13.377810035971759)}
+"""Of the inputs that the two runs trained on, as `anabook export` takes them."""
+
+NAMES = ("digits", *CONFIGS)
 
 
 @dataclass(frozen=True)
@@ -68,15 +75,10 @@ def stored(name: str) -> Stored:
         net = digits_network()
         weights.read_state(shipped.path("weights/digits.npz"), net)
         return Stored(net.eval(), (8, 8), 0.0, 16.0, (0, 16))
-    config, net = weights.read(shipped.path(f"weights/{RUNS[name]}.npz"))
-    channels, *sides = config.task.shape
-    times = config.shrink**2  # the integers are sums of so many pixels
-    mean, std = MEAN_AND_STD[name]
-    return Stored(net, (channels, *(side // config.shrink for side in sides)), mean, std, (0, 255 * times))
-
-
-MEAN_AND_STD = {"cifar10": (483.7997953125, 247.62077901997262), "gsc12": (124.78856829688397, 13.377810035971759)}
-"""Of the integers that go into the two networks, over the training part: sums of four pixels, and bytes."""
+    config = CONFIGS[name]
+    given = exports.integers(config, *MEAN_AND_STD[name])
+    net = weights.load(config, shipped.path(f"weights/{config.key}.npz").parent)
+    return Stored(net, given.shape, given.mean, given.std, (0, given.high))
 
 
 def digits_network() -> nn.Module:

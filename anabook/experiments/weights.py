@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from anabook import _files, training
-from anabook.deploy.packing import pack, per_byte, unpack
+from anabook._archives import arrays_in
+from anabook._validate import reason
+from anabook.deploy.packing import MOST, pack, per_byte, unpack
 from anabook.experiments.config import Config
 from anabook.experiments.networks import build, has_noise
 from anabook.training.deploy import plain_weight
 
 __all__ = ["load", "pack", "path_in", "per_byte", "read", "read_state", "save", "save_state", "unpack"]
-
-_MOST = 16
-"""Up to so many different values a tensor is packed: that many fit twice into a byte."""
 
 
 def path_in(folder: Path, config: Config) -> Path:
@@ -99,12 +97,11 @@ def read(path: Path) -> tuple[Config, nn.Module]:
         (True, False)
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = arrays_in(path)
         found = Config.from_dict(json.loads(arrays.pop("config").tobytes()))
         state = _unpacked(arrays)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"the file {str(path)!r} holds no weights that can be read ({error}).") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(_unreadable(path, error)) from None
     with torch.random.fork_rng(devices=[]):
         net = _plain(build(found))
     try:
@@ -145,14 +142,18 @@ def read_state(path: Path, net: nn.Module) -> None:
         >>> read_state(save_state(nn.Linear(2, 3), Path("linear.npz")), nn.Linear(2, 3))
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            state = _unpacked({name: archive[name] for name in archive.files})
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"the file {str(path)!r} holds no weights that can be read ({error}).") from None
+        state = _unpacked(arrays_in(path))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(_unreadable(path, error)) from None
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the weights in {str(path)!r} do not fit the network: {error}") from None
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    why = f"it has no {error}" if isinstance(error, KeyError) else reason(error).rstrip(".")
+    return f"the file {str(path)!r} holds no weights that can be read ({why})."
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
@@ -166,7 +167,7 @@ def _packed(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     for name, tensor in state.items():
         value = tensor.cpu().numpy()
         values = np.unique(value)
-        if len(values) <= _MOST < value.size and value.dtype.kind == "f":
+        if len(values) <= MOST < value.size and value.dtype.kind == "f":
             arrays[f"{name}:values"] = values
             arrays[f"{name}:shape"] = np.array(value.shape, np.int64)
             arrays[f"{name}:digits"] = pack(np.searchsorted(values, value.ravel()), max(2, len(values)))

@@ -279,6 +279,16 @@ def overflow(page: Page) -> list[str]:
     return [f"overflow: {each}" for each in page.evaluate(OVERFLOW)]
 
 
+def turn_to(page: Page, theme: str) -> list[str]:
+    """Ask for a theme and wait until the page has it; the problem if it never does."""
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    try:
+        page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme, timeout=5_000)
+    except PlaywrightTimeout:
+        return [f"theme: {page.evaluate('() => document.documentElement.dataset.theme')} instead of {theme}"]
+    return []
+
+
 def inspect(
     context: BrowserContext, address: str, path: str, formulas: bool = False, axe: Collection[str] = THEMES
 ) -> list[str]:
@@ -302,11 +312,7 @@ def inspect(
         problems += [f"picture: {each}" for each in page.evaluate(PICTURES)]
         problems += raw_tex(page)
         for theme in THEMES:
-            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            try:
-                page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme, timeout=5_000)
-            except PlaywrightTimeout:
-                problems.append(f"theme: {page.evaluate('() => document.documentElement.dataset.theme')} instead of {theme}")
+            problems += turn_to(page, theme)
             page.evaluate(FADED)
             found = overflow(page) + (accessibility(page) if theme in axe else [])
             problems += [f"{each} [{theme}]" for each in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from site_checks import THEMES, WIDTHS, accessibility, context_of, listen, overflow
+from site_checks import THEMES, WIDTHS, accessibility, context_of, listen, overflow, turn_to
 
 PAGE = "book/15-integers.html"
 
@@ -49,8 +49,7 @@ def test_a_digit_is_drawn_painted_and_shown(browser, site, device):
         figure.get_by_role("button", name="Show me a test digit").click()
         assert "labelled 0." in read.inner_text()
         for theme in THEMES:
-            tab.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            tab.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+            problems += turn_to(tab, theme)
             problems += overflow(tab) + accessibility(tab)
         assert problems == []
 

@@ -1,0 +1,68 @@
+"""Whether the fields of steps have the types that their classes say, so that what is computed from them may rely on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from anabook.deploy.steps import Step
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, of Python's or of NumPy's.
+
+    Example:
+        >>> is_whole(3), is_whole(np.int8(3)), is_whole(True), is_whole(3.0)
+        (True, True, False, False)
+    """
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(is_whole, value))
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
+def _quantum(value: Any) -> bool:
+    quanta = value if isinstance(value, tuple) else (value,)
+    return bool(quanta) and all(isinstance(each, Fraction) or is_whole(each) for each in quanta)
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: isinstance(value, str), "text"),
+    "inputs": (_names, "a tuple of names"),
+    "groups": (lambda value: is_whole(value) and value > 0, "an integer greater than 0"),
+    "ceil_mode": (lambda value: isinstance(value, bool), "True or False"),
+    "quantum": (_quantum, "a fraction, or a tuple with one for each channel"),
+    **dict.fromkeys(("kernel", "stride", "padding", "dilation"), (_pair, "a tuple of two integers")),
+}
+"""For each field whose value is no array whether it is right, and what it must be; arrays are checked with their shapes."""
+
+
+def check(step: Any) -> None:
+    """Refuse a step with a field of a wrong type.
+
+    Raises:
+        TypeError: there is one, or no step at all.
+
+    Example:
+        >>> from anabook.deploy.steps import MaxPool
+        >>> check(MaxPool(name="pool", inputs=("input",), kernel=2, stride=(2, 2)))
+        Traceback (most recent call last):
+            ...
+        TypeError: the kernel of 'pool' must be a tuple of two integers, not 2.
+    """
+    if not isinstance(step, Step):
+        raise TypeError(f"a step must be one of anabook.deploy.steps, not {type(step).__name__}.")
+    for field in fields(step):
+        if field.name in _RULES:
+            value, (is_right, allowed) = getattr(step, field.name), _RULES[field.name]
+            if not is_right(value):
+                raise TypeError(f"the {field.name} of {step.name!r} must be {allowed}, not {value!r}.")

@@ -1,0 +1,72 @@
+"""What the tests of figures that readers operate share: JavaScript run in node or in a browser, and a page for a figure."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+NODE = shutil.which("node")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+THEMES = {
+    "light": {"ground": "#ffffff", "ink": "#222832", "muted": "#48566b"},
+    "dark": {"ground": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"},
+}
+_PAGE = (
+    '<!doctype html><html lang="en" data-theme="{theme}"><head><title>{title}</title>'
+    '<meta name="viewport" content="width=device-width"><style>{style}</style></head>'
+    '<body style="background: {ground}; color: {ink}; --pst-color-text-base: {ink}; --pst-color-text-muted: {muted};'
+    ' --pst-color-background: {ground}"><main><h1>{title}</h1>{figure}</main></body></html>'
+)
+
+
+def browser_path():
+    return os.environ.get("ANABOOK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@contextlib.contextmanager
+def browser():
+    """A browser; where there is none the test is skipped, in continuous integration failed."""
+    path = browser_path()
+    if path is None:
+        reason = "no Chromium or Chrome was found, so the figure was not tried out"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        window = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield window
+        window.close()
+
+
+def page_with(theme, title, style, figure):
+    """The text of a page with a figure, in the colours of a theme."""
+    return _PAGE.format(theme=theme, title=title, style=style, figure=figure, **THEMES[theme])
+
+
+def in_node(body, data, scripts):
+    """The value of a JavaScript function body of `data` and of each script, in node; `scripts` are paths by name."""
+    loaded = "".join(f"const {name} = require({json.dumps(str(path))}); " for name, path in scripts.items())
+    names = ", ".join((*scripts, "data"))
+    program = (
+        f"{loaded}const data = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+        f"console.log(JSON.stringify((function ({names}) {{ {body} }})({names})));"
+    )
+    done = subprocess.run([NODE, "-e", program], input=json.dumps(data), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def in_browser(body, data, scripts, globals_):
+    """The same in a browser, where each script is known by a global name."""
+    with browser() as window:
+        page = window.new_page()
+        for path in scripts.values():
+            page.add_script_tag(path=path)
+        return page.evaluate(
+            f"data => (function ({', '.join((*scripts, 'data'))}) {{ {body} }})({', '.join((*globals_, 'data'))})", data
+        )
