@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -24,8 +25,9 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
         mode: its permissions, such as 0o644; None for the owner's only.
 
     Raises:
-        OSError: the folder cannot be made or written to, or the disk is full.
+        OSError: the folder cannot be made or written to, or the disk is full; or a folder is there in place of the file.
     """
+    check_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -41,6 +43,16 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
             os.unlink(name)
         raise
     _sync_folder(path.parent)
+
+
+def check_place(path: Path) -> None:
+    """Refuse the path of a folder, where a file is to be written.
+
+    Raises:
+        IsADirectoryError: it is one.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def _sync_folder(folder: Path) -> None:

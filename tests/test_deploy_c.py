@@ -440,3 +440,13 @@ def test_the_readme_says_how_to_compile_and_call_it(tmp_path):
     found = dict(line.split(": ") for line in done.stdout.splitlines())
     assert list(found) == [str(i) for i in range(10)]
     np.testing.assert_allclose([float(value) for value in found.values()], expected, atol=0.0006)
+
+
+@pytest.mark.parametrize("ending", ["h", "c"])
+def test_a_folder_in_place_of_one_file_leaves_the_other_as_it_was(tmp_path, ending):
+    other = tmp_path / f"network.{'ch'[ending == 'c']}"
+    (tmp_path / f"network.{ending}").mkdir()
+    other.write_text("as it was")
+    with pytest.raises(IsADirectoryError):
+        random_network(0).to_c(tmp_path)
+    assert other.read_text() == "as it was" and len(list(tmp_path.iterdir())) == 2

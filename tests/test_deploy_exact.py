@@ -166,3 +166,39 @@ def test_the_simplest_fraction_lies_between_and_is_the_simplest(low, width):
     for denominator in range(1, min(found.denominator, 300)):
         least = (low * denominator).__floor__() + 1
         assert Fraction(least, denominator) >= high
+
+
+@pytest.mark.parametrize("power", [-320, -310, -200, -100, 100, 160, 300])
+def test_numbers_that_floats_lose_are_compared_in_fractions(power):
+    """Products that underflow or overflow in float64, next to a threshold: the bound says so, and fractions decide."""
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), Quantise(Quantiser.ternary(), std=0.0)).double().eval()
+    size = float(f"1e{power}")
+    net[0].weight.data = torch.tensor([[1.0, -1], [1, 1], [0, 1]], dtype=torch.float64) * size
+    net[0].bias.data = torch.tensor([0.0, -size, 0.0], dtype=torch.float64)
+    net[1].eps = 0.0
+    net[1].running_mean = torch.tensor([0.0, size, size], dtype=torch.float64)
+    net[1].weight.data = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64) * min(1e300, max(1e-300, 1 / (2 * size)))
+    x = np.array([[a, b] for a in range(4) for b in range(4)], np.uint8)
+    ints = ab.deploy.to_integer(net, x, bounds=(0, 3))
+    quantum, factor = Fraction(size), Fraction(net[1].weight[0].item())
+    sums = [(a - b, a + b - 2, b - 1) for a, b in x.tolist()]
+    expected = [
+        [
+            (v >= Fraction(1, 2)) - (v < -Fraction(1, 2))
+            for v in (factor * sign * quantum * z for z, sign in zip(row, (1, -1, 1)))
+        ]
+        for row in sums
+    ]
+    found = ab.deploy.compare(net, ints, x)
+    assert ints(x).tolist() == expected and found.equal
+    assert found.quantisers[0].decided > 0 or abs(power) < 90
+
+
+def test_a_variance_below_zero_leaves_it_to_fractions():
+    """With eps it cancels, so that float64 has few of its digits."""
+    net = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1, eps=1e-5), Quantise(Quantiser.ternary(), std=0.0)).eval()
+    net[0].weight.data[:], net[0].bias.data[:] = 1.0, 0.0
+    net[1].running_var[:] = float(np.nextafter(np.float32(-1e-5), np.float32(0)))
+    x = np.arange(-5, 6, dtype=np.int8)[:, np.newaxis]
+    found = ab.deploy.compare(net, ab.deploy.to_integer(net, x), x)
+    assert found.equal and found.quantisers[0].decided == len(x)

@@ -328,7 +328,7 @@ def test_a_maximum_of_nothing_is_refused(size, dilation, ceil_mode):
         ("dilation", (1, 1, 1), "a tuple of two integers"),
         ("groups", 1.5, "an integer greater than 0"),
         ("groups", 0, "an integer greater than 0"),
-        ("name", 3, "text"),
+        ("name", 3, "text that is not empty"),
         ("inputs", "input", "a tuple of names"),
         ("inputs", (3,), "a tuple of names"),
     ],
@@ -363,3 +363,18 @@ def test_rows_that_differ_in_length_are_refused(call):
     network = random_network(0)
     with pytest.raises(TypeError, match="takes an array of integers, not of rows that differ in length"):
         getattr(network, call)([[1, 2], [3]])
+
+
+def test_what_is_no_input_and_no_steps_is_refused():
+    given, step = Input((2,), 0, 9), Flatten(name="flat", inputs=(INPUT,))
+    for input, steps, sentence in (
+        (None, [step], "input must be an Input of anabook.deploy.steps, not NoneType"),
+        (given, None, "steps must be several steps of anabook.deploy.steps, not NoneType"),
+        (Input(2, 0, 9), [step], "the input's shape and bounds must be integers"),
+        (given, [Flatten(name="", inputs=(INPUT,))], "the name of '' must be text that is not empty"),
+    ):
+        with pytest.raises(TypeError, match=sentence):
+            IntegerNetwork(input, steps)
+    for much in ({"mean": Fraction(10) ** 400}, {"std": Fraction(1, 10**400)}):
+        with pytest.raises(ValueError, match="must be 0 or from 1e-300 to 1e300 in size, not about 1e-?400"):
+            IntegerNetwork(Input((2,), 0, 9, **much), [step])

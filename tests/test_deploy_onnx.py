@@ -395,3 +395,34 @@ def test_a_quantiser_that_is_called_twice_is_written():
     assert any(":2" in step.name for step in network.steps)
     x = np.random.default_rng(0).integers(-9, 10, (20, 5)).astype(np.int8)
     check(network, x)
+
+
+@pytest.mark.parametrize("low, high", [(200, 255), (1, 255), (-128, -100), (700, 710)])
+def test_features_far_from_zero_are_split_as_what_they_are(low, high):
+    """What counts is how large the unsigned numbers are, not how far they spread."""
+    network = IntegerNetwork(Input((8,), low, high), [Weighted(**ONE, weights=np.full((3, 8), 100, np.int8))])
+    x = np.concatenate([random_inputs(network, 9), np.full((1, 8), high), np.full((1, 8), low)])
+    (least, most), _ = worst_pair(check(network, x), x)
+    assert -(2**15) <= least and most < 2**15
+
+
+def test_steps_may_have_the_names_that_the_writer_would_give():
+    """Constants are called :0, :1, …, and what lies between the steps fc/0, fc/1, …"""
+    act = {"thresholds": np.array([[0, 5]], np.int32), "levels": np.array([0, 1]), "quantum": Fraction(1)}
+    steps = [
+        Weighted(name=":0", inputs=("input",), weights=np.array([[1, -1], [2, 1]], np.int8)),
+        Threshold(name="a", inputs=(":0",), **act),
+        Weighted(name="a/1", inputs=("a",), weights=np.array([[1, -1], [2, 1]], np.int8)),
+        Threshold(name=":1", inputs=("a/1",), **act),
+        Flatten(name=":1/3", inputs=(":1",)),
+    ]
+    network = IntegerNetwork(Input((2,), -9, 9), steps)
+    check(network, random_inputs(network, 20))
+
+
+@pytest.mark.parametrize("what", ["features", "packed"])
+def test_switches_are_true_or_false(what, tmp_path):
+    network = IntegerNetwork(Input((2,), 0, 9), [Flatten(name="flat", inputs=("input",))])
+    with pytest.raises(TypeError, match=f"{what} must be True or False, not 'no'"):
+        network.to_onnx(tmp_path / "net.onnx", **{what: "no"})
+    assert not list(tmp_path.iterdir())

@@ -660,3 +660,146 @@ def test_what_is_too_large_is_refused_in_a_sentence_and_nothing_is_printed(capsy
     with pytest.raises(ValueError, match="does not take an example of shape"):
         ab.deploy.to_integer(net, np.zeros((1, 5), np.int8))
     assert capsys.readouterr() == ("", "")
+
+
+class _Residual(nn.Module):
+    """Two convolutions whose features a rule puts together."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.conv1, self.act1 = nn.Conv2d(1, 2, 1), Quantise(TERNARY, std=0.0)
+        self.conv2, self.act2 = nn.Conv2d(2, 2, 1), Quantise(TERNARY, std=0.0)
+        self.free = nn.Parameter(torch.ones(2, 1, 1))
+        self.last, self.rule = nn.Linear(8, 2), rule
+        for layer in (self.conv1, self.conv2, self.last):
+            layer.weight.data = torch.ones_like(layer.weight)
+
+    def forward(self, x):
+        a = self.act1(self.conv1(x))
+        return self.last(self.rule(self, a, self.act2(self.conv2(a))).flatten(1))
+
+
+def _augmented(net, a, b):
+    y = a
+    y += b
+    return y + a  # twice the sum: += changed a, too
+
+
+def _stated(net, a, b):
+    a.add_(b)
+    return a
+
+
+def _through_a_view(net, a, b):
+    view = a.view(-1, 8)
+    view += b.flatten(1)
+    return a
+
+
+def _weights(net, a, b):
+    with torch.no_grad():
+        net.free.mul_(2)
+    return a + b
+
+
+@pytest.mark.parametrize(
+    "rule, sentence",
+    [
+        (_augmented, "'iadd' changes in place what 'act1' gives, and 'add' takes that afterwards"),
+        (_stated, "'add_' changes in place what 'act1' gives, and 'flatten' takes that afterwards"),
+        (_through_a_view, "'iadd' changes in place what 'act1' gives, and 'flatten_1' takes that afterwards"),
+        (lambda net, a, b: (a + b, b.neg_())[0] + b, "'neg_' changes in place what 'act2' gives, and 'add_1' takes"),
+        (_weights, "'mul_' changes 'free', a tensor of the network's own, while it runs"),
+    ],
+)
+def test_what_is_changed_in_place_and_then_taken_is_refused_by_name(rule, sentence):
+    """A graph says who takes what; that it has become another tensor since would be lost."""
+    net = _Residual(rule).eval()
+    with pytest.raises(ValueError, match=sentence):
+        ab.deploy.to_integer(net, np.zeros((1, 1, 2, 2), np.int8))
+
+
+def test_what_is_changed_in_place_and_not_taken_any_more_is_read():
+    x = np.random.default_rng(0).integers(-3, 4, (9, 1, 2, 2)).astype(np.int8)
+
+    def kept(net, a, b):
+        y = a.add_(b)
+        b.zero_()
+        return y
+
+    def augmented(net, a, b):
+        a += b
+        return a
+
+    for rule in (kept, augmented):
+        net = _Residual(rule).eval()
+        ints = compared(net, x)
+        with torch.no_grad():
+            assert np.abs(ints(x) - net(torch.from_numpy(x.astype(np.float32))).numpy()).max() < 1e-5
+
+
+def test_a_forward_that_was_put_in_place_of_another_is_refused():
+    net = _Residual(lambda net, a, b: a + b).eval()
+    net.conv2.forward = lambda x: -x
+    with pytest.raises(ValueError, match="the forward of 'conv2' was put in place of its class's"):
+        ab.deploy.to_integer(net, np.zeros((1, 1, 2, 2), np.int8))
+
+
+def test_a_mean_over_all_axes_is_refused_by_name():
+    net = _Residual(lambda net, a, b: a + b.mean(dim=None, keepdim=True)).eval()
+    with pytest.raises(ValueError, match="'mean' takes the mean over other axes than the last two"):
+        ab.deploy.to_integer(net, np.zeros((1, 1, 2, 2), np.int8))
+
+
+def test_a_comparison_with_another_network_says_so():
+    """Levels are compared as numbers, not by their place among those of a quantiser that may be another one."""
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).integers(0, 256, (20, 9)).astype(np.uint8)
+
+    def net(activations, hidden=8):
+        torch.manual_seed(1)
+        made = models.mlp(9, (hidden,), 3)
+        made.fc1.weight.data = torch.randint(-1, 2, made.fc1.weight.shape).float()
+        return deploy(quantise(made, TERNARY, activations))
+
+    ints = ab.deploy.to_integer(net(TERNARY), x)
+    for levels in (Quantiser.heaviside(), Quantiser.linear(3), Quantiser([-2, 0, 2], [-0.5, 0.5])):
+        found = ab.deploy.compare(net(levels), ints, x)
+        assert not found.equal and found.quantisers[0].wrong > 0, levels
+    with pytest.raises(ValueError, match=r"'fc1_act' has the shape \(8,\) in the integer network, and \(5,\) in net"):
+        ab.deploy.compare(net(TERNARY, 5), ints, x)
+    bare = nn.Sequential(nn.Linear(9, 3), Quantise(TERNARY, std=0.0))
+    headed = nn.Sequential(*bare, nn.Linear(3, 3))
+    for layer in (headed[0], headed[2]):
+        layer.weight.data = layer.weight.data.sign()
+    one, two = (ab.deploy.to_integer(each.eval(), x) for each in (bare, headed))
+    with pytest.raises(ValueError, match="the integer network ends in a quantiser, and net in a linear layer"):
+        ab.deploy.compare(headed, one, x)
+    with pytest.raises(ValueError, match="the integer network ends in a linear layer, and net in a quantiser"):
+        ab.deploy.compare(bare, two, x)
+    for batch in (0, -1):
+        with pytest.raises(ValueError, match="batch must be an integer at least 1, not"):
+            ab.deploy.compare(bare, one, x, batch=batch)
+    with pytest.raises(TypeError, match="ints must be an IntegerNetwork, not Sequential"):
+        ab.deploy.compare(bare, bare, x)
+
+
+@pytest.mark.parametrize("std, sentence", [(1e-320, "about 1e-3"), (1e301, "about 1e30"), (Fraction(1, 10**400), "1e-400")])
+def test_a_standardisation_that_floats_do_not_hold_is_refused(std, sentence):
+    with pytest.raises(ValueError, match=f"std must be 0 or from 1e-300 to 1e300 in size, not .*{sentence}"):
+        ab.deploy.to_integer(_mlp(), np.zeros((1, 9), np.uint8), std=std)
+
+
+def test_long_floats_of_numpy_are_read_exactly():
+    ints = ab.deploy.to_integer(_mlp(), np.zeros((1, 9), np.uint8), std=np.longdouble("3.1"), mean=np.float32(0.1))
+    assert float(ints.input.std) == 3.1 and ints.input.mean == Fraction(float(np.float32(0.1)))
+
+
+def test_tensors_of_torch_are_taken_where_they_hold_integers():
+    x = torch.arange(18).reshape(2, 9)
+    ints = ab.deploy.to_integer(_mlp(), x, bounds=(0, 20))
+    assert np.array_equal(ints(x), ints(x.numpy()))
+    for wrong in (torch.zeros(2, 9, requires_grad=True), torch.zeros(2, 9).bfloat16(), torch.zeros(2, 9, device="meta")):
+        for call in (ints, lambda x: ab.deploy.to_integer(_mlp(), x), lambda x: ab.deploy.compare(_mlp(), ints, x)):
+            with pytest.raises(TypeError, match="array of integers, .*not (a tensor )?of "):
+                call(wrong)

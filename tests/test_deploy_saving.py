@@ -253,3 +253,30 @@ def test_a_base_that_no_byte_holds_is_refused_at_once(base):
     ):
         with pytest.raises(ValueError, match="from 2 to 256"):
             call(base)
+
+
+def test_a_folder_in_the_file_s_place_is_named_and_left_alone(tmp_path):
+    (tmp_path / "net.npz").mkdir()
+    with pytest.raises(IsADirectoryError, match="net.npz'$") as caught:
+        _one(-1, 1).save(tmp_path / "net.npz")
+    assert caught.value.filename == str(tmp_path / "net.npz") and [p.name for p in tmp_path.iterdir()] == ["net.npz"]
+
+
+def test_a_name_that_no_file_can_have_is_no_file():
+    with pytest.raises(ValueError, match="there is no file 'x{300}' \\("):
+        ab.deploy.load("x" * 300)
+
+
+@pytest.mark.parametrize("written", ["1e999999999", "1" * 5000, "0.5", " 1/2", "1/-2", "nan"])
+def test_a_fraction_that_would_take_for_ever_or_is_none_is_refused_at_once(written, tmp_path):
+    path = _one(-1, 1).save(tmp_path / "net.npz")
+    _rewritten(path, lambda t: t["input"].update(mean={"fraction": written}))
+    with pytest.raises(ValueError, match="is no fraction of two integers"):
+        ab.deploy.load(path)
+
+
+def test_a_table_nested_too_deeply_is_refused(tmp_path):
+    path = tmp_path / "net.npz"
+    np.savez(path, network=np.frombuffer(b"[" * 200_000, np.uint8))
+    with pytest.raises(ValueError, match="holds no integer network that can be read"):
+        ab.deploy.load(path)

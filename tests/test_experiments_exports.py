@@ -195,3 +195,24 @@ def test_runs_whose_weights_come_along_are_exported_by_their_key(tmp_path, monke
         assert capsys.readouterr().out.splitlines()[-1].startswith(f"{config.label}: ")
         x = np.random.default_rng(0).integers(0, ints.input.high + 1, (3, *ints.input.shape))
         assert deploy.compare(net, ints, x).equal
+
+
+def test_nothing_is_written_over_the_run_or_over_each_other(tmp_path, capsys):
+    """Refused before the first file is written."""
+    run = weights.save(build(tiny()), tiny(), tmp_path)
+    whole, given = run.read_bytes(), ("--mean", 120, "--std", 64)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "c/network.h").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    both = tmp_path / "both"
+    for words, why in (
+        (("--npz", run), "--npz would write over what the run is read from"),
+        (("--npz", tmp_path / "folder" / ".." / run.name), "--npz would write over what the run is read from"),
+        (("--onnx", both, "--npz", both), "--npz would write over the file of --onnx"),
+        (("--npz", tmp_path / "new.npz", "--onnx", tmp_path / "folder"), "which is a folder"),
+        (("--npz", tmp_path / "new.npz", "--c", tmp_path / "c"), "--c cannot write"),
+    ):
+        assert why in sentence(capsys, run, *words, *given)
+        assert run.read_bytes() == whole and sorted(tmp_path.rglob("*")) == before
+    said = sentence(capsys, tiny().key, "--weights", tmp_path, "--npz", run, *given)
+    assert "what the run is read from" in said and run.read_bytes() == whole

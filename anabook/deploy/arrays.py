@@ -12,7 +12,7 @@ def integers(value: Any, that: str, hint: str = "") -> np.ndarray:
     """An array of integers.
 
     Args:
-        value: an array, or nested lists.
+        value: an array, a tensor of torch, or nested lists.
         that: how the sentence begins: who takes an array of integers.
         hint: the sentence's end.
 
@@ -25,6 +25,11 @@ def integers(value: Any, that: str, hint: str = "") -> np.ndarray:
             ...
         TypeError: x must be an array of integers, not of rows that differ in length.
     """
+    if callable(getattr(value, "detach", None)):  # a tensor, which may have a gradient, or no form in NumPy
+        try:
+            value = value.detach().cpu().numpy()
+        except (TypeError, RuntimeError):
+            raise TypeError(f"{that}, not a tensor of {value.dtype} on {value.device}{hint}.") from None
     try:
         array = np.asarray(value)
     except ValueError:

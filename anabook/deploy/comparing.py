@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,12 +10,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from anabook._table import Table
+from anabook._validate import integer
 from anabook.deploy.exact import Evaluation
+from anabook.deploy.layers import levels_of
 from anabook.deploy.network import IntegerNetwork
-from anabook.deploy.programs import Program, program
+from anabook.deploy.programs import Program, program, shape_of
 from anabook.deploy.steps import Head, MaxPool, Threshold
 from anabook.training import kernels
 from anabook.training.places import Scaled
+
+_NOTHING = 2**40
+"""More than any number of an integer network."""
 
 
 class Compared(NamedTuple):
@@ -71,7 +77,11 @@ class Comparison:
         said = "equals the exact levels everywhere" if self.equal else "differs from the exact levels"
         answers = "" if self.answers is None else f"; {self.answers:,} answers are others than in float"
         header = ("quantiser", "levels", "integers ≠ exact", "float ≠ exact", "float from the input ≠ exact", "by fractions")
-        return Table(f"The integer network {said}, for {self.examples:,} examples{answers}", header, rows)
+        return Table(
+            f"The integer network {said}, for {self.examples:,} {'example' if self.examples == 1 else 'examples'}{answers}",
+            header,
+            rows,
+        )
 
     def __repr__(self) -> str:
         return str(self._table())
@@ -90,8 +100,13 @@ def compare(net: nn.Module, ints: IntegerNetwork, x: Any, batch: int = 100) -> C
     Args:
         net: what `to_integer` was given.
         ints: what it made of it.
-        x: integers, shape (n, …).
+        x: integers, shape (n, …), one example at least.
         batch: how many go through at a time.
+
+    Raises:
+        TypeError: arguments of a wrong type.
+        ValueError: inputs that the networks do not take, a `batch` less than 1, or an integer network whose quantisers have
+            other names or shapes than those of `net`, or that ends in something else.
 
     Example:
         >>> import anabook as ab
@@ -104,6 +119,9 @@ def compare(net: nn.Module, ints: IntegerNetwork, x: Any, batch: int = 100) -> C
         >>> found.equal, found.elements
         (True, 800)
     """
+    if not isinstance(ints, IntegerNetwork):
+        raise TypeError(f"ints must be an IntegerNetwork, not {type(ints).__name__}.")
+    batch = integer(batch, "batch", minimum=1)
     x, single = ints._checked(x)
     read = program(net, x)
     nodes = {read.names[node]: node for node in read.quantisers()}
@@ -113,6 +131,8 @@ def compare(net: nn.Module, ints: IntegerNetwork, x: Any, batch: int = 100) -> C
             f"the integer network has the quantisers {', '.join(steps) or 'none'}, and net {', '.join(nodes) or 'none'}."
         )
     given = {name: _given(name, read, ints) for name in nodes}
+    _check_fit(read, ints, given)
+    standing = {name: _standing(read, node, steps[name]) for name, node in nodes.items()}
     counts = {name: np.zeros(5, np.int64) for name in nodes}
     has_head = isinstance(ints.steps[-1], Head)
     answers, off, weights = 0, 0.0, {}
@@ -129,7 +149,7 @@ def compare(net: nn.Module, ints: IntegerNetwork, x: Any, batch: int = 100) -> C
             index = exact.indices[name]
             counts[name] += (
                 index.size,
-                (steps[name].levels[index] != found[given[name]]).sum(),
+                (standing[name](index) != found[given[name]]).sum(),
                 (alone.seen[name] != stored[name]).sum().item(),
                 (through.seen[name] != stored[name]).sum().item(),
                 exact.decided[name],
@@ -140,6 +160,41 @@ def compare(net: nn.Module, ints: IntegerNetwork, x: Any, batch: int = 100) -> C
             off = max(off, float(np.abs(mine - exact.output.value.numpy()).max(initial=0.0)))
     rows = [Compared(name, *map(int, counts[name])) for name in nodes]
     return Comparison(rows, len(x), answers if has_head else None, off if has_head else None)
+
+
+def _check_fit(read: Program, ints: IntegerNetwork, given: dict[str, str]) -> None:
+    """Refuse an integer network whose tensors have other shapes, or that ends in something else."""
+    nodes = {read.names[node]: node for node in read.quantisers()}
+    pairs = [(f"the quantiser {name!r}", nodes[name], given[name]) for name in nodes]
+    pairs.append(("the output", read.nodes[-1].args[0], ints.steps[-1].name))
+    for what, node, step in pairs:
+        mine, wanted = ints.extents[step].shape, shape_of(node)
+        if mine != wanted:
+            raise ValueError(f"{what} has the shape {mine} in the integer network, and {wanted} in net.")
+    with_layer = any(isinstance(read.module(node), nn.Linear) for node in read.nodes[read.nodes.index(_last(read)) :])
+    if isinstance(ints.steps[-1], Head) != with_layer:
+        ends = ("in a quantiser", "in a linear layer")
+        raise ValueError(f"the integer network ends {ends[not with_layer]}, and net {ends[with_layer]}.")
+
+
+def _last(read: Program) -> fx.Node:
+    """The last quantiser; where there is none, the input."""
+    return [read.nodes[0], *read.quantisers()][-1]
+
+
+def _standing(read: Program, node: fx.Node, step: Threshold) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes the numbers of exact levels to the step's integers for these levels; beyond all where it has none."""
+    table = levels_of(step.name, read.module(node), shape_of(node), read.dtype)
+    channels = shape_of(node)[0]
+    quanta = step.quantum if isinstance(step.quantum, tuple) else (step.quantum,) * channels
+    scales = np.broadcast_to(table.scale.ravel(), (channels,))
+    found = np.full((channels, len(table.integers)), _NOTHING, np.int64)
+    for channel, (quantum, scale) in enumerate(zip(quanta, scales)):
+        for number, z in enumerate(table.integers):
+            each = z * table.quantum * scale / quantum
+            if each.denominator == 1 and abs(each) < _NOTHING:
+                found[channel, number] = each
+    return lambda index: found[np.arange(channels).reshape(-1, *[1] * (index.ndim - 2)), index]
 
 
 def _given(name: str, read: Program, ints: IntegerNetwork) -> str:

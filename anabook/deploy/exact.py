@@ -1,8 +1,9 @@
 """A deployed network evaluated in exact arithmetic, without the integer network: float64 with a proven bound, else fractions.
 
 Every tensor between two quantisers is computed in float64 beside a bound of what it is wrong by. Where a value lies nearer to a
-threshold than its bound, it is computed once more from the levels before it, in fractions, with a square root only ever compared
-by its square. Nothing of `anabook.deploy.thresholds` is used, so that the two can be compared.
+threshold than its bound, or where numbers are so large or so small that floats may leave their range, it is computed once more
+from the levels before it, in fractions, with a square root only ever compared by its square. Nothing of
+`anabook.deploy.thresholds` is used, so that the two can be compared.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ _MORE = 1 + 2.0**-20
 """The bounds themselves are computed with roundings; so much more than covers these."""
 
 
+_RANGE = (2.0**-300, 2.0**300)
+"""What sizes of numbers the bounds hold for: a product of three of them, and a sum of such, is a float with all its digits."""
+
+
 class Number(NamedTuple):
     """An exact number root / √radicand + rest."""
 
@@ -46,7 +51,7 @@ class Number(NamedTuple):
 
 
 class Near(NamedTuple):
-    """float64 numbers, and a bound of what each is wrong by."""
+    """float64 numbers, and a bound of what each is wrong by; infinite where there is none."""
 
     value: Tensor
     error: Tensor
@@ -96,8 +101,11 @@ class Evaluation:
     def _through(self, node: fx.Node) -> Near:
         if node.op == "placeholder":
             whole = torch.from_numpy(self.x.astype(np.float64))
-            value = (whole - float(self.mean)) / float(self.std)
-            return Near(value, (whole.abs() + abs(float(self.mean))) / float(self.std) * (6 * _UNIT))
+            mean, std = float(self.mean), float(self.std)
+            value = (whole - mean) / std
+            return _near(
+                value, (whole.abs() + abs(mean)) / std * (6 * _UNIT), torch.tensor([mean, std], dtype=torch.float64)
+            )
         module, kind, before = self._call(node)
         value, error = self.near[before]
         if kind in NOTHING:
@@ -114,7 +122,7 @@ class Evaluation:
         if kind in ("add", "iadd"):
             a, b = (self.near[each] for each in node.args)
             total = a.value + b.value
-            return Near(total, (a.error + b.error + 2 * _UNIT * total.abs()) * _MORE)
+            return _near(total, (a.error + b.error + 2 * _UNIT * total.abs()) * _MORE)
         return self._pooled(node, module, kind, value, error)
 
     def _call(self, node: fx.Node) -> tuple[nn.Module | None, Any, fx.Node]:
@@ -127,12 +135,13 @@ class Evaluation:
         weight, bias = module.weight.double(), None if module.bias is None else module.bias.double()
         if found is not None:
             whole, quanta = found
-            quantum = torch.tensor([float(q) for q in quanta], dtype=torch.float64)
+            quantum = torch.tensor(list(map(_float, quanta)), dtype=torch.float64)
             weight = torch.from_numpy(whole.astype(np.float64)) * quantum.reshape(-1, *[1] * (whole.ndim - 1))
         terms = weight[0].numel() + 6
         given = _sum(module, weight, value, bias)
         size = _sum(module, weight.abs(), value.abs() * (terms * _UNIT) + error * 2, None)
-        return Near(given, (size + 4 * _UNIT * given.abs() + _bias(bias, given)) * _MORE)
+        wrong = (size + 4 * _UNIT * given.abs() + _bias(bias, given)) * _MORE
+        return _near(given, wrong, weight, *(() if bias is None else (bias,)))
 
     def _pooled(self, node: fx.Node, module: nn.Module | None, kind: Any, value: Tensor, error: Tensor) -> Near:
         w = pools.windows(self.program.names[node], node, module, kind, tuple(value.shape[1:]))
@@ -145,7 +154,7 @@ class Evaluation:
             found = F.avg_pool2d(t, w.kernel, w.stride, w.padding) * float(w.factor * count)
             return found.flatten(1) if w.is_flat else found
 
-        return Near(pool(value), pool(error + (count + 6) * _UNIT * value.abs()) * _MORE)
+        return _near(pool(value), pool(error + (count + 6) * _UNIT * value.abs()) * _MORE)
 
     def _quantised(self, node: fx.Node, module: Quantise | Scaled, value: Tensor, error: Tensor) -> Near:
         name = self.program.names[node]
@@ -153,9 +162,11 @@ class Evaluation:
         scales = np.broadcast_to(table.scale, (value.shape[1], *[1] * (value.ndim - 2))).ravel()
         places = [[place * scale for place in table.places] for scale in scales]
         most = max((abs(place) for each in places for place in each), default=Fraction(0))
-        band = (error + 4 * _UNIT * (value.abs() + float(most))) * _MORE
+        band = (error + 4 * _UNIT * (value.abs() + _float(most))) * _MORE
+        if not all(_is_held(_float(place)) for each in places for place in each):
+            band = torch.full_like(band, torch.inf)
         sure, least = (_counted(end, places) for end in (value - band, value + band))
-        index, unsure = sure.numpy(), (sure != least).numpy()
+        index, unsure = sure.numpy(), ((sure != least) | ~torch.isfinite(band)).numpy()
         before = node.all_input_nodes[0]
         for at in map(tuple, np.argwhere(unsure)):
             number = self._number(before, *map(int, at))
@@ -163,10 +174,10 @@ class Evaluation:
         self.indices[name], self.decided[name] = index, int(unsure.sum())
         levels = [[z * table.quantum * scale for z in table.integers] for scale in scales]
         self._levels[node] = index, levels
-        floats = torch.tensor([list(map(float, each)) for each in levels], dtype=torch.float64)
+        floats = torch.tensor([list(map(_float, each)) for each in levels], dtype=torch.float64)
         channel = torch.arange(value.shape[1]).reshape(-1, *[1] * (value.ndim - 2))
         given = floats[channel.expand(value.shape[1:]), torch.from_numpy(index)]
-        return Near(given, given.abs() * (2 * _UNIT))
+        return _near(given, given.abs() * (2 * _UNIT))
 
     # Fractions -------------------------------------------------------------------------------------------------------
 
@@ -271,10 +282,31 @@ class Evaluation:
         return Number(root, radicand, rest)
 
 
+def _near(value: Tensor, error: Tensor, *numbers: Tensor) -> Near:
+    """Numbers with their bounds, which do not hold where these, or the numbers that they were computed with, leave the range."""
+    if not all(_is_held(part).all() for part in numbers):
+        return Near(value, torch.full_like(value, torch.inf))
+    return Near(value, error if (held := _is_held(value)).all() else torch.where(held, error, torch.inf))
+
+
+def _is_held(number: Any) -> Any:
+    """Whether numbers are 0 or within the range, each; what is no number is not."""
+    size = abs(number)
+    return (number == 0) | ((size >= _RANGE[0]) & (size <= _RANGE[1]))
+
+
+def _float(number: Fraction) -> float:
+    """The float64 nearest to a fraction; infinite beyond them."""
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf") if number > 0 else float("-inf")
+
+
 def _counted(value: Tensor, places: list[list[Fraction]]) -> Tensor:
     """How many of a channel's thresholds each number reaches."""
     if all(each == places[0] for each in places[1:]):
-        at = torch.tensor(list(map(float, places[0])), dtype=torch.float64)
+        at = torch.tensor(list(map(_float, places[0])), dtype=torch.float64)
         return torch.bucketize(value, at, right=True)
     by_channel = [_counted(value[:, i].contiguous(), [each]) for i, each in enumerate(places)]
     return torch.stack(by_channel, 1)
@@ -297,11 +329,11 @@ def _normed(module: nn.Module, value: Tensor, error: Tensor) -> Near:
     mean, variance = (part.double().reshape(shape) for part in (module.running_mean, module.running_var))
     gamma = torch.ones_like(mean) if module.weight is None else module.weight.double().reshape(shape)
     shift = torch.zeros_like(mean) if module.bias is None else module.bias.double().reshape(shape)
-    # variance + eps may cancel for a negative variance: no running variance is one.
     factor = gamma / (variance + module.eps).sqrt()
     given = (value - mean) * factor + shift
     wrong = factor.abs() * (error + 12 * _UNIT * (value.abs() + mean.abs())) + 8 * _UNIT * (shift.abs() + given.abs())
-    return Near(given, wrong * _MORE)
+    wrong = torch.where(variance < 0, torch.inf, wrong * _MORE)  # variance + eps may cancel
+    return _near(given, wrong, mean, variance + module.eps, gamma, shift)
 
 
 def _sum(module: nn.Linear | nn.Conv2d, weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:

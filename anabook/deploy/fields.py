@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from anabook.deploy.steps import Step
+from anabook.deploy.steps import Input, Step
+
+_LEAST, _GREATEST = 1e-300, 1e300
 
 
 def is_whole(value: Any) -> bool:
@@ -20,6 +22,24 @@ def is_whole(value: Any) -> bool:
         (True, True, False, False)
     """
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_size(what: str, value: Fraction | int) -> None:
+    """Refuse a mean or a std that floats of 64 bits do not hold with all their digits, and with room for what is made of it.
+
+    Raises:
+        ValueError: it is one.
+
+    Example:
+        >>> check_size("the std", Fraction(1, 10**301))
+        Traceback (most recent call last):
+            ...
+        ValueError: the std must be 0 or from 1e-300 to 1e300 in size, not about 1e-301.
+    """
+    size = abs(Fraction(value))
+    if size and not _LEAST <= size <= _GREATEST:
+        power = len(str(size.numerator)) - len(str(size.denominator))
+        raise ValueError(f"{what} must be 0 or from 1e-300 to 1e300 in size, not about 1e{power}.")
 
 
 def _pair(value: Any) -> bool:
@@ -36,7 +56,7 @@ def _quantum(value: Any) -> bool:
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "name": (lambda value: isinstance(value, str), "text"),
+    "name": (lambda value: isinstance(value, str) and value != "", "text that is not empty"),
     "inputs": (_names, "a tuple of names"),
     "groups": (lambda value: is_whole(value) and value > 0, "an integer greater than 0"),
     "ceil_mode": (lambda value: isinstance(value, bool), "True or False"),
@@ -66,3 +86,23 @@ def check(step: Any) -> None:
             value, (is_right, allowed) = getattr(step, field.name), _RULES[field.name]
             if not is_right(value):
                 raise TypeError(f"the {field.name} of {step.name!r} must be {allowed}, not {value!r}.")
+
+
+def check_input(given: Any) -> None:
+    """Refuse what comes in where a field is of a wrong type.
+
+    Raises:
+        TypeError: there is one, or it is no `Input` at all.
+
+    Example:
+        >>> check_input(Input((8, 8), 0, 16, std=0.5))
+        Traceback (most recent call last):
+            ...
+        TypeError: the input's shape and bounds must be integers, its mean and std fractions, not those of Input(shape=(8, 8), \
+low=0, high=16, mean=Fraction(0, 1), std=0.5).
+    """
+    if not isinstance(given, Input):
+        raise TypeError(f"input must be an Input of anabook.deploy.steps, not {type(given).__name__}.")
+    whole = isinstance(given.shape, (tuple, list)) and all(map(is_whole, (given.low, given.high, *given.shape)))
+    if not whole or not all(isinstance(n, (int, Fraction)) for n in (given.mean, given.std)):
+        raise TypeError(f"the input's shape and bounds must be integers, its mean and std fractions, not those of {given}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,9 +80,11 @@ class IntegerNetwork:
     """
 
     def __init__(self, input: Input, steps: Iterable[Step]) -> None:
+        _check_input(input)
+        if not isinstance(steps, Iterable):
+            raise TypeError(f"steps must be several steps of anabook.deploy.steps, not {type(steps).__name__}.")
         self.input = input
         self.steps = tuple(steps)
-        _check_input(input)
         if not self.steps:
             raise ValueError("an integer network needs at least one step.")
         self.extents: dict[str, Extent] = {INPUT: Extent(tuple(input.shape), input.low, input.high)}
@@ -271,15 +272,15 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _check_input(input: Input) -> None:
-    whole, exact = (input.low, input.high, *input.shape), (input.mean, input.std)
-    if not all(map(_fields.is_whole, whole)) or not all(isinstance(n, (int, Fraction)) for n in exact):
-        raise TypeError(f"the input's shape and bounds must be integers, its mean and std fractions, not those of {input}.")
+    _fields.check_input(input)
     if not input.low < input.high or input.low < INT32[0] or input.high > INT32[1]:
         raise ValueError(f"the input's bounds must increase and fit into 32 bits, not be {input.low} and {input.high}.")
     if not input.shape or min(input.shape) < 1:
         raise ValueError(f"the input's shape must have at least one axis, and none of length 0, not {tuple(input.shape)}.")
     if input.std <= 0:
         raise ValueError(f"the input's std must be greater than 0, not {input.std}.")
+    for what in ("mean", "std"):
+        _fields.check_size(f"the input's {what}", getattr(input, what))
 
 
 def _check_names(step: Step, known: dict[str, Extent], steps: tuple[Step, ...]) -> None:

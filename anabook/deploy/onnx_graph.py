@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anabook import _files
+from anabook._validate import flag
 from anabook._validate import path as path_at
 from anabook.deploy.arrays import narrowest
 from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, beyond, positions
@@ -59,6 +60,7 @@ def to_onnx(network: Any, path: Any, features: bool = False, packed: bool = Fals
 
     Raises:
         ModuleNotFoundError: onnx is not installed.
+        TypeError: `features` or `packed` is neither True nor False.
         OSError: the file cannot be written.
 
     Example:
@@ -73,7 +75,7 @@ def to_onnx(network: Any, path: Any, features: bool = False, packed: bool = Fals
         [[7]]
     """
     path = path_at(path, "path")
-    model = onnx_model(network, features, packed)
+    model = onnx_model(network, flag(features, "features"), flag(packed, "packed"))
     _files.write_bytes(path, model.SerializeToString(), mode=0o644)
     return path
 
@@ -137,7 +139,8 @@ class _Plane(NamedTuple):
 class _Graph:
     """Nodes and constants as they are added, with the type of each tensor.
 
-    A step's tensors carry the step's name and a number after a slash; the last one has the step's name alone.
+    A step's tensors carry the step's name and a number after a slash; the last one has the step's name alone. No two are
+    called alike, whatever the steps are called.
     """
 
     def __init__(self, network: Any, packed: bool) -> None:
@@ -170,14 +173,20 @@ class _Graph:
         array = np.asarray(value, dtype)
         known = str(array.dtype), array.shape, array.tobytes()
         if known not in self.names:
-            name = self.names[known] = f":{len(self.names)}"
+            name = self.names[known] = self.fresh(f":{len(self.names)}")
             self.constants[name] = self.onnx.numpy_helper.from_array(array, name)
             self.types[name] = array.dtype
         return self.names[known]
 
+    def fresh(self, name: str) -> str:
+        """The name, with strokes behind it until nothing else is called so."""
+        while name in self.extents or name in self.types:
+            name += "'"
+        return name
+
     def node(self, operator: str, *inputs: str, dtype: Any = None, **attributes: Any) -> str:
         """What an operator gives; `dtype` is the type of it where it is not that of the first input."""
-        name = f"{self.step}/{len(self.nodes)}"  # not ":", which names a module's second call
+        name = self.fresh(f"{self.step}/{len(self.nodes)}")  # not ":", which names a module's second call
         self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], **attributes))
         self.types[name] = np.dtype(dtype or self.types[inputs[0]])
         return name
@@ -220,7 +229,7 @@ class _Graph:
         terms = []
         for plane in self.planes(x, unsigned=True):
             zeros = [self.constant(plane.zero, np.uint8)] if plane.zero else []
-            for part in _halves(weights, int(np.abs(weights.astype(int)).max(initial=0)) * (plane.high - plane.low)):
+            for part in _halves(weights, int(np.abs(weights.astype(int)).max(initial=0)) * (plane.high + plane.zero)):
                 stored = self.stored(part.T)
                 terms.append((self.node("MatMulInteger", plane.name, stored, *zeros, dtype=np.int32), plane))
         return self.together(terms, np.abs(weights.astype(np.int64)).sum(1).max())
@@ -281,7 +290,7 @@ class _Graph:
         if (rest, unsigned) not in self.bytes:
             made = rest
             if zero:
-                made = rest if self.types[rest] == np.int8 and high + zero <= 127 else self.as_int32(rest)
+                made = rest if self.types[rest] == np.int8 and max(zero, high + zero) <= 127 else self.as_int32(rest)
                 made = self.node("Add", made, self.constant(zero, self.types[made]))
             kept = self.types[rest] if self.types[rest].itemsize == 1 else _byte(low, high)
             self.bytes[rest, unsigned] = self.cast(made, np.uint8 if unsigned else kept)

@@ -64,8 +64,8 @@ def windows(name: str, node: fx.Node, module: nn.Module | None, kind: Any, shape
     if len(shape) != 3:
         raise CannotConvert(f"{name!r} takes images of shape (channels, height, width), not {shape}.")
     if function == "mean":
-        dim = given.get("dim", ())
-        if sorted(axis % 4 for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))) != [2, 3]:
+        dim = given.get("dim")
+        if dim is None or sorted(axis % 4 for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))) != [2, 3]:
             raise CannotConvert(f"{name!r} takes the mean over other axes than the last two.")
         return Windows(False, shape[1:], shape[1:], factor=Fraction(1, prod(shape[1:])), is_flat=len(shape_of(node)) == 1)
     if function.startswith("adaptive"):

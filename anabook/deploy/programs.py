@@ -6,7 +6,8 @@ import contextlib
 import copy
 import inspect
 import io
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from torch.nn.utils import parametrize
 
 from anabook._validate import real, reason
 from anabook.deploy import arrays
+from anabook.deploy.fields import check_size, is_whole
 from anabook.deploy.steps import INPUT
 from anabook.deploy.wires import CannotConvert
 from anabook.training.modules import Quantise
@@ -83,9 +85,9 @@ def program(net: nn.Module, example: Any) -> Program:
     if len(inputs) != 1:
         raise CannotConvert(f"a network must take one tensor, but this {type(net).__name__} takes {len(inputs)}.")
     runs = fx.GraphModule(net, graph)
+    shape = _shapes(runs, example, dtype)
     if runs.graph.eliminate_dead_code():  # what the output does not depend on
         runs.recompile()
-    shape = _shapes(runs, example, dtype)
     nodes = [node for node in runs.graph.nodes if node.op == "output" or _shape(node) is not None]
     used = {INPUT}
     names = {}
@@ -108,7 +110,7 @@ def integers(example: Any) -> np.ndarray:
         ValueError: there is nothing in it.
     """
     array = arrays.integers(
-        example.detach().cpu().numpy() if isinstance(example, torch.Tensor) else example,
+        example,
         "example must be an array of integers, as the integer network takes them",
         ": hand over what the data holds before its standardisation, with its mean and std",
     )
@@ -121,15 +123,17 @@ def standardisation(mean: Any, std: Any) -> tuple[Fraction, Fraction]:
     """The mean and the standard deviation of the data as exact numbers.
 
     Raises:
-        TypeError, ValueError: no finite numbers, or a std that is not greater than 0.
+        TypeError, ValueError: no finite numbers, or a std that is not greater than 0; or beyond what floats of 64 bits hold
+            with all their digits.
     """
     found = []
     for what, value in (("mean", mean), ("std", std)):
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating, Fraction)):
             raise TypeError(f"{what} must be one number for all channels, not {value!r}.")
-        if abs(value) > 1e300 or not np.isfinite(float(value)) or (what == "std" and value <= 0):
+        if not abs(value) < float("inf") or (what == "std" and value <= 0):
             raise ValueError(f"{what} must be finite{' and greater than 0' if what == 'std' else ''}, not {value!r}.")
-        found.append(value if isinstance(value, Fraction) else Fraction(value.item() if hasattr(value, "item") else value))
+        found.append(Fraction(int(value)) if isinstance(value, np.integer) else Fraction(*value.as_integer_ratio()))
+        check_size(what, found[-1])
     return tuple(found)
 
 
@@ -146,8 +150,7 @@ def bounds_of(example: np.ndarray, bounds: Any) -> tuple[int, int]:
                 f"an example of {example.dtype} does not say how large the inputs may be: hand over bounds=(low, high)."
             )
         return int(kind.min), int(kind.max)
-    whole = (int, np.integer)
-    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2 or not all(isinstance(b, whole) for b in bounds):
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2 or not all(map(is_whole, bounds)):
         raise TypeError(f"bounds must be two integers, the least and the greatest input, not {bounds!r}.")
     low, high = map(int, bounds)
     if not low < high:
@@ -159,8 +162,24 @@ def bounds_of(example: np.ndarray, bounds: Any) -> tuple[int, int]:
     return low, high
 
 
+class _Proxy(fx.Proxy):
+    """A stand-in for a tensor; those of torch know no operators in place, so that Python takes the ordinary ones instead."""
+
+
+def _in_place(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    function = getattr(operator, name)
+    return lambda proxy, other: proxy.tracer.create_proxy("call_function", function, (proxy, other), {})
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul", "iand", "ior", "ixor"):
+    setattr(_Proxy, f"__{_name}__", _in_place(_name))
+
+
 class _Tracer(fx.Tracer):
-    """Stops at torch's own modules and at quantisers."""
+    """Stops at torch's own modules and at quantisers, and notes += and its like as what they are: changes in place."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (Quantise, Scaled)) or super().is_leaf_module(m, module_qualified_name)
@@ -190,6 +209,8 @@ def _check_deployed(net: nn.Module) -> None:
             raise CannotConvert(
                 f"{label} has forward hooks, which may change what it gives and cannot be read: remove them."
             )
+        if "forward" in vars(module):
+            raise CannotConvert(f"the forward of {label} was put in place of its class's, and cannot be read: remove it.")
         if isinstance(module, Quantise) and (module.mean, module.std) != (0.0, 0.0):
             raise CannotConvert(
                 f"the quantiser {label} has noise of mean {module.mean:g} and std {module.std:g} left: hand over "
@@ -205,19 +226,59 @@ def _shapes(module: fx.GraphModule, example: np.ndarray, dtype: torch.dtype) -> 
     for batch in (example, example[np.newaxis]):
         if batch.ndim < 2:
             continue
-        x = torch.from_numpy(np.repeat(batch[:1], 2, axis=0).astype(np.float64)).to(dtype)
+        run = _Shapes(module)
         try:
-            with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # it prints what it raises
-                given = ShapeProp(module).propagate(x)
+            with torch.inference_mode(False), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # it prints errors
+                given = run.propagate(torch.from_numpy(np.repeat(batch[:1], 2, axis=0).astype(np.float64)).to(dtype))
         except Exception as error:  # whatever the network's own program raises
             failed = failed or error
             continue
         if isinstance(given, torch.Tensor) and given.ndim >= 2 and len(given) == 2:
+            if run.changed:
+                raise CannotConvert(run.changed)
             return batch.shape[1:]
         failed = failed or ValueError(f"it gives {type(given).__name__}, not a tensor with the batch first")
     cause = failed.__cause__ or failed if failed is not None else "it is a single number"
     why = reason(cause) if isinstance(cause, BaseException) else cause
     raise ValueError(f"the network does not take an example of shape {example.shape} ({why}).")
+
+
+class _Shapes(ShapeProp):
+    """Notes at each node the shape of its tensor, and finds what the program changes in place and then takes in that state.
+
+    A graph says who takes what, not that a tensor has become another one since.
+
+    Attributes:
+        changed: the sentence about the first such tensor; empty where there is none.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.own = {name: t for name, t in (*module.named_parameters(), *module.named_buffers()) if not t.is_inference()}
+        self.states = {t: t._version for t in self.own.values()}
+        self.versions: dict[fx.Node, int] = {}
+        self.by: dict[fx.Node, fx.Node] = {}
+        self.changed = ""
+
+    def run_node(self, n: fx.Node) -> Any:
+        for before in n.all_input_nodes:
+            if before in self.by and not self.changed:
+                how = f"{_called(self.by[before])!r} changes in place what {_called(before)!r} gives"
+                self.changed = f"{how}, and {_called(n)!r} takes that afterwards: write it so that a new tensor comes out."
+        given = super().run_node(n)
+        for before, value in self.env.items():
+            if before in self.versions and value._version != self.versions[before]:
+                self.by.setdefault(before, n)
+        for name, t in self.own.items():
+            if t._version != self.states[t] and not self.changed:
+                self.changed = f"{_called(n)!r} changes {name!r}, a tensor of the network's own, while it runs."
+        if isinstance(given, torch.Tensor) and not given.is_inference():
+            self.versions[n] = given._version
+        return given
+
+
+def _called(node: fx.Node) -> str:
+    return node.target if node.op == "call_module" else node.name
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
@@ -24,7 +25,7 @@ from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, Step, SumPo
 _FORMAT = "anabook integer network 1"
 _TABLE = "network"
 _KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (Weighted, Threshold, MaxPool, SumPool, Add, Flatten, Head)}
-WRONG = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
+WRONG = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
 """What reading a file that is no integer network may raise."""
 
 
@@ -67,8 +68,11 @@ def read(path: str | Path) -> tuple[Input, list[Step]]:
         ValueError: there is no such file, it is damaged or changed, or holds something else.
     """
     path = path_at(path, "path")
-    if not path.exists():
-        raise ValueError(f"there is no file {str(path)!r}.")
+    try:
+        if not path.exists():
+            raise ValueError(f"there is no file {str(path)!r}.")
+    except OSError as error:
+        raise ValueError(f"there is no file {str(path)!r} ({error.strerror}).") from None
     try:
         arrays = arrays_in(path)
         table = json.loads(arrays.pop(_TABLE).tobytes())
@@ -133,6 +137,8 @@ def _plain(value: Any) -> Any:
 
 def _value(value: Any) -> Any:
     if isinstance(value, dict):
+        if not re.fullmatch(r"-?[0-9]{1,4000}(/[0-9]{1,4000})?", value["fraction"]):  # an exponent would make any size of it
+            raise ValueError(f"{value['fraction'][:40]!r} is no fraction of two integers")
         return Fraction(value["fraction"])
     return tuple(_value(each) for each in value) if isinstance(value, list) else value
 

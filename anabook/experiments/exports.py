@@ -68,13 +68,18 @@ def find(run: str | Path, folder: Path | None = None, config: Config | None = No
     if config is not None:
         raise ValueError(f"--config is for checkpoints; final weights, as in {str(run)!r}, hold their config themselves.")
     named = not path.is_file()
-    if named:
-        path = _file_of(str(run), folder)
+    path = _file(run, folder)
     found, net = _weights.read(path)
     if named and found.key != run:
         raise ValueError(f"the file {str(path)!r} holds the weights of another run: {found.label}, {found.key}.")
     _check_quantised(net, found)
     return found, net
+
+
+def _file(run: str | Path, folder: Path | None) -> Path:
+    """The file that a run is read from."""
+    path = path_at(run, "the run")
+    return path if path.is_file() else _file_of(str(run), folder)
 
 
 def _file_of(key: str, folder: Path | None) -> Path:
@@ -149,6 +154,23 @@ def integers(config: Config, mean: float | None = None, std: float | None = None
     return Integers(shape, float(mean) * times, float(std) * times, 255 * times, times)
 
 
+def _check_places(source: Path, onnx: Path | None, npz: Path | None, c: Path | None) -> None:
+    """Refuse, before anything is written, files in each other's place, in that of a folder or of what the run is read from."""
+    named = [("--onnx", onnx), ("--npz", npz), *(("--c", c and c / f"network.{end}") for end in "hc")]
+    taken = {source.resolve(): "what the run is read from"}
+    for option, place in named:
+        if place is None:
+            continue
+        if place.is_dir():
+            raise ValueError(f"{option} cannot write {str(place)!r}, which is a folder.")
+        other = taken.setdefault(place.resolve(), f"the file of {option}")
+        if other != f"the file of {option}":
+            raise ValueError(f"{option} would write over {other}, {str(place)!r}: name another file.")
+    for place in (onnx and onnx.parent, npz and npz.parent, c):
+        if place is not None:
+            records.check_writable(place)
+
+
 def export(
     run: str | Path,
     *,
@@ -174,7 +196,8 @@ def export(
         The run's config, its `IntegerNetwork`, and the files.
 
     Raises:
-        ValueError: there is nothing to write; or see `find`, `integers` and `deploy.to_integer`.
+        ValueError: there is nothing to write, or a file would be written over another one of them, over the run's own, or in
+            place of a folder; or see `find`, `integers` and `deploy.to_integer`.
         OSError: a folder cannot be written to.
         ModuleNotFoundError: onnx is not installed.
 
@@ -194,9 +217,7 @@ def export(
     given = integers(config, mean, std)
     example = np.zeros((1, *given.shape), np.uint16)
     ints = to_integer(net, example, mean=given.mean, std=given.std, bounds=(0, given.high))
-    for place in (onnx and onnx.parent, npz and npz.parent, c):
-        if place is not None:
-            records.check_writable(place)
+    _check_places(_file(run, weights), onnx, npz, c)
     written: list[Path] = []
     if onnx is not None:
         written.append(ints.to_onnx(onnx, packed=packed))
