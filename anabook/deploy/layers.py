@@ -14,7 +14,7 @@ from anabook.deploy.quanta import multiples
 from anabook.deploy.running import Extent, run
 from anabook.deploy.state import State
 from anabook.deploy.steps import Add, Head, Weighted
-from anabook.deploy.wires import CannotConvert, Wire, fractions
+from anabook.deploy.wires import CannotConvert, Wire, fractions, kinds
 from anabook.training.modules import Quantise
 from anabook.training.places import Scaled
 
@@ -204,13 +204,10 @@ def _minus(offset: np.ndarray, means: np.ndarray) -> np.ndarray:
         return offset - means
     found = np.empty(np.broadcast_shapes(offset.shape, means.shape), object)
     for channel in range(len(found)):
-        known: dict[int, Fraction] = {}
-        here = offset[channel % offset.shape[0]]
-        for at in np.ndindex(here.shape):
-            value = here[at]
-            if id(value) not in known:
-                known[id(value)] = value - means[channel % means.shape[0]].flat[0]
-            found[(channel, *at)] = known[id(value)]
+        values, which = kinds(offset[channel % offset.shape[0]])
+        mean = means[channel % means.shape[0]].flat[0]
+        for number, value in enumerate(values):
+            found[channel, which == number] = value - mean
     return found
 
 

@@ -78,18 +78,13 @@ class Wire:
         """What the integers stand for, each case once, and for each channel (and place) the number of its case."""
         parts = (self.scale, self.offset, self.gamma, self.radicand, self.shift)
         shape = np.broadcast_shapes((self.shape[0], *[1] * (len(self.shape) - 1)), *(part.shape for part in parts))
-        ids: dict[tuple, int] = {}
-        cases: list[Affine] = []
-        number = np.empty(shape, np.intp)
-        each = [np.broadcast_to(part, shape) for part in parts]
-        for at in np.ndindex(shape):
-            values = tuple(part[at] for part in each)
-            key = tuple(map(id, values))
-            if key not in ids:
-                ids[key] = len(cases)
-                cases.append(Affine(*values))
-            number[at] = ids[key]
-        return cases, number
+        number = np.zeros(shape, np.int64)
+        for part in parts:
+            found, which = kinds(part)
+            number = np.unique(number * len(found) + which, return_inverse=True)[1].reshape(shape)
+        first = np.unique(number, return_index=True)[1]
+        values = [np.broadcast_to(part, shape).flat for part in parts]
+        return [Affine(*(each[at] for each in values)) for at in first.tolist()], number
 
     def flat(self, step: str, size: int) -> Wire:
         """The same with all axes in one."""
@@ -101,6 +96,20 @@ class Wire:
 
         names = ("scale", "offset", "gamma", "radicand", "shift")
         return self.with_(step=step, shape=(size,), **{name: spread(getattr(self, name)) for name in names})
+
+
+def kinds(part: np.ndarray) -> tuple[list[Fraction], np.ndarray]:
+    """The objects of an array, each once, and for each place the number of its object.
+
+    Example:
+        >>> half, one = Fraction(1, 2), Fraction(1)
+        >>> found, which = kinds(np.array([[half, one], [half, half]], object))
+        >>> [[found[number] for number in row] for row in which.tolist()] == [[half, one], [half, half]], len(found)
+        (True, 2)
+    """
+    ids = np.frompyfunc(id, 1, 1)(part).astype(np.int64)
+    _, first, which = np.unique(ids, return_index=True, return_inverse=True)
+    return [part.flat[at] for at in first.tolist()], which.reshape(part.shape)
 
 
 def fractions(values: Any, shape: tuple[int, ...]) -> np.ndarray:
