@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 
 import mpmath
 import pytest
@@ -78,6 +79,36 @@ def test_what_does_not_converge_is_derived_and_has_a_witness(case):
     assert verdict.holds is False
     found = networks.witness(*DOES_NOT[case])
     assert found is not None and found.proved and found.limit.verdict == "wrong"
+
+
+SMALL = sp.Rational(1, 10**46)
+
+
+@pytest.mark.parametrize("family", ["uniform", "triangular", "normal", "logistic"])
+@pytest.mark.parametrize(
+    ("mean", "offset", "output"),
+    [(-TINY, "-2.5e-46", 1), (TINY, "0", 0), (-SMALL, "-5e-47", 1), (SMALL, "0", 0), (LAMBDA - TINY, "-2.5e-46", 1)],
+)
+def test_a_mean_that_keeps_a_tiny_constant_has_a_witness_that_is_one(family, mean, offset, output):
+    # At λ = 10^−100 and below the noise is far narrower than the constant: the threshold is moved by it, and stays moved.
+    found = networks.witness(family, [(mean, LAMBDA**2)])
+    assert found is not None and found.proved and found.offset == Fraction(offset)
+    unit = networks.noises_at(family, [(mean, LAMBDA**2)], mpmath.mpf("1e-100"), 200)
+    value = found.network.regularised(found.x, unit, digits=200).values[-1][0]
+    assert abs(value - output) < 1e-30 and found.network(found.x)[0] == 1 - output
+    assert f"the output tends to {output}, the quantised network gives {1 - output}" in str(found)
+    assert f"pre-activation {offset} in layer 0" in str(found)
+
+
+def test_constants_keep_all_their_digits_in_exact_limits():
+    close = sp.sqrt(3) * (1 - sp.Rational(1, 10**30))  # one half-width but for a part of 10^−30
+    for factor, error in ((close, sp.Rational(1, 10**30) / 2), (sp.sqrt(3), 0)):
+        found = networks.limit(networks.chain(1), [0], "uniform", [(-factor * LAMBDA, LAMBDA)])
+        assert found.exact and found.deviations[-1][0] == pytest.approx(-float(error), rel=1e-9, abs=0)
+    noise = networks.noises_at("normal", [(-TINY - LAMBDA, TINY + LAMBDA**2)], mpmath.mpf("1e-300"), 60)[0]
+    with mpmath.workdps(200):
+        exact = mpmath.sqrt(mpmath.mpf(10) ** 90 + 1) - mpmath.mpf(10) ** 45
+        assert abs(noise.mean / -exact - 1) < 1e-58 and abs(noise.std / exact - 1) < 1e-58
 
 
 def test_numbers_alone_would_contradict_the_first_case():

@@ -1,5 +1,6 @@
 """The interactive figure's JavaScript computes what the package computes."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +182,28 @@ def test_the_keyboard_moves_time_and_the_numbers_shown_are_the_schedules(page):
     assert len(shown) == 3
     for layer, text in enumerate(shown):
         mean, std = s(layer, 120)
-        assert f"mean {mean:.3f}, std {std:.3f}" in text.replace("−", "-")
+        numbers = [float(v) for v in re.findall(r"(?:mean|std) (\S+),", text.replace("−", "-"))]
+        # Three decimals, and of small numbers three digits: a std that is there is not shown as 0.
+        assert numbers == [float(f"{v:.3f}" if abs(v) >= 0.1 else f"{v:.3g}") for v in (mean, std)]
+
+
+def test_the_numbers_on_the_axes_are_whole(page):
+    page.get_by_label("Noise", exact=True).select_option("normal")
+    page.get_by_label("Decay intervals").select_option("same_end")
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for back in (0, 3, 6):
+            page.get_by_label("Time", exact=True).focus()
+            page.keyboard.press("End")
+            for _ in range(back):
+                page.keyboard.press("ArrowLeft")
+            cut = page.evaluate(
+                """() => [...document.querySelectorAll('.sf-tick')].filter((tick) => {
+                    const [text, picture] = [tick, tick.closest('svg')].map((each) => each.getBoundingClientRect());
+                    return text.left < picture.left - 0.5 || text.right > picture.right + 0.5;
+                }).map((tick) => tick.textContent)"""
+            )
+            assert cut == []
 
 
 def test_slopes_are_not_counted_twice_where_two_supports_meet(page):

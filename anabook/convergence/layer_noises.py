@@ -188,14 +188,39 @@ def _value(expression: Any, lam: Any) -> Any:
 
 def _extra_bits(expression: Any, lam: Any) -> int:
     """Bits that sums, waves and steps may cost: 1 + λ needs as many as λ has zeros before λ counts in it."""
+    cancelled = _cancelled_bits(expression)
     if not expression.free_symbols or not expression.has(
         sympy.Add, sympy.sin, sympy.cos, sympy.tan, sympy.floor, sympy.ceiling
     ):
-        return 0
-    bits = 64 + 2 * abs(mpmath.mag(lam))
+        return cancelled
+    bits = 64 + cancelled + 2 * abs(mpmath.mag(lam))
     if bits > _MOST_BITS and not all(isinstance(f, _ELEMENTARY) for f in expression.atoms(sympy.Function)):
         raise ValueError(
             f"{show(expression)} cannot be computed at λ = {mpmath.nstr(lam, 3)}: it would take {bits} bits of a function "
             "that is slow in so many."
         )
     return bits
+
+
+@functools.lru_cache(maxsize=1024)
+def _cancelled_bits(expression: Any) -> int:
+    """Bits that constants take from each other in sums: √(10⁹⁰ + 1) − 10⁴⁵ begins 91 digits behind its first term."""
+    lost = 0
+    for total in expression.atoms(sympy.Add):
+        parts = [part for part in total.args if not part.free_symbols]
+        if len(parts) < 2:
+            continue
+        try:
+            sizes = [mpmath.mag(_digits_of(part)) for part in parts]
+            lost += max(0, max(sizes) - mpmath.mag(_digits_of(sympy.Add(*parts))))
+        except GIVES_UP:  # a sum that is zero, or whose value nothing tells: rounding is all there is
+            continue
+    return int(lost)
+
+
+def _digits_of(constant: Any) -> Any:
+    """A few digits of a constant that is not zero, by as many more as it takes."""
+    value = constant.evalf(15, maxn=_MOST_BITS, strict=True)
+    if not value.is_Float or value == 0:
+        raise ValueError("no finite real number but zero.")
+    return mpmath.mpf(value._mpf_)

@@ -50,6 +50,11 @@ def exact_limit(network: Network, x: Any, families: Any, schedules: Sequence[Any
         >>> exact_limit(net, [0], "uniform", [power_law(2, 2), power_law(1, 1)])
         [0.0]
     """
+    return [value.limit() for value in _exact_outputs(network, x, families, schedules)]
+
+
+def _exact_outputs(network: Network, x: Any, families: Any, schedules: Sequence[Any]) -> list[PowerSum]:
+    """The outputs near λ = 0."""
     if len(network.layers[0].weights.shape) != 2 or any(layer.weight_quantiser for layer in network.layers):
         raise ValueError("exact limits are for a single network whose weights are given, not quantised.")
     noises = _noises_as_sums(families, schedules)
@@ -61,7 +66,7 @@ def exact_limit(network: Network, x: Any, families: Any, schedules: Sequence[Any
         values = [sum((v * PowerSum.of(w) for w, v in zip(row, values) if w), PowerSum.of(b)) for row, b in rows]
         if layer.quantiser is not None:
             values = _exact_layer(layer.quantiser, values, *noises[i])
-    return [value.limit() for value in values]
+    return values
 
 
 def _noises_as_sums(families: Any, schedules: Sequence[Any]) -> list[tuple[str, PowerSum, PowerSum]]:
@@ -183,14 +188,16 @@ def _limit_if_exact(network: Network, x: Any, families: Any, schedules: Sequence
     if any(layer.weight_quantiser for layer in network.layers):
         return None
     x = exact_input(network, x)
-    right = network.trace(x).outputs[-1].numbers(DOUBLE)
-    many = right.shape[:-1]
-    found = np.empty(right.shape)
-    for index in np.ndindex(*many):
+    many = network.trace(x).outputs[-1].numbers(DOUBLE).shape
+    deviations = np.empty((1, *many))
+    for index in np.ndindex(*many[:-1]):
         single = subset(network, index) if len(network.layers[0].weights.shape) > 2 else network
-        found[index] = exact_limit(single, x[index] if len(x.shape) > 1 else x, families, schedules)
-    deviations = found - right
-    return Limit(np.where((deviations != 0).any(axis=-1), WRONG, RIGHT), (0,), deviations[np.newaxis])
+        point = x[index] if len(x.shape) > 1 else x
+        right = (PowerSum.of(v) for v in single.trace(point).outputs[-1].fractions())
+        # The difference first and then the limit: a float beside 1 has no room for 10^−30.
+        pairs = zip(_exact_outputs(single, point, families, schedules), right)
+        deviations[(0, *index)] = [(value - exact).limit() for value, exact in pairs]
+    return Limit(np.where((deviations[0] != 0).any(axis=-1), WRONG, RIGHT), (0,), deviations)
 
 
 def judge(deviations: list[np.ndarray], tolerance: float) -> np.ndarray:

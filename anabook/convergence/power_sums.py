@@ -167,10 +167,9 @@ def from_sympy(expression: Any) -> PowerSum:
     for term in sympy.Add.make_args(sympy.expand(sympy.powdenest(expression, force=True))):
         coefficient, exponent = term.as_coeff_exponent(symbols[0])
         parts = [(coefficient / sympy.sqrt(r), r) for r in _ROOTS]
-        rational = [(sympy.nsimplify(q), r) for q, r in parts if sympy.simplify(q).is_Rational]
+        rational = [(value, r) for value, r in ((sympy.simplify(q), r) for q, r in parts) if value.is_Rational]
         if not rational or not exponent.is_Rational:
             raise ValueError(f"{expression} is not a finite sum of powers of λ with simple coefficients.")
         value, root = rational[0]
-        value = sympy.Rational(value)
         terms.append((Fraction(exponent.p, exponent.q), Surd.of(Fraction(value.p, value.q), root)))
     return PowerSum.collect(terms)

@@ -98,9 +98,14 @@ class Witness:
             "" if self.proved else f"numbers down to λ = {mpmath.nstr(self.limit.lambdas[-1], 3)} suggest, without proof: "
         )
         return (
-            f"{doubt}pre-activation {self.offset} in layer {self.start}; the error of {where}: "
+            f"{doubt}pre-activation {_text(self.offset)} in layer {self.start}; the error of {where}: "
             f"the output tends to {got:.4g}, the quantised network gives {right:g}"
         )
+
+
+def _text(offset: Any) -> str:
+    """An offset as it stands, or in decimals where its fraction is long."""
+    return str(offset) if Fraction(offset).denominator < 10**6 else f"{float(offset):.3g}"
 
 
 _WEIGHTS = (1, 16, 128)  # larger ones delay a limit with an equality in it beyond the smallest λ here; see `_is_fading`
@@ -179,6 +184,11 @@ def _search(families: Any, schedules: list[Any], fails: bool) -> Witness | None:
         raise unknown if unknown is not None else ValueError("there are no λ to search at.")
     if found is not None or not fails:
         return found
+    for start, offset in _halves_of_means(families, schedules, lambdas):
+        _stop_if_late()
+        found = _try_chain(families, schedules, start, start, 1, offset, lambdas, fails)
+        if found is not None:
+            return found
     for lambdas in _standing_lambdas(schedules):
         _stop_if_late()
         found = _search_at(families, schedules, lambdas, fails, _OFFSETS[:1], _WEIGHTS[:1])
@@ -213,6 +223,14 @@ def _stop_if_late() -> None:
         raise TimeoutError(
             f"the search for a witness was stopped after {seconds_allowed():g} s; whether there is one is undecided."
         )
+
+
+def _halves_of_means(families: Any, schedules: list[Any], lambdas: tuple[Any, ...]) -> Iterator[tuple[int, Fraction]]:
+    """Layers whose means settle at something else than 0, however small, and a pre-activation on the way there."""
+    near, far = (noises_at(families, schedules, lam, 60) for lam in lambdas[-2:])
+    for i, (before, last) in enumerate(zip(near, far)):
+        if last.mean != 0 and abs(last.mean - before.mean) <= abs(last.mean) / 10:
+            yield i, Fraction(mpmath.nstr(last.mean / 2, 2))
 
 
 def _standing_lambdas(schedules: list[Any]) -> Iterator[tuple[Any, ...]]:

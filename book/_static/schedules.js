@@ -162,7 +162,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const LOW = -1.5;
   const HIGH = 1.5;
-  const BOX = { width: 180, height: 118, left: 30, right: 6, top: 8, bottom: 18 };
+  const BOX = { width: 184, height: 118, left: 34, right: 6, top: 8, bottom: 18 };
   const PERIOD = 50;
 
   const CHOICES = [
@@ -176,7 +176,8 @@
   ];
   const START = { interval: "partition", powerLaw: "homogeneous", family: "uniform", mean: "static", quantiser: "ternary", weight: "1", layers: "3" };
 
-  const shown = (value) => value.toFixed(3).replace(/^-0\.000$/, "0.000").replace("-", "−");
+  /* Three decimals; a small number, of which these would leave few digits or none, by three of its own. */
+  const shown = (value) => (value !== 0 && Math.abs(value) < 0.1 ? brief(value) : value.toFixed(3).replace(/^-0\.000$/, "0.000").replace("-", "−"));
 
   /* A number with three digits, or as many as are asked for; far from 1 as a power of ten. */
   function brief(value, digits = 3) {
@@ -345,7 +346,9 @@
       picture.append(svg("text", { x: left - 6, y: y(part) + 4, class: "sf-tick", "text-anchor": "end" }, text));
     }
     for (let time = settings.start; time <= settings.end; time += PERIOD) {
-      picture.append(svg("text", { x: x(time), y: high - 5, class: "sf-tick", "text-anchor": "middle" }, String(time)));
+      const last = time === settings.end;
+      const place = { x: last ? wide : x(time), y: high - 5, class: "sf-tick", "text-anchor": last ? "end" : "middle" };
+      picture.append(svg("text", place, String(time)));
     }
     for (let layer = 0; layer < settings.layers; layer++) {
       const points = Array.from({ length: 201 }, (_, i) => {
