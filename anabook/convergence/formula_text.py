@@ -112,7 +112,11 @@ def _decimal(value: sp.Expr) -> str:
 
 
 def _written(expression: sp.Expr) -> str:
-    return _Printer().doprint(expression).replace("**", "^").replace("*", "·")
+    try:
+        text = _Printer().doprint(expression)
+    except ArithmeticError:  # SymPy orders terms by their values, and those of ⌊2 − 10^−300⌋ it may not find
+        text = _Printer({"order": "none"}).doprint(expression)
+    return text.replace("**", "^").replace("*", "·")
 
 
 def angle_text(phase: sp.Expr) -> str:

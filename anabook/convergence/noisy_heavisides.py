@@ -15,6 +15,7 @@ import sympy as sp
 from anabook.convergence.answers import Answer, ask, both, stopped, tends_to
 from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import families_of
+from anabook.convergence.leash import bounded
 from anabook.convergence.limits import LimitPoints, eventual_sign, expanded, leading, signs_along
 from anabook.convergence.tails import DIRAC, half_width, law_of, name_of, tail_of
 from anabook.convergence.verdicts import Finding
@@ -30,13 +31,15 @@ _ZERO, _ONE = sp.Integer(0), sp.Integer(1)
 class NoisyHeaviside:
     """A Heaviside unit with noise of offset a = −mean and standard deviation b.
 
-    `doubt` says what was looked at, where only numbers show that b is positive.
+    `doubt` says what was looked at, where only numbers show that b is positive; `open` what is not told of the unit, where
+    nothing can be decided for that.
     """
 
     family: Any
     a: sp.Expr
     b: sp.Expr
     doubt: str = ""
+    open: str = ""
 
     @cached_property
     def tail(self) -> Edge | Decay | None:
@@ -164,25 +167,58 @@ def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
             continue
         if isinstance(name, str) and name == DIRAC:
             raise ValueError(f"the noise of {whose} {i} is called 'dirac', so its std must be 0, not {show(std)}.")
+        open = _unread_law(name)
         sign, doubt = eventual_sign(std)
-        if sign != 1:
-            raise ValueError(_not_positive(std, sign, f"the std of {whose} {i}"))
-        units.append(NoisyHeaviside(name, -mean, std, doubt))
+        if sign == 1:
+            units.append(NoisyHeaviside(name, -mean, std, doubt, open))
+            continue
+        bad = "" if doubt else _not_positive(std, sign)
+        if bad:
+            raise ValueError(f"the std of {whose} {i}{bad}")
+        seen = "" if sign is None else f"; {doubt}, suggest that it is {'0' if sign == 0 else 'negative'}"
+        open = open or f"the std, {show(std)}, is not seen to be positive for all small λ{stopped()}{seen}."
+        units.append(NoisyHeaviside(name, -mean, std, doubt, open))
     return units
 
 
-def _not_positive(std: sp.Expr, sign: int | None, what: str) -> str:
-    """A sentence on a standard deviation that is not positive for all small λ."""
+def _unread_law(family: Any) -> str:
+    """A sentence if the time did not suffice to find how a law's tail ends; empty if it did.
+
+    Raises:
+        ValueError: a law for which the theorem is not proved.
+    """
+    if isinstance(family, str):
+        return ""
+    told = bounded(_tail_or_refusal, family, steps=_LAW_STEPS)
+    if isinstance(told, ValueError):
+        raise told
+    if told is not None:
+        return ""
+    return f"how the tail of {name_of(family)} noise ends was not found{stopped() or ', it takes too many steps'}."
+
+
+_LAW_STEPS = 5_000_000
+
+
+def _tail_or_refusal(family: Any) -> Any:
+    try:
+        return tail_of(family)
+    except ValueError as refusal:
+        return refusal
+
+
+def _not_positive(std: sp.Expr, sign: int | None) -> str:
+    """The rest of a sentence on a standard deviation that is derived not to be positive for all small λ; else empty."""
     if sign == 0:
-        return f"{what} is identically 0 for all small λ: {show(std)} leaves no noise, so the layer is silent; give it the std 0."
-    how = "is negative" if sign == -1 else f"is not seen to be positive{stopped()}"
+        return f" is identically 0 for all small λ: {show(std)} leaves no noise, so the layer is silent; give it the std 0."
+    how = "is negative" if sign == -1 else ""
     if sign is None:
         along = signs_along(std)
         for bad, word in ((-1, "negative"), (0, "0")):
             if bad in along:
                 how = f"is {word} again and again{along[bad]}"
                 break
-    return f"{what} must be positive for all small λ (or 0 throughout), and {show(std)} {how}."
+    return f" must be positive for all small λ (or 0 throughout), and {show(std)} {how}." if how else ""
 
 
 def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | None]:
@@ -190,6 +226,13 @@ def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | No
     names = families_of(families, len(weights))
     noisy = [(_ZERO, _ZERO) if pair is None else pair for pair in weights]
     return [None if pair is None else u for pair, u in zip(weights, noisy_units(names, noisy, "the weights of layer"))]
+
+
+def alone(i: int, unit: NoisyHeaviside) -> list[Finding]:
+    """What is found of the conditions that concern one layer alone, (11) to (14)."""
+    if unit.open:
+        return [Finding("(11)", i, None, unit.open)]
+    return [condition(i, unit) for condition in (vanishing, right_on_threshold, monotone, between_zero_and_one)]
 
 
 def vanishing(i: int, unit: NoisyHeaviside) -> Finding:
