@@ -53,14 +53,14 @@ def sign(constant: sp.Expr) -> int:
     """
     if constant.is_Rational:
         return (constant.p > 0) - (constant.p < 0)
-    for digits in _DIGITS[:2]:
+    for digits in _DIGITS[:3]:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
     short = all(q.p.bit_length() + q.q.bit_length() < _BITS for q in constant.atoms(sp.Rational))
     if short and bounded(_is_zero, constant, steps=4 * _STEPS):
         return 0
-    for digits in _DIGITS[2:]:
+    for digits in _DIGITS[3:]:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
@@ -80,6 +80,24 @@ def _sign_by_digits(constant: sp.Expr, digits: int) -> int | None:
         return None
 
 
+@lru_cache(maxsize=1024)
+def approximate(constant: sp.Expr) -> Any:
+    """A real constant as an mpmath number with ten digits that are right, for messages; None if they are not found."""
+    for digits in _DIGITS:
+        found = bounded(_approximate, constant, digits, steps=_STEPS)
+        if found is not None:
+            return found
+    return None
+
+
+def _approximate(constant: sp.Expr, digits: int) -> Any:
+    context = mpmath.ctx_iv.MPIntervalContext()
+    context.dps = digits
+    low, high = _ends(_interval(constant, context))
+    with mpmath.workdps(digits):
+        return (low + high) / 2 if high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10") else None
+
+
 def _interval(constant: sp.Expr, iv: Any) -> Any:
     """An interval that holds the constant.
 
@@ -90,6 +108,8 @@ def _interval(constant: sp.Expr, iv: Any) -> Any:
         return iv.mpf(int(constant))
     if constant.is_Rational:
         return iv.mpf(int(constant.p)) / int(constant.q)
+    if constant.is_Float:
+        return _interval(sp.Rational(constant), iv)
     if constant is sp.pi:
         return +iv.pi
     if constant is sp.E:
@@ -130,7 +150,8 @@ def _function(constant: sp.Expr, iv: Any) -> Any:
     if name == "tan":
         return iv.sin(inside[0]) / iv.cos(inside[0])
     if name in ("floor", "ceiling"):
-        whole = {int(getattr(mpmath, name[:5].replace("ceili", "ceil"))(mpmath.mpf(end))) for end in _ends(inside[0])}
+        down = name == "floor"
+        whole = {int(end) - (end < int(end)) if down else int(end) + (end > int(end)) for end in _ends(inside[0])}
         if len(whole) > 1:
             raise ValueError("more than one whole number.")
         return iv.mpf(whole.pop())

@@ -51,7 +51,9 @@ def read(
     put = dict.fromkeys(_symbols(formulas), LAMBDA)
 
     def put_in(part: sp.Expr) -> sp.Expr:
-        if LAMBDA not in part.free_symbols and part.has(LAMBDA):  # as the index of a sum, say, which has nothing to do with it
+        if LAMBDA not in part.free_symbols and part.has(
+            LAMBDA
+        ):  # as the index of a sum, say, which has nothing to do with it
             part = part.as_dummy()
         named = part.xreplace(put)
         if named.has(*_TO_DO):

@@ -13,9 +13,9 @@ from typing import Any
 import sympy as sp
 
 from anabook.convergence.answers import Answer, ask, both, stopped, tends_to
+from anabook.convergence.constants import approximate
 from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import families_of
-from anabook.convergence.leash import bounded
 from anabook.convergence.limits import LimitPoints, eventual_sign, expanded, leading, signs_along
 from anabook.convergence.tails import DIRAC, half_width, law_of, name_of, tail_of
 from anabook.convergence.verdicts import Finding
@@ -167,44 +167,17 @@ def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
             continue
         if isinstance(name, str) and name == DIRAC:
             raise ValueError(f"the noise of {whose} {i} is called 'dirac', so its std must be 0, not {show(std)}.")
-        open = _unread_law(name)
         sign, doubt = eventual_sign(std)
         if sign == 1:
-            units.append(NoisyHeaviside(name, -mean, std, doubt, open))
+            units.append(NoisyHeaviside(name, -mean, std, doubt))
             continue
         bad = "" if doubt else _not_positive(std, sign)
         if bad:
             raise ValueError(f"the std of {whose} {i}{bad}")
         seen = "" if sign is None else f"; {doubt}, suggest that it is {'0' if sign == 0 else 'negative'}"
-        open = open or f"the std, {show(std)}, is not seen to be positive for all small λ{stopped()}{seen}."
+        open = f"the std, {show(std)}, is not seen to be positive for all small λ{stopped()}{seen}."
         units.append(NoisyHeaviside(name, -mean, std, doubt, open))
     return units
-
-
-def _unread_law(family: Any) -> str:
-    """A sentence if the time did not suffice to find how a law's tail ends; empty if it did.
-
-    Raises:
-        ValueError: a law for which the theorem is not proved.
-    """
-    if isinstance(family, str):
-        return ""
-    told = bounded(_tail_or_refusal, family, steps=_LAW_STEPS)
-    if isinstance(told, ValueError):
-        raise told
-    if told is not None:
-        return ""
-    return f"how the tail of {name_of(family)} noise ends was not found{stopped() or ', it takes too many steps'}."
-
-
-_LAW_STEPS = 5_000_000
-
-
-def _tail_or_refusal(family: Any) -> Any:
-    try:
-        return tail_of(family)
-    except ValueError as refusal:
-        return refusal
 
 
 def _not_positive(std: sp.Expr, sign: int | None) -> str:
@@ -273,7 +246,10 @@ def right_on_threshold(i: int, unit: NoisyHeaviside) -> Finding:
 def _values_at(family: Any, found: LimitPoints) -> str:
     """Where a layer goes on its threshold: to which limit, or to which at some λ and which at others."""
     points = [point.value for point in found.reached] if found.low != found.high else []
-    ends = [float(Noise(law_of(family), 0.0, 1.0).cdf(float(v))) for v in points or (found.low, found.high)]
+    places = [v if v in (sp.oo, -sp.oo) else approximate(v) for v in points or (found.low, found.high)]
+    if None in places:
+        return "does not tend to 1"
+    ends = [float(Noise(law_of(family), 0.0, 1.0).cdf(float(place))) for place in places]
     texts = list(dict.fromkeys(f"{end:.4g}" for end in ends))
     if texts == ["1"]:
         return "tends to a little less than 1"

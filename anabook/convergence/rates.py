@@ -244,13 +244,18 @@ def _rates(
         factor = _larger(factor, above(unit.b))
     for unit, weight, bound in zip(units, weights, bounds):
         if unit.error != 0:
-            factor = _larger(factor, above(sp.sqrt(unit.error / bound)))
+            factor = _larger(factor, _root(above(unit.error / bound)))
         if weight is not None and weight.error != 0:
-            factor = _larger(factor, above(sp.sqrt(weight.error / unit.margin(bound))))
+            factor = _larger(factor, _root(above(weight.error / unit.margin(bound))))
     rates = [factor]
     for unit in reversed(units[1:]):
         rates.append(below(unit.margin(rates[-1])))
     return tuple(reversed(rates))
+
+
+def _root(formula: sp.Expr) -> sp.Expr:
+    """The square root, in whatever form; SymPy may take for ever to look for a better one."""
+    return bounded(sp.sqrt, formula, default=sp.Pow(formula, sp.Rational(1, 2), evaluate=False))
 
 
 def _larger(x: sp.Expr, y: sp.Expr) -> sp.Expr:

@@ -16,6 +16,7 @@ from anabook.convergence.limits import leading
 from anabook.convergence.noisy_heavisides import alone, noisy_units, noisy_weights
 from anabook.convergence.rates import doubted, judge_rates, look_for_rates, refuse_unless_rate, rises
 from anabook.convergence.schedule_formulas import READINGS, as_formulas
+from anabook.convergence.tails import work_out
 from anabook.convergence.verdicts import Finding, Verdict, all_hold
 from anabook.schedules import Schedule
 
@@ -44,7 +45,8 @@ def check(
             code of the paper's authors. Or one pair (mean, std) or None a layer. A layer's weight error must then vanish faster
             than its margin: r_{ℓ−1} + ρ_ℓ = O(−σ_ℓ⁻¹(1 − ε r_ℓ)) in place of (18), and also in the first layer.
         reading: "time" or "lambda", for a `Schedule`: see `as_formulas`.
-        seconds: what the decision may take. What is not decided by then stays undecided, and says so.
+        seconds: what the decision may take. What is not decided by then stays undecided, and says so. Not counted is how
+            long SymPy takes for the mean, std and tails of a density, which it works out once.
 
     Returns:
         A `Verdict`. Where no rates are given, it is about positive rates; `Verdict.rising` says whether those that are
@@ -53,7 +55,8 @@ def check(
     Raises:
         ValueError: no layers, a layer without noise, lists of different lengths, an unknown family, a law of another kind or
             whose tail is not known, a std that is derived not to be positive (or 0 for all small λ, but not given as 0), more
-            than one symbol, or one that may not stand for every small positive number, an unknown function, a rate that is not positive, falls as λ grows, or does not tend to 0.
+            than one symbol, or one that may not stand for every small positive number, an unknown function, a rate
+            that is not positive, falls as λ grows, or does not tend to 0.
         TypeError: a mean or std that is neither a number nor a SymPy expression.
 
     Example:
@@ -66,6 +69,7 @@ def check(
           (17) in layer 0 fails: it asks that the layer be right on its threshold, hence for (12).
     """
     choice(reading, READINGS, "reading")
+    work_out(families)
     with within(seconds):
         if isinstance(schedules, Schedule):
             schedules = as_formulas(schedules, reading)
@@ -130,6 +134,7 @@ def two_layers(families: Any, schedules: Any, seconds: float = SECONDS) -> tuple
         (i) False
         (ii) None
     """
+    work_out(families)
     with within(seconds):
         if isinstance(schedules, Schedule):
             schedules = as_formulas(schedules)

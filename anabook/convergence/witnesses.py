@@ -20,7 +20,7 @@ from anabook.convergence.leash import SECONDS, is_late, seconds_allowed, within
 from anabook.convergence.network_limits import FAR_LAMBDAS, NEAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
 from anabook.convergence.quantised_networks import Network
 from anabook.convergence.samples import solutions
-from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of
+from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of, work_out
 from anabook.convergence.theorem_hypothesis import check
 from anabook.convergence.verdicts import Verdict
 from anabook.convergence.waves import angles
@@ -115,9 +115,10 @@ def witness(
     """Construct a network on which the regularisation does not tend to the quantised map, if a chain is one.
 
     First `check` is asked: where it derives that every network converges, there is no witness, and where its numbers suggest
-    that, the search's own count for nothing against it. Else the search tries every pair of layers, a few weights and a few offsets, shortest chains first, and judges each by `limit`: far down, or nearer
-    where the formulas have too many digits there; and where they oscillate, also along sequences of λ on which the
-    oscillation stands still. Chains are enough in principle: if any network fails, one of them does.
+    that, the search's own count for nothing against it. Else the search tries every pair of layers, a few weights and a few
+    offsets, shortest chains first, and judges each by `limit`: far down, or nearer where the formulas have too many digits
+    there; and where they oscillate, also along sequences of λ on which the oscillation stands still. Chains are enough in
+    principle: if any network fails, one of them does.
 
     Args:
         families: as for `noises_at`, or an object with attributes `families` and `schedules`, such as a verdict.
@@ -143,6 +144,7 @@ def witness(
     if schedules is None:
         families, schedules = families.families, families.schedules
     schedules = list(schedules)
+    work_out(families)
     with within(seconds):
         said = _what_check_says(families, schedules) if ask else None
         if said is not None and said.holds:
