@@ -597,11 +597,7 @@ def test_a_taylor_coefficient_that_vanishes_without_looking_so_hides_no_remainde
             sp.sec(10**41 * sp.sqrt(2)),
             sp.besselj(0, 10**31 * sp.sqrt(2)),
         ),
-        *(
-            sp.floor(2 - SHORT) - sp.Rational(3, 2),
-            sp.ceiling(1 + SHORT) - sp.Rational(3, 2),
-            sp.gamma(-sp.sqrt(2) * 10**30),
-        ),
+        *(sp.gamma(-sp.sqrt(2) * 10**30),),
         *(
             sp.exp(10**50) - sp.sqrt(3),
             sp.exp(-(10**50)),
@@ -706,13 +702,13 @@ def test_a_std_whose_sign_is_not_told_leaves_the_verdict_open(std):
     assert check("normal", [(-LAMBDA, std), (LAMBDA, LAMBDA**2)]).holds is False
 
 
-@pytest.mark.parametrize("seconds", [1e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize("seconds", [1e-6, 1e-5])
 def test_no_time_at_all_leaves_the_verdict_open(seconds):
-    layer = (-LAMBDA * (2 + SIN), LAMBDA**2 * (3 + sp.cos(1 / LAMBDA + LAMBDA**2)))
-    verdict = check("normal", [layer] * 2, seconds=seconds)
+    families, schedules = CONVERGES["a floor"]
+    verdict = check(families, schedules, seconds=seconds)
     assert verdict.holds is verdict.evidence is None
     assert f"in the {seconds:g} s that the decision may take" in verdict.explain()
-    assert check("normal", [layer] * 2, seconds=60).holds is True
+    assert check(families, schedules, seconds=60).holds is True
 
 
 def test_a_rate_of_0_is_for_layers_that_are_exact():
