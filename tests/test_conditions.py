@@ -202,7 +202,6 @@ BAD = {
     "negative std": (("normal", [(-LAMBDA, -LAMBDA)]), {}, ValueError, "-λ is negative"),
     "std of no sign": (("normal", [(-LAMBDA, sp.sin(1 / LAMBDA))]), {}, ValueError, "is negative again and again"),
     "std that is 0 at times": (("normal", [(-LAMBDA, 1 + sp.sin(1 / LAMBDA))]), {}, ValueError, "is 0 again and again"),
-    "std of no known sign": (("normal", [(-LAMBDA, sp.airyai(-1 / LAMBDA))]), {}, ValueError, "not seen to be positive"),
     "two symbols": (("normal", [(-LAMBDA, sp.Symbol("x"))]), {}, ValueError, "one symbol only"),
     "families of another number": ((["normal"] * 3, [GOOD]), {}, ValueError, "not 3"),
     "rates of another number": (("normal", [GOOD], [LAMBDA] * 2), {}, ValueError, "1 layer needs 1 rate, not 2"),
@@ -223,6 +222,14 @@ def test_bad_input_gets_one_clear_sentence(case):
     with pytest.raises(error, match=words) as caught:
         check(*args, **options)
     assert str(caught.value).count("\n") == 0 and str(caught.value).endswith((".", "?"))
+
+
+def test_a_std_of_no_known_sign_leaves_its_layer_undecided():
+    verdict = check("normal", [GOOD, (-LAMBDA, sp.airyai(-1 / LAMBDA))])
+    assert verdict.status == "undecided" and verdict.rates is None
+    assert [f.reason for f in verdict.findings if f.layer == 1] == [
+        "the std, airyai(-1/λ), is not seen to be positive for all small λ."
+    ]
 
 
 def test_other_functions_check_their_arguments_too():

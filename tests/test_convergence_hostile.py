@@ -569,3 +569,200 @@ def test_a_ctrl_c_while_the_watch_ends_is_passed_on_and_the_watch_is_ended(monke
 def test_what_is_no_list_of_layers_is_named(families, schedules, more, kind, words):
     with pytest.raises(kind, match=f"^{words}"):
         check(families, schedules, **more)
+
+
+# --- what a third attacker found ----------------------------------------------------------------------------------------
+
+SURD, SAME_SURD = sp.sqrt(2) + sp.sqrt(3), sp.sqrt(5 + 2 * sp.sqrt(6))  # equal, and not seen to be so by SymPy
+SHORT = sp.sqrt(10**300 + 1) - 10**150  # about 5e-151
+
+
+def beyond_taylor(function, at):
+    """What is left of a function beside a place where its fifth derivative is 0, beyond the fourth order: about c·λ⁶."""
+    t = sp.Symbol("t")
+    terms = [sp.diff(function(t), t, k).subs(t, at) / sp.factorial(k) * LAMBDA**k for k in range(5)]
+    return function(at + LAMBDA) - sp.Add(*terms)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        LAMBDA**SURD - LAMBDA**SAME_SURD,
+        LAMBDA * (LOG**SURD - LOG**SAME_SURD),
+        sp.exp(-SURD / LAMBDA) - sp.exp(-SAME_SURD / LAMBDA),
+        LAMBDA ** (sp.log(8) / sp.log(2)) - LAMBDA**3,
+    ],
+)
+def test_sizes_that_are_equal_but_written_differently_cancel(same):
+    assert enclose(same).sign() == 0 and enclose(same + LAMBDA**9).low.expression() == LAMBDA**9
+    for sign in (-1, 1):
+        assert check("uniform", [(-LAMBDA * (sign * same + LAMBDA), LAMBDA)]).holds is False
+
+
+@pytest.mark.parametrize(
+    ("function", "at"), [(sp.atan, sp.sqrt(1 + 2 / sp.sqrt(5))), (sp.erf, sp.sqrt((3 - sp.sqrt(6)) / 2))]
+)
+def test_a_taylor_coefficient_that_vanishes_without_looking_so_hides_no_remainder(function, at):
+    rest = beyond_taylor(function, at)
+    low, high = enclose(rest)
+    assert low.terms
+    with mpmath.workdps(80):
+        lam = mpmath.mpf("1e-5")
+        assert as_function(low.expression())(lam) < as_function(rest)(lam) < as_function(high.expression())(lam)
+    offset = rest if function is sp.atan else -rest
+    assert check("normal", [(-offset, LAMBDA**8)]).holds is not False
+    assert check("normal", [(offset, LAMBDA**8)]).holds is not True
+
+
+@pytest.mark.parametrize(
+    "constant",
+    [
+        *(
+            function(sign * SHORT)
+            for function in (sp.sinh, sp.tanh, sp.erf, sp.atan, sp.LambertW, sp.tan)
+            for sign in (-1, 1)
+        ),
+        *(
+            sp.loggamma(2 - SHORT),
+            sp.cot(10**40 * sp.sqrt(2)),
+            sp.sec(10**41 * sp.sqrt(2)),
+            sp.besselj(0, 10**31 * sp.sqrt(2)),
+        ),
+        *(sp.gamma(-sp.sqrt(2) * 10**30),),
+        *(
+            sp.exp(10**50) - sp.sqrt(3),
+            sp.exp(-(10**50)),
+            sp.Max(sp.sqrt(2), sp.exp(-1)) - 1,
+            sp.EulerGamma - sp.Float(0.5772),
+        ),
+    ],
+)
+def test_constants_of_functions_have_the_sign_of_their_value_in_many_digits(constant):
+    with mpmath.workdps(1500):
+        expected = int(mpmath.sign(sp.lambdify([], constant, "mpmath")()))
+    assert compare(constant, 0) == expected != 0
+
+
+def test_a_constant_that_sympy_cannot_evaluate_is_decided_and_written():
+    for mean, holds in ((sp.floor(2 - SHORT), False), (sp.ceiling(1 + SHORT), True), (ROOT3 - sp.sinh(SHORT), False)):
+        verdict = check("uniform", [(-LAMBDA * mean, LAMBDA)])
+        assert verdict.holds is holds
+        reads_well(verdict.explain())
+    assert "offset/std → 1," in check("uniform", [(-LAMBDA * sp.floor(2 - SHORT), LAMBDA)]).explain()
+
+
+@pytest.mark.parametrize(
+    ("factor", "holds"),
+    [
+        (1.7320508075688772, False),  # the doubles beside √3 = 1.73205080756887729…
+        (1.7320508075688774, True),
+        (sp.Float("1.73205080756887729352744634150", 30), False),
+        (sp.Float("1.73205080756887729352744634151", 30), True),
+    ],
+)
+def test_decimal_numbers_are_read_with_all_their_digits(factor, holds):
+    assert check("uniform", [(-factor * LAMBDA, LAMBDA)]).holds is holds
+
+
+def test_a_number_beyond_all_others_is_decided_and_no_number_is_held_against_evidence():
+    for mean, holds in ((sp.exp(10**50), True), (sp.exp(-(10**50)), False)):
+        assert check("uniform", [(-LAMBDA * mean, LAMBDA)]).holds is holds
+    assert networks.witness("uniform", [(-LAMBDA * sp.exp(10**50), LAMBDA)]) is None
+    schedules = [(-LAMBDA * (SIN**2 + sp.cos(1 / LAMBDA) ** 2), LAMBDA**2)]
+    verdict = check("normal", schedules, seconds=60)
+    assert verdict.holds is not False and verdict.evidence is not False
+    assert networks.witness("normal", schedules, seconds=60) is None
+
+
+@pytest.mark.parametrize(
+    ("symbol", "words"),
+    [
+        (sp.Symbol("z", negative=True), "z is declared as negative=True"),
+        (sp.Symbol("z", integer=True), "z is declared as integer=True"),
+        (sp.Symbol("z", commutative=False), "z is declared as commutative=False"),
+        (sp.Symbol("z", infinite=True), "z is declared as infinite=True"),
+        (sp.MatrixSymbol("Z", 1, 1), "Z is declared as MatrixSymbol"),
+    ],
+)
+def test_a_symbol_that_cannot_be_every_small_positive_number_is_refused(symbol, words):
+    with pytest.raises(ValueError, match=f"stand for every small positive number, and {words}\\.$"):
+        check("uniform", [(-2 * symbol, sp.Integer(1))])
+
+
+@pytest.mark.parametrize(
+    ("mean", "words"),
+    [
+        (sp.Function("f")(LAMBDA), r"must be a formula, and f\(λ\) has an unknown function in it, f\.$"),
+        (LAMBDA + sp.Order(LAMBDA**2), r"must be a formula, and .* leaves open what O\(…\) stands for\.$"),
+        (float("-inf"), "must be finite and real, not -∞\\.$"),
+        (-sp.oo * LAMBDA, "must be finite and real, not -∞\\.$"),
+        (sp.Sum(LAMBDA / sp.Symbol("n"), (sp.Symbol("n"), 1, sp.oo)), "must be finite and real for small λ > 0, not "),
+        (sp.Symbol("lambda"), "depend on λ and λ: symbols of one name, but declared differently\\.$"),
+    ],
+)
+def test_what_is_no_formula_in_one_symbol_is_named(mean, words):
+    for call in (check, networks.witness):
+        with pytest.raises(ValueError, match=words):
+            call("uniform", [(mean, LAMBDA)])
+
+
+def test_values_that_cannot_be_computed_show_nothing_of_the_libraries():
+    with pytest.raises(ValueError, match=r"cannot be computed at λ = 0\.1: mpmath finds no value for it there\.$"):
+        networks.noises_at("normal", [(sp.Piecewise((-LAMBDA, LAMBDA > 1)), LAMBDA)], mpmath.mpf("0.1"), 60)
+
+
+@pytest.mark.parametrize(
+    "std",
+    [
+        LAMBDA**2 / sp.digamma(1 / LAMBDA),
+        sp.besselk(0, 1 / LAMBDA),
+        sp.Sum(LAMBDA ** (sp.Symbol("n") ** 2), (sp.Symbol("n"), 1, sp.oo)),
+    ],
+)
+def test_a_std_whose_sign_is_not_told_leaves_the_verdict_open(std):
+    for more in ({}, {"rates": [LAMBDA]}, {"weights": "same"}):
+        verdict = check("normal", [(-LAMBDA, std)], **more)
+        assert verdict.status == "undecided"
+        assert re.search(r"\(11\) in layer 0 is not decided: the std, .*, is not seen to be positive", verdict.explain())
+        reads_well(verdict.explain())
+    open_weights = check("normal", [(-LAMBDA, LAMBDA**2)], weights=[(0, std)])
+    assert (
+        open_weights.status == "undecided" and "(18) in layer 0 (weights) is not decided: the std" in open_weights.explain()
+    )
+    assert two_layers("normal", [(-LAMBDA, std), (-LAMBDA, LAMBDA**2)])[0].holds is None
+    assert check("normal", [(-LAMBDA, std), (LAMBDA, LAMBDA**2)]).holds is False
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 1e-5])
+def test_no_time_at_all_leaves_the_verdict_open(seconds):
+    families, schedules = CONVERGES["a floor"]
+    verdict = check(families, schedules, seconds=seconds)
+    assert verdict.holds is verdict.evidence is None
+    assert f"in the {seconds:g} s that the decision may take" in verdict.explain()
+    assert check(families, schedules, seconds=60).holds is True
+
+
+def test_a_rate_of_0_is_for_layers_that_are_exact():
+    exact, errs = (-2 * LAMBDA, LAMBDA), (-LAMBDA, LAMBDA**2)
+    for law, layers, rates, holds in [
+        ("uniform", [exact], [0], True),
+        ("uniform", [exact, exact], [0, LAMBDA], True),
+        ("uniform", [exact, (0, 0)], [0, 0], True),
+        ("uniform", [exact, (0, 0)], [LAMBDA, 0], False),
+        ("uniform", [(-LAMBDA, LAMBDA)], [0], False),
+        ("normal", [errs], [0], False),
+    ]:
+        verdict = check(law, layers, rates)
+        assert verdict.holds is holds
+        reads_well(verdict.explain())
+    assert "and 0 where a layer is exact, satisfy" in check("uniform", [exact], [0]).explain()
+    assert "a rate of 0 is for layers that are exact" in check("normal", [errs], [0]).explain()
+
+
+def test_sums_are_done_and_their_indices_are_left_alone():
+    n = sp.Symbol("n", integer=True, positive=True)
+    for mean in (sp.Sum(LAMBDA**n, (n, 1, sp.oo)), sp.Sum(LAMBDA**n, (n, 1, 5)), LAMBDA * sp.Sum(1 / n**2, (n, 1, sp.oo))):
+        assert check("normal", [(-mean, LAMBDA**2)], seconds=120).holds is True
+    t = sp.Symbol("t")
+    assert check("uniform", [(-sp.Sum(LAMBDA * t, (LAMBDA, 1, 2)), ROOT3 * t)]).holds is True  # the mean is 3t
+    assert check("uniform", [(-sp.Sum(LAMBDA * t, (LAMBDA, 1, 2)), 2 * t)]).holds is False

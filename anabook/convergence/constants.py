@@ -7,6 +7,7 @@ simplification. What neither tells stays open, however small the constant looks.
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from anabook.convergence.leash import GIVES_UP, bounded
 
 _DIGITS = (20, 60, 200, 600)
 _STEPS = 40_000
+_MAGNITUDE = 4000  # bits before the point in what an exponential is taken of
 _BITS = 4000  # of a fraction; algebra with longer ones makes single steps that nothing can end
 
 
@@ -51,14 +53,14 @@ def sign(constant: sp.Expr) -> int:
     """
     if constant.is_Rational:
         return (constant.p > 0) - (constant.p < 0)
-    for digits in _DIGITS[:2]:
+    for digits in _DIGITS[:3]:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
     short = all(q.p.bit_length() + q.q.bit_length() < _BITS for q in constant.atoms(sp.Rational))
     if short and bounded(_is_zero, constant, steps=4 * _STEPS):
         return 0
-    for digits in _DIGITS[2:]:
+    for digits in _DIGITS[3:]:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
@@ -78,12 +80,36 @@ def _sign_by_digits(constant: sp.Expr, digits: int) -> int | None:
         return None
 
 
+@lru_cache(maxsize=1024)
+def approximate(constant: sp.Expr) -> Any:
+    """A real constant as an mpmath number with ten digits that are right, for messages; None if they are not found."""
+    for digits in _DIGITS:
+        found = bounded(_approximate, constant, digits, steps=_STEPS)
+        if found is not None:
+            return found
+    return None
+
+
+def _approximate(constant: sp.Expr, digits: int) -> Any:
+    context = mpmath.ctx_iv.MPIntervalContext()
+    context.dps = digits
+    low, high = _ends(_interval(constant, context))
+    with mpmath.workdps(digits):
+        return (low + high) / 2 if high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10") else None
+
+
 def _interval(constant: sp.Expr, iv: Any) -> Any:
-    """An interval that holds the constant; of functions without interval arithmetic, as wide as SymPy's estimate of error."""
+    """An interval that holds the constant.
+
+    Raises:
+        ValueError, OverflowError: none is found in so many digits.
+    """
     if constant.is_Integer:
         return iv.mpf(int(constant))
     if constant.is_Rational:
         return iv.mpf(int(constant.p)) / int(constant.q)
+    if constant.is_Float:
+        return _interval(sp.Rational(constant), iv)
     if constant is sp.pi:
         return +iv.pi
     if constant is sp.E:
@@ -98,19 +124,66 @@ def _interval(constant: sp.Expr, iv: Any) -> Any:
     if constant.is_Pow:
         base, exponent = constant.args
         return _power(base, exponent, iv)
-    if isinstance(constant, (sp.exp, sp.log, sp.sin, sp.cos)) and len(constant.args) == 1:
-        inside = _interval(constant.args[0], iv)
-        if isinstance(constant, sp.exp) and max(abs(inside.a), abs(inside.b)) > 2**16:
+    if isinstance(constant, sp.Abs):
+        return abs(_interval(constant.args[0], iv))
+    if isinstance(constant, (sp.Max, sp.Min)):
+        parts, choose = [_interval(part, iv) for part in constant.args], max if isinstance(constant, sp.Max) else min
+        return iv.mpf([choose(part.a for part in parts), choose(part.b for part in parts)])
+    if isinstance(constant, sp.Function):
+        return _function(constant, iv)
+    if isinstance(constant, sp.NumberSymbol):
+        digits = iv.dps + 10
+        return _around([constant.evalf(digits)], digits, iv)
+    raise ValueError("no interval arithmetic is known for this constant.")
+
+
+def _function(constant: sp.Expr, iv: Any) -> Any:
+    """A function's values where its arguments may be. SymPy's own estimates leave out what the arguments are wrong by."""
+    inside = [_interval(part, iv) for part in constant.args]
+    name = type(constant).__name__
+    if name in ("exp", "sin", "cos", "log") and len(inside) == 1:
+        if name == "exp" and max(mpmath.mag(inside[0].a), mpmath.mag(inside[0].b)) > _MAGNITUDE:
             raise OverflowError
-        return getattr(iv, type(constant).__name__)(inside)
+        if name == "log" and not inside[0].a > 0:
+            raise ValueError("the logarithm of what may be negative.")
+        return getattr(iv, name)(inside[0])
+    if name == "tan":
+        return iv.sin(inside[0]) / iv.cos(inside[0])
+    if name in ("floor", "ceiling"):
+        down = name == "floor"
+        whole = {int(end) - (end < int(end)) if down else int(end) + (end > int(end)) for end in _ends(inside[0])}
+        if len(whole) > 1:
+            raise ValueError("more than one whole number.")
+        return iv.mpf(whole.pop())
+    # Others at the ends of where the arguments may be, and in between: so near to each other that the function is nearly
+    # a straight line there, which is why twice the spread is more than enough.
     digits = iv.dps + 10
-    value = constant.evalf(digits, maxn=4 * digits, strict=True)
-    if not value.is_Float:
+    corners: list[list[sp.Expr]] = []
+    for part, values in zip(constant.args, inside):
+        low, high = _ends(values)
+        if high - low > mpmath.mpf(10) ** (-iv.dps // 2):
+            raise ValueError("the arguments are known to too few digits.")
+        with mpmath.workdps(4 * digits):
+            points = (low, (low + high) / 2, high)
+            corners.append([part] if part.is_Rational else [sp.Float(point, 4 * digits) for point in points])
+    values = [constant.func(*corner).evalf(digits) for corner in itertools.product(*corners)]
+    return _around(values, digits, iv)
+
+
+def _ends(values: Any) -> tuple[Any, Any]:
+    low, high = values._mpi_
+    return mpmath.mp.make_mpf(low), mpmath.mp.make_mpf(high)
+
+
+def _around(values: list[sp.Expr], digits: int, iv: Any) -> Any:
+    """An interval with all of these and as much again on either side, and what they may be rounded by."""
+    if not all(value.is_Float for value in values):
         raise ValueError("the constant has no real value.")
     with mpmath.workdps(2 * digits):
-        middle = mpmath.mpf(value._mpf_)
-        error = (abs(middle) + mpmath.mpf(10) ** -digits) * mpmath.mpf(10) ** (3 - iv.dps)
-        return iv.mpf([middle - error, middle + error])
+        numbers = [mpmath.mpf(value._mpf_) for value in values]
+        spread = max(numbers) - min(numbers)
+        error = spread + max(map(abs, numbers)) * mpmath.mpf(10) ** (3 - iv.dps)
+        return iv.mpf([min(numbers) - error, max(numbers) + error])
 
 
 def _power(base: sp.Expr, exponent: sp.Expr, iv: Any) -> Any:

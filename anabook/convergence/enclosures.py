@@ -228,7 +228,7 @@ def _polynomial(coefficients: list[sp.Expr], small: Enclosure) -> Enclosure:
         result = result * small + number(a)
     if not bound.terms:
         return result
-    factor = 2 * sp.Abs(coefficients[-1]) + (ONE if coefficients[-1] == 0 else 0)
+    factor = 2 * sp.Abs(coefficients[-1]) + ONE  # a coefficient may be 0 and not look it
     missing = bound.power(sp.Integer(len(coefficients) - 1)).scaled(factor)
     return _cut(result.low + missing.scaled(-ONE), result.high + missing)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import sympy as sp
 from sympy.printing.str import StrPrinter
 
+from anabook.convergence.constants import approximate
 from anabook.convergence.leash import bounded
 from anabook.convergence.orders import LAMBDA
 
@@ -104,15 +106,22 @@ def _number(value: sp.Expr) -> str:
 
 
 def _decimal(value: sp.Expr) -> str:
+    known = value if value.is_Rational else approximate(value)  # SymPy's own decimals may be wrong where terms cancel
+    if known is None:
+        return _written(value)
     try:
-        short = float(value)
-    except (OverflowError, TypeError):
-        return str(sp.N(value, 4))
-    return f"{short:.4g}" if short or value == 0 else str(sp.N(value, 4))
+        short = float(known)
+    except OverflowError:
+        short = math.inf
+    return f"{short:.4g}" if (short or value == 0) and math.isfinite(short) else str(sp.N(known, 4))
 
 
 def _written(expression: sp.Expr) -> str:
-    return _Printer().doprint(expression).replace("**", "^").replace("*", "·")
+    try:
+        text = _Printer().doprint(expression)
+    except ArithmeticError:  # SymPy orders terms by their values, and those of ⌊2 − 10^−300⌋ it may not find
+        text = _Printer({"order": "none"}).doprint(expression)
+    return text.replace("**", "^").replace("*", "·")
 
 
 def angle_text(phase: sp.Expr) -> str:

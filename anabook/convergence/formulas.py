@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from anabook._validate import choice, real
 from anabook.convergence.constants import NotOfThisForm, compare
@@ -46,24 +48,63 @@ def read(
             raise ValueError(f"{n} layer{'s' * (n > 1)} need{'s' * (n == 1)} {n} rate{'s' * (n > 1)}, not {len(rates)}.")
     weights = _weight_pairs(weights, pairs)
     formulas = [*(part for pair in pairs for part in pair), *(rates or ()), *(p for pair in weights if pair for p in pair)]
-    symbols = sorted({s for formula in formulas for s in formula.free_symbols}, key=str)
-    if len(symbols) > 1:
-        raise ValueError(
-            f"means, stds and rates may depend on one symbol only, λ, and these depend on {', '.join(map(str, symbols))}."
-        )
-    put = {symbols[0]: LAMBDA} if symbols else {}
+    put = dict.fromkeys(_symbols(formulas), LAMBDA)
 
     def put_in(part: sp.Expr) -> sp.Expr:
+        if LAMBDA not in part.free_symbols and part.has(
+            LAMBDA
+        ):  # as the index of a sum, say, which has nothing to do with it
+            part = part.as_dummy()
         named = part.xreplace(put)
-        if named.has(sp.nan, sp.oo, sp.zoo, sp.I):
+        if named.has(*_TO_DO):
+            named = bounded(named.doit, default=named)
+        named = bounded(settled, named, default=named)
+        if named.has(sp.nan, sp.zoo, sp.I) or _has_infinity(named):
             raise ValueError(f"means, stds and rates must be finite and real for small λ > 0, not {show(part)}.")
-        return bounded(settled, named, default=named)
+        return named
 
     put_pairs = [_settled_pair(i, pair, put_in, "layer") for i, pair in enumerate(pairs)]
     noisy = [
         None if pair is None else _settled_pair(i, pair, put_in, "the weights of layer") for i, pair in enumerate(weights)
     ]
     return put_pairs, None if rates is None else tuple(map(put_in, rates)), noisy
+
+
+_TO_DO = (sp.Sum, sp.Product, sp.Limit)
+
+
+def _symbols(formulas: Sequence[sp.Expr]) -> list[sp.Basic]:
+    """The formulas' symbol, which may stand for every small positive number; none, if they have none.
+
+    Raises:
+        ValueError: there are more, or it may not.
+    """
+    symbols = sorted({s for formula in formulas for s in formula.free_symbols}, key=str)
+    names = [show(s) for s in symbols]
+    if len(symbols) > 1:
+        alike = ": symbols of one name, but declared differently" if len(set(names)) == 1 else ""
+        raise ValueError(
+            f"means, stds and rates may depend on one symbol only, λ, and these depend on {' and '.join(names)}{alike}."
+        )
+    for symbol, name in zip(symbols, names):
+        narrow = [symbol.is_positive is False, *(q is not None for q in (symbol.is_rational, symbol.is_algebraic))]
+        if not isinstance(symbol, sp.Symbol) or any(narrow) or symbol.is_finite is False or not symbol.is_commutative:
+            declared = sorted(getattr(symbol, "assumptions0", {}).items())
+            told = ", ".join(f"{key}={value}" for key, value in getattr(symbol, "_assumptions_orig", dict(declared)).items())
+            raise ValueError(
+                f"the symbol of means, stds and rates must be able to stand for every small positive number, and {name} is "
+                f"declared as {told or type(symbol).__name__}."
+            )
+    return symbols
+
+
+def _has_infinity(value: sp.Expr) -> bool:
+    """Whether ∞ stands in a formula elsewhere than as an end of a sum, a product or an integral."""
+    infinities = (sp.oo, -sp.oo)
+    if not value.has(*infinities):
+        return False
+    ended = (sp.Sum, sp.Product, sp.Integral)
+    return value.replace(lambda e: isinstance(e, ended), lambda e: sp.Dummy()).has(*infinities)
 
 
 def _settled_pair(i: int, pair: Any, put_in: Callable[[sp.Expr], sp.Expr], whose: str) -> tuple[sp.Expr, sp.Expr]:
@@ -101,11 +142,18 @@ def _pair(i: int, pair: Any, whose: str) -> tuple[sp.Expr, sp.Expr]:
 
 def formula(value: Any, what: str) -> sp.Expr:
     """The number or expression, exact, finite and real."""
+    if isinstance(value, float) and math.isinf(value):
+        value = sp.oo if value > 0 else -sp.oo  # refused below, by the sign that all messages have for it
     if not isinstance(value, sp.Expr):
         value = sp.sympify(real(value, what) if not isinstance(value, int) or isinstance(value, bool) else value)
-    if value.has(sp.nan, sp.zoo, sp.I) or (value.has(sp.oo) and not value.has(sp.Sum, sp.Integral)):
+    if value.has(sp.nan, sp.zoo, sp.I) or _has_infinity(value):
         shown = "nan" if value is sp.nan else show(value)
         raise ValueError(f"{what} must be finite and real, not {shown}.")
+    unknown = sorted({show(f.func) for f in value.atoms(AppliedUndef)})
+    if unknown:
+        raise ValueError(f"{what} must be a formula, and {show(value)} has an unknown function in it, {unknown[0]}.")
+    if value.has(sp.Order):
+        raise ValueError(f"{what} must be a formula, and {show(value)} leaves open what O(…) stands for.")
     return exact(bounded(value.doit, default=value) if value.has(sp.Derivative, sp.Subs) else value)
 
 
@@ -127,8 +175,11 @@ def renamed(expression: sp.Expr) -> sp.Expr:
 
 
 def exact(expression: sp.Expr) -> sp.Expr:
-    """The formula with its decimal numbers read as the fractions that they show (0.3 as 3/10)."""
-    return expression.replace(lambda e: e.is_Float, lambda e: sp.Rational(str(e)))
+    """The formula with its decimal numbers read as the fractions that they show (0.3 as 3/10).
+
+    Of a double that is all the digits that tell it from its neighbours. SymPy shows two fewer, and so another number.
+    """
+    return expression.replace(lambda e: e.is_Float, lambda e: sp.Rational(repr(float(e)) if float(e) == e else str(e)))
 
 
 def positive(value: Any, what: str) -> sp.Expr:

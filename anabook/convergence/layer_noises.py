@@ -181,8 +181,8 @@ def _value(expression: Any, lam: Any) -> Any:
         why = "it is no finite real number there"
     except OverflowError:
         why = "the numbers on the way have too many digits"
-    except GIVES_UP as error:
-        why = f"mpmath says {str(error) or type(error).__name__!r}"
+    except GIVES_UP:
+        why = "mpmath finds no value for it there"
     raise ValueError(f"{show(expression)} cannot be computed at λ = {mpmath.nstr(lam, 3)}: {why}.")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import sympy as sp
 
 from anabook.convergence.answers import Answer, ask, both, stopped, tends_to
+from anabook.convergence.constants import approximate
 from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import families_of
 from anabook.convergence.limits import LimitPoints, eventual_sign, expanded, leading, signs_along
@@ -30,13 +31,15 @@ _ZERO, _ONE = sp.Integer(0), sp.Integer(1)
 class NoisyHeaviside:
     """A Heaviside unit with noise of offset a = −mean and standard deviation b.
 
-    `doubt` says what was looked at, where only numbers show that b is positive.
+    `doubt` says what was looked at, where only numbers show that b is positive; `open` what is not told of the unit, where
+    nothing can be decided for that.
     """
 
     family: Any
     a: sp.Expr
     b: sp.Expr
     doubt: str = ""
+    open: str = ""
 
     @cached_property
     def tail(self) -> Edge | Decay | None:
@@ -165,24 +168,30 @@ def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
         if isinstance(name, str) and name == DIRAC:
             raise ValueError(f"the noise of {whose} {i} is called 'dirac', so its std must be 0, not {show(std)}.")
         sign, doubt = eventual_sign(std)
-        if sign != 1:
-            raise ValueError(_not_positive(std, sign, f"the std of {whose} {i}"))
-        units.append(NoisyHeaviside(name, -mean, std, doubt))
+        if sign == 1:
+            units.append(NoisyHeaviside(name, -mean, std, doubt))
+            continue
+        bad = "" if doubt else _not_positive(std, sign)
+        if bad:
+            raise ValueError(f"the std of {whose} {i}{bad}")
+        seen = "" if sign is None else f"; {doubt}, suggest that it is {'0' if sign == 0 else 'negative'}"
+        open = f"the std, {show(std)}, is not seen to be positive for all small λ{stopped()}{seen}."
+        units.append(NoisyHeaviside(name, -mean, std, doubt, open))
     return units
 
 
-def _not_positive(std: sp.Expr, sign: int | None, what: str) -> str:
-    """A sentence on a standard deviation that is not positive for all small λ."""
+def _not_positive(std: sp.Expr, sign: int | None) -> str:
+    """The rest of a sentence on a standard deviation that is derived not to be positive for all small λ; else empty."""
     if sign == 0:
-        return f"{what} is identically 0 for all small λ: {show(std)} leaves no noise, so the layer is silent; give it the std 0."
-    how = "is negative" if sign == -1 else f"is not seen to be positive{stopped()}"
+        return f" is identically 0 for all small λ: {show(std)} leaves no noise, so the layer is silent; give it the std 0."
+    how = "is negative" if sign == -1 else ""
     if sign is None:
         along = signs_along(std)
         for bad, word in ((-1, "negative"), (0, "0")):
             if bad in along:
                 how = f"is {word} again and again{along[bad]}"
                 break
-    return f"{what} must be positive for all small λ (or 0 throughout), and {show(std)} {how}."
+    return f" must be positive for all small λ (or 0 throughout), and {show(std)} {how}." if how else ""
 
 
 def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | None]:
@@ -190,6 +199,13 @@ def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | No
     names = families_of(families, len(weights))
     noisy = [(_ZERO, _ZERO) if pair is None else pair for pair in weights]
     return [None if pair is None else u for pair, u in zip(weights, noisy_units(names, noisy, "the weights of layer"))]
+
+
+def alone(i: int, unit: NoisyHeaviside) -> list[Finding]:
+    """What is found of the conditions that concern one layer alone, (11) to (14)."""
+    if unit.open:
+        return [Finding("(11)", i, None, unit.open)]
+    return [condition(i, unit) for condition in (vanishing, right_on_threshold, monotone, between_zero_and_one)]
 
 
 def vanishing(i: int, unit: NoisyHeaviside) -> Finding:
@@ -230,7 +246,10 @@ def right_on_threshold(i: int, unit: NoisyHeaviside) -> Finding:
 def _values_at(family: Any, found: LimitPoints) -> str:
     """Where a layer goes on its threshold: to which limit, or to which at some λ and which at others."""
     points = [point.value for point in found.reached] if found.low != found.high else []
-    ends = [float(Noise(law_of(family), 0.0, 1.0).cdf(float(v))) for v in points or (found.low, found.high)]
+    places = [v if v in (sp.oo, -sp.oo) else approximate(v) for v in points or (found.low, found.high)]
+    if None in places:
+        return "does not tend to 1"
+    ends = [float(Noise(law_of(family), 0.0, 1.0).cdf(float(place))) for place in places]
     texts = list(dict.fromkeys(f"{end:.4g}" for end in ends))
     if texts == ["1"]:
         return "tends to a little less than 1"

@@ -72,13 +72,10 @@ class Sum:
         total: dict[Size, sp.Expr] = {}
         for c, size in terms:
             total[size] = total[size] + c if size in total else c
-        kept = [(c, size) for size, c in total.items() if compare(c, 0) != 0]
         ordered: list[tuple[sp.Expr, Size]] = []
-        for term in kept:
-            place = 0
-            while place < len(ordered) and _larger(ordered[place][1], term[1]):
-                place += 1
-            ordered.insert(place, term)
+        for size, c in total.items():
+            if compare(c, 0) != 0:
+                _insert(ordered, c, size)
         return cls(tuple(ordered))
 
     def __add__(self, other: Sum) -> Sum:
@@ -184,8 +181,18 @@ def _padded(a: tuple[sp.Expr, ...], b: tuple[sp.Expr, ...]) -> tuple[list[sp.Exp
     return [*a, *[sp.Integer(0)] * (n - len(a))], [*b, *[sp.Integer(0)] * (n - len(b))]
 
 
-def _larger(a: Size, b: Size) -> bool:
-    return a.times(b.power(-ONE)).direction() > 0
+def _insert(ordered: list[tuple[sp.Expr, Size]], c: sp.Expr, size: Size) -> None:
+    """Put a term where it belongs. Sizes may be equal that are written differently: λ^(√2 + √3) and λ^√(5 + 2√6)."""
+    for place, (other, at) in enumerate(ordered):
+        direction = at.times(size.power(-ONE)).direction()
+        if direction == 0:
+            total = other + c
+            ordered[place : place + 1] = [(total, at)] if compare(total, 0) != 0 else []
+            return
+        if direction < 0:
+            ordered.insert(place, (c, size))
+            return
+    ordered.append((c, size))
 
 
 @lru_cache(maxsize=8192)

@@ -27,14 +27,18 @@ def judge_rates(
     """(15) to (18) for given rates, in every layer."""
     findings = []
     for i, (unit, rate) in enumerate(zip(units, rates)):
-        if rate == 0:
-            findings += [Finding(c, i, True, "the layer is exact for all small λ.") for c in CONDITIONS[4:7]]
-        else:
-            findings += _judge_rate(i, unit, rate)
+        findings += _judge_zero(i, unit) if rate == 0 else _judge_rate(i, unit, rate)
         small = findings[-1]
         if i > 0 or weights[i] is not None:
             findings += _judge_margin(i, unit, rates, weights[i], small)
     return findings
+
+
+def _judge_zero(i: int, unit: NoisyHeaviside) -> list[Finding]:
+    """A rate of 0, which stands for a layer that is exact for all small λ."""
+    good, bad = "the layer is exact for all small λ.", "the layer errs, and a rate of 0 is for layers that are exact."
+    off, on = unit.errs_less_off_threshold(sp.Integer(0)), unit.errs_less_on_threshold(sp.Integer(0))
+    return [answer.finding(c, i, good, bad) for c, answer in zip(CONDITIONS[4:7], (off, off, on))]
 
 
 def _judge_rate(i: int, unit: NoisyHeaviside, rate: sp.Expr) -> list[Finding]:
@@ -82,12 +86,14 @@ def _judge_margin(
 
 
 def refuse_unless_rate(i: int, rate: sp.Expr) -> str:
-    """What was looked at if only numbers show that this is a rate as the paper has them; "" if it is derived.
+    """What was looked at if only numbers show that this is a rate as the paper has them, or 0; "" if derived.
 
     Raises:
         ValueError: it is not positive, does not tend to 0, or falls somewhere however small λ is.
     """
     what = f"the rate of layer {i}"
+    if rate == 0:
+        return ""
     sign, looked = eventual_sign(rate)
     if sign != 1:
         raise ValueError(f"{what} must be positive for all small λ, not {show(rate)}.")
@@ -238,13 +244,18 @@ def _rates(
         factor = _larger(factor, above(unit.b))
     for unit, weight, bound in zip(units, weights, bounds):
         if unit.error != 0:
-            factor = _larger(factor, above(sp.sqrt(unit.error / bound)))
+            factor = _larger(factor, _root(above(unit.error / bound)))
         if weight is not None and weight.error != 0:
-            factor = _larger(factor, above(sp.sqrt(weight.error / unit.margin(bound))))
+            factor = _larger(factor, _root(above(weight.error / unit.margin(bound))))
     rates = [factor]
     for unit in reversed(units[1:]):
         rates.append(below(unit.margin(rates[-1])))
     return tuple(reversed(rates))
+
+
+def _root(formula: sp.Expr) -> sp.Expr:
+    """The square root, in whatever form; SymPy may take for ever to look for a better one."""
+    return bounded(sp.sqrt, formula, default=sp.Pow(formula, sp.Rational(1, 2), evaluate=False))
 
 
 def _larger(x: sp.Expr, y: sp.Expr) -> sp.Expr:

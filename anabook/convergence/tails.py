@@ -60,6 +60,19 @@ def family_of(given: Any, what: str, gone: bool = False) -> Any:
     return law.name if FAMILIES.get(law.name) is law else law
 
 
+def work_out(families: Any) -> None:
+    """Let the laws' tails be found that are not known yet, before the time of a decision begins to run.
+
+    SymPy takes for them what it takes, in steps that are counted there; what it has found is kept.
+    """
+    for given in [families] if is_one(families) else list(families) if isinstance(families, (list, tuple)) else []:
+        if not isinstance(given, str):
+            try:
+                tail_of(family_of(given, "the family"))
+            except (TypeError, ValueError):  # to be refused, or not needed, where it is read
+                continue
+
+
 def law_of(family: Any) -> Law:
     """The law of a family."""
     return FAMILIES[family] if isinstance(family, str) else family

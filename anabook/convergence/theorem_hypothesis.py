@@ -13,16 +13,10 @@ from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import families_of, read
 from anabook.convergence.leash import SECONDS, within
 from anabook.convergence.limits import leading
-from anabook.convergence.noisy_heavisides import (
-    between_zero_and_one,
-    monotone,
-    noisy_units,
-    noisy_weights,
-    right_on_threshold,
-    vanishing,
-)
+from anabook.convergence.noisy_heavisides import alone, noisy_units, noisy_weights
 from anabook.convergence.rates import doubted, judge_rates, look_for_rates, refuse_unless_rate, rises
 from anabook.convergence.schedule_formulas import READINGS, as_formulas
+from anabook.convergence.tails import work_out
 from anabook.convergence.verdicts import Finding, Verdict, all_hold
 from anabook.schedules import Schedule
 
@@ -46,12 +40,13 @@ def check(
         schedules: one pair (mean, std) a layer, from the input on, each a number or a SymPy expression in one symbol,
             the same everywhere, that tends to 0 from above. Or a `Schedule`: see `as_formulas` for what is judged then.
         rates: None to look for rates; or one a layer, to check these. They must be positive, continuous and non-decreasing
-            for small λ, as the paper's are, and tend to 0.
+            for small λ, as the paper's are, and tend to 0; or 0 for a layer that is exact for all small λ.
         weights: None if the weights have no noise. "same" if each layer's weights have its activations' noise, as in the
             code of the paper's authors. Or one pair (mean, std) or None a layer. A layer's weight error must then vanish faster
             than its margin: r_{ℓ−1} + ρ_ℓ = O(−σ_ℓ⁻¹(1 − ε r_ℓ)) in place of (18), and also in the first layer.
         reading: "time" or "lambda", for a `Schedule`: see `as_formulas`.
-        seconds: what the decision may take. What is not decided by then stays undecided, and says so.
+        seconds: what the decision may take. What is not decided by then stays undecided, and says so. Not counted is how
+            long SymPy takes for the mean, std and tails of a density, which it works out once.
 
     Returns:
         A `Verdict`. Where no rates are given, it is about positive rates; `Verdict.rising` says whether those that are
@@ -59,8 +54,9 @@ def check(
 
     Raises:
         ValueError: no layers, a layer without noise, lists of different lengths, an unknown family, a law of another kind or
-            whose tail is not known, a std that is not positive (or 0 for all small λ, but not given as 0), more than one
-            symbol, a rate that is not positive, falls as λ grows, or does not tend to 0.
+            whose tail is not known, a std that is derived not to be positive (or 0 for all small λ, but not given as 0), more
+            than one symbol, or one that may not stand for every small positive number, an unknown function, a rate
+            that is not positive, falls as λ grows, or does not tend to 0.
         TypeError: a mean or std that is neither a number nor a SymPy expression.
 
     Example:
@@ -73,20 +69,23 @@ def check(
           (17) in layer 0 fails: it asks that the layer be right on its threshold, hence for (12).
     """
     choice(reading, READINGS, "reading")
+    work_out(families)
     with within(seconds):
         if isinstance(schedules, Schedule):
             schedules = as_formulas(schedules, reading)
         pairs, rates, weights = read(schedules, rates, weights)
         units = noisy_units(families_of(families, len(pairs)), pairs, "layer")
         noises = noisy_weights(families, weights)
-        singly = (vanishing, right_on_threshold, monotone, between_zero_and_one)
-        findings = [condition(i, unit) for i, unit in enumerate(units) for condition in singly]
+        findings = [finding for i, unit in enumerate(units) for finding in alone(i, unit)]
+        unread = [Finding("(18)", i, None, unit.open, weights=True) for i, unit in enumerate(noises) if unit and unit.open]
+        readable = not unread and not any(unit.open for unit in units)
+        findings += unread
         given = rates is not None
         bounds: tuple[sp.Expr | None, ...] = (None,) * len(units)
         rising: bool | None = None
         if given:
             doubts = {i: doubt for i, rate in enumerate(rates) if (doubt := refuse_unless_rate(i, rate))}
-            findings += doubted(judge_rates(units, rates, noises), doubts)
+            findings += doubted(judge_rates(units, rates, noises), doubts) if readable else []
             rising = True
         elif all((f.holds if f.evidence is None else f.evidence) is True for f in findings):
             more, rates, bounds = look_for_rates(units, noises)
@@ -135,6 +134,7 @@ def two_layers(families: Any, schedules: Any, seconds: float = SECONDS) -> tuple
         (i) False
         (ii) None
     """
+    work_out(families)
     with within(seconds):
         if isinstance(schedules, Schedule):
             schedules = as_formulas(schedules)
@@ -142,7 +142,7 @@ def two_layers(families: Any, schedules: Any, seconds: float = SECONDS) -> tuple
         if len(pairs) != 2:
             raise ValueError(f"this criterion is for two layers, not for {len(pairs)}.")
         units = noisy_units(families_of(families, 2), pairs, "layer")
-        singles = [f for i, u in enumerate(units) for f in (vanishing(i, u), right_on_threshold(i, u))]
+        singles = [f for i, u in enumerate(units) for f in alone(i, u) if f.condition in ("(11)", "(12)")]
         first = all_hold(f.holds for f in singles)
         worst = next((f for f in singles if f.holds is not True), singles[-1])
         reason = worst.reason if first is not True else "both layers converge, each by itself."

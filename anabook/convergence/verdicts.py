@@ -158,7 +158,8 @@ class Verdict:
 def _headline(verdict: Verdict) -> str:
     converge = "the networks converge, whatever weights, biases and input."
     if verdict.given:
-        what = "These rates, positive and non-decreasing as the paper's, satisfy the hypothesis"
+        exact = ", and 0 where a layer is exact" if verdict.rates is not None and 0 in verdict.rates else ""
+        what = f"These rates, positive and non-decreasing as the paper's{exact}, satisfy the hypothesis"
         no_rates = "These rates do not satisfy the hypothesis."
     else:
         no_rates = (

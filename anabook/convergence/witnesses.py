@@ -20,8 +20,9 @@ from anabook.convergence.leash import SECONDS, is_late, seconds_allowed, within
 from anabook.convergence.network_limits import FAR_LAMBDAS, NEAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
 from anabook.convergence.quantised_networks import Network
 from anabook.convergence.samples import solutions
-from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of
+from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of, work_out
 from anabook.convergence.theorem_hypothesis import check
+from anabook.convergence.verdicts import Verdict
 from anabook.convergence.waves import angles
 
 
@@ -118,10 +119,11 @@ def witness(
 ) -> Witness | None:
     """Construct a network on which the regularisation does not tend to the quantised map, if a chain is one.
 
-    First `check` is asked: where it derives that every network converges, there is no witness. Else the search tries every
-    pair of layers, a few weights and a few offsets, shortest chains first, and judges each by `limit`: far down, or nearer
-    where the formulas have too many digits there; and where they oscillate, also along sequences of λ on which the
-    oscillation stands still. Chains are enough in principle: if any network fails, one of them does.
+    First `check` is asked: where it derives that every network converges, there is no witness, and where its numbers suggest
+    that, the search's own count for nothing against it. Else the search tries every pair of layers, a few weights and a few
+    offsets, shortest chains first, and judges each by `limit`: far down, or nearer where the formulas have too many digits
+    there; and where they oscillate, also along sequences of λ on which the oscillation stands still. Chains are enough in
+    principle: if any network fails, one of them does.
 
     Args:
         families: as for `noises_at`, or an object with attributes `families` and `schedules`, such as a verdict.
@@ -147,15 +149,19 @@ def witness(
     if schedules is None:
         families, schedules = families.families, families.schedules
     schedules = list(schedules)
+    work_out(families)
     with within(seconds):
-        holds = _what_check_says(families, schedules) if ask else None
-        if holds is True:
+        said = _what_check_says(families, schedules) if ask else None
+        if said is not None and said.holds:
             return None
-        return _search(families, schedules, holds is False)
+        found = _search(families, schedules, said is not None and said.holds is False)
+        if found is not None and not found.proved and said is not None and said.evidence:
+            return None  # the search's few λ are no match for the places that the check has chosen
+        return found
 
 
-def _what_check_says(families: Any, schedules: list[Any]) -> bool | None:
-    """Whether every network converges, as `check` derives it; None also where it does not apply."""
+def _what_check_says(families: Any, schedules: list[Any]) -> Verdict | None:
+    """What `check` says of all networks; None where it does not apply."""
     if any(callable(part) and not hasattr(part, "free_symbols") for pair in schedules if pair is not None for part in pair):
         return None
     names = [families] if is_one(families) else list(families)
@@ -166,7 +172,7 @@ def _what_check_says(families: Any, schedules: list[Any]) -> bool | None:
                 tail_of(family)
             except ValueError:  # a law for which the theorem is not proved: numbers are all there is
                 return None
-    return check(families, schedules, seconds=seconds_allowed() / 2).holds
+    return check(families, schedules, seconds=seconds_allowed() / 2)
 
 
 def _search(families: Any, schedules: list[Any], fails: bool) -> Witness | None:
