@@ -17,6 +17,7 @@ STUDIES: dict[str, str] = {
     "integers": "integer networks in four programs, on whole test sets (chapter 15)",
     "intervals": "the four decay intervals on the digits (chapter 9)",
     "mnist": "real digits in one ink and in two (chapter 12)",
+    "rivals": "annealing, a plain straight-through estimator and careful rounding on the digits (chapter 0)",
     "runtimes": "integer networks in onnxruntime, beside floats (chapter 15)",
     "standins": "how hard the stand-ins are (the chapter on the data)",
     "stopping": "what stopping the backward pass saves (chapter 14)",

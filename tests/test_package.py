@@ -19,6 +19,7 @@ from anabook.experiments import config, make, records, results, shipped, sweep
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "results"
 CHAPTERS = (
+    "00-start-here",
     "04-zoo",
     "05-strategies",
     "09-algorithm-1",

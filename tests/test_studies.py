@@ -28,7 +28,7 @@ from anabook.laws import FAMILIES
 from anabook.training import Quantise
 from anabook.training.estimators import level_probabilities
 from anabook.variants import VARIANTS
-from studies import STUDIES, estimators, finite, gradients, inks, loop, mnist, standins, stopping, zoo
+from studies import STUDIES, estimators, finite, gradients, inks, loop, mnist, rivals, standins, stopping, zoo
 from studies.__main__ import main
 from studies.loop import Study
 
@@ -223,6 +223,7 @@ TINY = {
         "seed": 0,
     },
     "mnist": {**mnist.cases(inks=("two",), folds=(1,))[1], "n_train": 200, "period": 1, "batch_size": 64},
+    "rivals": {**rivals.cases()[5], "epochs": 2, "width": 4, "period": 1, "drop": 1},
     "runtimes": {"network": "dscnn", "width": 0.1, "batch": 2, "rounds": 2, "threads": 1, "seed": 0},
     "standins": {"data": "svhn-stand-in", **standins.SETTINGS, "epochs": 1},
     "zoo": {**zoo.cases()[5], "epochs": 1, "width": 4},
@@ -342,6 +343,33 @@ def test_the_recorded_digits_are_those_of_the_pinned_package_and_differ_in_their
 def test_runs_of_a_study_are_no_runs_of_a_sweep(tmp_path, tiny):
     measure_all(inks.STUDY, [TINY["inks"]], tmp_path / "inks.jsonl")
     assert len(results.load(tmp_path)) == 0
+
+
+def test_what_the_front_page_says_of_the_rivals_on_the_digits():
+    """The table is the one that chapter 0 computes, and no method but rounding without care is apart from the plain estimator."""
+    scores = {method: {} for method in rivals.METHODS}
+    for record in loop.read(rivals.STUDY, rivals.STUDY.output).records.values():
+        scores[record["config"]["method"]][record["config"]["seed"]] = record["accuracy"]
+    assert {tuple(sorted(each)) for each in scores.values()} == {tuple(range(rivals.SEEDS))}
+    page = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\* - .+\n  - (\d.*\])", page)
+    assert shown == [str(interval(list(scores[method].values()))) for method in rivals.METHODS]
+    for method in ("careful", "annealed", "annealed-mode"):
+        difference = interval([scores[method][seed] - scores["plain"][seed] for seed in scores["plain"]])
+        assert difference.low < 0 < difference.high and abs(difference.mean) < 0.005
+    assert interval(list(scores["rounded"].values())).high < 0.2
+
+
+def test_what_the_front_page_says_of_the_plain_estimator_on_cifar10():
+    """No annealed unit of the scaled sweep is ahead of static noise with the mode."""
+    means: dict[str, list[float]] = {}
+    for line in (RECORDED / "cifar10-scaled.jsonl").read_text(encoding="utf-8").splitlines():
+        run = json.loads(line)
+        if run["config"]["fold"] is not None:
+            means.setdefault(run["config"]["unit"], []).append(run["unused"]["accuracy"])
+    plain = fmean(means["uniform-mode-static"])
+    annealed = [unit for unit in means if "static" not in unit and unit not in ("float", "ste", "identity")]
+    assert len(annealed) >= 60 and max(fmean(means[unit]) for unit in annealed) < plain - 0.03
 
 
 def test_what_chapter_4_says_of_the_recorded_zoo():

@@ -7,6 +7,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
+from anabook.plots.inline import show_as_svg
+
 PAPER: dict[str, str] = {"blue": "#0072b2", "green": "#009e73", "red": "#b2182b", "yellow": "#a87900"}
 """The colours of the paper's figures, in shades that differ in lightness too and stand out from a light ground (3:1)."""
 
@@ -34,7 +36,7 @@ CYCLE = ["#0072b2", "#d55e00", "#00795c", "#a3457f", "#7a6000", "#3d85b8", "#222
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults to the book's style: white ground, quiet axes, readable on a phone.
+    """Set matplotlib's defaults to the book's style: white ground, quiet axes, readable on a phone; SVG in notebooks.
 
     Example:
         >>> use_style()
@@ -61,6 +63,7 @@ def use_style() -> None:
             "axes.prop_cycle": plt.cycler(color=CYCLE),
         }
     )
+    show_as_svg()
 
 
 def line_of(family: str) -> dict[str, Any]:
