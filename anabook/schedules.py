@@ -41,8 +41,9 @@ class Schedule:
         power_law: "homogeneous" (d = 1), "progressive" (d = n − ℓ), or n positive exponents of your own.
         start: when the first interval begins.
         end: when the last interval ends.
-        mean0: initial mean c_α, of either sign. The noise is subtracted, so a negative mean moves thresholds left.
-        std0: initial standard deviation c_β ≥ 0.
+        mean0: initial mean c_α, of either sign, or n of them, one for each layer. The noise is subtracted, so a negative
+            mean moves thresholds left.
+        std0: initial standard deviation c_β ≥ 0, or n of them.
         static_mean: whether the mean stays at mean0.
         static_std: whether the standard deviation stays at std0.
         std_exponents: n positive exponents of the standard deviation; twice the mean's by default.
@@ -64,8 +65,8 @@ class Schedule:
     power_law: str | tuple[float, ...] = "homogeneous"
     start: float = 0
     end: float = 350
-    mean0: float = 0.0
-    std0: float = 0.2887
+    mean0: float | tuple[float, ...] = 0.0
+    std0: float | tuple[float, ...] = 0.2887
     static_mean: bool = True
     static_std: bool = False
     std_exponents: tuple[float, ...] | None = None
@@ -77,8 +78,8 @@ class Schedule:
         fix("n_layers", integer(self.n_layers, "n_layers", minimum=1))
         fix("start", real(self.start, "start"))
         fix("end", real(self.end, "end", above=self.start))
-        fix("mean0", real(self.mean0, "mean0"))
-        fix("std0", real(self.std0, "std0", minimum=0.0))
+        fix("mean0", _initial(self.mean0, self.n_layers, "mean0"))
+        fix("std0", _initial(self.std0, self.n_layers, "std0", minimum=0.0))
         fix("static_mean", flag(self.static_mean, "static_mean"))
         fix("static_std", flag(self.static_std, "static_std"))
         if isinstance(self.interval, str):
@@ -114,7 +115,7 @@ class Schedule:
         mean: float = 0.0,
         **options: Any,
     ) -> Schedule:
-        """The periodic schedule for a network: its number of layers, and noise in units of its quanta.
+        """The periodic schedule for a network: its number of layers, and in each layer noise in units of its quanta.
 
         Args:
             net: a network made by `anabook.training.quantise`.
@@ -126,7 +127,7 @@ class Schedule:
 
         Raises:
             TypeError: not a network.
-            ValueError: a network without quantised layers, or with quantisers that need noise of different strength.
+            ValueError: a network without quantised layers, or a layer whose quantisers need noise of different strength.
 
         Example:
             >>> from anabook import Quantiser, models, training
@@ -137,8 +138,9 @@ class Schedule:
             (2, 0.02887)
         """
         half_width, mean = real(half_width, "half_width", above=0.0), real(mean, "mean")
-        n_layers, quantum, std = _noise_of_network(net, half_width)
-        return cls.periodic(n_layers, period, interval, mean0=mean * quantum, std0=std, **options)
+        quanta, stds = _noise_of_network(net, half_width)
+        means = [mean * quantum for quantum in quanta]
+        return cls.periodic(len(stds), period, interval, mean0=_one_if_alike(means), std0=_one_if_alike(stds), **options)
 
     @classmethod
     def static(cls, n_layers: int = 7, mean: float = 0.0, std: float = 0.2887) -> Schedule:
@@ -247,6 +249,12 @@ class Schedule:
         }[self.interval]()
 
     @property
+    def initial(self) -> tuple[tuple[float, float], ...]:
+        """The initial (mean, standard deviation) of each layer."""
+        mean, std = (v if isinstance(v, tuple) else (v,) * self.n_layers for v in (self.mean0, self.std0))
+        return tuple(zip(mean, std))
+
+    @property
     def exponents(self) -> tuple[tuple[float, float], ...]:
         """The exponents (of the mean, of the standard deviation) of each layer, static or not."""
         self._refuse_callable("has no exponents")
@@ -282,8 +290,9 @@ class Schedule:
             return self._asked(layer, t)
         fading = np.asarray(self.decay(layer, t))
         d_mean, d_std = self.exponents[layer]
-        mean = np.full(fading.shape, self.mean0) if self.static_mean else self.mean0 * fading**d_mean
-        std = np.full(fading.shape, self.std0) if self.static_std else self.std0 * fading**d_std
+        mean0, std0 = self.initial[layer]
+        mean = np.full(fading.shape, mean0) if self.static_mean else mean0 * fading**d_mean
+        std = np.full(fading.shape, std0) if self.static_std else std0 * fading**d_std
         return (float(mean), float(std)) if fading.ndim == 0 else (mean, std)
 
     def values(self, times: Iterable[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -317,30 +326,50 @@ class Schedule:
             raise ValueError(f"a schedule made from a callable {consequence}; ask it for its values instead.")
 
 
-def _noise_of_network(net: Any, half_width: float) -> tuple[int, float, float]:
-    """The number of quantised layers, their quantum, and the std whose noise spans `half_width` quanta.
+def _noise_of_network(net: Any, half_width: float) -> tuple[list[float], list[float]]:
+    """The quantum of each quantised layer, and the std whose noise spans `half_width` quanta.
 
     A network is known by what its quantisers are asked for, so that nothing here needs torch.
     """
     if not callable(getattr(net, "modules", None)):
         raise TypeError(f"net must be a network made by training.quantise, not {net!r}.")
-    found = [m for m in net.modules() if hasattr(m, "covering_std")]
-    if not found:
+    layers: dict[int, list[Any]] = {}
+    for m in net.modules():
+        if hasattr(m, "covering_std"):
+            layers.setdefault(m.layer, []).append(m)
+    if not layers:
         raise ValueError(f"this {type(net).__name__} has no quantised layer: convert it with training.quantise first.")
-    needs = {}
-    for m in found:
-        quantum = float(m.quantiser.steps.min())
-        needs.setdefault(f"{m.covering_std(half_width * quantum):.9g}", (m, quantum))
-    if len(needs) > 1:
-        (one, a), (other, b) = list(needs.values())[:2]
-        where = f"both of layer {one.layer}" if one.layer == other.layer else f"of layers {one.layer} and {other.layer}"
-        raise ValueError(
-            f"two quantisers, {where}, need noise of different strength (quanta of {a:g} and "
-            f"{b:g}, noise {one.noise!r} and {other.noise!r}), and a schedule sets one for both: give all the same quantum and "
-            "noise, and hand the quanta over as training.quantise(..., scales=...)."
-        )
-    module, quantum = next(iter(needs.values()))
-    return len({m.layer for m in found}), quantum, module.covering_std(half_width * quantum)
+    quanta, stds = [], []
+    for layer, found in sorted(layers.items()):
+        needs = {}
+        for m in found:
+            quantum = float(m.quantiser.steps.min())
+            std = m.covering_std(half_width * quantum)
+            needs.setdefault(f"{std:.9g}", (m, quantum, std))
+        if len(needs) > 1:
+            (one, a, _), (other, b, _) = list(needs.values())[:2]
+            raise ValueError(
+                f"two quantisers, both of layer {layer}, need noise of different strength (quanta of {a:g} and "
+                f"{b:g}, noise {one.noise!r} and {other.noise!r}), and a schedule sets one for both: give all of a layer the "
+                "same quantum and noise, and hand the quanta over as training.quantise(..., scales=...)."
+            )
+        _, quantum, std = next(iter(needs.values()))
+        quanta.append(quantum)
+        stds.append(std)
+    return quanta, stds
+
+
+def _one_if_alike(values: list[float]) -> float | tuple[float, ...]:
+    """One number for all layers where it is the same to nine digits, else one for each."""
+    return values[0] if len({f"{value:.9g}" for value in values}) == 1 else tuple(values)
+
+
+def _initial(value: Any, n_layers: int, what: str, minimum: float | None = None) -> float | tuple[float, ...]:
+    if not isinstance(value, (tuple, list, np.ndarray)):
+        return real(value, what, minimum=minimum)
+    if len(value) != n_layers:
+        raise ValueError(f"{what} must be one number, or one for each of the {n_layers} layers, not {len(value)} numbers.")
+    return tuple(real(each, f"{what} of layer {layer}", minimum=minimum) for layer, each in enumerate(value))
 
 
 def _times(t: Any) -> np.ndarray:
