@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
+from anabook._patterns import hint, is_name, matches
 from anabook._validate import did_you_mean
 from anabook.quantisers import Quantiser
 
@@ -18,7 +18,6 @@ FLOAT = "float"
 Quantisers = Quantiser | Mapping[str, Quantiser | str | None] | None
 """What `quantise` and `calibrate` take for weights, and for activations."""
 
-_WILDCARDS = "*?["
 _ENDS = ("first", "last")
 _KINDS = {
     "weights": "linear or convolution layer that the forward pass uses",
@@ -93,51 +92,37 @@ def assigned(
     """
     if value is None or isinstance(value, Quantiser):
         return Assignment(dict.fromkeys(places, value) if value is not None else {})
-    matches: dict[str, set[str]] = {}
+    by_key: dict[str, set[str]] = {}
     found = Assignment({})
     for key, quantiser in value.items():
-        exact = not any(sign in key for sign in _WILDCARDS)
         if key in _ENDS:
-            matches[key] = ends[key]
+            by_key[key] = ends[key]
         else:
-            matches[key] = {place for place, name in places.items() if _matches(key, exact, place, name)}
-            if not matches[key]:
+            by_key[key] = {place for place, name in places.items() if matches(key, place) or matches(key, name)}
+            if not by_key[key]:
                 raise ValueError(_unmatched(net, what, key, places))
-        for earlier, taken in matches.items():
-            if matches[key] and matches[key] < taken:
+        for earlier, taken in by_key.items():
+            if by_key[key] and by_key[key] < taken:
                 raise ValueError(
                     f"{what} names {key!r} behind {earlier!r}, which matches all that it does: the first key that matches "
                     f"decides, so put {key!r} before {earlier!r}."
                 )
-        for place in matches[key] - found.quantisers.keys():
+        for place in by_key[key] - found.quantisers.keys():
             found.quantisers[place] = quantiser if isinstance(quantiser, Quantiser) else None
-            if exact:
+            if is_name(key):
                 found.named.add(place)
     return found
 
 
-def _matches(key: str, exact: bool, place: str, name: str) -> bool:
-    if exact:
-        return any(each == key or each.startswith(f"{key}.") for each in (place, name))
-    return fnmatchcase(place, key) or fnmatchcase(name, key)
-
-
 def _unmatched(net: nn.Module, what: str, key: str, places: Mapping[str, str]) -> str:
-    modules = {name: module for name, module in net.named_modules() if name}
-    if key in modules:
+    names = list(dict.fromkeys(places.values()))
+    module = dict(net.named_modules()).get(key)
+    if module is not None:
         return (
-            f"{what} names {key!r}, a {type(modules[key]).__name__}, which is and has no {_KINDS[what]}"
-            f"{did_you_mean(key, set(places.values()))}."
+            f"{what} names {key!r}, a {type(module).__name__}, which is and has no {_KINDS[what]}{did_you_mean(key, names)}."
         )
-    inside = [name for name in modules if fnmatchcase(name, key) and any(p.startswith(f"{name}.") for p in places.values())]
-    if inside:
-        hint = f"; it matches {inside[0]!r}, and {key + '.*'!r} matches what is inside"
-    else:
-        hint = did_you_mean(
-            key, [*places.values(), *(n for n in modules if any(p.startswith(f"{n}.") for p in places.values()))]
-        )
-    there = "" if hint else f"; there are {_listing(sorted(set(places.values())))}"
-    return f"{what} names {key!r}, which matches no {_KINDS[what]}{hint}{there}."
+    meant = hint(key, names) or f"; there are {_listing(sorted(names))}"
+    return f"{what} names {key!r}, which matches no {_KINDS[what]}{meant}."
 
 
 def _listing(names: list[str]) -> str:
