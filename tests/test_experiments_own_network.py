@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from anabook.experiments.networks import StraightThrough, build
 from anabook.experiments.run import run
 from anabook.experiments.weights import load as load_weights
 
+ROOT = Path(__file__).resolve().parents[1]
 SOURCE = '''
 """A small network with names in stages."""
 
@@ -23,6 +27,15 @@ from torch import nn
 def net(n_classes, shape):
     stage = lambda n: nn.Sequential(nn.Conv2d(n, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
     return nn.Sequential(stage(shape[0]), stage(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, n_classes))
+
+
+def staged(n_classes, shape):
+    net = nn.Sequential()
+    net.add_module("stem", nn.Conv2d(shape[0], 4, 1))
+    net.add_module("layer1", nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1)))
+    net.add_module("layer2", nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    net.add_module("fc", nn.Linear(4, n_classes))
+    return net
 
 
 class Wide(nn.Module):
@@ -88,7 +101,7 @@ def test_a_sweep_goes_from_a_folder_of_images_and_a_dotted_name_to_recorded_runs
     frame = results.load(results.folder())
     assert sorted(frame["unit"]) == ["float", "uniform-mode-static"] and set(frame["kind"]) == {"unverified"}
     assert set(frame["data"]) == {"shades (local files, not verified)"} and len(set(frame["size"])) == 1
-    assert frame["overrides"].iloc[0].startswith(f"size=paper network={place}:net")
+    assert frame["overrides"].iloc[0].startswith(f"size=scaled network={place}:net period=1")
     lines = [json.loads(line) for file in results.folder().glob("shades-custom-*.jsonl") for line in file.open()]
     source = open(f"{place}.py", "rb").read()
     for line in lines:
@@ -122,9 +135,24 @@ def test_bits_for_each_layer_blocks_and_what_stays_come_from_the_file(place):
     schedule = c.schedule()
     assert schedule.turns == (0, 0, 1, 1, 2) and schedule.end == 6
     assert schedule.std0 == pytest.approx(training.layers(net)[0].weight.covering_std())
+    with open("bare.toml", "w", encoding="utf-8") as file:
+        file.write(f'data = "shades"\nunits = ["{c.unit}"]\n')
+    assert c.overrides.startswith(f"size=scaled network={place}:net 'quantisation.weights={{")
+    assert config.expand(config.read("bare.toml", shlex.split(c.overrides))) == [c]
     again = config.Config.from_dict(json.loads(json.dumps(c.as_dict(), sort_keys=True)))
     assert again == c and again.key == c.key and again.size == c.size
     assert run(c)["status"] == "done"
+
+
+def test_the_example_of_the_readme_is_a_sweep(place):
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
+    (block,) = (each for each in blocks if "network = " in each)
+    with open("readme.toml", "w", encoding="utf-8") as file:
+        file.write(block.replace('"flowers"', '"shades"').replace("mypackage:net", f"{place}:staged"))
+    runs = config.expand(config.read("readme.toml", ["n_folds=2"]))
+    assert [c.unit for c in runs] == ["uniform-mode-static", "uniform-mode-partition-homogeneous", "float", "ste"]
+    assert (runs[1].n_layers, runs[1].schedule().turns, runs[1].epochs) == (4, (0, 1, 1, 2), 30)
+    assert [layer.bits for layer in training.layers(build(runs[0]))] == [(8, (4,)), (4, (4,)), (4, (4,)), (4, (4,))]
 
 
 def test_a_schedule_of_ones_own_has_an_entry_for_each_block(place):
@@ -166,6 +194,13 @@ def test_what_is_planned_depends_on_the_source_and_on_the_images(place):
     Image.new("L", (8, 8), 7).save("shades/dark/0.png")
     assert cli.main(["data", "shades", "--from", "shades"]) == 0
     assert one(place).key not in (before.key, after.key)
+
+
+def test_a_record_that_says_too_little_of_its_network_is_refused(place):
+    values = one(place).as_dict()
+    del values["own_network"]["turns"]
+    with pytest.raises(ValueError, match="own_network lacks turns"):
+        config.Config.from_dict(values)
 
 
 def test_runs_of_the_book_keep_their_keys_and_records():

@@ -161,9 +161,11 @@ class Config:
     @property
     def overrides(self) -> str:
         """What a command line says for this size: the nearest named one, and what is changed of it."""
-        changes, name = min(((self._changes(name), name) for name in SIZES), key=lambda found: len(found[0]))
+        sizes = SIZES if self.data in TASKS else ("scaled",)  # for a data set of one's own both are the same
+        changes, name = min(((self._changes(name), name) for name in sizes), key=lambda found: len(found[0]))
         if self.own_network is not None:
-            changes = {"network": self.network} | {key: value for key, value in changes.items() if key != "own_network"}
+            del changes["own_network"]
+            changes = own_networks.words(dict(self.own_network)) | changes
         words = [f"{key}={str(v).lower() if isinstance(v, bool) else v}" for key, v in changes.items()]  # TOML's true
         return shlex.join([f"size={name}", *words])
 

@@ -34,6 +34,7 @@ QUANTISATION: dict[str, Any] = {
 SIZE: dict[str, Any] = {"width": 1.0, "shrink": 1, "n_train": 0, "period": 3, "batch_size": 256, "lr": 1e-2}
 """What both named sizes mean for a data set of one's own."""
 
+_NEEDED = ("network", "weights", "activations", "keep", "quantum", "turns", "classes", "shape")
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _BITS = re.compile(r"(\d+) bits?( unsigned)?")
 
@@ -229,6 +230,11 @@ def check_folds(data: str, n_folds: int) -> None:
 
     Raises:
         ValueError: in one sentence.
+
+    Example:
+        >>> from anabook import datasets
+        >>> path = store.save(datasets.digits())
+        >>> check_folds("digits", n_folds=5)
     """
     stored = store.load(data, mmap=True)
     found = {label: n for label, n in stored.counts("train").items() if n < n_folds}
@@ -279,6 +285,9 @@ def task_of(data: str, own: tuple[tuple[str, Any], ...]) -> Task:
 
 
 def _task(data: str, own: Mapping[str, Any]) -> Task:
+    lacking = [name for name in _NEEDED if name not in own]
+    if lacking:
+        raise ValueError(f"own_network lacks {', '.join(lacking)}: own_networks.described gives all that it needs.")
     shape = tuple(own["shape"])
     sides = shape[1:] if len(shape) == 3 else (1,)
     network = Network(
@@ -309,6 +318,28 @@ def _built(own: Mapping[str, Any], width: float, shape: tuple[int, ...], classes
                 f"{loaded.sha256[:16]}, not {own['source']}; put the old file back, or plan new runs."
             )
     return build(name, width, shape, classes)
+
+
+def words(own: Mapping[str, Any]) -> dict[str, str]:
+    """What a command line says of a network of one's own: its name, and how it is quantised where that is not the default.
+
+    Example:
+        >>> own = described("cifar10", "vgg", {"weights": {"conv1": "8 bits", "*": "ternary"}, "blocks": 4}, size="scaled")
+        >>> print(*(f"{key}={value}" for key, value in words(own).items()))
+        network=vgg quantisation.weights={"conv1" = "8 bits", "*" = "ternary"} quantisation.blocks=[0, 0, 0, 0, 1, 1, 1]
+    """
+    usual = {**QUANTISATION, **_defaults_of(own["network"])}
+    said = {"network": own["network"]}
+    for what in ("weights", "activations", "keep", "quantum"):
+        value = list(own[what]) if isinstance(own[what], tuple) else own[what]
+        if value == usual[what]:
+            continue
+        if what in ("weights", "activations") and isinstance(value, list):
+            value = "{" + ", ".join(f'"{key}" = "{text}"' for key, text in value) + "}"
+        said[f"quantisation.{what}"] = str(value)
+    if max(own["turns"]) + 1 < len(own["turns"]):
+        said["quantisation.blocks"] = str(list(own["turns"]))
+    return said
 
 
 def provenance(own: Mapping[str, Any]) -> dict[str, str]:
