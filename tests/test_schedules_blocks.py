@@ -185,3 +185,17 @@ def test_theorem_2_holds_within_blocks_as_between_them(interval, weights):
 def test_blocks_that_do_not_fit_are_refused_with_one_sentence(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_torchvisions_resnet_takes_bits_by_stage_and_turns_by_stage():
+    torchvision = pytest.importorskip("torchvision")
+    bits = {8: Quantiser.linear(8, rounding="nearest"), 4: Quantiser.linear(4, rounding="nearest")}
+    weights = {"first": bits[8], "last": bits[8], "*.downsample.0": bits[8], "*": bits[4]}
+    net = training.quantise(torchvision.models.resnet18(), weights=weights, activations={"*": bits[4]})
+    found = [(o.name, o.weight_bits) for o in training.report(net)]
+    assert len(found) == 21 and [name for name, b in found if b == 8] == [
+        *("conv1", "layer2.0.downsample.0", "layer3.0.downsample.0", "layer4.0.downsample.0", "fc"),
+    ]
+    stages = [f"layer{i}.*" for i in (1, 2, 3, 4)]
+    schedule = Schedule.for_network(net, period=5, interval="same_start", blocks=stages)
+    assert schedule.turns == (0, *[1] * 4, *[2] * 5, *[3] * 5, *[4] * 5, 5) and schedule.end == 30
