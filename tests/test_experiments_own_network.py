@@ -102,8 +102,10 @@ def test_a_sweep_goes_from_a_folder_of_images_and_a_dotted_name_to_recorded_runs
     assert sorted(frame["unit"]) == ["float", "uniform-mode-static"] and set(frame["kind"]) == {"unverified"}
     assert set(frame["data"]) == {"shades (local files, not verified)"} and len(set(frame["size"])) == 1
     assert frame["overrides"].iloc[0].startswith(f"size=scaled network={place}:net period=1")
-    lines = [json.loads(line) for file in results.folder().glob("shades-custom-*.jsonl") for line in file.open()]
-    source = open(f"{place}.py", "rb").read()
+    lines = [
+        json.loads(line) for file in results.folder().glob("shades-custom-*.jsonl") for line in file.read_text().splitlines()
+    ]
+    source = Path(f"{place}.py").read_bytes()
     for line in lines:
         assert line["status"] == "done" and line["examples"] == {"training": 6, "held_out": 6}
         assert line["network"] == {
