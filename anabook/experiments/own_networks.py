@@ -261,7 +261,7 @@ def _quantised(data: str, own: Mapping[str, Any], width: float | None, shrink: i
 
 
 def _turns(net: nn.Module, blocks: Any) -> tuple[int, ...]:
-    from anabook import Schedule
+    from anabook.schedules import Schedule
 
     schedule = Schedule.for_network(net, 1, blocks=blocks if blocks != [] else None)
     return numbers(schedule.blocks, schedule.n_layers)
