@@ -57,21 +57,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_data(commands: argparse._SubParsersAction) -> None:
+    from anabook.datasets import command
+
     data = commands.add_parser(
         "data",
         help="list, prepare and verify data sets",
         description="Without NAME, list the data sets: what the store holds, and what can be prepared.",
     )
-    data.add_argument("name", nargs="?", metavar="NAME", help="the data set to prepare")
+    data.add_argument(
+        "name", nargs="?", metavar="NAME", help="the data set to prepare, or a new name for images of your own"
+    )
     data.add_argument("--from", dest="source", metavar="PATH", help="an archive or a folder already on disk")
     data.add_argument("--note", default="", help="what to record about the files given with --from")
     data.add_argument("--verify", action="store_true", help="compare what is stored with its recorded hashes")
+    command.add_options(data)
     data.set_defaults(run=_data)
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from anabook.datasets import prepare, store
+    from anabook.datasets import command, prepare, store
 
+    options = command.given(arguments)
+    if options and arguments.source is None:
+        raise ValueError(f"--{next(iter(options)).replace('_', '-')} is for images of your own: add NAME and --from FOLDER.")
     if arguments.verify and (arguments.source or arguments.note):
         option = "--from" if arguments.source else "--note"
         raise ValueError(f"--verify compares what is stored already: leave out {option}.")
@@ -82,7 +90,7 @@ def _data(arguments: argparse.Namespace) -> int:
             option = "--note" if arguments.source is None else "--from"
             raise ValueError(f"{option} needs the NAME of a data set: " + ", ".join(prepare.RECIPES) + ".")
         return _list()
-    dataset = prepare.prepare(arguments.name, arguments.source, arguments.note, progress=True)
+    dataset = prepare.prepare(arguments.name, arguments.source, arguments.note, progress=True, **options)
     print(f"{dataset}\n{dataset.provenance.source}\n{store.path_of(dataset.name)}")
     return 0
 

@@ -131,6 +131,11 @@ class Quantiser:
         return len(self._levels)
 
     @property
+    def bits(self) -> int:
+        """How many bits it takes to tell the levels apart: 2 for three levels."""
+        return (self.n_levels - 1).bit_length()
+
+    @property
     def bins(self) -> list[tuple[float, float]]:
         """The K bins [θ_k, θ_{k+1}) as pairs; the outer two are unbounded."""
         edges = [-math.inf, *self._thresholds.tolist(), math.inf]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from anabook import _blocks
+from anabook._quantised_layers import names_of_layers, noise_of_layers
 from anabook._validate import choice, flag, integer, real
 
 INTERVALS = ("partition", "same_start", "same_end", "overlapped")
 """Where in time each layer's noise decays; ℓ counts from 0 at the input, P is a period, n the number of layers:
-partition [ℓP, (ℓ+1)P], same start [0, (ℓ+1)P], same end [(n−1−ℓ)P, nP], overlapped [0, nP]."""
+partition [ℓP, (ℓ+1)P], same start [0, (ℓ+1)P], same end [(n−1−ℓ)P, nP], overlapped [0, nP]. With blocks, ℓ counts blocks,
+and n is their number."""
 
 POWER_LAWS = ("homogeneous", "progressive")
 """The exponent of each layer's mean: 1 everywhere, or n − ℓ (largest at the input)."""
@@ -34,6 +37,13 @@ class Schedule:
     n − ℓ below). Time is in whatever steps the user counts: iterations in the paper, epochs in the code.
     A static mean or std stays at its initial value for ever.
 
+    **Blocks.** Layers that take one turn together, as a deep network needs, are a block: they share interval and exponents,
+    and what is said below of n and ℓ for these is then said of blocks. Theorem 2 does not ask that layers decay one after
+    another. Its condition (18) compares a layer's error with the margin of the next one, and within a block both follow one
+    schedule. If the mean is negative and has half the standard deviation's exponent, the error is in the end smaller than
+    every power of the margin, so (18) holds within a block as it does between blocks. With mean 0 (12) and (17) fail, with
+    blocks as without. `convergence.check` decides for any schedule.
+
     Args:
         n_layers: n ≥ 1 quantised layers.
         interval: "partition", "same_start", "same_end" or "overlapped", each on [start, end] with the period
@@ -41,13 +51,16 @@ class Schedule:
         power_law: "homogeneous" (d = 1), "progressive" (d = n − ℓ), or n positive exponents of your own.
         start: when the first interval begins.
         end: when the last interval ends.
-        mean0: initial mean c_α, of either sign. The noise is subtracted, so a negative mean moves thresholds left.
-        std0: initial standard deviation c_β ≥ 0.
+        mean0: initial mean c_α, of either sign, or n of them, one for each layer. The noise is subtracted, so a negative
+            mean moves thresholds left.
+        std0: initial standard deviation c_β ≥ 0, or n of them.
         static_mean: whether the mean stays at mean0.
         static_std: whether the standard deviation stays at std0.
         std_exponents: n positive exponents of the standard deviation; twice the mean's by default.
         growth: None for the linear λ(t) above; a number g > 1 gives λ(t) = g^−(t − s) before e instead, and still
             0 from e on.
+        blocks: None, where each layer takes a turn of its own; a number k for blocks of k layers, one behind another;
+            or n numbers, the block of each layer, from 0 in the order of their turns. `for_network` takes names too.
 
     Raises:
         ValueError, TypeError: a wrong number of layers, an unknown name, an interval that does not go forward, a
@@ -57,6 +70,8 @@ class Schedule:
         >>> s = Schedule(n_layers=2, start=0, end=100, mean0=-0.5, std0=0.3, static_mean=False)
         >>> s(0, 25), s(1, 25)
         ((-0.25, 0.075), (-0.5, 0.3))
+        >>> Schedule.periodic(n_layers=5, period=10, blocks=2).intervals
+        ((0.0, 10.0), (0.0, 10.0), (10.0, 20.0), (10.0, 20.0), (20.0, 30.0))
     """
 
     n_layers: int = 7
@@ -64,44 +79,60 @@ class Schedule:
     power_law: str | tuple[float, ...] = "homogeneous"
     start: float = 0
     end: float = 350
-    mean0: float = 0.0
-    std0: float = 0.2887
+    mean0: float | tuple[float, ...] = 0.0
+    std0: float | tuple[float, ...] = 0.2887
     static_mean: bool = True
     static_std: bool = False
     std_exponents: tuple[float, ...] | None = None
     growth: float | None = None
     rule: Callable[[int, float], tuple[float, float]] | None = None
+    blocks: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         fix = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         fix("n_layers", integer(self.n_layers, "n_layers", minimum=1))
         fix("start", real(self.start, "start"))
         fix("end", real(self.end, "end", above=self.start))
-        fix("mean0", real(self.mean0, "mean0"))
-        fix("std0", real(self.std0, "std0", minimum=0.0))
+        fix("mean0", _initial(self.mean0, self.n_layers, "mean0"))
+        fix("std0", _initial(self.std0, self.n_layers, "std0", minimum=0.0))
         fix("static_mean", flag(self.static_mean, "static_mean"))
         fix("static_std", flag(self.static_std, "static_std"))
+        turns = _blocks.numbers(self.blocks, self.n_layers)
+        n, what = max(turns) + 1, "layer" if self.blocks is None else "block"
+        if self.blocks is not None:
+            fix("blocks", turns)
         if isinstance(self.interval, str):
             choice(self.interval, INTERVALS, "interval")
         else:
-            fix("interval", _windows(self.interval, self.n_layers))
+            fix("interval", _windows(self.interval, n, what))
         if isinstance(self.power_law, str):
             choice(self.power_law, POWER_LAWS, "power_law")
         else:
-            fix("power_law", _exponents(self.power_law, self.n_layers, "power_law"))
+            fix("power_law", _exponents(self.power_law, n, "power_law", what))
         if self.std_exponents is not None:
-            fix("std_exponents", _exponents(self.std_exponents, self.n_layers, "std_exponents"))
+            fix("std_exponents", _exponents(self.std_exponents, n, "std_exponents", what))
         if self.growth is not None:
             fix("growth", real(self.growth, "growth", above=1.0))
         if self.rule is not None and not callable(self.rule):
             raise TypeError(f"rule must be a function of (layer, t), not {self.rule!r}.")
+        if self.rule is not None and self.blocks is not None:
+            raise ValueError("a schedule made from a callable has no blocks: the callable says what each layer gets.")
+
+    def __repr__(self) -> str:
+        """As dataclasses have it; without blocks, the text of schedules before there were any, which checkpoints hold."""
+        shown = [f.name for f in fields(self) if f.name != "blocks" or self.blocks is not None]
+        return f"Schedule({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     @classmethod
     def periodic(cls, n_layers: int, period: float, interval: Any = "partition", **options: Any) -> Schedule:
-        """The schedule on [0, n·period], as in the code of the paper's authors (50 epochs for the VGG, 10 for the DSCNN)."""
+        """The schedule on [0, n·period], as in the code of the paper's authors (50 epochs for the VGG, 10 for the DSCNN).
+
+        With `blocks` among the options, n is their number, not that of the layers.
+        """
         n_layers = integer(n_layers, "n_layers", minimum=1)
         period = real(period, "period", above=0.0)
-        return cls(n_layers, interval, start=0.0, end=n_layers * period, **options)
+        n_turns = max(_blocks.numbers(options.get("blocks"), n_layers)) + 1
+        return cls(n_layers, interval, start=0.0, end=n_turns * period, **options)
 
     @classmethod
     def for_network(
@@ -112,9 +143,10 @@ class Schedule:
         *,
         half_width: float = 0.5,
         mean: float = 0.0,
+        blocks: Any = None,
         **options: Any,
     ) -> Schedule:
-        """The periodic schedule for a network: its number of layers, and noise in units of its quanta.
+        """The periodic schedule for a network: its number of layers, and in each layer noise in units of its quanta.
 
         Args:
             net: a network made by `anabook.training.quantise`.
@@ -122,11 +154,17 @@ class Schedule:
             half_width: of the initial noise, in quanta: it spans so much to either side of its mean, with at least 95 %
                 of its mass. 0.5, as in the code of the paper's authors, reaches from one threshold to the next.
             mean: initial mean of the noise, in quanta.
+            blocks: what takes a turn together: None for each layer by itself; a number of layers, counted from the input;
+                or names of modules and patterns of names as in `fnmatch`, each of which is a block of all layers whose
+                weighted module it matches, or whose activations where the weight stays in float (a container's name
+                stands for all inside; the first that matches decides).
+                Layers that none matches have turns of their own. Blocks take turns in the order of their first layers.
             options: further settings of a `Schedule`, such as power_law, static_mean or growth.
 
         Raises:
             TypeError: not a network.
-            ValueError: a network without quantised layers, or with quantisers that need noise of different strength.
+            ValueError: a network without quantised layers, a layer whose quantisers need noise of different strength, or a
+                block that matches no layer.
 
         Example:
             >>> from anabook import Quantiser, models, training
@@ -135,10 +173,21 @@ class Schedule:
             >>> schedule = Schedule.for_network(net, period=5)
             >>> schedule.n_layers, round(schedule.std0, 5)
             (2, 0.02887)
+            >>> ternary = Quantiser.ternary()
+            >>> net = training.quantise(models.vgg(0.125), weights=ternary, activations=ternary)
+            >>> schedule = Schedule.for_network(net, period=5, blocks=["conv?", "fc?"])
+            >>> schedule.blocks, schedule.end
+            ((0, 0, 0, 0, 0, 1, 1), 10.0)
         """
         half_width, mean = real(half_width, "half_width", above=0.0), real(mean, "mean")
-        n_layers, quantum, std = _noise_of_network(net, half_width)
-        return cls.periodic(n_layers, period, interval, mean0=mean * quantum, std0=std, **options)
+        quanta, stds = noise_of_layers(net, half_width)
+        means = [mean * quantum for quantum in quanta]
+        if isinstance(blocks, str) or (isinstance(blocks, Iterable) and not isinstance(blocks, np.ndarray)):
+            blocks = list(blocks) if not isinstance(blocks, str) else blocks
+            if not all(isinstance(each, (int, np.integer)) for each in blocks):
+                blocks = _blocks.by_names(blocks, names_of_layers(net))
+        noise = {"mean0": _one_if_alike(means), "std0": _one_if_alike(stds)}
+        return cls.periodic(len(stds), period, interval, **noise, blocks=blocks, **options)
 
     @classmethod
     def static(cls, n_layers: int = 7, mean: float = 0.0, std: float = 0.2887) -> Schedule:
@@ -235,26 +284,56 @@ class Schedule:
             ValueError: a schedule made from a callable, which has none.
         """
         self._refuse_callable("has no decay intervals")
+        n, length = self.n_turns, self.end - self.start
         if not isinstance(self.interval, str):
-            return self.interval
-        n, length = self.n_layers, self.end - self.start
+            return tuple(self.interval[turn] for turn in self.turns)
         at = lambda i: self.start + length * i / n  # noqa: E731
-        return {
+        windows = {
             "partition": lambda: tuple((at(i), at(i + 1)) for i in range(n)),
             "same_start": lambda: tuple((self.start, at(i + 1)) for i in range(n)),
             "same_end": lambda: tuple((at(n - 1 - i), self.end) for i in range(n)),
             "overlapped": lambda: ((self.start, self.end),) * n,
         }[self.interval]()
+        return tuple(windows[turn] for turn in self.turns)
+
+    @property
+    def initial(self) -> tuple[tuple[float, float], ...]:
+        """The initial (mean, standard deviation) of each layer."""
+        mean, std = (v if isinstance(v, tuple) else (v,) * self.n_layers for v in (self.mean0, self.std0))
+        return tuple(zip(mean, std))
 
     @property
     def exponents(self) -> tuple[tuple[float, float], ...]:
         """The exponents (of the mean, of the standard deviation) of each layer, static or not."""
         self._refuse_callable("has no exponents")
-        n = self.n_layers
+        n = self.n_turns
         named = {"homogeneous": (1.0,) * n, "progressive": tuple(float(n - i) for i in range(n))}
         means = named[self.power_law] if isinstance(self.power_law, str) else self.power_law
         stds = tuple(2 * d for d in means) if self.std_exponents is None else self.std_exponents
-        return tuple(zip(means, stds))
+        return tuple((means[turn], stds[turn]) for turn in self.turns)
+
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """The number of each layer's turn: its block's, or its own where there are no blocks."""
+        return self.blocks if isinstance(self.blocks, tuple) else tuple(range(self.n_layers))
+
+    @property
+    def n_turns(self) -> int:
+        """How many turns there are: the number of blocks, or of layers where there are none."""
+        return max(self.turns) + 1
+
+    @property
+    def alike(self) -> dict[str, tuple[int, ...]]:
+        """The layers that have the same noise at all times because they share a block, by their name in tables and figures.
+
+        Example:
+            >>> Schedule(n_layers=3, blocks=(0, 0, 1)).alike
+            {'layers 0–1': (0, 1), 'layer 2': (2,)}
+        """
+        found: dict[Any, list[int]] = {}
+        for layer, (turn, initial) in enumerate(zip(self.turns, self.initial)):
+            found.setdefault((turn, initial), []).append(layer)
+        return {_blocks.label(layers): tuple(layers) for layers in found.values()}
 
     def decay(self, layer: int, t: Any) -> Any:
         """λ(t) of a layer: 1 before its interval, 0 after it.
@@ -282,8 +361,9 @@ class Schedule:
             return self._asked(layer, t)
         fading = np.asarray(self.decay(layer, t))
         d_mean, d_std = self.exponents[layer]
-        mean = np.full(fading.shape, self.mean0) if self.static_mean else self.mean0 * fading**d_mean
-        std = np.full(fading.shape, self.std0) if self.static_std else self.std0 * fading**d_std
+        mean0, std0 = self.initial[layer]
+        mean = np.full(fading.shape, mean0) if self.static_mean else mean0 * fading**d_mean
+        std = np.full(fading.shape, std0) if self.static_std else std0 * fading**d_std
         return (float(mean), float(std)) if fading.ndim == 0 else (mean, std)
 
     def values(self, times: Iterable[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -293,13 +373,15 @@ class Schedule:
         return np.stack([mean for mean, _ in pairs], axis=-1), np.stack([std for _, std in pairs], axis=-1)
 
     def table(self, times: Iterable[float]) -> str:
-        """A plain table, one line a time: each layer's mean and std to four decimals."""
+        """A plain table, one line a time: each layer's mean and std to four decimals; a block's layers are one column."""
         times = np.atleast_1d(_times(times))
-        means, stds = self.values(times)
-        head = [f"{'t':>8}"] + [f"{f'layer {i}: mean, std':>21}" for i in range(self.n_layers)]
+        shown = [layers[0] for layers in self.alike.values()]
+        means, stds = (values[:, shown] for values in self.values(times))
+        head = [f"{'t':>8}"] + [f"{f'{name}: mean, std':>21}" for name in self.alike]
+        wide = [len(each) - 9 for each in head[1:]]
         # Adding 0.0 turns −0.0 into 0.0.
         rows = [
-            [f"{t:8g}"] + [f"{round(m, 4) + 0.0:12.4f},{round(s, 4) + 0.0:8.4f}" for m, s in zip(mean, std)]
+            [f"{t:8g}"] + [f"{round(m, 4) + 0.0:{w}.4f},{round(s, 4) + 0.0:8.4f}" for m, s, w in zip(mean, std, wide)]
             for t, mean, std in zip(times, means, stds)
         ]
         return "\n".join("  ".join(row) for row in [head, *rows])
@@ -317,30 +399,17 @@ class Schedule:
             raise ValueError(f"a schedule made from a callable {consequence}; ask it for its values instead.")
 
 
-def _noise_of_network(net: Any, half_width: float) -> tuple[int, float, float]:
-    """The number of quantised layers, their quantum, and the std whose noise spans `half_width` quanta.
+def _one_if_alike(values: list[float]) -> float | tuple[float, ...]:
+    """One number for all layers where it is the same to nine digits, else one for each."""
+    return values[0] if len({f"{value:.9g}" for value in values}) == 1 else tuple(values)
 
-    A network is known by what its quantisers are asked for, so that nothing here needs torch.
-    """
-    if not callable(getattr(net, "modules", None)):
-        raise TypeError(f"net must be a network made by training.quantise, not {net!r}.")
-    found = [m for m in net.modules() if hasattr(m, "covering_std")]
-    if not found:
-        raise ValueError(f"this {type(net).__name__} has no quantised layer: convert it with training.quantise first.")
-    needs = {}
-    for m in found:
-        quantum = float(m.quantiser.steps.min())
-        needs.setdefault(f"{m.covering_std(half_width * quantum):.9g}", (m, quantum))
-    if len(needs) > 1:
-        (one, a), (other, b) = list(needs.values())[:2]
-        where = f"both of layer {one.layer}" if one.layer == other.layer else f"of layers {one.layer} and {other.layer}"
-        raise ValueError(
-            f"two quantisers, {where}, need noise of different strength (quanta of {a:g} and "
-            f"{b:g}, noise {one.noise!r} and {other.noise!r}), and a schedule sets one for both: give all the same quantum and "
-            "noise, and hand the quanta over as training.quantise(..., scales=...)."
-        )
-    module, quantum = next(iter(needs.values()))
-    return len({m.layer for m in found}), quantum, module.covering_std(half_width * quantum)
+
+def _initial(value: Any, n_layers: int, what: str, minimum: float | None = None) -> float | tuple[float, ...]:
+    if not isinstance(value, (tuple, list, np.ndarray)):
+        return real(value, what, minimum=minimum)
+    if len(value) != n_layers:
+        raise ValueError(f"{what} must be one number, or one for each of the {n_layers} layers, not {len(value)} numbers.")
+    return tuple(real(each, f"{what} of layer {layer}", minimum=minimum) for layer, each in enumerate(value))
 
 
 def _times(t: Any) -> np.ndarray:
@@ -352,29 +421,29 @@ def _times(t: Any) -> np.ndarray:
     return times.astype(np.float64)
 
 
-def _windows(windows: Any, n_layers: int) -> tuple[tuple[float, float], ...]:
+def _windows(windows: Any, n: int, what: str) -> tuple[tuple[float, float], ...]:
     try:
         pairs = [tuple(window) for window in windows]
     except TypeError:
-        raise TypeError(f"interval must be one of {INTERVALS} or n_layers pairs (start, end), not {windows!r}.") from None
-    if len(pairs) != n_layers:
-        raise ValueError(f"interval must have one pair (start, end) for each of the {n_layers} layers, not {len(pairs)}.")
-    for layer, pair in enumerate(pairs):
+        raise TypeError(f"interval must be one of {INTERVALS} or n_{what}s pairs (start, end), not {windows!r}.") from None
+    if len(pairs) != n:
+        raise ValueError(f"interval must have one pair (start, end) for each of the {n} {what}s, not {len(pairs)}.")
+    for i, pair in enumerate(pairs):
         if len(pair) != 2:
-            raise ValueError(f"the interval of layer {layer} must be a pair (start, end), not {pair!r}.")
-        start = real(pair[0], f"the start of layer {layer}'s interval")
-        pairs[layer] = (start, real(pair[1], f"the end of layer {layer}'s interval", above=start))
+            raise ValueError(f"the interval of {what} {i} must be a pair (start, end), not {pair!r}.")
+        start = real(pair[0], f"the start of {what} {i}'s interval")
+        pairs[i] = (start, real(pair[1], f"the end of {what} {i}'s interval", above=start))
     return tuple(pairs)
 
 
-def _exponents(exponents: Any, n_layers: int, what: str) -> tuple[float, ...]:
+def _exponents(exponents: Any, n: int, name: str, what: str) -> tuple[float, ...]:
     try:
         values = list(exponents)
     except TypeError:
-        raise TypeError(f"{what} must be a sequence of {n_layers} positive exponents, not {exponents!r}.") from None
-    if len(values) != n_layers:
-        raise ValueError(f"{what} must have one exponent for each of the {n_layers} layers, not {len(values)}.")
-    return tuple(real(value, f"the exponent of layer {i} in {what}", above=0.0) for i, value in enumerate(values))
+        raise TypeError(f"{name} must be a sequence of {n} positive exponents, not {exponents!r}.") from None
+    if len(values) != n:
+        raise ValueError(f"{name} must have one exponent for each of the {n} {what}s, not {len(values)}.")
+    return tuple(real(value, f"the exponent of {what} {i} in {name}", above=0.0) for i, value in enumerate(values))
 
 
 def _pair(answer: Any, layer: int, t: float) -> tuple[float, float]:

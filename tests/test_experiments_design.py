@@ -207,7 +207,7 @@ def test_a_field_that_is_added_counts_where_it_differs_from_its_default():
 
 def test_only_what_older_runs_do_not_hold_may_be_left_out_of_a_record():
     left_out = {f.name for f in fields(Config)} - set(make("cifar10", "float").as_dict())
-    assert left_out == {"own", "precision", "channels_last"}
+    assert left_out == {"own", "own_network", "precision", "channels_last"}
 
 
 def test_a_stand_in_has_the_row_of_what_it_stands_for():

@@ -126,11 +126,11 @@ sys.modules["torch.utils.tensorboard"] = types.SimpleNamespace(SummaryWriter=Sum
 """
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_the_examples_of_the_readme_run(number, tmp_path):
     blocks = python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(blocks) == 5
-    if number == 4:
+    assert len(blocks) == 6
+    if number == 5:
         pytest.importorskip("onnxruntime", reason="this example needs onnxruntime: pip install 'anabook[deploy]'")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -148,6 +148,10 @@ def test_the_examples_of_the_readme_run(number, tmp_path):
     elif number == 2:
         assert done.stdout.splitlines()[-1] == "True" and "two (Linear)" in done.stdout
     elif number == 4:
+        assert "8 bits {-128, -127, …, 127}" in done.stdout and done.stdout.count("(8, ") == 2
+        heads = [part.strip() for part in done.stdout.splitlines()[-6].split("  ") if part.strip()]
+        assert heads == ["t", *(f"{each}: mean, std" for each in ("layer 0", "layers 1–4", "layers 5–6", "layer 7"))]
+    elif number == 5:
         assert "IntegerNetwork of 8×8 integers from 0 to 16" in done.stdout and "Horowitz" in done.stdout
         last = done.stdout.splitlines()[-1]
         assert set(last.strip("[]").split(", ")) == {"True"} and last.count("True") == 5

@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabook import Noise, Quantiser, Regularisation
+from anabook.convergence import LAMBDA, as_formulas
 from anabook.schedules import INTERVALS, POWER_LAWS, Schedule
 
 DYNAMIC = [(interval, law) for interval in INTERVALS for law in POWER_LAWS]
@@ -221,3 +223,27 @@ def test_layers_outside_the_network_and_odd_times_are_refused():
         Schedule.periodic(3, 0)
     with pytest.raises(ValueError, match="family must be one of 'uniform', 'logistic'"):
         Schedule.whetstone(3, family="normal")
+
+
+def test_each_layer_can_start_with_noise_of_its_own():
+    s = Schedule.periodic(3, 10, "same_start", mean0=(-0.5, 0.0, 0.25), std0=[0.1, 0.2, 0.4], static_mean=False)
+    assert s.initial == ((-0.5, 0.1), (0.0, 0.2), (0.25, 0.4)) and s.std0 == (0.1, 0.2, 0.4)
+    for layer, (mean0, std0) in enumerate(s.initial):
+        alone = Schedule(3, "same_start", end=30, mean0=mean0, std0=std0, static_mean=False)
+        assert s(layer, 7.5) == alone(layer, 7.5) and s(layer, 0) == (mean0, std0)
+    assert Schedule(2, std0=(0.3, 0.3)).initial == Schedule(2, std0=0.3).initial
+    assert as_formulas(s)[2][1] == sp.Rational(4, 10) * (LAMBDA / 30) ** 2 and as_formulas(s)[0][1] == 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"std0": (0.1, 0.2)}, "std0 must be one number, or one for each of the 3 layers, not 2 numbers"),
+        ({"mean0": ()}, "mean0 must be one number, or one for each of the 3 layers, not 0 numbers"),
+        ({"std0": (0.1, -0.2, 0.3)}, r"std0 of layer 1 must be finite and at least 0, not -0\.2"),
+        ({"mean0": (0, 0, math.nan)}, "mean0 of layer 2 must be finite, not nan"),
+    ],
+)
+def test_initial_noises_that_do_not_fit_the_layers_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(3, **options)

@@ -295,7 +295,10 @@ def test_bad_networks_and_names_are_refused_with_one_sentence(call, message):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: training.quantise(mlp(), weights=[-1, 0, 1]), r"weights must be a Quantiser or None, not \[-1, 0, 1\]"),
+        (
+            lambda: training.quantise(mlp(), weights=[-1, 0, 1]),
+            r"weights must be a Quantiser, a mapping from names of modules to Quantisers, or None, not \[-1, 0, 1\]",
+        ),
         (lambda: training.quantise("net", weights=TERNARY), "net must be a torch.nn.Module"),
         (lambda: training.quantise(mlp(), weights=TERNARY, keep=3), "keep must be a collection of module names, not 3"),
         (lambda: training.quantise(mlp(), weights=TERNARY, keep=(0,)), "keep must be a collection of module names"),

@@ -131,11 +131,11 @@ def as_formulas(schedule: Schedule, reading: str = "time") -> tuple[tuple[sp.Exp
     if schedule.rule is not None:
         raise ValueError("a schedule made from a callable has no formula in λ; give one pair (mean, std) a layer instead.")
     last, pairs = max(end for _, end in schedule.intervals), []
-    for (start, end), (d_mean, d_std) in zip(schedule.intervals, schedule.exponents):
+    for (start, end), (d_mean, d_std), (mean0, std0) in zip(schedule.intervals, schedule.exponents, schedule.initial):
         shared = reading == "lambda" or schedule.growth is not None
         over = not shared and end < last
         fading = LAMBDA if shared else LAMBDA / decimal(end - start)
-        mean = decimal(schedule.mean0) * (1 if schedule.static_mean else 0 if over else fading ** decimal(d_mean))
-        std = decimal(schedule.std0) * (1 if schedule.static_std else 0 if over else fading ** decimal(d_std))
+        mean = decimal(mean0) * (1 if schedule.static_mean else 0 if over else fading ** decimal(d_mean))
+        std = decimal(std0) * (1 if schedule.static_std else 0 if over else fading ** decimal(d_std))
         pairs.append((sp.sympify(mean), sp.sympify(std)))
     return tuple(pairs)

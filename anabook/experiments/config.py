@@ -13,7 +13,7 @@ from anabook._files import digest
 from anabook._validate import choice, integer, real, unknown
 from anabook._validate import path as path_at
 from anabook.datasets import store
-from anabook.experiments import design, shipped
+from anabook.experiments import design, own_networks, shipped
 from anabook.experiments.own import custom, noise_of
 from anabook.experiments.tasks import NETWORKS, SIZES, TASKS, Task
 from anabook.noise import Noise
@@ -30,6 +30,9 @@ _WHICH_RUN = ("data", "unit", "fold", "seed", "own")
 
 _MEASURED = ("unused",)
 """The fields that change nothing of a run but what is measured when it has ended: keys and sizes are without them."""
+
+_TABLES = ("own", "own_network")
+"""The fields that are tables, held as pairs."""
 
 _NO_SETTING = (*_WHICH_RUN, *_MEASURED)
 
@@ -58,6 +61,7 @@ class Config:
         augmentation: a key of `datasets.store.AUGMENTATIONS`.
         n_folds: into how many folds the training part is split.
         own: a schedule of one's own for `unit`: see `custom`.
+        own_network: what is known of a network or a data set of one's own: see `own_networks.described`.
         precision: one of `PRECISIONS`; the lower two are mixed precision, as in `training.fit`.
         channels_last: the order in memory that graphics cards are fast with; results differ by rounding.
         unused: on how many training examples at most, of those that `n_train` leaves out, the trained network is measured
@@ -86,10 +90,12 @@ class Config:
     precision: str = "float32"
     channels_last: bool = False
     unused: int = 0
+    own_network: tuple[tuple[str, Any], ...] | None = None
 
     def __post_init__(self) -> None:
         fix = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
-        choice(self.data, TASKS, "data")
+        if self.own_network is None:
+            choice(self.data, TASKS, "data")
         fix("n_folds", integer(self.n_folds, "n_folds", minimum=2))
         if self.fold is not None:
             fix("fold", integer(self.fold, "fold", minimum=0, maximum=self.n_folds - 1))
@@ -104,6 +110,10 @@ class Config:
         if self.shrink not in (allowed := self.task.network.shrinks):
             if len(allowed) == 1:
                 raise ValueError(f"shrink must be 1 for {self.data!r}: only images can be made smaller, not {self.shrink}.")
+            if self.own_network is not None:
+                raise ValueError(
+                    f"shrink must be one of {', '.join(map(str, allowed))} for {self.data!r}, not {self.shrink}."
+                )
             raise ValueError(f"shrink must be 1, 2 or 4, so that 32 pixels can be halved three times, not {self.shrink}.")
         if self.own is not None:
             self.schedule()  # refuses what does not fit the network
@@ -113,11 +123,11 @@ class Config:
     @property
     def task(self) -> Task:
         """The data set's row."""
-        return TASKS[self.data]
+        return TASKS[self.data] if self.own_network is None else own_networks.task_of(self.data, self.own_network)
 
     @property
     def network(self) -> str:
-        """ "vgg" or "dscnn"."""
+        """ "vgg" or "dscnn", or the dotted name of one of your own."""
         return self.task.network.name
 
     @property
@@ -126,14 +136,19 @@ class Config:
         return self.task.network.n_layers
 
     @property
+    def n_turns(self) -> int:
+        """How many turns they take: as many as there are layers, or blocks of layers in a network of one's own."""
+        return self.task.network.n_turns
+
+    @property
     def epochs(self) -> int:
-        """(n + 3)·period."""
-        return (self.n_layers + 3) * self.period
+        """(n + 3)·period, for n turns."""
+        return (self.n_turns + 3) * self.period
 
     @property
     def drop(self) -> int:
         """The epoch from which on the learning rate is a tenth: (n + 1)·period."""
-        return (self.n_layers + 1) * self.period
+        return (self.n_turns + 1) * self.period
 
     @property
     def size(self) -> str:
@@ -146,14 +161,18 @@ class Config:
     @property
     def overrides(self) -> str:
         """What a command line says for this size: the nearest named one, and what is changed of it."""
-        changes, name = min(((self._changes(name), name) for name in SIZES), key=lambda found: len(found[0]))
+        sizes = SIZES if self.data in TASKS else ("scaled",)  # for a data set of one's own both are the same
+        changes, name = min(((self._changes(name), name) for name in sizes), key=lambda found: len(found[0]))
+        if self.own_network is not None:
+            del changes["own_network"]
+            changes = own_networks.words(dict(self.own_network)) | changes
         words = [f"{key}={str(v).lower() if isinstance(v, bool) else v}" for key, v in changes.items()]  # TOML's true
         return shlex.join([f"size={name}", *words])
 
     def _changes(self, size: str) -> dict[str, Any]:
         """The settings that differ from a named size's."""
         ours = {name: value for name, value in self.as_dict().items() if name not in _NO_SETTING}
-        named = _worth_writing(type(self), {"n_folds": Config.n_folds, **of_size(self.data, size)})
+        named = _worth_writing(type(self), {"n_folds": Config.n_folds, **self.task.size(size)})
         named = {name: value for name, value in named.items() if name not in _MEASURED}
         return {name: getattr(self, name) for name in {**ours, **named} if ours.get(name) != named.get(name)}
 
@@ -170,16 +189,18 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """What differs from the defaults, as numbers, text and lists: what is written to a record."""
         values = _worth_writing(type(self), {f.name: getattr(self, f.name) for f in fields(self)})
-        if self.own is not None:
-            values["own"] = {name: _lists(value) for name, value in self.own}
+        for name in _TABLES:
+            if getattr(self, name) is not None:
+                values[name] = {key: _lists(value) for key, value in getattr(self, name)}
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
         """The config of a record."""
         values = dict(values)
-        if values.get("own") is not None:
-            values["own"] = tuple((name, _tuples(value)) for name, value in sorted(values["own"].items()))
+        for name in _TABLES:
+            if values.get(name) is not None:
+                values[name] = _pairs(values[name])
         unknown(values, [f.name for f in fields(cls)], "config")
         return cls(**values)
 
@@ -193,7 +214,7 @@ class Config:
         if self.unit in design.BASELINES and self.own is None:
             return None
         if self.own is not None:
-            settings = custom(self.unit, dict(self.own), self.n_layers)
+            settings = custom(self.unit, dict(self.own), self.n_turns)
         else:
             u = design.unit(self.unit)
             settings = {
@@ -213,12 +234,13 @@ class Config:
             std0=Noise.covering(noise_of(str(settings["noise"])), half_width=settings.get("half_width", 0.5) * quantum).std,
             static_mean=settings["mean"] == "static",
             static_std=settings["std"] == "static",
+            blocks=self.task.network.turns if self.n_turns < self.n_layers else None,
         )
 
     def quantisation(self) -> tuple[Any, str] | None:
         """The noise, as `noise_of` gives it, and the strategy; None for baselines."""
         if self.own is not None:
-            own = custom(self.unit, dict(self.own), self.n_layers)
+            own = custom(self.unit, dict(self.own), self.n_turns)
             return noise_of(own["noise"]), own["strategy"]
         if self.unit in design.BASELINES:
             return None
@@ -232,7 +254,7 @@ def _worth_writing(kind: type[Config], values: Mapping[str, Any]) -> dict[str, A
     return {name: value for name, value in values.items() if name in _ALWAYS_WRITTEN or value != defaults[name]}
 
 
-SETTINGS: tuple[str, ...] = tuple(f.name for f in fields(Config) if f.name not in _WHICH_RUN)
+SETTINGS: tuple[str, ...] = tuple(f.name for f in fields(Config) if f.name not in (*_WHICH_RUN, *_TABLES))
 """What a sweep's file and `make` may change of a named size."""
 
 
@@ -258,7 +280,7 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
         size: "paper" or "scaled".
         seed: as for `Config`.
         overrides: `width`, `shrink`, `n_train`, `period`, `batch_size`, `lr`, `augmentation`, `n_folds`, `precision`,
-            `channels_last`, `unused`, `own`.
+            `channels_last`, `unused`, `own`, `own_network`.
 
     Raises:
         ValueError, TypeError: an unknown name (with the nearest), or a value out of bounds.
@@ -267,10 +289,15 @@ def make(data: str, unit: str, fold: int | None = 0, size: str = "scaled", seed:
         >>> make("cifar10", "uniform-mode-static", period=6).size
         'custom-5ca5e0'
     """
-    sized = of_size(data, size)
-    unknown(overrides, [*SETTINGS, "own"], "overrides")
-    if isinstance(overrides.get("own"), Mapping):
-        overrides["own"] = tuple((name, _tuples(value)) for name, value in sorted(overrides["own"].items()))
+    unknown(overrides, [*SETTINGS, *_TABLES], "overrides")
+    for name in _TABLES:
+        if isinstance(overrides.get(name), Mapping):
+            overrides[name] = _pairs(overrides[name])
+    own_network = overrides.get("own_network")
+    if own_network is None:
+        sized = of_size(data, size)
+    else:
+        sized = own_networks.task_of(data, own_network).size(choice(size, SIZES, "size"))
     return Config(data, unit, fold, seed, **{**sized, **overrides})
 
 
@@ -282,6 +309,8 @@ _KEYS = {
     "seeds": [0],
     "settings": {},
     "schedules": {},
+    "network": "",
+    "quantisation": {},
 }
 
 
@@ -289,7 +318,9 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Read a sweep's TOML file and apply `key=value` overrides to it.
 
     The file's keys: `data`; `size`; `units` (names, patterns, groups); `folds` (numbers, or "test"); `seeds`; a table
-    `settings` of changes to the size; a table `schedules` of schedules of one's own. All have defaults.
+    `settings` of changes to the size; a table `schedules` of schedules of one's own. All have defaults. `network` names a
+    network of one's own, "package.module:function", and a table `quantisation` says how it is quantised (see
+    `own_networks.QUANTISATION`); with it `data` may be a data set of one's own in the store.
 
     Args:
         path: of the file; those of the book, data/sweeps/NAME.toml, are found from any folder.
@@ -340,9 +371,9 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
         ['cifar10 uniform-mode-static fold 0', 'cifar10 uniform-mode-static fold 1']
     """
     data, own = values["data"], values["schedules"]
-    choice(data, TASKS, "data")
     choice(values["size"], SIZES, "size")
     unknown(values["settings"], SETTINGS, "settings")
+    network = _own_network(values)
     for name, schedule in own.items():
         if not isinstance(schedule, dict):
             raise ValueError(f"schedules.{name} must be a table, not {schedule!r}.")
@@ -350,15 +381,46 @@ def expand(values: Mapping[str, Any]) -> list[Config]:
         if not values[name]:
             raise ValueError(f"{name} must hold at least one entry, not {values[name]!r}.")
     named = [name for name in values["units"] if not isinstance(name, str) or name not in own]
-    chosen = list(design.select(named, data)) if named else []
+    chosen = list(design.select(named, data if data in TASKS else None)) if named else []
     chosen += [name for name in values["units"] if name in own]
     folds = [_fold(fold) for fold in values["folds"]]
     return [
-        make(data, name, fold, values["size"], seed, **values["settings"], **({"own": own[name]} if name in own else {}))
+        make(
+            data,
+            name,
+            fold,
+            values["size"],
+            seed,
+            **values["settings"],
+            **({"own": own[name]} if name in own else {}),
+            **({} if network is None else {"own_network": network}),
+        )
         for seed in values["seeds"]
         for fold in folds
         for name in chosen
     ]
+
+
+def _own_network(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a sweep says of a network or a data set of one's own; None for those of the book."""
+    data, network, settings = values["data"], values.get("network", ""), values["settings"]
+    quantisation = values.get("quantisation", {})
+    if not network:
+        if data not in TASKS and data in store.names():
+            raise ValueError(
+                f"{data!r} is a data set of your own, so the config must name a network for it, as in "
+                'network = "package:function".'
+            )
+        choice(data, TASKS, "data")
+        if quantisation:
+            raise ValueError('quantisation is for a network of your own: name it, as in network = "package:function".')
+        return None
+    found = own_networks.described(
+        data, network, quantisation, width=settings.get("width"), shrink=settings.get("shrink"), size=values["size"]
+    )
+    if data not in TASKS and any(fold != "test" for fold in values["folds"]):
+        own_networks.check_folds(data, settings.get("n_folds", Config.n_folds))
+    return found
 
 
 _WORDS = {str: "text", list: "list", dict: "table"}
@@ -390,6 +452,10 @@ def _fold(fold: Any) -> int | None:
     if isinstance(fold, str):
         raise ValueError(f'folds must be numbers or "test", not {fold!r}.')
     return fold
+
+
+def _pairs(table: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, _tuples(value)) for name, value in sorted(table.items()))
 
 
 def _tuples(value: Any) -> Any:

@@ -258,12 +258,13 @@ def units() -> tuple[Unit, ...]:
 
 
 @cache
-def figure_units(task: str) -> tuple[Unit, ...]:
+def figure_units(task: str | None) -> tuple[Unit, ...]:
     """The units of the paper's figures: 56 for CIFAR-10, 32 for SVHN and speech.
 
     Counted from the captions. All have a static mean; those of figures 2 and 3 do not say so, and are read so here. For
     CIFAR-10: the static ones of all noises (8), expectation with all noises (32), random
-    and mode with uniform noise (8 + 8). For the others, expectation with uniform noise only.
+    and mode with uniform noise (8 + 8). For the others, expectation with uniform noise only; so for None, which stands for
+    data that the paper has not.
 
     Raises:
         ValueError: there is no such task (with the nearest name).
@@ -272,7 +273,7 @@ def figure_units(task: str) -> tuple[Unit, ...]:
         >>> len(figure_units("cifar10")), len(figure_units("svhn"))
         (56, 32)
     """
-    all_noises = TASKS[choice(task, TASKS, "task")].all_noises_drawn
+    all_noises = task is not None and TASKS[choice(task, TASKS, "task")].all_noises_drawn
     return tuple(
         unit
         for unit in units()
@@ -288,7 +289,7 @@ BASELINES: dict[str, str] = {
 }
 """Networks to compare with, by name; they have no noise."""
 
-GROUPS: dict[str, Callable[[str], Iterable[str]]] = {
+GROUPS: dict[str, Callable[[str | None], Iterable[str]]] = {
     "all": lambda task: (u.name for u in units()),
     "figures": lambda task: (u.name for u in figure_units(task)),
     "static": lambda task: (u.name for u in units() if u.is_static),
@@ -322,13 +323,13 @@ def unit(name: str) -> Unit:
     raise ValueError(f"there is no unit {name!r}{did_you_mean(name, known, 2)}; `anabook sweep --list` lists all.")
 
 
-def select(patterns: Iterable[str], task: str) -> tuple[str, ...]:
+def select(patterns: Iterable[str], task: str | None) -> tuple[str, ...]:
     """The names that groups, names and patterns with `*` stand for, each once, in the design's order.
 
     Args:
         patterns: for example "figures", "uniform-mode-static", "*-expectation-partition-*"; with a leading "-" to
             take some out again.
-        task: the data set's name, which "figures" depends on.
+        task: the data set's name, which "figures" depends on; None for one of your own.
 
     Raises:
         ValueError: something that stands for no unit at all, or nothing is left.

@@ -149,9 +149,7 @@ def integers(config: Config, mean: float | None = None, std: float | None = None
         held_out = parts(config).held_out
         mean, std = held_out.mean, held_out.std
     times = config.shrink**2
-    channels, *sides = config.task.shape
-    shape = (channels, *(side // config.shrink for side in sides))
-    return Integers(shape, float(mean) * times, float(std) * times, 255 * times, times)
+    return Integers(config.task.shape_at(config.shrink), float(mean) * times, float(std) * times, 255 * times, times)
 
 
 def _check_places(source: Path, onnx: Path | None, npz: Path | None, c: Path | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from anabook import training
 from anabook.experiments.config import Config
+from anabook.experiments.tasks import Quantisers
 from anabook.quantisers import Quantiser
 from anabook.training.modules import Quantise
 
@@ -24,11 +27,13 @@ def build(config: Config) -> nn.Module:
     """
     net, network = config.task.build(config.width, config.shrink), config.task.network
     kind = config.quantisation()
+    example = None if network.traced else torch.zeros(1, *config.task.shape_at(config.shrink))
+    how = {"keep": network.keep, "example": example}
     if kind is None:
         if config.unit == "float":
             return net
-        return straight_through(net, network.weights, network.activations, clip=config.unit == "ste")
-    return training.quantise(net, network.weights, network.activations, noise=kind[0], strategy=kind[1])
+        return straight_through(net, network.weights, network.activations, clip=config.unit == "ste", **how)
+    return training.quantise(net, network.weights, network.activations, noise=kind[0], strategy=kind[1], **how)
 
 
 def has_noise(net: nn.Module) -> bool:
@@ -74,8 +79,8 @@ class StraightThrough(nn.Module):
         return weight
 
 
-def straight_through(net: nn.Module, weights: Quantiser, activations: Quantiser, clip: bool) -> nn.Module:
-    """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; the last layer stays.
+def straight_through(net: nn.Module, weights: Quantisers, activations: Quantisers, clip: bool, **how: Any) -> nn.Module:
+    """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; by default the last layer stays.
 
     Example:
         >>> from anabook import models
@@ -84,12 +89,12 @@ def straight_through(net: nn.Module, weights: Quantiser, activations: Quantiser,
         >>> type(net.fc1_act).__name__
         'StraightThrough'
     """
-    net = training.quantise(net, weights, activations)
+    net = training.quantise(net, weights, activations, **how)
     training.initialise_near_thresholds(net, torch.initial_seed() % 2**63)
     for name, module in list(net.named_modules()):
         if isinstance(module, Quantise) and ".parametrizations." not in f".{name}":
             parent, _, last = name.rpartition(".")
-            setattr(net.get_submodule(parent), last, StraightThrough(activations, clip))
+            setattr(net.get_submodule(parent), last, StraightThrough(module.quantiser, clip))
         if parametrize.is_parametrized(module, "weight"):
-            module.parametrizations.weight[0] = StraightThrough(weights, clip)
+            module.parametrizations.weight[0] = StraightThrough(module.parametrizations.weight[0].quantiser, clip)
     return net

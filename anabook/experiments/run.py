@@ -17,7 +17,7 @@ from torch import nn
 from anabook import training
 from anabook._validate import path as path_at
 from anabook.datasets.batches import Batches
-from anabook.experiments import records
+from anabook.experiments import own_networks, records
 from anabook.experiments import weights as _weights
 from anabook.experiments.config import Config
 from anabook.experiments.networks import build, has_noise
@@ -104,6 +104,7 @@ def run(
         "seed": config.start,
         "parameters": sum(p.numel() for p in net.parameters()),
         "provenance": parts.provenance,
+        **({} if config.own_network is None else {"network": own_networks.provenance(dict(config.own_network))}),
         **circumstances(device),
     }
 

@@ -14,6 +14,9 @@ from anabook.quantisers import Quantiser
 if TYPE_CHECKING:
     from torch import nn
 
+Quantisers = Quantiser | Mapping[str, Quantiser | None] | None
+"""What `training.quantise` takes for weights, and for activations."""
+
 SIZES: dict[str, str] = {
     "paper": "as in the paper's experiments; where the paper prints no number, as in its authors' code",
     "scaled": "for a machine with few cores",
@@ -32,6 +35,9 @@ class Network:
         weights, activations: the quantisers.
         build: (width, shape of one input, number of classes) → the network in float; needs torch.
         shrinks: by what its inputs may be made smaller.
+        keep: what of it stays in float, as `training.quantise` takes it.
+        turns: the turn of each layer in a schedule; none where each has one of its own.
+        traced: whether the order of its layers can be read off its program, so that no example is needed.
 
     Example:
         >>> NETWORKS["dscnn"].n_layers
@@ -41,10 +47,18 @@ class Network:
     name: str
     n_layers: int
     quantum: float
-    weights: Quantiser
-    activations: Quantiser
+    weights: Quantisers
+    activations: Quantisers
     build: Callable[[float, tuple[int, ...], int], nn.Module]
     shrinks: tuple[int, ...] = (1,)
+    keep: tuple[str, ...] = ("last",)
+    turns: tuple[int, ...] = ()
+    traced: bool = True
+
+    @property
+    def n_turns(self) -> int:
+        """How many turns its layers take in a schedule."""
+        return max(self.turns) + 1 if self.turns else self.n_layers
 
 
 @dataclass(frozen=True)
@@ -85,10 +99,14 @@ class Task:
         """The settings of a named size."""
         return {"augmentation": self.augmentation, **self.sizes[name]}
 
+    def shape_at(self, shrink: int) -> tuple[int, ...]:
+        """The shape of one input made smaller by `shrink`."""
+        channels, *sides = self.shape
+        return channels, *(side // shrink for side in sides)
+
     def build(self, width: float, shrink: int) -> nn.Module:
         """The network in float, for inputs made smaller by `shrink`, with weights from torch's global generator."""
-        channels, *sides = self.shape
-        return self.network.build(width, (channels, *(side // shrink for side in sides)), self.classes)
+        return self.network.build(width, self.shape_at(shrink), self.classes)
 
     def stand_in(self, name: str) -> Task:
         """The row of a stand-in: the same in everything but its name."""

@@ -130,6 +130,8 @@ def arrival(noise: Noise, error: float, ax: Any = None, **line: Any) -> Any:
 def schedule(schedule: Schedule, times: Any = None, axes: Any = None) -> Any:
     """Draw every layer's mean and standard deviation against time, layers told apart by colour and by dashes.
 
+    The layers of a block share a curve.
+
     Args:
         schedule: what to draw.
         times: increasing times of shape (n,); by default from a little before the first interval to a little after
@@ -149,9 +151,9 @@ def schedule(schedule: Schedule, times: Any = None, axes: Any = None) -> Any:
         _, axes = plt.subplots(1, 2, figsize=(8.4, 3.4))
     styles = [DASHES[family] for family in ("uniform", "triangular", "normal", "logistic")]
     for ax, values, name in zip(axes, schedule.values(times), (r"mean $\alpha$", r"standard deviation $\beta$")):
-        for layer, curve in enumerate(values.T):
-            line = {"color": CYCLE[layer % len(CYCLE)], "linestyle": styles[layer % len(styles)]}
-            ax.plot(times, curve, label=f"layer {layer}", **line)
+        for i, (label, layers) in enumerate(schedule.alike.items()):
+            line = {"color": CYCLE[i % len(CYCLE)], "linestyle": styles[i % len(styles)]}
+            ax.plot(times, values[:, layers[0]], label=label, **line)
         ax.set(xlabel="time $t$", ylabel=name)
     axes[1].legend(fontsize="small")
     return axes

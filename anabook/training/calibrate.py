@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,8 +10,17 @@ from torch import Tensor, nn
 
 from anabook._validate import choice
 from anabook.quantisers import Quantiser
+from anabook.training.assignment import Quantisers, quantises_any
 from anabook.training.flows import WEIGHTED
-from anabook.training.grouping import ACTIVATIONS, check_arguments, copied, groups_of, part_activations, place_in
+from anabook.training.grouping import (
+    ACTIVATIONS,
+    assignments,
+    check_arguments,
+    copied,
+    groups_of,
+    part_activations,
+    place_in,
+)
 from anabook.training.order import calls, run_once
 from anabook.training.sources import as_inputs
 
@@ -18,8 +28,8 @@ from anabook.training.sources import as_inputs
 def calibrate(
     net: nn.Module,
     inputs: Any = None,
-    weights: Quantiser | None = None,
-    activations: Quantiser | None = None,
+    weights: Quantisers = None,
+    activations: Quantisers = None,
     *,
     per: str = "layer",
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
@@ -36,7 +46,8 @@ def calibrate(
     Args:
         net: the float network; it is not changed.
         inputs: a batch of typical inputs, needed for activations only.
-        weights, activations: the quantisers to come, for the quantum 1; None leaves weights or activations out.
+        weights, activations: the quantisers to come, for the quantum 1; None leaves weights or activations out. Mappings
+            are read as by `quantise`; what they leave in float gets no scale.
         per: one scale for each "layer", or for each "channel" (the first axis) of a weight. Features have one a layer.
         swap: as for `quantise`.
 
@@ -44,7 +55,8 @@ def calibrate(
         The scales by the names of the modules.
 
     Raises:
-        ValueError, TypeError: nothing to calibrate, no inputs for activations, arguments of a wrong type.
+        ValueError, TypeError: nothing to calibrate, no inputs for activations, a mapping's key that matches nothing,
+            arguments of a wrong type.
 
     Example:
         >>> from anabook import Quantiser, models
@@ -58,21 +70,43 @@ def calibrate(
     """
     check_arguments(net, weights, activations, swap)
     choice(per, ("layer", "channel"), "per")
+    pick = _picker(net, inputs, weights, activations, swap)
     scales = {}
     for name, module in net.named_modules():
-        if weights is not None and isinstance(module, WEIGHTED):
+        if isinstance(module, WEIGHTED) and (quantiser := pick("weights", name)) is not None:
             w = module.weight.detach()
             rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
-            found = _best_scale(rows.double(), rows.double(), weights)
+            found = _best_scale(rows.double(), rows.double(), quantiser)
             scales[name] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
-    if activations is not None:
+    if quantises_any(activations):
         if inputs is None:
             raise ValueError("inputs are needed to calibrate activations: hand over a batch of typical ones.")
-        for name, (x, y) in _features(net, inputs, swap).items():
-            scales[name] = _best_scale(x, y, activations).reshape(())
+        for place, (x, y) in _features(net, inputs, swap).items():
+            if (quantiser := pick("activations", place)) is not None:
+                scales[place] = _best_scale(x, y, quantiser).reshape(())
     if not scales:
         raise ValueError(f"nothing to calibrate: this {type(net).__name__} has no weighted module or activation.")
     return scales
+
+
+def _picker(
+    net: nn.Module, inputs: Any, weights: Quantisers, activations: Quantisers, swap: tuple
+) -> Callable[[str, str], Quantiser | None]:
+    """A function of "weights" or "activations" and a place: its quantiser. The order is only read for mappings."""
+    given = {"weights": weights, "activations": activations}
+    found: dict[str, dict[str, Quantiser | None]] = {}
+    if any(isinstance(each, Mapping) for each in given.values()):
+        net = copied(net)
+        part_activations(net, swap)
+        order = calls(net, (*WEIGHTED, *swap), None if inputs is None else as_inputs(net, inputs))
+        groups = groups_of(net, order, need_activations=quantises_any(activations))
+        both = assignments(net, groups, weights, activations)
+        found = {what: each.quantisers for what, each in zip(given, both) if isinstance(given[what], Mapping)}
+
+    def pick(what: str, place: str) -> Quantiser | None:
+        return found[what].get(place) if what in found else given[what]
+
+    return pick
 
 
 def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:

@@ -12,9 +12,18 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from anabook._validate import did_you_mean, nearest
-from anabook.quantisers import Quantiser
+from anabook.training.assignment import Assignment, Quantisers, quantises_any
 from anabook.training.flows import WEIGHTED
-from anabook.training.grouping import ACTIVATIONS, Group, check_arguments, copied, groups_of, part_activations, place_in
+from anabook.training.grouping import (
+    ACTIVATIONS,
+    Group,
+    assignments,
+    check_arguments,
+    copied,
+    groups_of,
+    part_activations,
+    place_in,
+)
 from anabook.training.modules import Quantise
 from anabook.training.order import calls
 from anabook.training.places import Beginning, Ending, PerCall, Scaled, copy_hooks, quantises
@@ -34,8 +43,8 @@ turns the shortcut off."""
 
 def quantise(
     net: nn.Module,
-    weights: Quantiser | None = None,
-    activations: Quantiser | None = None,
+    weights: Quantisers = None,
+    activations: Quantisers = None,
     *,
     noise: str | Law | Noise | Density | Variant = "uniform",
     strategy: str = "mode",
@@ -60,14 +69,22 @@ def quantise(
     An activation module that is used at several places gets a quantiser for each layer in which it is used (see
     `PerCall`). What stays in float although it was to be quantised is named in a warning; `report` lists all.
 
+    **Bits per layer.** A mapping as `weights` or `activations` gives each module a quantiser by its name. Its keys are, in
+    any mixture: a name (as in `net.named_modules()`; a container stands for all inside); a pattern of whole names with
+    `*`, `?` and `[…]` as in `fnmatch`, where `*` matches dots too, so that "layer1.*" is all inside `layer1`; "first" and
+    "last", the first and the last weighted module and the activations that follow it. Its values are quantisers, or None
+    or "float" for what stays in float. The first key that matches decides, so special cases come first and "*" last; a
+    key that can decide nothing is refused. What no key matches stays in float, with the warning above.
+
     Args:
         net: the float network; it is not changed.
-        weights: quantiser of the weights; None leaves them in float.
-        activations: quantiser of the features; None leaves the activations as they are.
+        weights: quantiser of the weights, or a mapping; None leaves them in float.
+        activations: quantiser of the features, or a mapping; None leaves the activations as they are.
         noise, strategy: as for `Quantise`, which chooses the initial std too.
         keep: names of modules to leave in float (as in `net.named_modules()`; a container stands for all inside), or
             "first" and "last" for the first and last weighted module. An activation that follows a kept last module
-            stays as well: it shapes the network's output, not a feature.
+            stays as well: it shapes the network's output, not a feature. What a mapping says of a name without
+            wildcards, or of "first" and "last", counts more.
         swap: the activation types to replace.
         example: an input (or a tuple of inputs) for one forward pass in evaluation mode, which finds the order.
         scales: a factor of the quantum for each weighted module and activation by its name, as `calibrate` finds
@@ -78,8 +95,9 @@ def quantise(
         The quantised copy, each part in the training or evaluation mode of the original.
 
     Raises:
-        ValueError: nothing to quantise, an unknown name in `keep`, an order that cannot be read without an example, an
-            activation that the forward pass does not call where it was put, a network quantised already.
+        ValueError: nothing to quantise, an unknown name in `keep`, a key that matches nothing, an order that cannot be
+            read without an example, an activation that the forward pass does not call where it was put, a network
+            quantised already.
         TypeError: arguments of a wrong type.
 
     Example:
@@ -87,39 +105,62 @@ def quantise(
         >>> net = quantise(models.mlp(8, (6, 6)), weights=Quantiser.ternary(), activations=Quantiser.ternary())
         >>> net.fc1_act.quantiser, net.fc1_act.layer
         (Quantiser(levels=[-1, 0, 1], thresholds=[-0.5, 0.5]), 0)
+
+        Eight bits in the first and in the last layer, ternary weights and four bits elsewhere:
+
+        >>> eight, four = (Quantiser.linear(bits, rounding="nearest") for bits in (8, 4))
+        >>> net = quantise(
+        ...     models.mlp(8, (6, 6)),
+        ...     weights={"first": eight, "last": eight, "*": Quantiser.ternary()},
+        ...     activations={"fc1_act": eight, "*": four},
+        ... )
+        >>> print(report(net))
+        layer  operation      weight                       input
+        0      fc1 (Linear)   8 bits {-128, -127, …, 127}  float: the network's input
+        1      fc2 (Linear)   {-1, 0, 1}                   8 bits {-128, -127, …, 127}
+        2      last (Linear)  8 bits {-128, -127, …, 127}  4 bits {-8, -7, …, 7}
     """
     check_arguments(net, weights, activations, swap)
     net = copied(net)
     part_activations(net, swap)
     order = calls(net, (*WEIGHTED, *swap), example)
-    groups = groups_of(net, order, need_activations=activations is not None)
-    kept = _kept(net, groups, keep)
+    groups = groups_of(net, order, need_activations=quantises_any(activations))
+    on_weights, on_activations = assignments(net, groups, weights, activations)
+    kept = _kept(net, groups, keep, on_weights)
     scales = _scales(net, groups, scales)
     number = 0
     places: dict[str, dict[str, nn.Module]] = {}
     for group in groups:
         put = []
-        if weights is not None and group.weight not in kept:
-            module = Quantise(weights, noise, strategy)
+        quantiser = on_weights.quantisers.get(group.weight)
+        if quantiser is not None and group.weight not in kept:
+            module = Quantise(quantiser, noise, strategy)
             put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight)))
-        for name in group.activations if activations is not None else ():
-            if group is groups[-1] and group.weight in kept:
-                # What shapes the output stays, also where the same module shapes features.
+        for name in group.activations:
+            place = place_in(groups, name, group)
+            quantiser = on_activations.quantisers.get(place)
+            # What shapes the output stays, also where the same module shapes features.
+            stays = name in kept or (group is groups[-1] and group.weight in kept)
+            if quantiser is None or (stays and place not in on_activations.named):
                 places.setdefault(name, {})[group.weight] = net.get_submodule(name)
-            elif name not in kept:
-                put.append(Quantise(activations, noise, strategy))
-                scale = scales.get(place_in(groups, name, group), scales.get(name))
+            else:
+                put.append(Quantise(quantiser, noise, strategy))
+                scale = scales.get(place, scales.get(name))
                 places.setdefault(name, {})[group.weight] = put[-1] if scale is None else Scaled(put[-1], scale)
         for module in put:
             module.layer = number
         number += bool(put)
     if number == 0:
-        raise ValueError(f"nothing is left to quantise: keep={tuple(_names(keep))!r} covers the whole network.")
+        also = (
+            " with what the mappings leave in float" if any(isinstance(q, Mapping) for q in (weights, activations)) else ""
+        )
+        raise ValueError(f"nothing is left to quantise: keep={tuple(_names(keep))!r}{also} covers the whole network.")
     places = {name: each for name, each in places.items() if any(map(quantises, each.values()))}
     _swap(net, order, groups, places)
     _check_swapped(net, places, example)
     mark(net)
-    _warn_of_floats(net, groups[0].weight, {*kept, *_names(keep)}, weights is not None, activations is not None, example)
+    asked = {*kept, *_names(keep), *_left_in_float(groups, on_activations)}
+    _warn_of_floats(net, groups[0].weight, asked, quantises_any(weights), quantises_any(activations), example)
     return net
 
 
@@ -130,8 +171,18 @@ def _names(keep: Any) -> list[str]:
     return names
 
 
-def _kept(net: nn.Module, groups: list[Group], keep: Any) -> set[str]:
-    """The names of the modules, among those in `groups`, that stay in float."""
+def _left_in_float(groups: list[Group], on_activations: Assignment) -> set[str]:
+    """The activations that a mapping leaves in float: places, and the names of those that it does so everywhere."""
+    places: dict[str, set[str]] = {}
+    for group in groups:
+        for name in group.activations:
+            places.setdefault(name, set()).add(place_in(groups, name, group))
+    floats = on_activations.floats
+    return floats | {name for name, each in places.items() if each <= floats}
+
+
+def _kept(net: nn.Module, groups: list[Group], keep: Any, on_weights: Assignment) -> set[str]:
+    """The names of the modules, among those in `groups`, that stay in float by `keep` or by what is said of weights."""
     candidates = [name for group in groups for name in (group.weight, *group.activations)]
     allowed = [name for name, _ in net.named_modules() if name]
     ends = {"first": groups[0].weight, "last": groups[-1].weight}
@@ -143,7 +194,7 @@ def _kept(net: nn.Module, groups: list[Group], keep: Any) -> set[str]:
             kept.update(c for c in candidates if c == name or c.startswith(f"{name}."))
         else:
             raise ValueError(_unknown(name, [*ends, *allowed]))
-    return kept
+    return (kept - on_weights.named) | on_weights.floats
 
 
 def _unknown(name: str, allowed: list[str]) -> str:

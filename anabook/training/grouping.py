@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from anabook.quantisers import Quantiser
+from anabook.training.assignment import Assignment, Quantisers, assigned, check_quantisers, quantises_any
 from anabook.training.flows import WEIGHTED
 from anabook.training.layers import check_module
 from anabook.training.modules import Quantise
@@ -72,15 +72,31 @@ def place_in(groups: list[Group], name: str, group: Group) -> str:
     return name if len(using) == 1 else f"{name}.quantisers.{using.index(group)}"
 
 
+def assignments(net: nn.Module, groups: list[Group], weights: Quantisers, activations: Quantisers) -> list[Assignment]:
+    """What each weight gets, by the name of its module, and what each activation gets, by its place as `place_in` names it."""
+    of_weights = {group.weight: group.weight for group in groups}
+    places = {place_in(groups, name, group): name for group in groups for name in group.activations}
+    ends = {"first": groups[0], "last": groups[-1]}
+    return [
+        assigned(net, "weights", weights, of_weights, {end: {group.weight} for end, group in ends.items()}),
+        assigned(
+            net,
+            "activations",
+            activations,
+            places,
+            {end: {place_in(groups, name, group) for name in group.activations} for end, group in ends.items()},
+        ),
+    ]
+
+
 def check_arguments(net: Any, weights: Any, activations: Any, swap: Any) -> None:
     """Refuse what can be neither quantised nor calibrated."""
     check_module(net)
     if hasattr(net, "_orig_mod"):
         raise ValueError("the network is compiled: hand over the one that torch.compile was given, and compile the result.")
     for what, value in (("weights", weights), ("activations", activations)):
-        if value is not None and not isinstance(value, Quantiser):
-            raise TypeError(f"{what} must be a Quantiser or None, not {value!r}.")
-    if weights is None and activations is None:
+        check_quantisers(what, value)
+    if not quantises_any(weights) and not quantises_any(activations):
         raise ValueError("nothing to quantise: give a Quantiser as weights, activations or both.")
     if not isinstance(swap, tuple) or not all(isinstance(t, type) and issubclass(t, nn.Module) for t in swap):
         raise TypeError(f"swap must be a tuple of torch.nn.Module classes, not {swap!r}.")

@@ -25,6 +25,11 @@ class Layer(NamedTuple):
     weight: Quantise | None
     activations: tuple[Quantise, ...]
 
+    @property
+    def bits(self) -> tuple[int | None, tuple[int, ...]]:
+        """The bits of the weight (None for float) and those of each activation."""
+        return None if self.weight is None else self.weight.quantiser.bits, tuple(a.quantiser.bits for a in self.activations)
+
 
 class QuantisedWeight(NamedTuple):
     """A module with a quantised weight: its name, itself, the parametrisation and the quantiser in it."""
@@ -47,6 +52,8 @@ def layers(net: nn.Module) -> list[Layer]:
         >>> net = quantise(models.mlp(8, (6, 6)), weights=Quantiser.ternary(), activations=Quantiser.ternary())
         >>> [len(layer.activations) for layer in layers(net)]
         [1, 1]
+        >>> [layer.bits for layer in layers(net)]
+        [(2, (2,)), (2, (2,))]
     """
     check_module(net)
     weights = {id(w.quantise) for w in quantised_weight_modules(net)}

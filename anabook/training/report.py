@@ -52,6 +52,16 @@ class Operation:
     known: bool
 
     @property
+    def weight_bits(self) -> int | None:
+        """How many bits an entry of the weight takes; None for float."""
+        return None if self.weight is None else self.weight.bits
+
+    @property
+    def input_bits(self) -> int | None:
+        """How many bits a level of the input takes, the most where it has several quantisers; None where it holds others."""
+        return max((quantiser.bits for quantiser in self.inputs), default=None)
+
+    @property
     def weight_is_float(self) -> bool:
         """Whether the weight stays in float."""
         return self.weight is None
@@ -196,4 +206,6 @@ def _input(operation: Operation) -> str:
 
 def _levels(quantiser: Quantiser) -> str:
     levels = [f"{level:g}" for level in quantiser.levels]
-    return "{" + ", ".join(levels if len(levels) <= 5 else [levels[0], levels[1], "…", levels[-1]]) + "}"
+    if len(levels) <= 5:
+        return "{" + ", ".join(levels) + "}"
+    return f"{quantiser.bits} bits {{{levels[0]}, {levels[1]}, …, {levels[-1]}}}"
