@@ -29,12 +29,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from anabook._validate import choice, flag, real
-from anabook.training._modes import transforming
-from anabook.training._ops import as_type, compute_dtype
+from anabook.training import kernels
+from anabook.training._modes import forward_mode, transforming
+from anabook.training._ops import FLOATS, as_type, compute_dtype
+from anabook.training._plans import Plan
 from anabook.training.scaled import Scaled, checked_scale
+from anabook.training.scaled_kernels import ScaledCall
 
 if TYPE_CHECKING:
     from anabook.quantisers import Quantiser
+
+PLAIN = (Tensor, nn.Parameter)
 
 GRADIENTS = ("value", "expectation")
 """What stands for y in ∂y/∂ε = y/ε − (x/ε)·m′(x/ε)."""
@@ -99,10 +104,33 @@ class Learned(Scaled):
             return super().forward(x)
         if not (torch.compiler.is_compiling() or transforming()) and self.scale.device.type == "cpu":
             self.check()
-        return self._composed(x)
+        plan = self._plan(x)
+        if plan is None:
+            return self._composed(x)
+        keys = self.quantise.keys(x.device) if plan.kernel in kernels.DRAWING else None
+        value = plan if self.quantum_gradient == "value" else plan.average
+        return ScaledCall.apply(x, self.scale, plan, value, keys, self.factor(x))
+
+    def _plan(self, x: Tensor) -> Plan | None:
+        """What a call under noise comes to, where nothing watches or transforms it; None elsewhere."""
+        if (
+            type(x) not in PLAIN
+            or x.dtype not in FLOATS
+            or torch.compiler.is_compiling()
+            or transforming()
+            or forward_mode()
+        ):
+            return None
+        hooks = self.quantise._forward_hooks.values()
+        if self.quantise._forward_pre_hooks or not all(getattr(hook, "without_noise", False) for hook in hooks):
+            return None
+        if hooks and not torch.is_grad_enabled() or not _broadcasts(self.scale.shape, x.shape):
+            return None
+        plan = self.quantise.plan(compute_dtype(x.dtype), x.device)
+        return None if plan is None or plan.backward is None else plan
 
     def _composed(self, x: Tensor) -> Tensor:
-        """In operations of torch, whose derivatives make up that of ε, also under torch's transformations."""
+        """The same in operations of torch, whose derivatives make up that of ε, also under torch's transformations."""
         wide = as_type(x, compute_dtype(x.dtype))
         scale, factor = self.scale.to(wide.dtype), self.factor(x)
         if factor != 1.0:  # the value to the last bit, the gradient times the factor
@@ -155,6 +183,13 @@ class Learned(Scaled):
         quantum = f"{values[0]:.4g}" if len(values) == 1 else f"{len(values)} of {min(values):.4g} to {max(values):.4g}"
         factor = "" if self.gradient_scale is None else f", gradient_scale={self.gradient_scale!r}"
         return f"quantum={quantum}, quantum_gradient={self.quantum_gradient!r}{factor}"
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    """Whether a tensor of a shape can be expanded to another one; one number always can."""
+    if shape.numel() == 1 or shape == to:
+        return True
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to)))
 
 
 def check_settings(quantum_gradient: Any, gradient_scale: Any) -> None:

@@ -20,16 +20,13 @@ from anabook.training import kernels
 from anabook.training._calls import Call, DualQuantisation, Quantisation
 from anabook.training._mode_stair import mode_stair
 from anabook.training._modes import forward_mode, transforming, undisturbed
-from anabook.training._ops import compute_dtype
+from anabook.training._ops import FLOATS, compute_dtype
 from anabook.training._plans import Plan
 from anabook.training.learned import Learned
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
     from anabook.variants import Variant
-
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""The float types that a `Quantise` takes."""
 
 _CPU = torch.device("cpu")
 _OWN = ("_plans", "_law", "_kind", "_rounded", "_held")  # what a copy makes anew, or starts without
@@ -185,7 +182,7 @@ class Quantise(nn.Module):
         plan = self._plans.get((self.training, x.dtype, x.device))
         if plan is None:
             return self._forward_watched(x)
-        keys = self._keys(x.device) if plan.kernel in kernels.DRAWING else None
+        keys = self.keys(x.device) if plan.kernel in kernels.DRAWING else None
         if x.requires_grad and torch.is_grad_enabled():
             return Call.apply(x, plan, keys)
         return plan.forwards(x, keys)
@@ -200,13 +197,13 @@ class Quantise(nn.Module):
         if plan.backward is None and not torch.compiler.is_compiling() and transforming():
             # The function itself, whose derivative is 0 anyway: tracers can save it, every transformation takes it.
             return kernels.run(plan.kernel, x, plan.constants, static=plan.static)
-        keys = self._keys(x.device) if plan.kernel in kernels.DRAWING else None
+        keys = self.keys(x.device) if plan.kernel in kernels.DRAWING else None
         function = DualQuantisation if forward_mode() else Quantisation
         return function.apply(x, plan.constants, plan.backward, keys, plan.kernel, plan.static, plan.slope)
 
     def average(self, x: Tensor) -> Tensor:
         """E[σ(x − ν)] under the present noise, whatever the strategy, without a gradient; see `need_average`."""
-        plan = self._plans.get((self.training, x.dtype, x.device))
+        plan = self.plan(x.dtype, x.device)
         if plan is None or isinstance(x, FakeTensor):
             plan = self._other_plan(x)
         if plan.backward is None:
@@ -234,7 +231,12 @@ class Quantise(nn.Module):
             f"mean={self._mean:.4g}, std={self._std:.4g}{layer}"
         )
 
-    def _keys(self, device: torch.device) -> Tensor:
+    def plan(self, dtype: torch.dtype, device: torch.device) -> Plan | None:
+        """What a call comes to in a float type on a device, if it was met before."""
+        return self._plans.get((self.training, dtype, device))
+
+    def keys(self, device: torch.device) -> Tensor:
+        """Three random integers, which fix the draws of a call."""
         if self.generator is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
             raise RuntimeError(
                 "a Quantise with a generator of its own is run again within a backward pass, as gradient "

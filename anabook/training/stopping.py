@@ -305,6 +305,8 @@ class Stopper:
         self._below |= _walk(inputs[0] if inputs[0].grad_fn is None else inputs[0].grad_fn)[1]
         return output.detach()
 
+    _cut.without_noise = True  # it does nothing to a quantiser that has noise
+
     def _freeze(self, parameters: Iterable[nn.Parameter]) -> None:
         for p in parameters:
             if p.requires_grad:
