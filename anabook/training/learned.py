@@ -90,6 +90,8 @@ class Learned(Scaled):
         name: str | None = None,
     ) -> None:
         nn.Module.__init__(self)
+        if not hasattr(quantise, "need_average"):
+            raise TypeError(f"a learned quantum needs a Quantise, not {type(quantise).__name__}.")
         dtype = scale.dtype if isinstance(scale, Tensor) and scale.dtype == torch.float64 else torch.float32
         self.quantise = quantise
         self.scale = nn.Parameter(checked_scale(scale, dtype))  # type: ignore[assignment]
