@@ -390,7 +390,9 @@ def compiling(size: int | None) -> Iterator[None]:
         compile_from = previous
 
 
-def run(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], tuple] | None = None) -> Tensor:
+def run(
+    name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], tuple] | None = None, drawing: bool = False
+) -> Any:
     """One kernel on x (and on `others`, those of x's shape first), compiled if that pays.
 
     Args:
@@ -399,23 +401,18 @@ def run(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], t
         others: tensors.
         static: what the kernel is compiled for.
         parts: gives all constants among `others`, taken apart before.
+        drawing: whether elements are numbered, as they are for draws.
     """
     # What watches or transforms a call is to see the kernel itself: no compiler works under it.
     if torch.compiler.is_compiling() or transforming() or forward_mode() or not _ordinary(x, others):
         return _KERNELS[name](x, *others, *static)
-    return run_plainly(name, x, *others, static=static, parts=parts)
+    return run_plainly(name, x, *others, static=static, parts=parts, drawing=drawing)
 
 
 def run_plainly(
     name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], tuple] | None = None, drawing: bool = False
 ) -> Any:
-    """The same where nothing watches or transforms the call.
-
-    Args:
-        name, x, others, static: as for `run`.
-        parts: gives all constants among `others`, taken apart before.
-        drawing: whether elements are numbered, as they are for draws.
-    """
+    """The same where nothing watches or transforms the call."""
     like = _LIKE.get(name, 1)
     if not _pays(x) or like > 1 and torch._C._functorch.is_legacy_batchedtensor(x):  # gradients of `is_grads_batched`
         if parts is not None:

@@ -30,7 +30,7 @@ from torch import Tensor, fx, nn
 
 from anabook._validate import choice, flag, real
 from anabook.training import kernels
-from anabook.training._modes import forward_mode, transforming
+from anabook.training._modes import forward_mode, rewriting, transforming
 from anabook.training._ops import FLOATS, as_type, compute_dtype
 from anabook.training._plans import Plan
 from anabook.training.scaled import Scaled, checked_scale
@@ -97,6 +97,7 @@ class Learned(Scaled):
         self.scale = nn.Parameter(checked_scale(scale, dtype))  # type: ignore[assignment]
         check_settings(quantum_gradient, gradient_scale)
         self.quantum_gradient, self.gradient_scale = quantum_gradient, gradient_scale
+        self._highest = highest(quantise.quantiser)
         self.batched, self.name = flag(batched, "batched"), name
         if self.quantum_gradient == "expectation":
             quantise.need_average()
@@ -114,12 +115,12 @@ class Learned(Scaled):
         return ScaledCall.apply(x, self.scale, plan, value, keys, self.factor(x))
 
     def _plan(self, x: Tensor) -> Plan | None:
-        """What a call under noise comes to, where nothing watches or transforms it; None elsewhere."""
+        """What a call under noise comes to, where nothing transforms it or writes a program of it; None elsewhere."""
         if (
             type(x) not in PLAIN
             or x.dtype not in FLOATS
             or torch.compiler.is_compiling()
-            or transforming()
+            or rewriting()
             or forward_mode()
         ):
             return None
@@ -151,7 +152,7 @@ class Learned(Scaled):
         if not isinstance(self.gradient_scale, str):
             return float(self.gradient_scale)
         shared = (x.numel() // len(x) if self.batched and x.dim() else x.numel()) / self.scale.numel()
-        return 1 / math.sqrt(max(shared, 1) * highest(self.quantise.quantiser))
+        return 1 / math.sqrt(max(shared, 1) * self._highest)
 
     def check(self) -> None:
         """Refuse a quantum that is not positive and finite.

@@ -83,7 +83,7 @@ for _name, _kernel, _like in (
 
 
 class ScaledCall(torch.autograd.Function):
-    """A call that nothing watches or transforms, under noise. Saves its input and a few constants.
+    """A call under noise that nothing transforms. Saves its input and a few constants.
 
     Args of `apply`:
         x: the input.
@@ -110,10 +110,10 @@ class ScaledCall(torch.autograd.Function):
 
         if scale.numel() == 1:
             others = (plan.constants, quantum.reshape(()), *others)
-            return kernels.run_plainly("scaled", x, *others, static=static, parts=parts, drawing=drawing)
+            return kernels.run("scaled", x, *others, static=static, parts=parts, drawing=drawing)
         each = quantum.expand_as(x)
         others = (x, plan.constants, *others)
-        return kernels.run_plainly("scaled_each", each, *others, static=static, parts=parts, drawing=drawing)
+        return kernels.run("scaled_each", each, *others, static=static, parts=parts, drawing=drawing)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -132,14 +132,10 @@ class ScaledCall(torch.autograd.Function):
 
             if scale.numel() == 1:
                 others = (x, value.constants, back, quantum.reshape(()), *keys)
-                of_x, of_scale = kernels.run_plainly(
-                    "scaled_slope", grad, *others, static=static, parts=parts, drawing=drawing
-                )
+                of_x, of_scale = kernels.run("scaled_slope", grad, *others, static=static, parts=parts, drawing=drawing)
             else:
                 others = (quantum.expand_as(x), x, value.constants, back, *keys)
-                of_x, of_scale = kernels.run_plainly(
-                    "scaled_slope_each", grad, *others, static=static, parts=parts, drawing=drawing
-                )
+                of_x, of_scale = kernels.run("scaled_slope_each", grad, *others, static=static, parts=parts, drawing=drawing)
         of_scale = of_scale.reshape(scale.shape) if scale.numel() == 1 else of_scale.sum_to_size(scale.shape)
         return of_x, as_type(of_scale * ctx.factor, scale.dtype), None, None, None, None
 
