@@ -115,10 +115,10 @@ def quantise(
     number = 0
     places: dict[str, dict[str, nn.Module]] = {}
     for group in groups:
-        put = []
+        put, kind = [], net.get_submodule(group.weight).weight.dtype
         if weights is not None and group.weight not in kept:
             module = Quantise(weights, noise, strategy)
-            put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight), of_weights))
+            put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight), of_weights, kind))
         for name in group.activations if activations is not None else ():
             if group is groups[-1] and group.weight in kept:
                 # What shapes the output stays, also where the same module shapes features.
@@ -127,7 +127,7 @@ def quantise(
                 put.append(Quantise(activations, noise, strategy))
                 place = place_in(groups, name, group)
                 scale = scales.get(place, scales.get(name))
-                step = _with_quantum(put[-1], scale, of_activations, place, net.get_submodule(group.weight).weight)
+                step = _with_quantum(put[-1], scale, of_activations, place, kind)
                 places.setdefault(name, {})[group.weight] = step
         for module in put:
             module.layer = number
@@ -228,25 +228,30 @@ def _quanta(*given: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
 
 
 def _with_quantum(
-    module: Quantise, scale: Tensor | None, learned: dict[str, Any] | None, name: str, weight: Tensor, batched: bool = True
+    module: Quantise,
+    scale: Tensor | None,
+    learned: dict[str, Any] | None,
+    name: str,
+    kind: torch.dtype,
+    batched: bool = True,
 ) -> nn.Module:
-    """The quantiser with the quantum that it is to have, if any; a learned one in float64 where the weight is."""
+    """The quantiser with the quantum that it is to have, if any; a learned one in float64 where the weights are."""
     if learned is None:
         return module if scale is None else Scaled(module, scale)
     start: Any = 1.0 if scale is None else scale
-    if weight.dtype == torch.float64:
+    if kind == torch.float64:
         start = checked_scale(start, torch.float64)
     what = repr(name) if batched else f"the weight of {name!r}"
     return Learned(module, start, **learned, batched=batched, name=what)
 
 
 def _quantise_weight(
-    net: nn.Module, name: str, module: Quantise, scale: Tensor | None, learned: dict[str, Any] | None
+    net: nn.Module, name: str, module: Quantise, scale: Tensor | None, learned: dict[str, Any] | None, kind: torch.dtype
 ) -> Quantise:
     layer = net.get_submodule(name)
     if isinstance(getattr(layer, "weight", None), nn.parameter.UninitializedParameter):
         raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
-    step = _with_quantum(module, scale, learned, name, layer.weight, batched=False).to(layer.weight.device)
+    step = _with_quantum(module, scale, learned, name, kind, batched=False).to(layer.weight.device)
     # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
     parametrize.register_parametrization(layer, "weight", step, unsafe=True)
     layer.parametrizations.train(layer.training)

@@ -116,13 +116,7 @@ class Learned(Scaled):
 
     def _plan(self, x: Tensor) -> Plan | None:
         """What a call under noise comes to, where nothing transforms it or writes a program of it; None elsewhere."""
-        if (
-            type(x) not in PLAIN
-            or x.dtype not in FLOATS
-            or torch.compiler.is_compiling()
-            or rewriting()
-            or forward_mode()
-        ):
+        if type(x) not in PLAIN or x.dtype not in FLOATS or torch.compiler.is_compiling() or rewriting() or forward_mode():
             return None
         hooks = self.quantise._forward_hooks.values()
         if self.quantise._forward_pre_hooks or not all(getattr(hook, "without_noise", False) for hook in hooks):
