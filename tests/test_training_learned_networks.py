@@ -312,6 +312,13 @@ def test_deployed_quanta_are_constants_and_the_network_is_the_same_and_exact_as_
     assert torch.equal(loaded(features), small(features))
 
 
+def test_noise_of_a_network_with_learned_quanta_can_be_certified():
+    net = network(per="layer")
+    training.set_noise(net, lambda layer, t: (0.0, 0.01), 0)
+    found, fixed = (training.certified(n, torch.from_numpy(X)) for n in (net, with_fixed_quanta(copy.deepcopy(net))))
+    assert str(found) == str(fixed)
+
+
 def test_state_dicts_go_from_fixed_to_learned_quanta_and_to_float_networks():
     torch.manual_seed(3)
     net, fixed, floats = network(), network(quantum=None, seed=1), models.mlp(8, (12, 6), n_classes=3)

@@ -165,7 +165,8 @@ class Learned(Scaled):
             )
 
     def fixed(self) -> Scaled:
-        """A `Scaled` with the present quantum, and the same `Quantise`."""
+        """A `Scaled` with the present quantum, if it is one, and the same `Quantise`."""
+        self.check()
         made = Scaled(self.quantise, 1.0)
         made.scale = self.scale.detach().clone()
         return made.train(self.training)

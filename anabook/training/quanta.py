@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anabook.training.learned import Learned
 
-SMALLEST_STEP = 0.5
+LEAST_SHARE = 0.5
 """What is left of a quantum, at least, after a step of an optimiser that is watched."""
 
 
@@ -62,7 +62,7 @@ def keep_positive(optimiser: torch.optim.Optimizer, net: nn.Module) -> None:
 
     @torch.no_grad()
     def before(*_: Any) -> None:
-        floors[:] = torch._foreach_mul([p.detach() for p in quanta], SMALLEST_STEP)
+        floors[:] = torch._foreach_mul([p.detach() for p in quanta], LEAST_SHARE)
 
     @torch.no_grad()
     def after(*_: Any) -> None:

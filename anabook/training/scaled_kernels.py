@@ -68,10 +68,8 @@ def scaled_slope_each(
 
 
 def _value(u: Tensor, c: kernels.Constants, keys: list[Tensor], call: Fused) -> Tensor:
-    return _VALUES[call.kernel](u, c, *keys, *call.static)
+    return kernels.named(call.kernel)(u, c, *keys, *call.static)
 
-
-_VALUES = {"quantised": kernels.quantised, "expected": kernels.expected, "drawn": kernels.drawn}
 
 for _name, _kernel, _like in (
     ("scaled", scaled, 1),
