@@ -10,6 +10,7 @@ import sympy as sp
 import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils.checkpoint import checkpoint
 
 from anabook import Noise, Quantiser, Regularisation, laws, symbolic, variants
 from anabook.noise import FAMILIES
@@ -410,6 +411,34 @@ def test_what_a_learned_quantum_cannot_have_is_refused_in_one_sentence(make, err
     with pytest.raises(error, match=message) as caught:
         make()
     assert str(caught.value).count("\n") == 0
+
+
+def test_numbers_that_are_no_floats_are_refused():
+    for x in (torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.complex64), [1.0]):
+        with pytest.raises(TypeError, match="Quantise works on tensors of float16, bfloat16, float32 or float64, not on"):
+            learned(TERNARY)(x)
+
+
+def test_checkpointing_and_gradients_of_a_batch():
+    x = numbers(4, 6).requires_grad_()
+    weights = numbers(3, 4, 6, seed=1)
+    for scale in (torch.tensor(0.4), torch.full((4, 1), 0.4)):
+        module = learned(SIGNED, "normal", "random", scale, std=0.3)
+        torch.manual_seed(0)
+        out = module(x)
+        each = [torch.autograd.grad(out, [x, module.scale], part, retain_graph=True) for part in weights]
+        of_x, of_scale = torch.autograd.grad(out, [x, module.scale], weights, is_grads_batched=True, retain_graph=True)
+        torch.testing.assert_close((of_x, of_scale), tuple(map(torch.stack, zip(*each))))
+        for reentrant in (True, False):
+            torch.manual_seed(0)
+            again = checkpoint(module, x, use_reentrant=reentrant)
+            x.grad = module.scale.grad = None
+            again.backward(weights[0])
+            assert torch.equal(again, out)
+            torch.testing.assert_close((x.grad, module.scale.grad), each[0])
+        with torch.inference_mode():
+            torch.manual_seed(0)
+            assert torch.equal(module(x), out)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.5, torch.nan, torch.inf])

@@ -194,7 +194,7 @@ def test_a_silent_network_goes_on_learning_the_last_quantum_that_is_seen():
 def test_features_of_a_finished_part_are_cached_with_its_quanta():
     torch.manual_seed(0)
     floats = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
-    net = training.quantise(floats, TERNARY, UNSIGNED, scales={"1": 0.3, "3": 0.2}, quantum="learned")
+    net = training.quantise(floats, TERNARY, UNSIGNED, scales={"0": 0.2, "1": 0.3, "2": 0.2, "3": 0.2}, quantum="learned")
 
     def plan(layer, t):
         return 0.0, 0.0 if layer == 0 else 0.3

@@ -42,7 +42,7 @@ def calibrate(
         weights, activations: the quantisers to come, for the quantum 1; None leaves weights or activations out.
         per: one scale for each "layer", or for each "channel" (the first axis) of a weight. Features have one a layer.
         rule: "error" is the least squared error, as above; "lsq" is s = 2·E|v|/√q for the numbers v to be rounded and the
-            highest level q in quanta, where learned step sizes start (Esser et al. 2020, section 2.1).
+            highest level q in quanta, where learned step sizes start (Esser et al. 2020).
         swap: as for `quantise`.
 
     Returns:

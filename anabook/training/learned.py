@@ -31,15 +31,13 @@ from torch import Tensor, fx, nn
 from anabook._validate import choice, flag, real
 from anabook.training import kernels
 from anabook.training._modes import forward_mode, rewriting, transforming
-from anabook.training._ops import FLOATS, as_type, compute_dtype
+from anabook.training._ops import FLOATS, PLAIN, as_type, compute_dtype
 from anabook.training._plans import Plan
 from anabook.training.scaled import Scaled, checked_scale
 from anabook.training.scaled_kernels import ScaledCall
 
 if TYPE_CHECKING:
     from anabook.quantisers import Quantiser
-
-PLAIN = (Tensor, nn.Parameter)
 
 GRADIENTS = ("value", "expectation")
 """What stands for y in ∂y/∂ε = y/ε − (x/ε)·m′(x/ε)."""
@@ -49,9 +47,10 @@ class Learned(Scaled):
     """ε·q(x/ε) with a quantum ε that is a parameter, for a layer or for each channel.
 
     The parameter `scale` is ε itself, so that learning rates mean what they mean in the literature, and a state dict
-    has the names and values of one with fixed quanta (`Scaled`). A logarithm would be positive of itself, but its gradient
-    is ε times as large. So positivity is kept by the optimiser's side: `keep_positive`, which `fit` calls, lets no step
-    take away more than half of a quantum. A quantum that is not positive and finite is refused.
+    has the names and values of one with fixed quanta (`Scaled`). The logarithm would stay positive by itself, but a step
+    of SGD on it moves ε by ε² times as much, so that published rates would not carry over. Positivity is kept where steps are
+    taken: `keep_positive`, which `fit` calls, lets no step take away more than half of a quantum. One that is not
+    positive and finite all the same is refused.
 
     Args:
         quantise: a `Quantise` for the quantum 1.
@@ -60,7 +59,7 @@ class Learned(Scaled):
             "expectation" puts the expectation's value in the place of y, whatever the strategy, as in PACT.
         gradient_scale: a number that the gradient of ε is multiplied by; None for 1; "lsq" for 1/√(n·q), where n is
             the number of elements of a layer's weight, or of the features of one example, that share ε, and q is the highest
-            level in quanta (Esser et al. 2020, section 2.2). It is for SGD: Adam's steps do not depend on it.
+            level in quanta (Esser et al. 2020). It is for SGD: Adam's steps do not depend on it.
         batched: whether the first axis of the input counts examples, as that of features does.
         name: what messages call it, such as "the weight of 'fc1'".
 
@@ -103,8 +102,10 @@ class Learned(Scaled):
             quantise.need_average()
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.quantise.training or isinstance(x, fx.Proxy):
+        if isinstance(x, fx.Proxy) or not self.quantise.training:
             return super().forward(x)
+        if not isinstance(x, Tensor) or x.dtype not in FLOATS:
+            return self.quantise(x)  # which refuses it
         if not (torch.compiler.is_compiling() or transforming()) and self.scale.device.type == "cpu":
             self.check()
         plan = self._plan(x)

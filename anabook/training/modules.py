@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from anabook.training import kernels
 from anabook.training._calls import Call, DualQuantisation, Quantisation
 from anabook.training._mode_stair import mode_stair
 from anabook.training._modes import forward_mode, transforming, undisturbed
-from anabook.training._ops import FLOATS, compute_dtype
+from anabook.training._ops import FLOATS, PLAIN, compute_dtype
 from anabook.training._plans import Plan
 from anabook.training.learned import Learned
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _CPU = torch.device("cpu")
 _OWN = ("_plans", "_law", "_kind", "_rounded", "_held")  # what a copy makes anew, or starts without
-_PLAIN = (Tensor, nn.Parameter)
 _OF_LEARNED = ("scale", "quantum_gradient", "gradient_scale")
 
 
@@ -104,7 +104,10 @@ class Quantise(nn.Module):
         mean: float | None = None,
         std: float | None = None,
         generator: torch.Generator | None = None,
-        quantum: None = None,
+        quantum: str | None = None,
+        scale: Tensor | float = 1.0,
+        quantum_gradient: str = "value",
+        gradient_scale: str | float | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(quantiser, Quantiser):
@@ -122,6 +125,8 @@ class Quantise(nn.Module):
         self._rounded = undisturbed(lambda: _roundings(quantiser))
         self._plans: dict[tuple[bool, torch.dtype, torch.device], Plan] = {}
         self._move(_default_device())
+
+    __new__.__signature__ = inspect.signature(__init__)  # type: ignore[attr-defined]  # what help() shows
 
     @property
     def levels(self) -> Tensor:
@@ -177,7 +182,7 @@ class Quantise(nn.Module):
         return tuple((*key, plan.structure) for key, plan in self._plans.items() if key[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or type(x) not in _PLAIN or transforming() or forward_mode():
+        if torch.compiler.is_compiling() or type(x) not in PLAIN or transforming() or forward_mode():
             return self._forward_watched(x)
         plan = self._plans.get((self.training, x.dtype, x.device))
         if plan is None:
