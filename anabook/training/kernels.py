@@ -229,7 +229,7 @@ def _found(v: Tensor, thresholds: Tensor, layout: Loop | Table) -> tuple[Tensor 
     return torch.clamp(below - layout.window, 0, layout.n_thresholds - 2 * layout.window), 2 * layout.window
 
 
-def _law(law: Kind) -> laws.Law | TorchDensity:
+def _named(law: Kind) -> laws.Law | TorchDensity:
     return FAMILIES[law] if isinstance(law, str) else law
 
 
@@ -244,7 +244,7 @@ def expected(x: Tensor, c: Constants, layout: Layout, law: Kind) -> Tensor:
 
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
         above = v >= threshold
-        tail = _law(law).beyond((v - threshold) / p.std, above, TORCH_OPS)
+        tail = _named(law).beyond((v - threshold) / p.std, above, TORCH_OPS)
         return step * torch.where(above, -tail, tail)
 
     if isinstance(layout, Wide):
@@ -263,7 +263,7 @@ def slope(grad: Tensor, x: Tensor, c: Constants, layout: Layout, law: Kind) -> T
     wide = as_type(x, p.dtype)
 
     def term(v: Tensor, threshold: Tensor, step: Tensor) -> Tensor:
-        return step * _law(law).pdf((v - threshold) / p.std, TORCH_OPS)
+        return step * _named(law).pdf((v - threshold) / p.std, TORCH_OPS)
 
     v = _centred(wide, p)
     if isinstance(layout, Wide):
@@ -336,7 +336,7 @@ _KERNELS: dict[str, Callable[..., Tensor]] = {
 _LIKE = {"slope": 2}  # how many of a kernel's tensors, from the first on, have x's shape, where it is not one
 
 
-def named(name: str) -> Callable[..., Any]:
+def kernel_of(name: str) -> Callable[..., Any]:
     """The kernel of this name."""
     return _KERNELS[name]
 

@@ -68,7 +68,7 @@ def scaled_slope_each(
 
 
 def _value(u: Tensor, c: kernels.Constants, keys: list[Tensor], call: Fused) -> Tensor:
-    return kernels.named(call.kernel)(u, c, *keys, *call.static)
+    return kernels.kernel_of(call.kernel)(u, c, *keys, *call.static)
 
 
 for _name, _kernel, _like in (
