@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from anabook import Quantiser
 from anabook.models import vgg
-from anabook.training import Quantise, quantise
+from anabook.training import Quantise, Scaled, quantise
 from anabook.training.captured import OPTIONS
 from anabook.training.kernels import compiling
 
@@ -88,6 +88,7 @@ def main() -> None:
         *own_density(arguments.repeats),
         *levels(arguments.repeats),
         *wide(max(5, arguments.repeats // 5)),
+        *learned(arguments.repeats),
         memory(),
         brevitas(arguments.repeats),
         step(max(5, arguments.repeats // 3)),
@@ -297,6 +298,23 @@ def levels(repeats: int) -> list[Row]:
         rows.append(
             Row(f"256 levels / 3 levels, expectation, {family}, std 0.2 quanta", ratio.median, bar, fastest=ratio.fastest)
         )
+    return rows
+
+
+def learned(repeats: int) -> list[Row]:
+    """A quantum that is a parameter, beside one that is fixed and beside none: in one pass each way, or in three."""
+    x, grad = tensors()
+    rows = []
+    for strategy, family in (("mode", "uniform"), ("expectation", "normal")):
+        contenders = {
+            "learned": both_passes(Quantise(TERNARY, family, strategy, quantum="learned"), x, grad),
+            "fixed": both_passes(Scaled(Quantise(TERNARY, family, strategy), 1.0), x, grad),
+            "none": both_passes(Quantise(TERNARY, family, strategy), x, grad),
+        }
+        for reference, name in (("fixed", "a fixed one"), ("none", "none")):
+            ratio = ratios(contenders, reference, repeats)["learned"]
+            what = f"a learned quantum / {name}, {strategy}, {family}, ternary"
+            rows.append(Row(what, ratio.median, math.nan, fastest=ratio.fastest))
     return rows
 
 

@@ -172,6 +172,17 @@ def test_replayed_steps_give_the_eager_weights_bit_for_bit(strategy, optimiser, 
     assert step.backend.replays == 36 - 3 * captured.EAGER_STEPS
 
 
+def test_replayed_steps_learn_the_quanta_and_keep_them_positive(rehearsed):
+    nets = [network(quantum="learned", gradient_scale=30.0) for _ in range(2)]
+    for net, compile in zip(nets, (False, True)):
+        fit(net, compile=compile, epochs=2, data=data(200), optimiser=SGD, lr=0.05)
+    (step,) = rehearsed
+    assert step.whole and step.captures == 2 and step.backend.replays > 4
+    assert same(*map(weights, nets))
+    quanta = torch.cat([q.detach().flatten() for q in training.learned_quanta(nets[1]).values()])
+    assert (quanta > 0).all() and (quanta < 0.5).any()  # some were kept from becoming negative
+
+
 @pytest.mark.parametrize("noise_every", ["epoch", "iteration"])
 def test_noise_that_shrinks_within_a_layout_is_written_in_place(noise_every, rehearsed):
     nets = [network("expectation") for _ in range(2)]

@@ -25,6 +25,16 @@ def transforming() -> bool:
     )
 
 
+def rewriting() -> bool:
+    """Whether something changes what torch computes on this thread, or writes a program of it, and does not only watch."""
+    keys = torch._C._TorchDispatchModeKey
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+        or any(torch._C._get_dispatch_mode(key) is not None for key in (keys.FAKE, keys.PROXY, keys.FUNCTIONAL))
+    )
+
+
 def forward_mode() -> bool:
     """Whether derivatives may be computed along with values: within `torch.func.jvp` or a level of dual numbers."""
     return forward_ad._current_level >= 0

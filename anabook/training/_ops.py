@@ -54,6 +54,12 @@ _GILES_TAIL = (
 )
 
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The float types that a `Quantise` takes."""
+
+PLAIN = (Tensor, torch.nn.Parameter)
+"""What a tensor is that nobody has made a kind of their own of."""
+
 _here = threading.local()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from anabook.training.grouping import (
     part_activations,
     place_in,
 )
+from anabook.training.learned import highest
 from anabook.training.order import calls, run_once
 from anabook.training.sources import as_inputs
 
@@ -32,6 +34,7 @@ def calibrate(
     activations: Quantisers = None,
     *,
     per: str = "layer",
+    rule: str = "error",
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
 ) -> dict[str, Tensor]:
     """Quanta for a pretrained float network: the scales s that lose least, for `quantise(net, …, scales=…)`.
@@ -49,6 +52,8 @@ def calibrate(
         weights, activations: the quantisers to come, for the quantum 1; None leaves weights or activations out. Mappings
             are read as by `quantise`; what they leave in float gets no scale.
         per: one scale for each "layer", or for each "channel" (the first axis) of a weight. Features have one a layer.
+        rule: "error" is the least squared error, as above; "lsq" is s = 2·E|v|/√q for the numbers v to be rounded and the
+            highest level q in quanta, where learned step sizes start (Esser et al. 2020).
         swap: as for `quantise`.
 
     Returns:
@@ -71,19 +76,20 @@ def calibrate(
     check_arguments(net, weights, activations, swap)
     choice(per, ("layer", "channel"), "per")
     pick = _picker(net, inputs, weights, activations, swap)
+    best = RULES[choice(rule, RULES, "rule")]
     scales = {}
     for name, module in net.named_modules():
         if isinstance(module, WEIGHTED) and (quantiser := pick("weights", name)) is not None:
             w = module.weight.detach()
             rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
-            found = _best_scale(rows.double(), rows.double(), quantiser)
+            found = best(rows.double(), rows.double(), quantiser)
             scales[name] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
     if quantises_any(activations):
         if inputs is None:
             raise ValueError("inputs are needed to calibrate activations: hand over a batch of typical ones.")
         for place, (x, y) in _features(net, inputs, swap).items():
             if (quantiser := pick("activations", place)) is not None:
-                scales[place] = _best_scale(x, y, quantiser).reshape(())
+                scales[place] = best(x, y, quantiser).reshape(())
     if not scales:
         raise ValueError(f"nothing to calibrate: this {type(net).__name__} has no weighted module or activation.")
     return scales
@@ -128,6 +134,17 @@ def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
     fine = torch.tensor([step ** (k / 16) for k in range(-16, 17)], device=x.device, dtype=x.dtype)
     found = best(coarse[:, None] * reach)
     return best(fine[:, None] * found).float()
+
+
+def _lsq_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
+    """For each row, where learned step sizes start."""
+    unit = float(quantiser.steps.min())  # LSQ's levels are multiples of 1
+    found = 2 * target.abs().mean(1) / math.sqrt(highest(quantiser)) / unit
+    return torch.where(found > 0, found, torch.ones_like(found)).float()
+
+
+RULES = {"error": _best_scale, "lsq": _lsq_scale}
+"""How `calibrate` finds the scales of rows of numbers."""
 
 
 def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:
