@@ -169,8 +169,12 @@ def _formula_at(expression: Any, lam: Any, precision: int) -> Any:
 
 
 def _value(expression: Any, lam: Any) -> Any:
+    digits = "the numbers on the way have too many digits"
     try:
-        function = as_function(expression)
+        function = as_function(expression)  # whose ValueError says what is wrong with the formula
+    except OverflowError:
+        raise _not_computed(expression, lam, digits) from None
+    try:
         if not expression.has(sympy.Integral, sympy.Sum):
             return real_value(function, lam)
         found = bounded(real_value, function, lam)  # mpmath may take for ever over these
@@ -180,10 +184,14 @@ def _value(expression: Any, lam: Any) -> Any:
     except NotOfThisForm:
         why = "it is no finite real number there"
     except OverflowError:
-        why = "the numbers on the way have too many digits"
+        why = digits
     except GIVES_UP:
         why = "mpmath finds no value for it there"
-    raise ValueError(f"{show(expression)} cannot be computed at λ = {mpmath.nstr(lam, 3)}: {why}.")
+    raise _not_computed(expression, lam, why)
+
+
+def _not_computed(expression: Any, lam: Any, why: str) -> ValueError:
+    return ValueError(f"{show(expression)} cannot be computed at λ = {mpmath.nstr(lam, 3)}: {why}.")
 
 
 def _extra_bits(expression: Any, lam: Any) -> int:
