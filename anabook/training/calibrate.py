@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from anabook._validate import choice
 from anabook.quantisers import Quantiser
-from anabook.training.flows import WEIGHTED
+from anabook.training.flows import QUANTISABLE, is_weight, parameters_of, weight_names
 from anabook.training.grouping import ACTIVATIONS, check_arguments, copied, groups_of, part_activations, place_in
 from anabook.training.order import calls, run_once
 from anabook.training.sources import as_inputs
@@ -60,11 +60,12 @@ def calibrate(
     choice(per, ("layer", "channel"), "per")
     scales = {}
     for name, module in net.named_modules():
-        if weights is not None and isinstance(module, WEIGHTED):
-            w = module.weight.detach()
-            rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
-            found = _best_scale(rows.double(), rows.double(), weights)
-            scales[name] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
+        if weights is not None and isinstance(module, QUANTISABLE):
+            for label, parameter in zip(weight_names(name, module), parameters_of(module)):
+                w = getattr(module, parameter).detach()
+                rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
+                found = _best_scale(rows.double(), rows.double(), weights)
+                scales[label] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
     if activations is not None:
         if inputs is None:
             raise ValueError("inputs are needed to calibrate activations: hand over a batch of typical ones.")
@@ -110,7 +111,7 @@ def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tenso
     net = copied(net)
     part_activations(net, swap)
     example = as_inputs(net, inputs)
-    places = _places_of_calls(net, calls(net, (*WEIGHTED, *swap), example))
+    places = _places_of_calls(net, calls(net, (*QUANTISABLE, *swap), example))
     for name, module in net.named_modules():
         if isinstance(module, swap):
             if getattr(module, "inplace", False):
@@ -123,7 +124,7 @@ def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tenso
 
 def _places_of_calls(net: nn.Module, order: list[str]) -> dict[str, list[str]]:
     """For each activation the places of its calls, as `place_in` names them."""
-    if not any(isinstance(net.get_submodule(name), WEIGHTED) for name in order):
+    if not any(is_weight(net, name) for name in order):
         return {name: [name] * order.count(name) for name in order}
     groups = groups_of(net, order, need_activations=False)
     by_weight = {group.weight: group for group in groups}

@@ -13,7 +13,8 @@ from torch.nn.utils import parametrize
 
 from anabook._validate import did_you_mean, nearest
 from anabook.quantisers import Quantiser
-from anabook.training.flows import WEIGHTED
+from anabook.training.flows import QUANTISABLE, owner_of
+from anabook.training.recurrences import follow_parametrisations
 from anabook.training.grouping import ACTIVATIONS, Group, check_arguments, copied, groups_of, part_activations, place_in
 from anabook.training.modules import Quantise
 from anabook.training.order import calls
@@ -46,9 +47,9 @@ def quantise(
 ) -> nn.Module:
     """A copy of a float network with stochastic quantisers on its weights and in place of its activations.
 
-    * The `weight` of every linear and (transposed) convolution layer gets a `Quantise` through
+    * Each weight of a linear, (transposed) convolution, attention or recurrent layer gets a `Quantise` through
       `torch.nn.utils.parametrize`; its present value becomes the latent weight, and a saved state dict is plain torch.
-      Biases, normalisation layers and parameters of other names stay in float.
+      Biases, normalisation layers, embeddings and parameters of your own stay in float.
     * Every activation module of a type in `swap` is replaced by a `Quantise`, which takes over its forward and backward
       hooks; functions such as `torch.nn.functional.relu` cannot be seen and are left alone.
 
@@ -91,7 +92,7 @@ def quantise(
     check_arguments(net, weights, activations, swap)
     net = copied(net)
     part_activations(net, swap)
-    order = calls(net, (*WEIGHTED, *swap), example)
+    order = calls(net, (*QUANTISABLE, *swap), example)
     groups = groups_of(net, order, need_activations=activations is not None)
     kept = _kept(net, groups, keep)
     scales = _scales(net, groups, scales)
@@ -157,7 +158,7 @@ def _scales(net: nn.Module, groups: list[Group], scales: Any) -> dict[str, Any]:
         raise TypeError(f"scales must map names of modules to numbers or tensors, not {type(scales).__name__}.")
     shapes: dict[str, tuple[int, ...]] = {}
     for group in groups:
-        weight = net.get_submodule(group.weight).weight
+        weight = getattr(*owner_of(net, group.weight))
         shapes[group.weight] = () if isinstance(weight, nn.parameter.UninitializedParameter) else tuple(weight.shape)
         for name in group.activations:
             shapes[name] = shapes[place_in(groups, name, group)] = ()
@@ -185,12 +186,14 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def _quantise_weight(net: nn.Module, name: str, module: Quantise, scale: Tensor | None) -> Quantise:
-    layer = net.get_submodule(name)
-    if isinstance(getattr(layer, "weight", None), nn.parameter.UninitializedParameter):
+    layer, parameter = owner_of(net, name)
+    weight = getattr(layer, parameter)
+    if isinstance(weight, nn.parameter.UninitializedParameter):
         raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
-    step = (module if scale is None else Scaled(module, scale)).to(layer.weight.device)
+    step = (module if scale is None else Scaled(module, scale)).to(weight.device)
     # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
-    parametrize.register_parametrization(layer, "weight", step, unsafe=True)
+    parametrize.register_parametrization(layer, parameter, step, unsafe=True)
+    follow_parametrisations(layer)
     layer.parametrizations.train(layer.training)
     return module
 

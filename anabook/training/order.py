@@ -23,6 +23,7 @@ from anabook.training.flows import (
     WEIGHTED,
     Flow,
     has_weights,
+    inputs_of,
     plain_name,
     through,
     through_module,
@@ -43,6 +44,8 @@ _INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
 def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = None) -> list[str]:
     """The names of the modules of these kinds in the order in which the forward pass uses them, as often as it does.
 
+    Attentions and recurrent layers, which have several weights, come as the names of these.
+
     A weighted module counts as used where it is called, or, if that never happens (inside an attention, for example),
     where its weight is read. Modules that are not used do not occur.
 
@@ -54,9 +57,14 @@ def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = Non
     Raises:
         ValueError: no example, and a program that cannot be read.
     """
-    if example is not None:
-        return _observed_calls(net, kinds, example)
-    return list(_read_calls(net, kinds))
+    found = _observed_calls(net, kinds, example) if example is not None else _read_calls(net, kinds)
+    several = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+    modules = dict(net.named_modules())
+    return [
+        label
+        for name in found
+        for label in (weight_names(name, modules[name]) if isinstance(modules[name], several) else [name])
+    ]
 
 
 def applications(net: nn.Module, example: Any = None) -> list[tuple[str, Flow]]:
@@ -138,7 +146,8 @@ def _inside(module: nn.Module, name: str, named: set[str]) -> Iterator[str]:
     """The named modules in one at which the program stops: itself, or those inside in the order of their use."""
     if name in named:
         yield name
-        return
+        if not isinstance(module, nn.MultiheadAttention):  # a linear layer ends it
+            return
     order = next((names for kind, names in _INSIDE.items() if isinstance(module, kind)), None)
     for child in order or [child for child, _ in module.named_children()]:
         inner = getattr(module, child)
@@ -184,8 +193,7 @@ def _applied_inside(module: nn.Module, name: str, flow: Flow) -> Iterator[tuple[
     """The weights in a module at which the program stops."""
     hidden = Flow("unknown", (f"inside {type(module).__name__}",))
     for inner, each in module.named_modules():
-        for label in weight_names(f"{name}.{inner}" if inner else name, each):
-            yield label, hidden if inner else flow
+        yield from inputs_of(each, f"{name}.{inner}" if inner else name, hidden if inner else flow)
 
 
 def _applied(name: str, inputs: list[Flow]) -> Iterator[tuple[str, Flow]]:
@@ -277,7 +285,8 @@ class _Watching(TorchFunctionMode):
 
 def _attention(flows: list[Flow]) -> Iterator[tuple[str, Flow]]:
     """The weights of an attention: those of its end are applied to averages of values."""
-    for name in dict.fromkeys(source for flow in flows if flow.kind == "weight" for source in flow.sources):
+    names = dict.fromkeys(source for flow in flows if flow.kind == "weight" for source in flow.sources)
+    for name in sorted(names, key=lambda each: each.endswith("out_proj")):
         if name.rpartition(".")[2] not in ("bias_k", "bias_v"):
             yield name, Flow("float", ("the attention",)) if name.endswith("out_proj") else flows[0]
 
@@ -292,7 +301,7 @@ def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow
             continue
         elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             module.register_forward_pre_hook(
-                lambda _m, x, name=name: found.append((name, _flow_of(next(_tensors_in(x), None))))
+                lambda m, x, name=name: found.extend(inputs_of(m, name, _flow_of(next(_tensors_in(x), None))))
             )
             module.register_forward_hook(_marking(Flow("float", (name,))))
         elif isinstance(module, (Quantise, Scaled)):
