@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 
 from anabook._validate import choice
 from anabook.quantisers import Quantiser
+from anabook.training.convert import plan_places
 from anabook.training.flows import QUANTISABLE, is_weight, parameters_of, weight_names
 from anabook.training.grouping import ACTIVATIONS, check_arguments, copied, groups_of, part_activations, place_in
 from anabook.training.order import calls, run_once
+from anabook.training.places import Place
+from anabook.training.sites import functions_as_modules, put_places
 from anabook.training.sources import as_inputs
 
 
@@ -23,6 +27,9 @@ def calibrate(
     *,
     per: str = "layer",
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
+    before: Quantiser | None = None,
+    summands: Quantiser | None = None,
+    keep: Iterable[str] = ("last",),
 ) -> dict[str, Tensor]:
     """Quanta for a pretrained float network: the scales s that lose least, for `quantise(net, …, scales=…)`.
 
@@ -38,7 +45,8 @@ def calibrate(
         inputs: a batch of typical inputs, needed for activations only.
         weights, activations: the quantisers to come, for the quantum 1; None leaves weights or activations out.
         per: one scale for each "layer", or for each "channel" (the first axis) of a weight. Features have one a layer.
-        swap: as for `quantise`.
+        swap, before, summands, keep: as for `quantise`. For what is added, one scale is fitted to all summands together,
+            those that are levels of activations included; they share one tensor.
 
     Returns:
         The scales by the names of the modules.
@@ -64,40 +72,80 @@ def calibrate(
             for label, parameter in zip(weight_names(name, module), parameters_of(module)):
                 w = getattr(module, parameter).detach()
                 rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
-                found = _best_scale(rows.double(), rows.double(), weights)
+                found = _best_scale((rows.double(), rows.double(), weights))
                 scales[label] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
-    if activations is not None:
+    if activations is not None or before is not None or summands is not None:
         if inputs is None:
             raise ValueError("inputs are needed to calibrate activations: hand over a batch of typical ones.")
-        for name, (x, y) in _features(net, inputs, swap).items():
-            scales[name] = _best_scale(x, y, activations).reshape(())
+        scales |= _of_features(net, inputs, weights, activations, before, summands, keep=keep, swap=swap)
     if not scales:
         raise ValueError(f"nothing to calibrate: this {type(net).__name__} has no weighted module or activation.")
     return scales
 
 
-def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
-    """For each row, the scale with the least mean squared error: the best of a grid, then of a finer one around it."""
-    levels, thresholds = (torch.tensor(values, device=x.device) for values in (quantiser.levels, quantiser.thresholds))
-    reach = target.abs().amax(1) / max(abs(quantiser.levels[0]), abs(quantiser.levels[-1]))
+def _of_features(
+    net: nn.Module,
+    inputs: Any,
+    weights: Quantiser | None,
+    activations: Quantiser | None,
+    before: Quantiser | None,
+    summands: Quantiser | None,
+    *,
+    keep: Iterable[str],
+    swap: tuple[type[nn.Module], ...],
+) -> dict[str, Tensor]:
+    """The scales of activations and of places, what is added up together."""
+    # The copy also keeps an activation that works in place from changing what is seen.
+    net = copied(net)
+    part_activations(net, swap)
+    if activations is not None:
+        functions_as_modules(net, swap)
+    example = as_inputs(net, inputs)
+    own: dict[str, Quantiser] = {}
+    tied: list[set[str]] = []
+    if before is not None or summands is not None:
+        plan = plan_places(net, weights, activations, before, summands, keep=keep, swap=swap, example=example)
+        own, tied = plan.quantisers, plan.tied
+        put_places(net, before is not None, summands is not None, only=own)
+    found = _features(net, example, (*(swap if activations is not None else ()), Place))
+    cases = {name: (*pair, own.get(name, activations)) for name, pair in found.items()}
+    scales = {}
+    for names in [*(each & cases.keys() for each in tied), *({name} for name in cases)]:
+        if names and not names & scales.keys():
+            scales |= dict.fromkeys(sorted(names), _best_scale(*(cases[name] for name in sorted(names))).reshape(()))
+    return scales
+
+
+def _best_scale(*cases: tuple[Tensor, Tensor, Quantiser]) -> Tensor:
+    """For each row, the scale with the least mean squared error: the best of a grid, then of a finer one around it.
+
+    Args:
+        cases: inputs, what they are to become, and the quantiser; the errors of several are added up.
+    """
+    device = cases[0][0].device
+    stairs = [[torch.tensor(v, device=device) for v in (q.levels, q.thresholds)] for *_, q in cases]
+    reach = torch.stack([y.abs().amax(1) / max(abs(q.levels[0]), abs(q.levels[-1])) for _, y, q in cases]).amax(0)
     reach = torch.where(reach > 0, reach, torch.ones_like(reach))  # nothing but zeros: any scale does
 
     def errors(scale: Tensor) -> Tensor:
-        s = scale[:, None]
-        return (target - s * levels[torch.searchsorted(thresholds, (x / s).contiguous(), right=True)]).square().mean(1)
+        s, lost = scale[:, None], torch.zeros_like(scale)
+        for (x, y, _), (levels, thresholds) in zip(cases, stairs):
+            at = torch.searchsorted(thresholds, (x / s).contiguous(), right=True)
+            lost += (y - s * levels[at]).square().mean(1)
+        return lost
 
     def best(scales: Tensor) -> Tensor:
         lost = torch.stack([errors(scale) for scale in scales])
         return scales.gather(0, lost.argmin(0, keepdim=True))[0]
 
     step = 2 ** (1 / 8)
-    coarse = torch.tensor([step**k for k in range(-40, 17)], device=x.device, dtype=x.dtype)
-    fine = torch.tensor([step ** (k / 16) for k in range(-16, 17)], device=x.device, dtype=x.dtype)
+    coarse = torch.tensor([step**k for k in range(-40, 17)], device=device, dtype=torch.float64)
+    fine = torch.tensor([step ** (k / 16) for k in range(-16, 17)], device=device, dtype=torch.float64)
     found = best(coarse[:, None] * reach)
     return best(fine[:, None] * found).float()
 
 
-def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:
+def _features(net: nn.Module, example: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:
     """Inputs and outputs of each activation in each of its layers, in one row; at most 2^18 of a call, evenly spaced."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -107,10 +155,6 @@ def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tenso
         pair = x[:, ::every], y[:, ::every]
         found[place] = tuple(torch.cat(parts, 1) for parts in zip(found[place], pair)) if place in found else pair
 
-    # The copy also keeps an activation that works in place from changing what is seen.
-    net = copied(net)
-    part_activations(net, swap)
-    example = as_inputs(net, inputs)
     places = _places_of_calls(net, calls(net, (*QUANTISABLE, *swap), example))
     for name, module in net.named_modules():
         if isinstance(module, swap):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,13 +14,14 @@ from torch.nn.utils import parametrize
 
 from anabook._validate import did_you_mean, nearest
 from anabook.quantisers import Quantiser
-from anabook.training.flows import QUANTISABLE, owner_of
+from anabook.training.flows import INPUT, QUANTISABLE, Flow, owner_of
 from anabook.training.recurrences import follow_parametrisations
 from anabook.training.grouping import ACTIVATIONS, Group, check_arguments, copied, groups_of, part_activations, place_in
 from anabook.training.modules import Quantise
-from anabook.training.order import calls
-from anabook.training.places import Beginning, Ending, PerCall, Scaled, copy_hooks, quantises
+from anabook.training.order import applications, calls
+from anabook.training.places import Beginning, Ending, PerCall, Place, Scaled, copy_hooks, quantises
 from anabook.training.report import report
+from anabook.training.sites import functions_as_modules, put_places
 from anabook.training.state_dicts import mark
 
 if TYPE_CHECKING:
@@ -44,14 +46,19 @@ def quantise(
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
     example: Any = None,
     scales: Mapping[str, Tensor] | None = None,
+    before: Quantiser | None = None,
+    summands: Quantiser | None = None,
 ) -> nn.Module:
     """A copy of a float network with stochastic quantisers on its weights and in place of its activations.
 
     * Each weight of a linear, (transposed) convolution, attention or recurrent layer gets a `Quantise` through
       `torch.nn.utils.parametrize`; its present value becomes the latent weight, and a saved state dict is plain torch.
       Biases, normalisation layers, embeddings and parameters of your own stay in float.
-    * Every activation module of a type in `swap` is replaced by a `Quantise`, which takes over its forward and backward
-      hooks; functions such as `torch.nn.functional.relu` cannot be seen and are left alone.
+    * Every activation of a type in `swap` is replaced by a `Quantise`, which takes over the forward and backward hooks of
+      a module. A function such as `torch.nn.functional.relu` or a method such as `x.relu()` becomes a module first: the
+      program of the module that calls it is read (by `torch.fx`), changed and put back.
+    * With `before`, what else comes to quantised weights gets a quantiser, too: behind a bottleneck or a LayerNorm, for
+      example. With `summands`, so does what is added to levels or to other sums, so that a residual addition adds levels.
 
     Layers are numbered from 0 at the input: each weighted module opens a layer, the activations up to the next one
     belong to it, and what comes before the first joins layer 0. Layers in which nothing is quantised get no number.
@@ -74,6 +81,11 @@ def quantise(
         scales: a factor of the quantum for each weighted module and activation by its name, as `calibrate` finds
             them for a pretrained network; those without one keep the quantum of the quantiser. See `Scaled`. For an
             activation that several layers share, "NAME.quantisers.0" and so on are its places, NAME is all of them.
+        before: quantiser for what comes to a quantised weight and holds other numbers than levels, their sums and averages;
+            not for the network's own input. It needs levels of both signs, as what it rounds has.
+        summands: quantiser for each summand of an addition of two tensors that holds other numbers. With the quantum of
+            `activations`, and `scales` from `calibrate` with the same `summands`, all that is added has one quantum,
+            which an integer network needs.
 
     Returns:
         The quantised copy, each part in the training or evaluation mode of the original.
@@ -90,9 +102,16 @@ def quantise(
         (Quantiser(levels=[-1, 0, 1], thresholds=[-0.5, 0.5]), 0)
     """
     check_arguments(net, weights, activations, swap)
+    _check_places(activations, before, summands)
     net = copied(net)
     part_activations(net, swap)
-    order = calls(net, (*QUANTISABLE, *swap), example)
+    unread = functions_as_modules(net, swap) if activations is not None else {}
+    own: dict[str, Quantiser | None] = {}
+    if before is not None or summands is not None:
+        plan = plan_places(net, weights, activations, before, summands, keep=keep, swap=swap, example=example)
+        own, unread = plan.quantisers, {**plan.unread, **unread}
+        put_places(net, before is not None, summands is not None, only=own)
+    order = calls(net, (*QUANTISABLE, *swap, Place), example)
     groups = groups_of(net, order, need_activations=activations is not None)
     kept = _kept(net, groups, keep)
     scales = _scales(net, groups, scales)
@@ -103,12 +122,15 @@ def quantise(
         if weights is not None and group.weight not in kept:
             module = Quantise(weights, noise, strategy)
             put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight)))
-        for name in group.activations if activations is not None else ():
+        for name in group.activations:
+            quantiser = own.get(name) if isinstance(net.get_submodule(name), Place) else activations
+            if quantiser is None:
+                continue
             if group is groups[-1] and group.weight in kept:
                 # What shapes the output stays, also where the same module shapes features.
                 places.setdefault(name, {})[group.weight] = net.get_submodule(name)
             elif name not in kept:
-                put.append(Quantise(activations, noise, strategy))
+                put.append(Quantise(quantiser, noise, strategy))
                 scale = scales.get(place_in(groups, name, group), scales.get(name))
                 places.setdefault(name, {})[group.weight] = put[-1] if scale is None else Scaled(put[-1], scale)
         for module in put:
@@ -120,8 +142,84 @@ def quantise(
     _swap(net, order, groups, places)
     _check_swapped(net, places, example)
     mark(net)
-    _warn_of_floats(net, groups[0].weight, {*kept, *_names(keep)}, weights is not None, activations is not None, example)
+    asked_for = {*kept, *_names(keep)}
+    _warn_of_floats(net, groups[0].weight, asked_for, weights is not None, activations is not None, example, unread)
     return net
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The places of a float network that get quantisers of their own.
+
+    Attributes:
+        quantisers: by the names of the places.
+        tied: names of quantisers, those of places and of activations, whose levels are added up, a set for each such sum.
+        unread: the modules whose programs cannot be read, with the reasons.
+    """
+
+    quantisers: dict[str, Quantiser]
+    tied: list[set[str]]
+    unread: dict[str, str]
+
+
+def plan_places(
+    net: nn.Module,
+    weights: Quantiser | None,
+    activations: Quantiser | None,
+    before: Quantiser | None,
+    summands: Quantiser | None,
+    *,
+    keep: Iterable[str],
+    swap: tuple[type[nn.Module], ...],
+    example: Any,
+) -> Plan:
+    """Where `before` and `summands` put quantisers: every place is tried, and those stay to which other numbers come.
+
+    The arguments are those of `quantise`.
+    """
+    probe = copied(net)
+    kept = _kept(probe, groups_of(probe, calls(probe, QUANTISABLE, example), need_activations=False), keep)
+    uses, unread = put_places(probe, before is not None, summands is not None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        probe = quantise(probe, weights, activations, keep=keep, swap=swap, example=example)
+    flows: dict[str, list[Flow]] = {}
+    for name, flow in applications(probe, example, places=True):
+        flows.setdefault(name, []).append(flow)
+    quantisers = {}
+    for name, use in uses.items():
+        given = [flow for flow in flows.get(name, ()) if flow.kind in ("float", "unknown")]
+        if use != "summand" and (use in kept or all(flow.sources == (INPUT,) for flow in given)):
+            continue
+        if given:
+            quantisers[name] = summands if use == "summand" else before
+    return Plan(quantisers, _tied([name for name, use in uses.items() if use == "summand"], flows), unread)
+
+
+def _tied(summands: list[str], flows: dict[str, list[Flow]]) -> list[set[str]]:
+    tied: list[set[str]] = []
+    for left, right in zip(summands[::2], summands[1::2]):
+        together = set()
+        for name in (left, right):
+            for flow in flows.get(name, ()):
+                together |= {name} if flow.kind in ("float", "unknown") else set(flow.sources)
+        for other in [each for each in tied if each & together]:
+            together |= other
+            tied.remove(other)
+        tied.append(together)
+    return [each for each in tied if len(each) > 1]
+
+
+def _check_places(activations: Quantiser | None, before: Any, summands: Any) -> None:
+    for what, value in (("before", before), ("summands", summands)):
+        if value is not None and not isinstance(value, Quantiser):
+            raise TypeError(f"{what} must be a Quantiser or None, not {value!r}.")
+    if isinstance(activations, Quantiser) and summands is not None:
+        quantum, wanted = float(summands.steps.min()), float(activations.steps.min())
+        if quantum != wanted:
+            raise ValueError(
+                f"summands must have the quantum of activations, {wanted:g}, not {quantum:g}, since their levels are added up."
+            )
 
 
 def _names(keep: Any) -> list[str]:
@@ -245,7 +343,9 @@ def _check_swapped(net: nn.Module, places: dict[str, dict[str, nn.Module]], exam
             )
 
 
-def _warn_of_floats(net: nn.Module, first: str, kept: set[str], weights: bool, activations: bool, example: Any) -> None:
+def _warn_of_floats(
+    net: nn.Module, first: str, kept: set[str], weights: bool, activations: bool, example: Any, unread: dict[str, str]
+) -> None:
     """Name what stays in float though neither `keep` nor the network's input says so."""
 
     def asked_for(name: str) -> bool:
@@ -266,6 +366,13 @@ def _warn_of_floats(net: nn.Module, first: str, kept: set[str], weights: bool, a
     ]
     verb = "stays" if len(in_weight) + len(in_input) == 1 else "stay"
     said = [f"{' and '.join(parts)} {verb} in float"] if parts else []
+    if unread and in_input:
+        name, why = next(iter(unread.items()))
+        what = f"{name!r}" if name else f"this {type(net).__name__}"
+        said.append(
+            f"the program of {what}{f' (and {len(unread) - 1} more)' if len(unread) > 1 else ''} cannot be rewritten ({why}), so "
+            "functions and additions in it stay what they are"
+        )
     if example is None and activations:
         hidden = [o.name for o in everything if not o.known and not o.unused and not asked_for(o.name)]
         if hidden:

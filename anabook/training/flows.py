@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import nn
 
 from anabook.training.modules import Quantise
-from anabook.training.places import Scaled
+from anabook.training.places import Place, Scaled
 
 WEIGHTED: tuple[type[nn.Module], ...] = (nn.Linear, nn.modules.conv._ConvNd)
 """The modules that apply one weight, of this name."""
@@ -227,6 +227,9 @@ def through_module(module: nn.Module, name: str, inputs: Iterable[Flow]) -> Flow
     """What comes out of a module."""
     if isinstance(module, (Quantise, Scaled)):
         return Flow("levels", (name,))
+    if isinstance(module, Place):  # a quantiser is to come where there are no levels yet
+        (given,) = inputs
+        return Flow("levels", (name,)) if given.kind in ("float", "unknown") else given
     flow = through(type(module).__name__, inputs)
     return Flow("float", (name,)) if flow.kind == "float" and flow.sources == (type(module).__name__,) else flow
 

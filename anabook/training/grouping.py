@@ -60,7 +60,7 @@ def groups_of(net: nn.Module, order: list[str], need_activations: bool) -> list[
         )
     if need_activations and not any(group.activations for group in groups.values()):
         raise ValueError(
-            f"this {type(net).__name__} has no activation module to swap (functions such as F.relu cannot be seen): "
+            f"this {type(net).__name__} has no activation to swap, neither a module nor a function that could be read: "
             "use modules such as torch.nn.ReLU, or pass activations=None."
         )
     return list(groups.values())

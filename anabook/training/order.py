@@ -31,7 +31,7 @@ from anabook.training.flows import (
     weight_names,
 )
 from anabook.training.modules import Quantise
-from anabook.training.places import Scaled
+from anabook.training.places import Place, Scaled
 
 _INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
     nn.MultiheadAttention: ("out_proj",),
@@ -67,13 +67,16 @@ def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = Non
     ]
 
 
-def applications(net: nn.Module, example: Any = None) -> list[tuple[str, Flow]]:
+def applications(net: nn.Module, example: Any = None, places: bool = False) -> list[tuple[str, Flow]]:
     """What each weight is applied to: (name of the module or parameter, what its input holds), in the order of use.
+
+    With `places`, what comes to each `Place` is among them, by its name, and a place makes levels of numbers.
 
     Raises:
         ValueError: no example, and a program that cannot be read.
     """
-    return _observed_applications(net, example) if example is not None else _read_applications(net)
+    kinds = (Place,) if places else ()
+    return _observed_applications(net, example, kinds) if example is not None else _read_applications(net, kinds)
 
 
 def _probe(net: nn.Module) -> nn.Module:
@@ -155,9 +158,9 @@ def _inside(module: nn.Module, name: str, named: set[str]) -> Iterator[str]:
             yield from _inside(inner, f"{name}.{child}" if name else child, named)
 
 
-def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
+def _read_applications(net: nn.Module, places: tuple[type[nn.Module], ...]) -> list[tuple[str, Flow]]:
     modules, found, flows = dict(net.named_modules()), [], {}
-    for node in program(net, (*WEIGHTED, Quantise, Scaled)).nodes:
+    for node in program(net, (*WEIGHTED, Quantise, Scaled, *places)).nodes:
         inputs = [flows[each] for each in node.all_input_nodes]
         if node.op == "placeholder":
             flows[node] = Flow("float", (INPUT,))
@@ -168,6 +171,8 @@ def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
         elif node.op == "call_module":
             module, first = modules[node.target], inputs[0] if inputs else Flow("unknown")
             found.extend((name, flow) for name, flow in _applied_inside(module, node.target, first))
+            if isinstance(module, Place):
+                found.append((node.target, first))
             flows[node] = through_module(module, node.target, inputs)
         elif node.op == "output":
             continue
@@ -291,7 +296,7 @@ def _attention(flows: list[Flow]) -> Iterator[tuple[str, Flow]]:
             yield name, Flow("float", ("the attention",)) if name.endswith("out_proj") else flows[0]
 
 
-def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow]]:
+def _observed_applications(net: nn.Module, example: Any, places: tuple[type[nn.Module], ...]) -> list[tuple[str, Flow]]:
     probe, example = _probe(net), copy.deepcopy(example)
     found: list[tuple[str, Flow]] = []
     for name, module in list(probe.named_modules()):
@@ -306,6 +311,8 @@ def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow
             module.register_forward_hook(_marking(Flow("float", (name,))))
         elif isinstance(module, (Quantise, Scaled)):
             module.register_forward_hook(_marking(Flow("levels", (name,))))
+        elif isinstance(module, places):
+            module.register_forward_hook(_placing(found, name, module))
         elif name and (has_weights(module) or not any(module.children())):
             module.register_forward_hook(_naming(name))
     for t in _tensors_in(example):
@@ -322,6 +329,19 @@ def _marking(flow: Flow) -> Callable[..., None]:
     def mark(_module: nn.Module, _inputs: Any, out: Any) -> None:
         for t in _tensors_in(out):
             t._flow = flow
+
+    return mark
+
+
+def _placing(found: list[tuple[str, Flow]], name: str, place: Place) -> Callable[..., Any]:
+    def mark(_module: nn.Module, _inputs: Any, out: Any) -> Any:
+        if not isinstance(out, Tensor):
+            return out
+        given = _flow_of(out)
+        found.append((name, given))
+        out = out.view_as(out)  # what came in goes elsewhere as it is
+        out._flow = through_module(place, name, [given])
+        return out
 
     return mark
 
