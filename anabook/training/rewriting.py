@@ -53,19 +53,20 @@ def rewrite(module: nn.Module, edit: Edit) -> list[str]:
         >>> rewrite(net, absolute), net(torch.tensor([-1.0])), isinstance(net, Doubled)
         (['relu'], tensor([2.]), True)
     """
-    mode, graphs = module.training, []
+    mode = module.training
     try:
-        for training in (False, True):
-            module.training = training
-            graphs.append(_graph(module))
+        module.training = False
+        evaluation = _graph(module)
+        done = edit(module, evaluation)
+        if done:
+            module.training = True
+            training = _graph(module)
+            if edit(module, training) != done:
+                raise CannotRewrite("it does something else in training mode")
+            module.__class__ = _class_of(type(module), _Program.of(evaluation, training))
     finally:
         module.training = mode
-    done = [edit(module, graph) for graph in graphs]
-    if done[0] != done[1]:
-        raise CannotRewrite("it does something else in training mode")
-    if done[0]:
-        module.__class__ = _class_of(type(module), _Program.of(*graphs))
-    return done[0]
+    return done
 
 
 class _Tracer(fx.Tracer):
@@ -109,7 +110,8 @@ def _graph(module: nn.Module) -> fx.Graph:
 
 
 def _random_states() -> tuple:
-    return random.getstate(), bytes(torch.get_rng_state().numpy()), str(np.random.get_state())
+    others = np.random.get_state(legacy=False)["state"]
+    return random.getstate(), torch.get_rng_state().numpy().tobytes(), others["key"].tobytes(), others["pos"]
 
 
 class _ModuleName(str):

@@ -49,7 +49,7 @@ def functions_as_modules(net: nn.Module, swap: tuple[type[nn.Module], ...]) -> d
             kind = _FUNCTIONS.get(plain_name(getattr(module.activation, "__name__", "")))
             if kind is not None and kind in swap:  # a function that is given as such
                 module.activation = kind()
-    return _rewrite_all(net, lambda name, owner: _modules_for_functions(owner, swap))
+    return _rewrite_all(_own_programs(net), lambda name, owner: _modules_for_functions(owner, swap))
 
 
 def _modules_for_functions(owner: nn.Module, swap: tuple[type[nn.Module], ...]) -> Edit:
@@ -122,7 +122,11 @@ def put_places(
 
         return edit
 
-    unread = _rewrite_all(net, making)
+    owners = list(net.named_modules()) if before else _own_programs(net)
+    if only is not None:
+        names = {name.rpartition(".")[0] for name in only}
+        owners = [each for each in owners if each[0] in names]
+    unread = _rewrite_all(owners, making)
     return found, unread
 
 
@@ -175,9 +179,14 @@ def _register(owner: nn.Module, name: str, made: nn.Module) -> None:
         owner.add_module(name, made.train(owner.training))
 
 
-def _rewrite_all(net: nn.Module, making: Callable[[str, nn.Module], Edit]) -> dict[str, str]:
+def _own_programs(net: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules that do something else than calling others in a row."""
+    return [(name, m) for name, m in net.named_modules() if type(m).forward is not nn.Sequential.forward]
+
+
+def _rewrite_all(owners: list[tuple[str, nn.Module]], making: Callable[[str, nn.Module], Edit]) -> dict[str, str]:
     unread = {}
-    for name, module in list(net.named_modules()):
+    for name, module in owners:
         torchs = type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential)
         if not torchs and not isinstance(module, (Place, *QUANTISABLE)):
             try:
