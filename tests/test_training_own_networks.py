@@ -135,7 +135,9 @@ def test_what_is_added_has_one_quantum_and_other_sums_have_their_own(digits):
 
 def test_additions_of_other_quanta_are_refused_by_name_and_with_the_remedy():
     net = training.deploy(training.quantise(narrow_resnet18(), SIGNED, UNSIGNED))
-    with pytest.raises(ValueError, match="'add' takes the floats that 'layer1.0.bn2' gives; a quantiser must come in between.*summands="):
+    with pytest.raises(
+        ValueError, match="'add' takes the floats that 'layer1.0.bn2' gives; a quantiser must come in between.*summands="
+    ):
         ab.deploy.to_integer(net, np.zeros((1, 3, 16, 16), np.uint8))
     with pytest.raises(ValueError, match="summands must have the quantum of activations, 1, not 0.5"):
         training.quantise(narrow_resnet18(), SIGNED, UNSIGNED, summands=Quantiser.linear(4, quantum=0.5))
@@ -220,7 +222,10 @@ def test_attention_on_its_fast_path_computes_with_the_quantised_projections(vit)
 
 def test_vision_transformer_has_no_integers_and_its_first_module_says_why(vit):
     x, _, _, net = vit
-    with pytest.raises(ValueError, match="'encoder.*ln_1' is a LayerNorm, which has no place in an integer network: it normalises each example by itself"):
+    with pytest.raises(
+        ValueError,
+        match="'encoder.*ln_1' is a LayerNorm, which has no place in an integer network: it normalises each example by itself",
+    ):
         ab.deploy.to_integer(training.deploy(net), (x[:2] * 16).byte().numpy(), std=16)
 
 
@@ -234,7 +239,9 @@ def test_a_multihead_attention_itself_has_no_place_in_an_integer_network():
             return self.last(self.attention(x, x, x, need_weights=False)[0].flatten(1))
 
     net = training.deploy(training.quantise(Attending(), SIGNED))
-    with pytest.raises(ValueError, match="'attention' is a MultiheadAttention, which has no place in an integer network: its softmax"):
+    with pytest.raises(
+        ValueError, match="'attention' is a MultiheadAttention, which has no place in an integer network: its softmax"
+    ):
         ab.deploy.to_integer(net, np.zeros((1, 8, 8), np.uint8))
 
 
@@ -259,7 +266,9 @@ def test_attention_projections_are_layers_before_that_of_its_end(dims):
         training.initialise_near_thresholds(net, seed=0)
         net(x).square().sum().backward()
         assert all(m.original.grad.abs().sum() > 0 for m in net.modules() if hasattr(m, "original"))
-    kept = training.quantise(Attending(), SIGNED, keep=("attention.in_proj_weight" if not dims else "attention.q_proj_weight", "last"))
+    kept = training.quantise(
+        Attending(), SIGNED, keep=("attention.in_proj_weight" if not dims else "attention.q_proj_weight", "last")
+    )
     assert len(training.layers(kept)) == (3 if dims else 1)
 
 
@@ -288,7 +297,9 @@ def test_lstm_is_quantised_with_its_recurrent_weights_and_deployed_exactly(lstm)
         h = torch.zeros(2, len(x), 24), torch.zeros(2, len(x), 24)
         out = x
         for layer in (0, 1):
-            w, r, b, c = (getattr(deployed.lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            w, r, b, c = (
+                getattr(deployed.lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
             state, cell, seen = h[0][layer], h[1][layer], []
             for t in range(8):
                 i, f, g, o = (out[:, t] @ w.T + b + state @ r.T + c).chunk(4, 1)
@@ -322,7 +333,9 @@ def test_lstm_draws_its_weights_once_a_pass_and_remembers_none():
     assert torch.equal(net.double()(x.double()).float(), net.float()(x)) or net.lstm.weight_hh_l0.dtype == torch.float32
 
 
-@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, partial(nn.LSTM, bidirectional=True, proj_size=3), nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+@pytest.mark.parametrize(
+    "kind", [nn.RNN, nn.GRU, partial(nn.LSTM, bidirectional=True, proj_size=3), nn.LSTMCell, nn.GRUCell, nn.RNNCell]
+)
 def test_every_recurrent_layer_is_quantised_and_comes_back(kind):
     class Net(nn.Module):
         def __init__(self):
@@ -448,7 +461,9 @@ def test_programs_that_cannot_be_rewritten_are_named_with_the_reason(how, reason
             return self.last(self.act(self.inner(x)))
 
     x = torch.randn(6, 4)
-    with pytest.warns(UserWarning, match=f"'inner.two' stays in float; the program of 'inner'.* cannot be rewritten .*{reason}"):
+    with pytest.warns(
+        UserWarning, match=f"'inner.two' stays in float; the program of 'inner'.* cannot be rewritten .*{reason}"
+    ):
         net = training.quantise(Around(), SIGNED, UNSIGNED, example=x)
     assert type(net.inner) is Drawing and not [name for name in vars(net.inner) if "constant" in name]
     assert {o.name: o.source for o in training.report(net, x).floats}["inner.two"] == "relu"

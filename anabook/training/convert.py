@@ -15,11 +15,11 @@ from torch.nn.utils import parametrize
 from anabook._validate import did_you_mean, nearest
 from anabook.quantisers import Quantiser
 from anabook.training.flows import INPUT, QUANTISABLE, Flow, owner_of
-from anabook.training.recurrences import follow_parametrisations
 from anabook.training.grouping import ACTIVATIONS, Group, check_arguments, copied, groups_of, part_activations, place_in
 from anabook.training.modules import Quantise
 from anabook.training.order import applications, calls
 from anabook.training.places import Beginning, Ending, PerCall, Place, Scaled, copy_hooks, quantises
+from anabook.training.recurrences import follow_parametrisations
 from anabook.training.report import report
 from anabook.training.sites import functions_as_modules, put_places
 from anabook.training.state_dicts import mark
@@ -112,7 +112,7 @@ def quantise(
         own, unread = plan.quantisers, {**plan.unread, **unread}
         put_places(net, before is not None, summands is not None, only=own)
     order = calls(net, (*QUANTISABLE, *swap, Place), example)
-    groups = groups_of(net, order, need_activations=activations is not None)
+    groups = groups_of(net, order, need_activations=activations is not None, unread=unread)
     kept = _kept(net, groups, keep)
     scales = _scales(net, groups, scales)
     number = 0

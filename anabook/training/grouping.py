@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,8 +46,13 @@ class Group:
     activations: list[str] = field(default_factory=list)
 
 
-def groups_of(net: nn.Module, order: list[str], need_activations: bool) -> list[Group]:
-    """The layers' modules, in the order of the forward pass; a weight that is used again goes on with its layer."""
+def groups_of(
+    net: nn.Module, order: list[str], need_activations: bool, unread: Mapping[str, str] = MappingProxyType({})
+) -> list[Group]:
+    """The layers' modules, in the order of the forward pass; a weight that is used again goes on with its layer.
+
+    `unread` are the modules whose programs cannot be read, with the reasons, for the message where no activation is found.
+    """
     groups: dict[str, Group] = {}
     current, early = None, Group("")
     for name in order:
@@ -59,9 +66,11 @@ def groups_of(net: nn.Module, order: list[str], need_activations: bool) -> list[
             f"{' that its forward pass uses' if any(isinstance(m, QUANTISABLE) for m in net.modules()) else ''}."
         )
     if need_activations and not any(group.activations for group in groups.values()):
+        name, why = next(iter(unread.items()), ("", ""))
+        what = f"that of {name!r}" if name else "its program"
         raise ValueError(
-            f"this {type(net).__name__} has no activation to swap, neither a module nor a function that could be read: "
-            "use modules such as torch.nn.ReLU, or pass activations=None."
+            f"this {type(net).__name__} has no activation to swap, neither a module nor a function in a program that can be read"
+            f"{f' ({what} cannot: {why})' if why else ''}: use modules such as torch.nn.ReLU, or pass activations=None."
         )
     return list(groups.values())
 
@@ -91,7 +100,9 @@ def check_arguments(net: Any, weights: Any, activations: Any, swap: Any) -> None
 def copied(net: nn.Module) -> nn.Module:
     """A copy to convert, if every weight is a parameter."""
     for name, module in net.named_modules():
-        made = isinstance(module, QUANTISABLE) and [p for p in parameters_of(module) if isinstance(vars(module).get(p), Tensor)]
+        made = isinstance(module, QUANTISABLE) and [
+            p for p in parameters_of(module) if isinstance(vars(module).get(p), Tensor)
+        ]
         if made:
             raise ValueError(
                 f"the {made[0]} of {name!r} is no parameter but is made by a hook, as by "

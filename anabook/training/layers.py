@@ -129,9 +129,7 @@ def quantised_weights(net: nn.Module) -> dict[str, Tensor]:
     """
     check_module(net)
     with torch.no_grad():
-        return {
-            weight.full_name: noiseless(weight.parametrisations)() for weight in quantised_weight_modules(net)
-        }
+        return {weight.full_name: noiseless(weight.parametrisations)() for weight in quantised_weight_modules(net)}
 
 
 def quantised_weight_modules(net: nn.Module) -> list[QuantisedWeight]:

@@ -142,9 +142,7 @@ def _weighted(net: nn.Module) -> Iterator[tuple[str, tuple[nn.Module, str]]]:
             yield label, (module, parameter)
 
 
-def _operation(
-    name: str, module: nn.Module | None, parameter: str, flow: Flow, modules: dict[str, nn.Module]
-) -> Operation:
+def _operation(name: str, module: nn.Module | None, parameter: str, flow: Flow, modules: dict[str, nn.Module]) -> Operation:
     quantise, scaled = _quantiser_of_weight(module, parameter)
     sources = [_quantise_in(modules[s]) for s in flow.sources] if flow.kind in ("levels", "combined") else []
     kind = "Parameter" if module is None else type(module).__name__.removeprefix("Parametrized")

@@ -124,7 +124,7 @@ class _Program:
     def __init__(self, source: str, names: dict[str, Any]) -> None:
         self.source = source
         scope = {name: importlib.import_module(v) if isinstance(v, _ModuleName) else v for name, v in names.items()}
-        exec(compile(source, "<a forward pass that was rewritten>", "exec"), scope)  # noqa: S102
+        exec(compile(source, "<a forward pass that was rewritten>", "exec"), scope)
         self.function = scope["forward"]
         used = {name for f in scope.values() if hasattr(f, "__code__") for name in f.__code__.co_names}
         self.names = {name: value for name, value in names.items() if name in used | {"torch", "device", "inf", "nan"}}
@@ -146,7 +146,9 @@ class _Program:
         given = inspect.signature(cls(sources[0], names).function).parameters.values()
         stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
         handed = ", ".join(stars.get(p.kind, "") + p.name for p in given)
-        return cls("\n\n".join((*inner, f"{head}\n    return ({_KINDS[1]} if self.training else {_KINDS[0]})({handed})")), names)
+        return cls(
+            "\n\n".join((*inner, f"{head}\n    return ({_KINDS[1]} if self.training else {_KINDS[0]})({handed})")), names
+        )
 
 
 _KINDS = ("in_evaluation", "in_training")
@@ -170,7 +172,13 @@ class Rewritten:
 
 def _class_of(plain: Any, program: _Program) -> Any:
     plain = plain._plain if issubclass(plain, Rewritten) else plain
-    given = {"forward": program.function, "_program": program, "_plain": plain, "__module__": __name__, "__doc__": plain.__doc__}
+    given = {
+        "forward": program.function,
+        "_program": program,
+        "_plain": plain,
+        "__module__": __name__,
+        "__doc__": plain.__doc__,
+    }
     return type(plain.__name__, (Rewritten, plain), given)
 
 
