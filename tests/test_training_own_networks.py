@@ -437,6 +437,9 @@ class Drawing(nn.Module):
             x = torch.relu(x)
         if self.how == "makes":
             x = torch.relu(x + torch.ones(4))
+        if self.how == "counts":
+            self.passes = getattr(self, "passes", 0) + 1
+            x = torch.relu(x)
         if self.how == "differs":
             x = torch.relu(x) if self.training else torch.relu(torch.relu(x))
         return self.two(x)
@@ -448,6 +451,7 @@ class Drawing(nn.Module):
         ("draws", "draws random numbers of its own"),
         ("asks", "control flow"),
         ("makes", "makes tensors of its own"),
+        ("counts", "sets 'passes' of its own module"),
         ("differs", "does something else in training mode"),
     ],
 )

@@ -73,7 +73,8 @@ def quantise(
         weights: quantiser of the weights; None leaves them in float.
         activations: quantiser of the features; None leaves the activations as they are.
         noise, strategy: as for `Quantise`, which chooses the initial std too.
-        keep: names of modules to leave in float (as in `net.named_modules()`; a container stands for all inside), or
+        keep: names of modules to leave in float (as in `net.named_modules()`; a container stands for all inside), of weights
+            such as "attention.in_proj_weight" where a module has several, or
             "first" and "last" for the first and last weighted module. An activation that follows a kept last module
             stays as well: it shapes the network's output, not a feature.
         swap: the activation types to replace.
@@ -232,7 +233,7 @@ def _names(keep: Any) -> list[str]:
 def _kept(net: nn.Module, groups: list[Group], keep: Any) -> set[str]:
     """The names of the modules, among those in `groups`, that stay in float."""
     candidates = [name for group in groups for name in (group.weight, *group.activations)]
-    allowed = [name for name, _ in net.named_modules() if name]
+    allowed = list(dict.fromkeys((*(name for name, _ in net.named_modules() if name), *candidates)))
     ends = {"first": groups[0].weight, "last": groups[-1].weight}
     kept = set()
     for name in _names(keep):

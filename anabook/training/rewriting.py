@@ -28,7 +28,8 @@ class CannotRewrite(ValueError):
 def rewrite(module: nn.Module, edit: Edit) -> list[str]:
     """Change the forward pass of a module, in place.
 
-    The program is read once in evaluation and once in training mode, since many ask which it is, and both are changed.
+    The program is read once in evaluation and once in training mode, since many ask which it is, and both are changed. What
+    else it asks its module for (a number of repetitions, say) is what it is now.
 
     Args:
         module: whose own forward pass is read; modules in it are called as they are.
@@ -53,19 +54,13 @@ def rewrite(module: nn.Module, edit: Edit) -> list[str]:
         >>> rewrite(net, absolute), net(torch.tensor([-1.0])), isinstance(net, Doubled)
         (['relu'], tensor([2.]), True)
     """
-    mode = module.training
-    try:
-        module.training = False
-        evaluation = _graph(module)
-        done = edit(module, evaluation)
-        if done:
-            module.training = True
-            training = _graph(module)
-            if edit(module, training) != done:
-                raise CannotRewrite("it does something else in training mode")
-            module.__class__ = _class_of(type(module), _Program.of(evaluation, training))
-    finally:
-        module.training = mode
+    evaluation = _graph(module, training=False)
+    done = edit(module, evaluation)
+    if done:
+        training = _graph(module, training=True)
+        if edit(module, training) != done:
+            raise CannotRewrite("it does something else in training mode")
+        module.__class__ = _class_of(type(module), _Program.of(evaluation, training))
     return done
 
 
@@ -83,25 +78,29 @@ class _Tracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
 
-def _graph(module: nn.Module) -> fx.Graph:
+def _graph(module: nn.Module, training: bool) -> fx.Graph:
     """The program of a module's own forward pass, optional arguments left out."""
-    before, states = set(vars(module)), _random_states()
-    parameters = inspect.signature(module.forward).parameters
-    defaults = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
     try:
+        # A copy of the module alone, so that nothing that its program does to it while it is read is left behind.
+        inner = (*module.children(), *module._parameters.values())
+        probe = copy.deepcopy(module, {id(each): each for each in inner if each is not None})
+        probe.training = training
+        before, states = dict(vars(probe)), _random_states()
+        parameters = inspect.signature(probe.forward).parameters
+        defaults = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
         with torch.random.fork_rng(devices=[]):
-            graph = _Tracer().trace(module, concrete_args=defaults or None)
+            graph = _Tracer().trace(probe, concrete_args=defaults or None)
             drawn = states != _random_states()
     except Exception as error:  # whatever a program raises when it meets a stand-in for its input
         raise CannotRewrite((str(error).strip() or type(error).__name__).splitlines()[0]) from error
-    finally:
-        made = set(vars(module)) - before
-        for name in made:
-            delattr(module, name)
+    made = {name for name in set(vars(probe)) - set(before) if name.startswith("_tensor_constant")}
+    changed = {name for name, value in vars(probe).items() if name not in made and value is not before.get(name, probe)}
     if drawn:
         raise CannotRewrite("it draws random numbers of its own")
     if made:
         raise CannotRewrite("it makes tensors of its own")
+    if changed:
+        raise CannotRewrite(f"it sets {sorted(changed)[0]!r} of its own module")
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     for node, name in zip(placeholders, parameters):  # as they can be called
         if not str(node.target).startswith("*"):
