@@ -146,7 +146,7 @@ def test_the_examples_of_the_readme_run(number, tmp_path):
     elif number == 1:
         assert float(done.stdout.split("%")[0]) > 80
     elif number == 2:
-        assert done.stdout.splitlines()[-1] == "True" and "two (Linear)" in done.stdout
+        assert done.stdout.splitlines()[-1] == "True" and "layer4.1.conv2 (Conv2d)" in done.stdout
     elif number == 4:
         assert "8 bits {-128, -127, …, 127}" in done.stdout and done.stdout.count("(8, ") == 2
         heads = [part.strip() for part in done.stdout.splitlines()[-6].split("  ") if part.strip()]

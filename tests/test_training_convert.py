@@ -263,11 +263,14 @@ def test_wrong_number_of_layers_names_both_numbers():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: training.quantise(nn.Sequential(nn.ReLU()), weights=TERNARY), "has no linear or convolution layer"),
+        (
+            lambda: training.quantise(nn.Sequential(nn.ReLU()), weights=TERNARY),
+            "has no linear, convolution, attention or recurrent layer",
+        ),
         (lambda: training.quantise(mlp()), "give a Quantiser as weights, activations or both"),
         (
             lambda: training.quantise(nn.Linear(2, 2), weights=TERNARY, activations=TERNARY),
-            "has no activation module to swap",
+            "has no activation to swap, neither a module nor a function in a program that can be read",
         ),
         (lambda: training.quantise(nn.Linear(2, 2), weights=TERNARY), r"keep=\('last',\) covers the whole network"),
         (lambda: training.quantise(mlp(), weights=TERNARY, keep=("lst",)), r"names 'lst', .* Did you mean 'last'\?"),

@@ -20,6 +20,16 @@ NOTHING = (
 FLATTENING = (nn.Flatten, "flatten", "view", "reshape", "squeeze")
 
 
+WITHOUT_PLACE: dict[type[nn.Module], str] = {
+    nn.MultiheadAttention: "its softmax, and its products of features with features, are no sums with fixed weights",
+    nn.RNNBase: "its state is a float that sigmoids and tanh make, and no quantiser stands there",
+    nn.RNNCellBase: "its state is a float that sigmoids and tanh make, and no quantiser stands there",
+    nn.LayerNorm: "it normalises each example by itself, so no thresholds can be computed beforehand",
+    nn.GroupNorm: "it normalises each example by itself, so no thresholds can be computed beforehand",
+}
+"""Modules that networks have and integer networks cannot, with the reasons."""
+
+
 def operation(node: fx.Node) -> str:
     """The name of the function or the method that a node calls."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))

@@ -164,12 +164,12 @@ def numbers(name: str, what: str, tensor: torch.Tensor) -> np.ndarray:
     return array
 
 
-def _check_plain(name: str, wire: Wire) -> None:
+def _check_plain(name: str, wire: Wire, hint: str = "") -> None:
     if wire.normed is not None:
-        raise CannotConvert(f"{name!r} takes the floats that {wire.normed!r} gives; a quantiser must come in between.")
+        raise CannotConvert(f"{name!r} takes the floats that {wire.normed!r} gives; a quantiser must come in between{hint}.")
     if wire.later:
         raise CannotConvert(
-            f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between."
+            f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between{hint}."
         )
 
 
@@ -217,7 +217,7 @@ def _added(state: State, name: str, node: fx.Node, wires: list[Wire]) -> Wire:
         raise CannotConvert(f"{name!r} adds a number, or a multiple; steps add two tensors.")
     a, b = (state.wires[each] for each in tensors)
     for wire in (a, b):
-        _check_plain(name, wire)
+        _check_plain(name, wire, " (training.quantise(..., summands=...) puts one there)")
     if a.shape != b.shape:
         raise CannotConvert(f"{name!r} adds tensors of the shapes {a.shape} and {b.shape}, which must be equal.")
     shape = np.broadcast_shapes(a.scale.shape, b.scale.shape)

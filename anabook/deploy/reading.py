@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from anabook.deploy import layers, pools, thresholds
-from anabook.deploy.kinds import FLATTENING, NOTHING, operation
+from anabook.deploy.kinds import FLATTENING, NOTHING, WITHOUT_PLACE, operation
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.programs import bounds_of, integers, program, shape_of, standardisation
 from anabook.deploy.state import State
@@ -70,6 +70,7 @@ class Reader(State):
     """Turns the nodes of a program into steps, one after the other."""
 
     def network(self) -> IntegerNetwork:
+        self.refuse_without_place()
         with torch.no_grad():
             for node in self.program.nodes:
                 if node.op == "output":
@@ -77,6 +78,15 @@ class Reader(State):
                     break
                 self.wires[node] = self.wire(node)
         return IntegerNetwork(self.input, turned(self.steps))
+
+    def refuse_without_place(self) -> None:
+        for node in self.program.net.graph.nodes:
+            module = self.program.module(node)
+            why = next((why for kind, why in WITHOUT_PLACE.items() if isinstance(module, kind)), None)
+            if why is not None:
+                raise CannotConvert(
+                    f"{node.target!r} is a {type(module).__name__}, which has no place in an integer network: {why}."
+                )
 
     def wire(self, node: fx.Node) -> Wire:
         if node.op == "placeholder":

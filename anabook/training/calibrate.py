@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from anabook._validate import choice
 from anabook.quantisers import Quantiser
 from anabook.training.assignment import Quantisers, quantises_any
-from anabook.training.flows import WEIGHTED
+from anabook.training.convert import plan_places
+from anabook.training.flows import QUANTISABLE, is_weight, parameters_of, weight_names
 from anabook.training.grouping import (
     ACTIVATIONS,
     assignments,
@@ -24,6 +25,8 @@ from anabook.training.grouping import (
 )
 from anabook.training.learned import highest
 from anabook.training.order import calls, run_once
+from anabook.training.places import Place
+from anabook.training.sites import functions_as_modules, put_places
 from anabook.training.sources import as_inputs
 
 
@@ -36,6 +39,9 @@ def calibrate(
     per: str = "layer",
     rule: str = "error",
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
+    before: Quantiser | None = None,
+    summands: Quantiser | None = None,
+    keep: Iterable[str] = ("last",),
 ) -> dict[str, Tensor]:
     """Quanta for a pretrained float network: the scales s that lose least, for `quantise(net, …, scales=…)`.
 
@@ -54,7 +60,8 @@ def calibrate(
         per: one scale for each "layer", or for each "channel" (the first axis) of a weight. Features have one a layer.
         rule: "error" is the least squared error, as above; "lsq" is s = 2·E|v|/√q for the numbers v to be rounded and the
             highest level q in quanta, where learned step sizes start (Esser et al. 2020).
-        swap: as for `quantise`.
+        swap, before, summands, keep: as for `quantise`. For what is added, one scale is fitted to all summands together,
+            those that are levels of activations included; they share one tensor.
 
     Returns:
         The scales by the names of the modules.
@@ -79,17 +86,17 @@ def calibrate(
     best = RULES[choice(rule, RULES, "rule")]
     scales = {}
     for name, module in net.named_modules():
-        if isinstance(module, WEIGHTED) and (quantiser := pick("weights", name)) is not None:
-            w = module.weight.detach()
-            rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
-            found = best(rows.double(), rows.double(), quantiser)
-            scales[name] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
-    if quantises_any(activations):
+        for label, parameter in zip(weight_names(name, module), parameters_of(module)):
+            if isinstance(module, QUANTISABLE) and (quantiser := pick("weights", label)) is not None:
+                w = getattr(module, parameter).detach()
+                rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
+                found = best((rows.double(), rows.double(), quantiser))
+                scales[label] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
+    if quantises_any(activations) or before is not None or summands is not None:
         if inputs is None:
             raise ValueError("inputs are needed to calibrate activations: hand over a batch of typical ones.")
-        for place, (x, y) in _features(net, inputs, swap).items():
-            if (quantiser := pick("activations", place)) is not None:
-                scales[place] = best(x, y, quantiser).reshape(())
+        features = _of_features(net, inputs, weights, activations, before, summands, pick, best, keep=keep, swap=swap)
+        scales |= features
     if not scales:
         raise ValueError(f"nothing to calibrate: this {type(net).__name__} has no weighted module or activation.")
     return scales
@@ -104,7 +111,9 @@ def _picker(
     if any(isinstance(each, Mapping) for each in given.values()):
         net = copied(net)
         part_activations(net, swap)
-        order = calls(net, (*WEIGHTED, *swap), None if inputs is None else as_inputs(net, inputs))
+        if quantises_any(activations):
+            functions_as_modules(net, swap)
+        order = calls(net, (*QUANTISABLE, *swap), None if inputs is None else as_inputs(net, inputs))
         groups = groups_of(net, order, need_activations=quantises_any(activations))
         both = assignments(net, groups, weights, activations)
         found = {what: each.quantisers for what, each in zip(given, both) if isinstance(given[what], Mapping)}
@@ -115,29 +124,74 @@ def _picker(
     return pick
 
 
-def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
-    """For each row, the scale with the least mean squared error: the best of a grid, then of a finer one around it."""
-    levels, thresholds = (torch.tensor(values, device=x.device) for values in (quantiser.levels, quantiser.thresholds))
-    reach = target.abs().amax(1) / max(abs(quantiser.levels[0]), abs(quantiser.levels[-1]))
+def _of_features(
+    net: nn.Module,
+    inputs: Any,
+    weights: Quantisers,
+    activations: Quantisers,
+    before: Quantiser | None,
+    summands: Quantiser | None,
+    pick: Callable[[str, str], Quantiser | None],
+    best: Callable[..., Tensor],
+    *,
+    keep: Iterable[str],
+    swap: tuple[type[nn.Module], ...],
+) -> dict[str, Tensor]:
+    """The scales of activations and of places, what is added up together."""
+    # The copy also keeps an activation that works in place from changing what is seen.
+    net = copied(net)
+    part_activations(net, swap)
+    if quantises_any(activations):
+        functions_as_modules(net, swap)
+    example = as_inputs(net, inputs)
+    own: dict[str, Quantiser] = {}
+    tied: list[set[str]] = []
+    if before is not None or summands is not None:
+        plan = plan_places(net, weights, activations, before, summands, keep=keep, swap=swap, example=example)
+        own, tied = plan.quantisers, plan.tied
+        put_places(net, before is not None, summands is not None, only=own)
+    found = _features(net, example, (*(swap if quantises_any(activations) else ()), Place))
+    quantisers = {name: own[name] if name in own else pick("activations", name) for name in found}
+    cases = {name: (*pair, quantiser) for name, pair in found.items() if (quantiser := quantisers[name]) is not None}
+    scales = {}
+    for names in [*(each & cases.keys() for each in tied), *({name} for name in cases)]:
+        if names and not names & scales.keys():
+            scales |= dict.fromkeys(sorted(names), best(*(cases[name] for name in sorted(names))).reshape(()))
+    return scales
+
+
+def _best_scale(*cases: tuple[Tensor, Tensor, Quantiser]) -> Tensor:
+    """For each row, the scale with the least mean squared error: the best of a grid, then of a finer one around it.
+
+    Args:
+        cases: inputs, what they are to become, and the quantiser; the errors of several are added up.
+    """
+    device = cases[0][0].device
+    stairs = [[torch.tensor(v, device=device) for v in (q.levels, q.thresholds)] for *_, q in cases]
+    reach = torch.stack([y.abs().amax(1) / max(abs(q.levels[0]), abs(q.levels[-1])) for _, y, q in cases]).amax(0)
     reach = torch.where(reach > 0, reach, torch.ones_like(reach))  # nothing but zeros: any scale does
 
     def errors(scale: Tensor) -> Tensor:
-        s = scale[:, None]
-        return (target - s * levels[torch.searchsorted(thresholds, (x / s).contiguous(), right=True)]).square().mean(1)
+        s, lost = scale[:, None], torch.zeros_like(scale)
+        for (x, y, _), (levels, thresholds) in zip(cases, stairs):
+            at = torch.searchsorted(thresholds, (x / s).contiguous(), right=True)
+            lost += (y - s * levels[at]).square().mean(1)
+        return lost
 
     def best(scales: Tensor) -> Tensor:
         lost = torch.stack([errors(scale) for scale in scales])
         return scales.gather(0, lost.argmin(0, keepdim=True))[0]
 
     step = 2 ** (1 / 8)
-    coarse = torch.tensor([step**k for k in range(-40, 17)], device=x.device, dtype=x.dtype)
-    fine = torch.tensor([step ** (k / 16) for k in range(-16, 17)], device=x.device, dtype=x.dtype)
+    coarse = torch.tensor([step**k for k in range(-40, 17)], device=device, dtype=torch.float64)
+    fine = torch.tensor([step ** (k / 16) for k in range(-16, 17)], device=device, dtype=torch.float64)
     found = best(coarse[:, None] * reach)
     return best(fine[:, None] * found).float()
 
 
-def _lsq_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
-    """For each row, where learned step sizes start."""
+def _lsq_scale(*cases: tuple[Tensor, Tensor, Quantiser]) -> Tensor:
+    """For each row, where learned step sizes start; of several inputs of one quantiser, for all their numbers."""
+    target, quantiser = torch.cat([y for _, y, _ in cases], 1), cases[0][2]
     unit = float(quantiser.steps.min())  # LSQ's levels are multiples of 1
     found = 2 * target.abs().mean(1) / math.sqrt(highest(quantiser)) / unit
     return torch.where(found > 0, found, torch.ones_like(found)).float()
@@ -147,7 +201,7 @@ RULES = {"error": _best_scale, "lsq": _lsq_scale}
 """How `calibrate` finds the scales of rows of numbers."""
 
 
-def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:
+def _features(net: nn.Module, example: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:
     """Inputs and outputs of each activation in each of its layers, in one row; at most 2^18 of a call, evenly spaced."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -157,11 +211,7 @@ def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tenso
         pair = x[:, ::every], y[:, ::every]
         found[place] = tuple(torch.cat(parts, 1) for parts in zip(found[place], pair)) if place in found else pair
 
-    # The copy also keeps an activation that works in place from changing what is seen.
-    net = copied(net)
-    part_activations(net, swap)
-    example = as_inputs(net, inputs)
-    places = _places_of_calls(net, calls(net, (*WEIGHTED, *swap), example))
+    places = _places_of_calls(net, calls(net, (*QUANTISABLE, *swap), example))
     for name, module in net.named_modules():
         if isinstance(module, swap):
             if getattr(module, "inplace", False):
@@ -174,7 +224,7 @@ def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tenso
 
 def _places_of_calls(net: nn.Module, order: list[str]) -> dict[str, list[str]]:
     """For each activation the places of its calls, as `place_in` names them."""
-    if not any(isinstance(net.get_submodule(name), WEIGHTED) for name in order):
+    if not any(is_weight(net, name) for name in order):
         return {name: [name] * order.count(name) for name in order}
     groups = groups_of(net, order, need_activations=False)
     by_weight = {group.weight: group for group in groups}

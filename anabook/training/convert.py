@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from anabook._validate import choice, did_you_mean, nearest
+from anabook._validate import did_you_mean, nearest
+from anabook.quantisers import Quantiser
 from anabook.training.assignment import Assignment, Quantisers, quantises_any
-from anabook.training.flows import WEIGHTED
+from anabook.training.flows import INPUT, QUANTISABLE, Flow, owner_of
 from anabook.training.grouping import (
     ACTIVATIONS,
     Group,
@@ -24,12 +26,14 @@ from anabook.training.grouping import (
     part_activations,
     place_in,
 )
-from anabook.training.learned import Learned, check_settings
+from anabook.training.learned import Learned, settings_of
 from anabook.training.modules import Quantise
-from anabook.training.order import calls
-from anabook.training.places import Beginning, Ending, PerCall, Scaled, copy_hooks, quantises
+from anabook.training.order import applications, calls
+from anabook.training.places import Beginning, Ending, PerCall, Place, Scaled, copy_hooks, quantises
+from anabook.training.recurrences import follow_parametrisations
 from anabook.training.report import report
 from anabook.training.scaled import checked_scale
+from anabook.training.sites import functions_as_modules, put_places
 from anabook.training.state_dicts import mark
 
 if TYPE_CHECKING:
@@ -57,14 +61,19 @@ def quantise(
     quantum: str | Mapping[str, str] | None = None,
     quantum_gradient: str | Mapping[str, str] = "value",
     gradient_scale: Any = None,
+    before: Quantiser | None = None,
+    summands: Quantiser | None = None,
 ) -> nn.Module:
     """A copy of a float network with stochastic quantisers on its weights and in place of its activations.
 
-    * The `weight` of every linear and (transposed) convolution layer gets a `Quantise` through
+    * Each weight of a linear, (transposed) convolution, attention or recurrent layer gets a `Quantise` through
       `torch.nn.utils.parametrize`; its present value becomes the latent weight, and a saved state dict is plain torch.
-      Biases, normalisation layers and parameters of other names stay in float.
-    * Every activation module of a type in `swap` is replaced by a `Quantise`, which takes over its forward and backward
-      hooks; functions such as `torch.nn.functional.relu` cannot be seen and are left alone.
+      Biases, normalisation layers, embeddings and parameters of your own stay in float.
+    * Every activation of a type in `swap` is replaced by a `Quantise`, which takes over the forward and backward hooks of
+      a module. A function such as `torch.nn.functional.relu` or a method such as `x.relu()` becomes a module first: the
+      program of the module that calls it is read (by `torch.fx`), changed and put back.
+    * With `before`, what else comes to quantised weights gets a quantiser, too: behind a bottleneck or a LayerNorm, for
+      example. With `summands`, so does what is added to levels or to other sums, so that a residual addition adds levels.
 
     Layers are numbered from 0 at the input: each weighted module opens a layer, the activations up to the next one
     belong to it, and what comes before the first joins layer 0. Layers in which nothing is quantised get no number.
@@ -86,7 +95,8 @@ def quantise(
         weights: quantiser of the weights, or a mapping; None leaves them in float.
         activations: quantiser of the features, or a mapping; None leaves the activations as they are.
         noise, strategy: as for `Quantise`, which chooses the initial std too.
-        keep: names of modules to leave in float (as in `net.named_modules()`; a container stands for all inside), or
+        keep: names of modules to leave in float (as in `net.named_modules()`; a container stands for all inside), of weights
+            such as "attention.in_proj_weight" where a module has several, or
             "first" and "last" for the first and last weighted module. An activation that follows a kept last module
             stays as well: it shapes the network's output, not a feature. What a mapping says of a name without
             wildcards, or of "first" and "last", counts more.
@@ -100,6 +110,11 @@ def quantise(
             such as {"activations": "learned"} those of the weights, or of the activations, alone. None leaves all fixed.
         quantum_gradient, gradient_scale: of learned quanta, as for `Learned`; each also as a mapping from "weights" and
             "activations".
+        before: quantiser for what comes to a quantised weight and holds other numbers than levels, their sums and averages;
+            not for the network's own input. It needs levels of both signs, as what it rounds has.
+        summands: quantiser for each summand of an addition of two tensors that holds other numbers. With the quantum of
+            `activations`, and `scales` from `calibrate` with the same `summands`, all that is added has one quantum,
+            which an integer network needs.
 
     LSQ is uniform noise, the mode, and learned quanta, with the start and the gradient scale of its authors::
 
@@ -137,28 +152,36 @@ def quantise(
         2      last (Linear)  8 bits {-128, -127, …, 127}  4 bits {-8, -7, …, 7}
     """
     check_arguments(net, weights, activations, swap)
-    of_weights, of_activations = _quanta(quantum, quantum_gradient, gradient_scale)
+    of_weights, of_activations = settings_of(quantum, quantum_gradient, gradient_scale)
+    _check_places(activations, before, summands)
     net = copied(net)
     part_activations(net, swap)
-    order = calls(net, (*WEIGHTED, *swap), example)
-    groups = groups_of(net, order, need_activations=quantises_any(activations))
+    unread = functions_as_modules(net, swap) if quantises_any(activations) else {}
+    own: dict[str, Quantiser] = {}
+    if before is not None or summands is not None:
+        plan = plan_places(net, weights, activations, before, summands, keep=keep, swap=swap, example=example)
+        own, unread = plan.quantisers, {**plan.unread, **unread}
+        put_places(net, before is not None, summands is not None, only=own)
+    order = calls(net, (*QUANTISABLE, *swap, Place), example)
+    groups = groups_of(net, order, need_activations=quantises_any(activations), unread=unread)
     on_weights, on_activations = assignments(net, groups, weights, activations)
     kept = _kept(net, groups, keep, on_weights)
     scales = _scales(net, groups, scales)
     number = 0
     places: dict[str, dict[str, nn.Module]] = {}
     for group in groups:
-        put, kind = [], net.get_submodule(group.weight).weight.dtype
+        put, kind = [], getattr(*owner_of(net, group.weight)).dtype
         quantiser = on_weights.quantisers.get(group.weight)
         if quantiser is not None and group.weight not in kept:
             module = Quantise(quantiser, noise, strategy)
             put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight), of_weights, kind))
         for name in group.activations:
             place = place_in(groups, name, group)
-            quantiser = on_activations.quantisers.get(place)
+            is_place = isinstance(net.get_submodule(name), Place)
+            quantiser = own.get(name) if is_place else on_activations.quantisers.get(place)
             # What shapes the output stays, also where the same module shapes features.
             stays = name in kept or (group is groups[-1] and group.weight in kept)
-            if quantiser is None or (stays and place not in on_activations.named):
+            if quantiser is None or (stays and (is_place or place not in on_activations.named)):
                 places.setdefault(name, {})[group.weight] = net.get_submodule(name)
             else:
                 put.append(Quantise(quantiser, noise, strategy))
@@ -178,8 +201,84 @@ def quantise(
     _check_swapped(net, places, example)
     mark(net)
     asked = {*kept, *_names(keep), *_left_in_float(groups, on_activations)}
-    _warn_of_floats(net, groups[0].weight, asked, quantises_any(weights), quantises_any(activations), example)
+    _warn_of_floats(net, groups[0].weight, asked, quantises_any(weights), quantises_any(activations), example, unread)
     return net
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The places of a float network that get quantisers of their own.
+
+    Attributes:
+        quantisers: by the names of the places.
+        tied: names of quantisers, those of places and of activations, whose levels are added up, a set for each such sum.
+        unread: the modules whose programs cannot be read, with the reasons.
+    """
+
+    quantisers: dict[str, Quantiser]
+    tied: list[set[str]]
+    unread: dict[str, str]
+
+
+def plan_places(
+    net: nn.Module,
+    weights: Quantisers,
+    activations: Quantisers,
+    before: Quantiser | None,
+    summands: Quantiser | None,
+    *,
+    keep: Iterable[str],
+    swap: tuple[type[nn.Module], ...],
+    example: Any,
+) -> Plan:
+    """Where `before` and `summands` put quantisers: every place is tried, and those stay to which other numbers come.
+
+    The arguments are those of `quantise`.
+    """
+    probe = copied(net)
+    groups = groups_of(probe, calls(probe, QUANTISABLE, example), need_activations=False)
+    kept = _kept(probe, groups, keep, assignments(probe, groups, weights, None)[0])
+    uses, unread = put_places(probe, before is not None, summands is not None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        probe = quantise(probe, weights, activations, keep=keep, swap=swap, example=example)
+    flows: dict[str, list[Flow]] = {}
+    for name, flow in applications(probe, example, places=True):
+        flows.setdefault(name, []).append(flow)
+    quantisers = {}
+    for name, use in uses.items():
+        given = [flow for flow in flows.get(name, ()) if flow.kind in ("float", "unknown")]
+        if use != "summand" and (use in kept or all(flow.sources == (INPUT,) for flow in given)):
+            continue
+        if given:
+            quantisers[name] = summands if use == "summand" else before
+    return Plan(quantisers, _tied([name for name, use in uses.items() if use == "summand"], flows), unread)
+
+
+def _tied(summands: list[str], flows: dict[str, list[Flow]]) -> list[set[str]]:
+    tied: list[set[str]] = []
+    for left, right in zip(summands[::2], summands[1::2]):
+        together = set()
+        for name in (left, right):
+            for flow in flows.get(name, ()):
+                together |= {name} if flow.kind in ("float", "unknown") else set(flow.sources)
+        for other in [each for each in tied if each & together]:
+            together |= other
+            tied.remove(other)
+        tied.append(together)
+    return [each for each in tied if len(each) > 1]
+
+
+def _check_places(activations: Quantiser | None, before: Any, summands: Any) -> None:
+    for what, value in (("before", before), ("summands", summands)):
+        if value is not None and not isinstance(value, Quantiser):
+            raise TypeError(f"{what} must be a Quantiser or None, not {value!r}.")
+    if isinstance(activations, Quantiser) and summands is not None:
+        quantum, wanted = float(summands.steps.min()), float(activations.steps.min())
+        if quantum != wanted:
+            raise ValueError(
+                f"summands must have the quantum of activations, {wanted:g}, not {quantum:g}, since their levels are added up."
+            )
 
 
 def _names(keep: Any) -> list[str]:
@@ -202,7 +301,7 @@ def _left_in_float(groups: list[Group], on_activations: Assignment) -> set[str]:
 def _kept(net: nn.Module, groups: list[Group], keep: Any, on_weights: Assignment) -> set[str]:
     """The names of the modules, among those in `groups`, that stay in float by `keep` or by what is said of weights."""
     candidates = [name for group in groups for name in (group.weight, *group.activations)]
-    allowed = [name for name, _ in net.named_modules() if name]
+    allowed = list(dict.fromkeys((*(name for name, _ in net.named_modules() if name), *candidates)))
     ends = {"first": groups[0].weight, "last": groups[-1].weight}
     kept = set()
     for name in _names(keep):
@@ -226,7 +325,7 @@ def _scales(net: nn.Module, groups: list[Group], scales: Any) -> dict[str, Any]:
         raise TypeError(f"scales must map names of modules to numbers or tensors, not {type(scales).__name__}.")
     shapes: dict[str, tuple[int, ...]] = {}
     for group in groups:
-        weight = net.get_submodule(group.weight).weight
+        weight = getattr(*owner_of(net, group.weight))
         shapes[group.weight] = () if isinstance(weight, nn.parameter.UninitializedParameter) else tuple(weight.shape)
         for name in group.activations:
             shapes[name] = shapes[place_in(groups, name, group)] = ()
@@ -253,30 +352,6 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
         return False
 
 
-def _quanta(*given: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The settings of the learned quanta of weights, and of activations; None where quanta are fixed."""
-    names, parts = ("quantum", "quantum_gradient", "gradient_scale"), ("weights", "activations")
-    each: list[dict[str, Any]] = [{}, {}]
-    for name, value in zip(names, given):
-        if isinstance(value, Mapping):
-            for part in value:
-                choice(part, parts, f"each name in {name}")
-        for settings, part in zip(each, parts):
-            settings[name] = value.get(part) if isinstance(value, Mapping) else value
-    for settings in each:
-        if settings["quantum"] is not None:
-            choice(settings["quantum"], ("learned",), "quantum")
-        if settings["quantum_gradient"] is None:
-            settings["quantum_gradient"] = "value"
-        check_settings(settings["quantum_gradient"], settings["gradient_scale"])
-    weights, activations = (s if s.pop("quantum") is not None else None for s in each)
-    if weights is activations is None and given[1:] != ("value", None):
-        raise ValueError(
-            "quantum_gradient and gradient_scale are for learned quanta: pass quantum='learned', or leave them out."
-        )
-    return weights, activations
-
-
 def _with_quantum(
     module: Quantise,
     scale: Tensor | None,
@@ -298,12 +373,14 @@ def _with_quantum(
 def _quantise_weight(
     net: nn.Module, name: str, module: Quantise, scale: Tensor | None, learned: dict[str, Any] | None, kind: torch.dtype
 ) -> Quantise:
-    layer = net.get_submodule(name)
-    if isinstance(getattr(layer, "weight", None), nn.parameter.UninitializedParameter):
+    layer, parameter = owner_of(net, name)
+    weight = getattr(layer, parameter)
+    if isinstance(weight, nn.parameter.UninitializedParameter):
         raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
-    step = _with_quantum(module, scale, learned, name, kind, batched=False).to(layer.weight.device)
+    step = _with_quantum(module, scale, learned, name, kind, batched=False).to(weight.device)
     # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
-    parametrize.register_parametrization(layer, "weight", step, unsafe=True)
+    parametrize.register_parametrization(layer, parameter, step, unsafe=True)
+    follow_parametrisations(layer)
     layer.parametrizations.train(layer.training)
     return module
 
@@ -355,7 +432,9 @@ def _check_swapped(net: nn.Module, places: dict[str, dict[str, nn.Module]], exam
             )
 
 
-def _warn_of_floats(net: nn.Module, first: str, kept: set[str], weights: bool, activations: bool, example: Any) -> None:
+def _warn_of_floats(
+    net: nn.Module, first: str, kept: set[str], weights: bool, activations: bool, example: Any, unread: dict[str, str]
+) -> None:
     """Name what stays in float though neither `keep` nor the network's input says so."""
 
     def asked_for(name: str) -> bool:
@@ -376,6 +455,13 @@ def _warn_of_floats(net: nn.Module, first: str, kept: set[str], weights: bool, a
     ]
     verb = "stays" if len(in_weight) + len(in_input) == 1 else "stay"
     said = [f"{' and '.join(parts)} {verb} in float"] if parts else []
+    if unread and in_input:
+        name, why = next(iter(unread.items()))
+        what = f"{name!r}" if name else f"this {type(net).__name__}"
+        said.append(
+            f"the program of {what}{f' (and {len(unread) - 1} more)' if len(unread) > 1 else ''} cannot be rewritten ({why}), so "
+            "functions and additions in it stay what they are"
+        )
     if example is None and activations:
         hidden = [o.name for o in everything if not o.known and not o.unused and not asked_for(o.name)]
         if hidden:

@@ -35,25 +35,25 @@ def deploy(net: nn.Module) -> nn.Module:
             module.set_noise(0.0, 0.0)
     found = quantised_weight_modules(net)
     with torch.no_grad():
-        values = [layer.weight.clone() for _, layer, _, _ in found]
+        values = [getattr(weight.layer, weight.parameter).clone() for weight in found]
     shared: dict[int, list[nn.Parameter]] = {}
-    for (_, layer, _, _), value in zip(found, values):
-        originals = next(layer.parametrizations.weight.parameters())
+    for weight, value in zip(found, values):
+        originals = next(weight.parametrisations.parameters())
         known = shared.setdefault(id(originals), [])
         same = next((p for p in known if torch.equal(p, value)), None)
         if same is None:
             same = nn.Parameter(value, requires_grad=originals.requires_grad)
             known.append(same)
-        plain_weight(layer)
-        layer.weight = same
+        plain_weight(weight.layer, weight.parameter)
+        setattr(weight.layer, weight.parameter, same)
     _join_calls(net)
     unmark(net)
-    n_levels = {f"{name}.weight" if name else "weight": quantise.quantiser.n_levels for name, _, _, quantise in found}
+    n_levels = {weight.full_name: weight.quantise.quantiser.n_levels for weight in found}
     net.register_load_state_dict_pre_hook(OnlyLevels(n_levels))
     return net
 
 
-def plain_weight(layer: nn.Module) -> None:
+def plain_weight(layer: nn.Module, parameter: str = "weight") -> None:
     """Make the weight of a parametrised layer a parameter again, in place.
 
     Whatever else has the same latent parameter, or is a copy of the layer, is left alone.
@@ -66,14 +66,16 @@ def plain_weight(layer: nn.Module) -> None:
         >>> type(net.fc1).__name__, net.fc1.weight.is_leaf
         ('Linear', True)
     """
-    parametrisations = layer.parametrizations.weight
-    for name, parameter in list(parametrisations._parameters.items()):
-        setattr(parametrisations, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+    parametrisations = layer.parametrizations[parameter]
+    for name, latent in list(parametrisations._parameters.items()):
+        setattr(parametrisations, name, nn.Parameter(latent.detach().clone(), latent.requires_grad))
     # Copies of a parametrised module share its class, and removing a parametrisation changes the class.
     shared = type(layer)
     own = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
     layer.__class__ = type(shared.__name__, shared.__bases__, own)
-    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    parametrize.remove_parametrizations(layer, parameter, leave_parametrized=True)
+    if isinstance(layer, nn.RNNBase) and not parametrize.is_parametrized(layer):
+        layer._init_flat_weights()
 
 
 def _join_calls(net: nn.Module) -> None:

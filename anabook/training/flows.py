@@ -8,10 +8,13 @@ from typing import NamedTuple
 from torch import nn
 
 from anabook.training.modules import Quantise
-from anabook.training.places import Scaled
+from anabook.training.places import Place, Scaled
 
 WEIGHTED: tuple[type[nn.Module], ...] = (nn.Linear, nn.modules.conv._ConvNd)
-"""The modules whose `weight` can be quantised."""
+"""The modules that apply one weight, of this name."""
+
+QUANTISABLE: tuple[type[nn.Module], ...] = (*WEIGHTED, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+"""The modules whose weights can be quantised."""
 
 INPUT = "the network's input"
 
@@ -169,13 +172,49 @@ def weight_name(name: str) -> str:
 
 
 def weight_names(name: str, module: nn.Module) -> list[str]:
-    """The names of a module's own weights that are applied to inputs."""
+    """The names of a module's own weights that are applied to inputs: its own, or with that of the parameter behind it."""
     if not has_weights(module):
         return []
-    if not isinstance(module, nn.MultiheadAttention):
-        return [name]
-    own = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-    return [f"{name}.{each}" if name else each for each in own if getattr(module, each) is not None]
+    return [name if each == "weight" else f"{name}.{each}" if name else each for each in parameters_of(module)]
+
+
+def parameters_of(module: nn.Module) -> list[str]:
+    """What a module with weights calls those of them that are applied to inputs, in the order of their use."""
+    if isinstance(module, nn.MultiheadAttention):
+        own = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return [each for each in own if getattr(module, each) is not None]
+    if isinstance(module, nn.RNNBase):
+        return [each for names in module._all_weights for each in names if each.startswith("weight_")]
+    return ["weight_ih", "weight_hh"] if isinstance(module, nn.RNNCellBase) else ["weight"]
+
+
+def owner_of(net: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module, and what it calls the parameter, that the name of a weight stands for."""
+    try:
+        return net.get_submodule(name), "weight"
+    except AttributeError:
+        owner, _, parameter = name.rpartition(".")
+        return net.get_submodule(owner), parameter
+
+
+def is_weight(net: nn.Module, name: str) -> bool:
+    """Whether a name is that of a weight that can be quantised, as `weight_names` gives them."""
+    return isinstance(owner_of(net, name)[0], QUANTISABLE)
+
+
+def inputs_of(module: nn.Module, name: str, given: Flow) -> list[tuple[str, Flow]]:
+    """The names of a module's weights with what each is applied to, where the module itself is given something."""
+    found = []
+    for label in weight_names(name, module):
+        flow = given
+        if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+            parameter = label.rpartition(".")[2]
+            if not parameter.startswith("weight_ih"):
+                flow = Flow("float", (f"the state of {name}" if name else "the state",))
+            elif "_l" in parameter and not parameter.startswith("weight_ih_l0"):
+                flow = Flow("float", (f"the layer below in {name}" if name else "the layer below",))
+        found.append((label, flow))
+    return found
 
 
 def has_weights(module: nn.Module | None) -> bool:
@@ -188,6 +227,9 @@ def through_module(module: nn.Module, name: str, inputs: Iterable[Flow]) -> Flow
     """What comes out of a module."""
     if isinstance(module, (Quantise, Scaled)):
         return Flow("levels", (name,))
+    if isinstance(module, Place):  # a quantiser is to come where there are no levels yet
+        (given,) = inputs
+        return Flow("levels", (name,)) if given.kind in ("float", "unknown") else given
     flow = through(type(module).__name__, inputs)
     return Flow("float", (name,)) if flow.kind == "float" and flow.sources == (type(module).__name__,) else flow
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 
 from anabook.training.assignment import Assignment, Quantisers, assigned, check_quantisers, quantises_any
-from anabook.training.flows import WEIGHTED
+from anabook.training.flows import QUANTISABLE, is_weight, parameters_of
 from anabook.training.layers import check_module
 from anabook.training.modules import Quantise
 
@@ -38,30 +40,37 @@ are not among them."""
 
 @dataclass
 class Group:
-    """Names of a weighted module and of the activations after it, each once."""
+    """Names of a weight (its module's, if that has no other) and of the activations after it, each once."""
 
     weight: str
     activations: list[str] = field(default_factory=list)
 
 
-def groups_of(net: nn.Module, order: list[str], need_activations: bool) -> list[Group]:
-    """The layers' modules, in the order of the forward pass; a weight that is used again goes on with its layer."""
+def groups_of(
+    net: nn.Module, order: list[str], need_activations: bool, unread: Mapping[str, str] = MappingProxyType({})
+) -> list[Group]:
+    """The layers' modules, in the order of the forward pass; a weight that is used again goes on with its layer.
+
+    `unread` are the modules whose programs cannot be read, with the reasons, for the message where no activation is found.
+    """
     groups: dict[str, Group] = {}
     current, early = None, Group("")
     for name in order:
-        if isinstance(net.get_submodule(name), WEIGHTED):
+        if is_weight(net, name):
             current = groups.setdefault(name, Group(name, early.activations if not groups else []))
         elif name not in (current or early).activations:
             (current or early).activations.append(name)
     if not groups:
         raise ValueError(
-            f"nothing to quantise: this {type(net).__name__} has no linear or convolution layer"
-            f"{' that its forward pass uses' if any(isinstance(m, WEIGHTED) for m in net.modules()) else ''}."
+            f"nothing to quantise: this {type(net).__name__} has no linear, convolution, attention or recurrent layer"
+            f"{' that its forward pass uses' if any(isinstance(m, QUANTISABLE) for m in net.modules()) else ''}."
         )
     if need_activations and not any(group.activations for group in groups.values()):
+        name, why = next(iter(unread.items()), ("", ""))
+        what = f"that of {name!r}" if name else "its program"
         raise ValueError(
-            f"this {type(net).__name__} has no activation module to swap (functions such as F.relu cannot be seen): "
-            "use modules such as torch.nn.ReLU, or pass activations=None."
+            f"this {type(net).__name__} has no activation to swap, neither a module nor a function in a program that can be read"
+            f"{f' ({what} cannot: {why})' if why else ''}: use modules such as torch.nn.ReLU, or pass activations=None."
         )
     return list(groups.values())
 
@@ -107,9 +116,12 @@ def check_arguments(net: Any, weights: Any, activations: Any, swap: Any) -> None
 def copied(net: nn.Module) -> nn.Module:
     """A copy to convert, if every weight is a parameter."""
     for name, module in net.named_modules():
-        if isinstance(module, WEIGHTED) and isinstance(vars(module).get("weight"), Tensor):
+        made = isinstance(module, QUANTISABLE) and [
+            p for p in parameters_of(module) if isinstance(vars(module).get(p), Tensor)
+        ]
+        if made:
             raise ValueError(
-                f"the weight of {name!r} is no parameter but is made by a hook, as by "
+                f"the {made[0]} of {name!r} is no parameter but is made by a hook, as by "
                 "torch.nn.utils.weight_norm or pruning: remove the hook, or use torch.nn.utils.parametrizations "
                 "in its place."
             )

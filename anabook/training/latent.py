@@ -89,7 +89,7 @@ def _change_latent(net: nn.Module, change: Callable[[QuantisedWeight, Tensor], T
     found = quantised_weight_modules(net)
     if not found:
         raise ValueError("no weight of this network is quantised: convert it with training.quantise first.")
-    before = [[p.detach().clone() for p in weight.layer.parametrizations.weight.parameters()] for weight in found]
+    before = [[p.detach().clone() for p in weight.parametrisations.parameters()] for weight in found]
     try:
         with torch.no_grad():
             for weight in found:
@@ -97,14 +97,14 @@ def _change_latent(net: nn.Module, change: Callable[[QuantisedWeight, Tensor], T
     except Exception:
         with torch.no_grad():
             for weight, values in zip(found, before):
-                for p, value in zip(weight.layer.parametrizations.weight.parameters(), values):
+                for p, value in zip(weight.parametrisations.parameters(), values):
                     p.copy_(value)
         raise
 
 
 def _latent(weight: QuantisedWeight) -> Tensor:
     """What comes into the quantiser of a weight: the parameter, or what other parametrisations make of it."""
-    parametrisations = weight.layer.parametrizations.weight
+    parametrisations = weight.parametrisations
     earlier = list(parametrisations).index(weight.step)
     if earlier == 0:
         return parametrisations.original
@@ -117,7 +117,7 @@ def _latent(weight: QuantisedWeight) -> Tensor:
 
 
 def _set_latent(weight: QuantisedWeight, value: Tensor) -> None:
-    parametrisations = weight.layer.parametrizations.weight
+    parametrisations = weight.parametrisations
     steps = list(parametrisations)
     earlier = steps[: steps.index(weight.step)]
     originals: Any = value.to(_latent(weight))

@@ -32,12 +32,23 @@ class Layer(NamedTuple):
 
 
 class QuantisedWeight(NamedTuple):
-    """A module with a quantised weight: its name, itself, the parametrisation and the quantiser in it."""
+    """A module with a quantised weight: its name, itself, the parametrisation and the quantiser in it, the weight's own name."""
 
     name: str
     layer: nn.Module
     step: nn.Module
     quantise: Quantise
+    parameter: str = "weight"
+
+    @property
+    def full_name(self) -> str:
+        """The weight's name in the network."""
+        return f"{self.name}.{self.parameter}" if self.name else self.parameter
+
+    @property
+    def parametrisations(self) -> nn.Module:
+        """All parametrisations of the weight."""
+        return self.layer.parametrizations[self.parameter]
 
 
 def layers(net: nn.Module) -> list[Layer]:
@@ -125,21 +136,19 @@ def quantised_weights(net: nn.Module) -> dict[str, Tensor]:
     """
     check_module(net)
     with torch.no_grad():
-        return {
-            f"{name}.weight" if name else "weight": noiseless(layer.parametrizations.weight)()
-            for name, layer, _, _ in quantised_weight_modules(net)
-        }
+        return {weight.full_name: noiseless(weight.parametrisations)() for weight in quantised_weight_modules(net)}
 
 
 def quantised_weight_modules(net: nn.Module) -> list[QuantisedWeight]:
     """The modules with a quantised weight, in the order of their names in the network."""
     found = []
     for name, module in net.named_modules():
-        if parametrize.is_parametrized(module, "weight"):
-            for step in module.parametrizations.weight:
-                quantise = step.quantise if isinstance(step, Scaled) else step
-                if isinstance(quantise, Quantise):
-                    found.append(QuantisedWeight(name, module, step, quantise))
+        if parametrize.is_parametrized(module):
+            for parameter, steps in module.parametrizations.items():
+                for step in steps:
+                    quantise = step.quantise if isinstance(step, Scaled) else step
+                    if isinstance(quantise, Quantise):
+                        found.append(QuantisedWeight(name, module, step, quantise, parameter))
     return found
 
 

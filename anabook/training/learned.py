@@ -23,6 +23,7 @@ Without noise (β = 0, or in evaluation mode) m′ = 0 and ∂y/∂ε = y/ε = �
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -204,3 +205,27 @@ def highest(quantiser: Quantiser) -> float:
     """LSQ's Q_P: the highest level in quanta; of levels that are not positive the modulus of the lowest."""
     top = float(quantiser.levels[-1])
     return (top if top > 0 else -float(quantiser.levels[0])) / float(quantiser.steps.min())
+
+
+def settings_of(*given: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The settings of the learned quanta of weights, and of activations; None where quanta are fixed."""
+    names, parts = ("quantum", "quantum_gradient", "gradient_scale"), ("weights", "activations")
+    each: list[dict[str, Any]] = [{}, {}]
+    for name, value in zip(names, given):
+        if isinstance(value, Mapping):
+            for part in value:
+                choice(part, parts, f"each name in {name}")
+        for settings, part in zip(each, parts):
+            settings[name] = value.get(part) if isinstance(value, Mapping) else value
+    for settings in each:
+        if settings["quantum"] is not None:
+            choice(settings["quantum"], ("learned",), "quantum")
+        if settings["quantum_gradient"] is None:
+            settings["quantum_gradient"] = "value"
+        check_settings(settings["quantum_gradient"], settings["gradient_scale"])
+    weights, activations = (s if s.pop("quantum") is not None else None for s in each)
+    if weights is activations is None and given[1:] != ("value", None):
+        raise ValueError(
+            "quantum_gradient and gradient_scale are for learned quanta: pass quantum='learned', or leave them out."
+        )
+    return weights, activations

@@ -23,6 +23,7 @@ from anabook.training.flows import (
     WEIGHTED,
     Flow,
     has_weights,
+    inputs_of,
     plain_name,
     through,
     through_module,
@@ -30,7 +31,7 @@ from anabook.training.flows import (
     weight_names,
 )
 from anabook.training.modules import Quantise
-from anabook.training.places import Scaled
+from anabook.training.places import Place, Scaled
 
 _INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
     nn.MultiheadAttention: ("out_proj",),
@@ -43,6 +44,8 @@ _INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
 def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = None) -> list[str]:
     """The names of the modules of these kinds in the order in which the forward pass uses them, as often as it does.
 
+    Attentions and recurrent layers, which have several weights, come as the names of these.
+
     A weighted module counts as used where it is called, or, if that never happens (inside an attention, for example),
     where its weight is read. Modules that are not used do not occur.
 
@@ -54,18 +57,26 @@ def calls(net: nn.Module, kinds: tuple[type[nn.Module], ...], example: Any = Non
     Raises:
         ValueError: no example, and a program that cannot be read.
     """
-    if example is not None:
-        return _observed_calls(net, kinds, example)
-    return list(_read_calls(net, kinds))
+    found = _observed_calls(net, kinds, example) if example is not None else _read_calls(net, kinds)
+    several = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+    modules = dict(net.named_modules())
+    return [
+        label
+        for name in found
+        for label in (weight_names(name, modules[name]) if isinstance(modules[name], several) else [name])
+    ]
 
 
-def applications(net: nn.Module, example: Any = None) -> list[tuple[str, Flow]]:
+def applications(net: nn.Module, example: Any = None, places: bool = False) -> list[tuple[str, Flow]]:
     """What each weight is applied to: (name of the module or parameter, what its input holds), in the order of use.
+
+    With `places`, what comes to each `Place` is among them, by its name, and a place makes levels of numbers.
 
     Raises:
         ValueError: no example, and a program that cannot be read.
     """
-    return _observed_applications(net, example) if example is not None else _read_applications(net)
+    kinds = (Place,) if places else ()
+    return _observed_applications(net, example, kinds) if example is not None else _read_applications(net, kinds)
 
 
 def _probe(net: nn.Module) -> nn.Module:
@@ -138,7 +149,8 @@ def _inside(module: nn.Module, name: str, named: set[str]) -> Iterator[str]:
     """The named modules in one at which the program stops: itself, or those inside in the order of their use."""
     if name in named:
         yield name
-        return
+        if not isinstance(module, nn.MultiheadAttention):  # a linear layer ends it
+            return
     order = next((names for kind, names in _INSIDE.items() if isinstance(module, kind)), None)
     for child in order or [child for child, _ in module.named_children()]:
         inner = getattr(module, child)
@@ -146,9 +158,9 @@ def _inside(module: nn.Module, name: str, named: set[str]) -> Iterator[str]:
             yield from _inside(inner, f"{name}.{child}" if name else child, named)
 
 
-def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
+def _read_applications(net: nn.Module, places: tuple[type[nn.Module], ...]) -> list[tuple[str, Flow]]:
     modules, found, flows = dict(net.named_modules()), [], {}
-    for node in program(net, (*WEIGHTED, Quantise, Scaled)).nodes:
+    for node in program(net, (*WEIGHTED, Quantise, Scaled, *places)).nodes:
         inputs = [flows[each] for each in node.all_input_nodes]
         if node.op == "placeholder":
             flows[node] = Flow("float", (INPUT,))
@@ -159,6 +171,8 @@ def _read_applications(net: nn.Module) -> list[tuple[str, Flow]]:
         elif node.op == "call_module":
             module, first = modules[node.target], inputs[0] if inputs else Flow("unknown")
             found.extend((name, flow) for name, flow in _applied_inside(module, node.target, first))
+            if isinstance(module, Place):
+                found.append((node.target, first))
             flows[node] = through_module(module, node.target, inputs)
         elif node.op == "output":
             continue
@@ -184,8 +198,7 @@ def _applied_inside(module: nn.Module, name: str, flow: Flow) -> Iterator[tuple[
     """The weights in a module at which the program stops."""
     hidden = Flow("unknown", (f"inside {type(module).__name__}",))
     for inner, each in module.named_modules():
-        for label in weight_names(f"{name}.{inner}" if inner else name, each):
-            yield label, hidden if inner else flow
+        yield from inputs_of(each, f"{name}.{inner}" if inner else name, hidden if inner else flow)
 
 
 def _applied(name: str, inputs: list[Flow]) -> Iterator[tuple[str, Flow]]:
@@ -277,12 +290,13 @@ class _Watching(TorchFunctionMode):
 
 def _attention(flows: list[Flow]) -> Iterator[tuple[str, Flow]]:
     """The weights of an attention: those of its end are applied to averages of values."""
-    for name in dict.fromkeys(source for flow in flows if flow.kind == "weight" for source in flow.sources):
+    names = dict.fromkeys(source for flow in flows if flow.kind == "weight" for source in flow.sources)
+    for name in sorted(names, key=lambda each: each.endswith("out_proj")):
         if name.rpartition(".")[2] not in ("bias_k", "bias_v"):
             yield name, Flow("float", ("the attention",)) if name.endswith("out_proj") else flows[0]
 
 
-def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow]]:
+def _observed_applications(net: nn.Module, example: Any, places: tuple[type[nn.Module], ...]) -> list[tuple[str, Flow]]:
     probe, example = _probe(net), copy.deepcopy(example)
     found: list[tuple[str, Flow]] = []
     for name, module in list(probe.named_modules()):
@@ -292,11 +306,13 @@ def _observed_applications(net: nn.Module, example: Any) -> list[tuple[str, Flow
             continue
         elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             module.register_forward_pre_hook(
-                lambda _m, x, name=name: found.append((name, _flow_of(next(_tensors_in(x), None))))
+                lambda m, x, name=name: found.extend(inputs_of(m, name, _flow_of(next(_tensors_in(x), None))))
             )
             module.register_forward_hook(_marking(Flow("float", (name,))))
         elif isinstance(module, (Quantise, Scaled)):
             module.register_forward_hook(_marking(Flow("levels", (name,))))
+        elif isinstance(module, places):
+            module.register_forward_hook(_placing(found, name, module))
         elif name and (has_weights(module) or not any(module.children())):
             module.register_forward_hook(_naming(name))
     for t in _tensors_in(example):
@@ -313,6 +329,19 @@ def _marking(flow: Flow) -> Callable[..., None]:
     def mark(_module: nn.Module, _inputs: Any, out: Any) -> None:
         for t in _tensors_in(out):
             t._flow = flow
+
+    return mark
+
+
+def _placing(found: list[tuple[str, Flow]], name: str, place: Place) -> Callable[..., Any]:
+    def mark(_module: nn.Module, _inputs: Any, out: Any) -> Any:
+        if not isinstance(out, Tensor):
+            return out
+        given = _flow_of(out)
+        found.append((name, given))
+        out = out.view_as(out)  # what came in goes elsewhere as it is
+        out._flow = through_module(place, name, [given])
+        return out
 
     return mark
 

@@ -12,6 +12,15 @@ from anabook.training.modules import Quantise
 from anabook.training.scaled import Scaled
 
 
+class Place(nn.Identity):
+    """Where a quantiser may come, between two operations of a float network; until then it changes nothing.
+
+    Example:
+        >>> Place()(3)
+        3
+    """
+
+
 class PerCall(nn.Module):
     """An activation that its owner calls several times in a forward pass: each call goes to the quantiser of its layer.
 

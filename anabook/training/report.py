@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from anabook._table import aligned
 from anabook.quantisers import Quantiser
-from anabook.training.flows import INPUT, Flow, weight_names
+from anabook.training.flows import INPUT, Flow, parameters_of, weight_names
 from anabook.training.learned import Learned
 from anabook.training.modules import Quantise
 from anabook.training.order import applications
@@ -143,17 +143,20 @@ def report(net: nn.Module, example: Any = None) -> Report:
     used = [name for name in flows if name in weighted or name not in modules]
     unused = Flow("unknown", (_UNUSED,) if flows else ("hand over an example",))
     names = [*used, *(name for name in weighted if name not in flows)]
-    return Report(_operation(name, weighted.get(name), _joined(flows.get(name, [unused])), modules) for name in names)
+    return Report(
+        _operation(name, *weighted.get(name, (None, "")), _joined(flows.get(name, [unused])), modules) for name in names
+    )
 
 
-def _weighted(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _weighted(net: nn.Module) -> Iterator[tuple[str, tuple[nn.Module, str]]]:
+    """The names of the weights with their modules and what these call them."""
     for name, module in net.named_modules():
-        for label in weight_names(name, module):
-            yield label, module
+        for label, parameter in zip(weight_names(name, module), parameters_of(module)):
+            yield label, (module, parameter)
 
 
-def _operation(name: str, module: nn.Module | None, flow: Flow, modules: dict[str, nn.Module]) -> Operation:
-    quantise, step = _quantiser_of_weight(module)
+def _operation(name: str, module: nn.Module | None, parameter: str, flow: Flow, modules: dict[str, nn.Module]) -> Operation:
+    quantise, step = _quantiser_of_weight(module, parameter)
     sources = [_quantise_in(modules[s]) for s in flow.sources] if flow.kind in ("levels", "combined") else []
     kind = "Parameter" if module is None else type(module).__name__.removeprefix("Parametrized")
     return Operation(
@@ -170,11 +173,11 @@ def _operation(name: str, module: nn.Module | None, flow: Flow, modules: dict[st
     )
 
 
-def _quantiser_of_weight(module: nn.Module | None) -> tuple[Quantise | None, nn.Module | None]:
+def _quantiser_of_weight(module: nn.Module | None, parameter: str) -> tuple[Quantise | None, nn.Module | None]:
     """The quantiser that has the last word on a module's weight, and what it stands in, if it has a quantum of its own."""
-    if module is None or not parametrize.is_parametrized(module, "weight"):
+    if module is None or not parametrize.is_parametrized(module, parameter):
         return None, None
-    last = module.parametrizations.weight[-1]
+    last = module.parametrizations[parameter][-1]
     quantise = _quantise_in(last)
     return (quantise, last) if isinstance(quantise, Quantise) else (None, None)
 

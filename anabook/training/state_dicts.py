@@ -79,10 +79,10 @@ def _renamed(net: nn.Module) -> dict[str, str]:
     """The names of latent weights in the float network's state dict and in the quantised one's."""
     names = {}
     for name, module in net.named_modules(remove_duplicate=False):
-        if parametrize.is_parametrized(module, "weight") and len(module.parametrizations.weight) == 1:
-            if quantises(module.parametrizations.weight[0]):
+        for parameter, steps in module.parametrizations.items() if parametrize.is_parametrized(module) else ():
+            if len(steps) == 1 and quantises(steps[0]):
                 start = f"{name}." if name else ""
-                names[f"{start}weight"] = f"{start}parametrizations.weight.original"
+                names[f"{start}{parameter}"] = f"{start}parametrizations.{parameter}.original"
     return names
 
 
@@ -116,7 +116,8 @@ class OnlyLevels:
 
     def __call__(self, net: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
         for name, n_levels in self.n_levels.items():
-            latent = f"{prefix}{name.removesuffix('weight')}parametrizations.weight.original"
+            owner, dot, parameter = name.rpartition(".")
+            latent = f"{prefix}{owner}{dot}parametrizations.{parameter}.original"
             weight = state.get(prefix + name)
             rows = weight if isinstance(weight, Tensor) and weight.dim() else ()
             if latent in state or any(len(row.unique()) > n_levels for row in rows):
