@@ -1,0 +1,7 @@
+"""What chapters use of IPython, for Python in the page: `display` and what it shows. The rest of IPython is not here."""
+
+from __future__ import annotations
+
+
+def get_ipython() -> None:
+    """None, as where IPython does not run."""
