@@ -86,7 +86,9 @@ def is_wanted(name: str, library: Mapping[str, Any], foreign: Iterable[str]) -> 
         return False
     if parts[0] in library["only"] and parts[1] not in library["only"][parts[0]]:
         return False
-    return not any(parts[: len(each)] == each for each in (path.removesuffix(".pyc").split("/") for path in library["without"]))
+    return not any(
+        parts[: len(each)] == each for each in (path.removesuffix(".pyc").split("/") for path in library["without"])
+    )
 
 
 def foreign_packages(archive: zipfile.ZipFile, own: Iterable[str]) -> set[str]:
@@ -122,9 +124,14 @@ def book_files(root: Path = ROOT) -> dict[str, bytes]:
     if spec is None or spec.origin is None:
         raise NotPacked("IPython is not installed: run `make setup`")
     files = {path.relative_to(root).as_posix(): path for path in sorted((root / "anabook").rglob("*.py"))}
-    files |= {f"anabook/_data/{path.name}": path for path in [root / "book" / "exercises.toml", root / "data" / "ledger.toml"]}
+    files |= {
+        f"anabook/_data/{path.name}": path for path in [root / "book" / "exercises.toml", root / "data" / "ledger.toml"]
+    }
     files |= {f"anabook/_data/results/{path.name}": path for path in sorted((root / "data" / "results").glob("*.jsonl"))}
-    files |= {path.relative_to(root / "book" / "_live").as_posix(): path for path in sorted((root / "book" / "_live").rglob("*.py"))}
+    files |= {
+        path.relative_to(root / "book" / "_live").as_posix(): path
+        for path in sorted((root / "book" / "_live").rglob("*.py"))
+    }
     files["IPython/lib/pretty.py"] = Path(spec.origin)
     return {name: path.read_bytes() for name, path in files.items()}
 
@@ -159,7 +166,9 @@ def pack_engine(artefacts: Path, cache: Path) -> dict[str, Any]:
     for name, digest in said["engine"]["sha256"].items():
         path = artefacts / name
         if not path.is_file():
-            raise NotPacked(f"{path} is missing: install {said['engine']['name']} {said['engine']['version']} again (make setup)")
+            raise NotPacked(
+                f"{path} is missing: install {said['engine']['name']} {said['engine']['version']} again (make setup)"
+            )
         if (found := hash_of(path)) != digest:
             raise NotPacked(f"{path} has the SHA-256 {found}, and book/live.toml allows {digest} alone")
     cache.mkdir(parents=True, exist_ok=True)
@@ -181,7 +190,7 @@ def pack_pyodide(source: Path, target: Path) -> dict[str, Any]:
     if not (source / "pyodide-lock.json").is_file():
         raise NotPacked(f"{source} has no pyodide-lock.json: expected the unpacked folder of a release of Pyodide")
     lock = json.loads((source / "pyodide-lock.json").read_text(encoding="utf-8"))["packages"]
-    names, waiting = set(), [each for each in PYODIDE_PACKAGES]
+    names, waiting = set(), list(PYODIDE_PACKAGES)
     while waiting:
         name = waiting.pop()
         if name not in lock:
@@ -197,7 +206,11 @@ def pack_pyodide(source: Path, target: Path) -> dict[str, Any]:
         if not (source / name).is_file():
             raise NotPacked(f"{source / name} is missing: expected the unpacked folder of a whole release of Pyodide")
         shutil.copyfile(source / name, target / name)
-        rows[name] = {"file": f"{target.name}/{name}", "bytes": (source / name).stat().st_size, "sha256": hash_of(source / name)}
+        rows[name] = {
+            "file": f"{target.name}/{name}",
+            "bytes": (source / name).stat().st_size,
+            "sha256": hash_of(source / name),
+        }
     return rows
 
 
@@ -215,16 +228,27 @@ def pack(target: Path, cache: Path, pyodide: Path | None = None) -> dict[str, An
     else:
         artefacts = engine_folder()
         if artefacts is None:
-            raise NotPacked(f"{said['engine']['name']} is not installed: run `make setup`, or say LIVE=0 for pages without Python")
+            raise NotPacked(
+                f"{said['engine']['name']} is not installed: run `make setup`, or say LIVE=0 for pages without Python"
+            )
         engine = {key: said["engine"][key] for key in ("name", "version", "python")}
         files = pack_engine(artefacts, cache)
         for row in files.values():
             link(cache / row["file"], target / row["file"])
     files = {**files, "book": put(target, "book", ".gz", container(book_files()))}
-    manifest = {"engine": engine, "bytes": sum(row["bytes"] for row in files.values()), "absent": said["absent"], "files": files}
+    manifest = {
+        "engine": engine,
+        "bytes": sum(row["bytes"] for row in files.values()),
+        "absent": said["absent"],
+        "files": files,
+    }
     kept = {MANIFEST, *(row["file"] for row in files.values())}
     for path in sorted(target.rglob("*"), reverse=True):
-        if path.is_file() and path.relative_to(target).as_posix() not in kept and path.suffix in (".gz", ".zip", ".whl", ".wasm"):
+        if (
+            path.is_file()
+            and path.relative_to(target).as_posix() not in kept
+            and path.suffix in (".gz", ".zip", ".whl", ".wasm")
+        ):
             path.unlink()
     (target / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest

@@ -23,8 +23,8 @@ from sphinx.util.osutil import relative_uri
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
-import live_cells  # noqa: E402
-import live_pack  # noqa: E402
+import live_cells
+import live_pack
 
 SCRIPTS = ("highlight.js", "editor.js", "outputs.js", "session.js", "cells.js")
 FOLDER = "_static/live"

@@ -72,7 +72,7 @@ class Printed(io.TextIOBase):
             self.waiting.append(taken)
             if self.left == 0:
                 self.waiting.append(f"\n… the rest is left out: a cell shows {MOST_TEXT:,} characters at most\n")
-            if self.left == 0 or time.monotonic() - self.since > HELD_BACK_S:
+            if self.left == 0 or ("\n" in taken and time.monotonic() - self.since > HELD_BACK_S):
                 self.flush()
         return len(text)
 
@@ -235,7 +235,7 @@ def failure(error: BaseException, name: str) -> dict[str, Any]:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename != name:
         frames = frames.tb_next
-    lines = traceback.TracebackException(type(error), error, frames or None).format(colorize=False)
+    lines = traceback.TracebackException(type(error), error, frames or None).format()
     output = {
         "output_type": "error",
         "ename": type(error).__name__,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+version_info = (9, 0, 0, "")
+"""The version whose behaviour this follows: matplotlib asks for it."""
+
 
 def get_ipython() -> None:
     """None, as where IPython does not run."""

@@ -17,6 +17,11 @@ window.anabookLive = window.anabookLive || {};
   const EXCEPTIONS = /^(?:[A-Z]\w*(?:Error|Exception|Warning)|KeyboardInterrupt|StopIteration|SystemExit|GeneratorExit|StopAsyncIteration|Warning|Exception|BaseException)$/;
 
   const STRING = /[rRbBuUfFtT]{0,2}(?:"""|'''|"|')/y;
+  const DOCSTRING = /[rRuUbB]{0,2}(?:"""[^]*?"""|'''[^]*?''')/y;
+  const ESCAPE = /\\(?:[\\abfnrtv"']|\n|N\{[^}]*\}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|x[\da-fA-F]{2}|[0-7]{1,3})/y;
+  // What the two older ways of filling in texts look like, in any text.
+  const PERCENT = /%(?:\(\w+\))?[-#0 +]*(?:[0-9]+|[*])?(?:\.(?:[0-9]+|[*]))?[hlL]?[E-GXc-giorsaux%]/y;
+  const BRACES = /\{(?:\w+(?:\.\w+|\[[^\]]+\])*)?(?:![sra])?(?::(?:.?[<>=^])?[-+ ]?#?0?\d*,?(?:\.\d+)?[E-GXb-gnosx%]?)?\}/y;
   const NUMBER = /(?:0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*\.[\d_]*|\.\d[\d_]*|\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?[jJ]?)/y;
   const NAME = /[\p{L}_][\p{L}\p{N}_]*/uy;
   const SYMBOL = /!=|==|<<|>>|:=|[-~+/*%=<>&^|.@]/y;
@@ -35,18 +40,19 @@ window.anabookLive = window.anabookLive || {};
 
   // Code up to a closing bracket that was not opened in it: the expression within a formatted string. Ends before "!r", ":" or "}".
   function replacement(code, at, end, out) {
+    const state = {};
     let depth = 0;
     while (at < end) {
       const c = code[at];
       if (depth === 0 && (c === "}" || c === ":" || (c === "!" && code[at + 1] !== "="))) break;
       if ("([{".includes(c)) depth++;
       if (")]}".includes(c)) depth--;
-      at = word(code, at, out, {});
+      at = word(code, at, out, state);
     }
     return at;
   }
 
-  function formatted(code, at, end, kind, out) {
+  function formatted(code, at, end, kind, raw, out) {
     let text = "";
     const flush = () => {
       if (text) out.push([kind, text]);
@@ -54,7 +60,12 @@ window.anabookLive = window.anabookLive || {};
     };
     while (at < end) {
       const c = code[at];
-      if ((c === "{" || c === "}") && code[at + 1] === c) {
+      const escaped = !raw && take(ESCAPE, code, at);
+      if (escaped) {
+        flush();
+        out.push(["se", escaped]);
+        at += escaped.length;
+      } else if ((c === "{" || c === "}") && code[at + 1] === c) {
         flush();
         out.push(["se", c + c]);
         at += 2;
@@ -109,12 +120,14 @@ window.anabookLive = window.anabookLive || {};
     if (prefix) out.push(["sa", prefix]);
     out.push([kind, quote]);
     const from = at + start.length;
-    if (/[ft]/i.test(prefix)) formatted(code, from, end, kind, out);
+    if (/[ft]/i.test(prefix)) formatted(code, from, end, kind, raw, out);
     else {
-      const piece = raw ? /[^]+/y : /\\(?:[\\abfnrtv"']|\n|N\{[^}]*\}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|x[\da-fA-F]{2}|[0-7]{1,3})|[^\\]+|\\/y;
+      const whole = code.slice(0, end);
       for (let here = from; here < end; ) {
-        const found = take(piece, code.slice(0, end), here);
-        out.push([!raw && found.length > 1 && found[0] === "\\" ? "se" : kind, found]);
+        const escaped = !raw && take(ESCAPE, whole, here);
+        const filled = !escaped && (take(PERCENT, whole, here) || take(BRACES, whole, here));
+        const found = escaped || filled || take(/[^\\%{]+|[^]/y, whole, here);
+        out.push([escaped ? "se" : filled ? "si" : kind, found]);
         here += found.length;
       }
     }
@@ -135,6 +148,13 @@ window.anabookLive = window.anabookLive || {};
     };
     if (/\s/.test(c)) return push(c === "\n" ? "" : "w", take(/\n|[^\S\n]+/y, code, at));
     if (c === "#") return push("c1", take(/[^\n]*/y, code, at));
+    const described = !code.slice(code.lastIndexOf("\n", at - 1) + 1, at).trim() && take(DOCSTRING, code, at);
+    if (described) {
+      const [, prefix, text] = /^([a-zA-Z]*)([^]*)$/.exec(described);
+      if (prefix) out.push(["sa", prefix]);
+      push("sd", text);
+      return at + described.length;
+    }
     if (take(STRING, code, at)) {
       state.before = '"';
       return string(code, at, out);
