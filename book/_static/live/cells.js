@@ -166,8 +166,9 @@
       this.start.textContent = "Run";
       this.box.classList.remove("live-runs");
       this.output?.classList.toggle("live-nothing", !this.output.childElementCount);
+      const took = seconds >= 0.95 ? ` for ${seconds.toFixed(seconds < 9.5 ? 1 : 0)} s` : "";
       this.say({
-        done: seconds < 0.95 ? "ran" : `ran for ${seconds.toFixed(seconds < 9.5 ? 1 : 0)} s`,
+        done: `ran${took}`,
         failed: "ended with an error",
         stopped: "stopped",
         lost: "broke off",
@@ -272,6 +273,7 @@
     reset() {
       this.session.end("dropped");
       for (const cell of this.cells) cell.reset();
+      document.getElementById(HELP)?.remove();
       this.told("reset", {});
     }
 

@@ -92,7 +92,9 @@
     rest.className = "live-stack";
     rest.append(colours, field);
     const { fontSize, lineHeight } = getComputedStyle(options.like);
-    for (const each of [colours, field]) Object.assign(each.style, { fontSize, lineHeight });
+    const letters = matchMedia("(pointer: coarse)").matches ? { fontSize: "16px", lineHeight: "1.4" } : { fontSize, lineHeight };
+    for (const each of [colours, field]) Object.assign(each.style, letters); // a phone enlarges the page for fields of smaller letters
+    field.setSelectionRange(0, 0);
     box.append(rest);
     paint();
     return {
