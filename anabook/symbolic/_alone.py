@@ -10,9 +10,11 @@ import os
 import sys
 from collections.abc import Callable
 from types import CodeType
+from typing import Any
 
 _TOOL = 4  # of the six numbers for tools one that no kind of tool has reserved
 _EVERY = 256  # functions begun between two looks
+_monitoring: Any = getattr(sys, "monitoring", None)
 _HERE = os.path.dirname(__file__)
 
 
@@ -28,15 +30,15 @@ class Within:
 
     def start(self) -> None:
         """Begin to watch."""
-        sys.monitoring.use_tool_id(_TOOL, "anabook")
-        sys.monitoring.register_callback(_TOOL, sys.monitoring.events.PY_START, self._look)
-        sys.monitoring.set_events(_TOOL, sys.monitoring.events.PY_START)
+        _monitoring.use_tool_id(_TOOL, "anabook")
+        _monitoring.register_callback(_TOOL, _monitoring.events.PY_START, self._look)
+        _monitoring.set_events(_TOOL, _monitoring.events.PY_START)
 
     def end(self) -> None:
         """From here on nothing is raised any more; it may be called twice."""
-        if sys.monitoring.get_tool(_TOOL) == "anabook":
-            sys.monitoring.set_events(_TOOL, 0)
-            sys.monitoring.free_tool_id(_TOOL)
+        if _monitoring.get_tool(_TOOL) == "anabook":
+            _monitoring.set_events(_TOOL, 0)
+            _monitoring.free_tool_id(_TOOL)
 
     def _look(self, code: CodeType, offset: int) -> None:
         self._begun += 1

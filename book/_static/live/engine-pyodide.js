@@ -4,21 +4,20 @@ const PACKAGES = ["numpy", "scipy", "sympy", "mpmath", "matplotlib"];
 export async function start({ manifest, base, progress, starting, emit }) {
   const indexURL = new URL("pyodide/", base).href;
   const { loadPyodide } = await import(`${indexURL}pyodide.mjs`);
-  starting();
   const pyodide = await loadPyodide({
     indexURL,
-    env: { MPLBACKEND: "module://live_figures", MPLCONFIGDIR: "/tmp", HOME: "/tmp", PYTHONPATH: "/book" },
+    env: { MPLBACKEND: "module://live_figures", MPLCONFIGDIR: "/tmp", HOME: "/tmp" },
     stdout: () => {},
     stderr: () => {},
   });
   await pyodide.loadPackage(PACKAGES, { messageCallback: () => {} });
-  const { file, bytes } = manifest.files.book;
+  const { file } = manifest.files.book;
   const book = await fetch(new URL(file, base));
   if (!book.ok) throw new Error(`${file} is missing (status ${book.status})`);
   pyodide.FS.mkdirTree("/book");
   pyodide.globals.set("live_pack", pyodide.toPy(new Uint8Array(await book.arrayBuffer())));
   pyodide.runPython(`
-import gzip, json, os, sys
+import gzip, importlib, json, os, sys
 whole = bytes(live_pack)
 whole = gzip.decompress(whole) if whole[:2] == b"\\x1f\\x8b" else whole
 head, whole = whole.split(b"\\n", 1)
@@ -28,9 +27,11 @@ for name, size in json.loads(head):
         file.write(whole[:size])
     whole = whole[size:]
 sys.path.insert(0, "/book")
+importlib.invalidate_caches()
 del live_pack, whole, head
 `);
-  progress(bytes);
+  progress(manifest.bytes); // it tells nothing of what it loads until all is there
+  starting();
   pyodide.globals.set("live_emit", emit);
   return { version: pyodide.runPython("__import__('platform').python_version()"), run: source => void pyodide.runPython(source) };
 }
