@@ -11,8 +11,14 @@ HTML := _build/html
 NOTEBOOKS := $(wildcard book/*.ipynb)
 PAGES := $(NOTEBOOKS) $(wildcard book/*.md) book/references.bib
 PACKAGE := $(shell find anabook -name '*.py' 2>/dev/null)
-STATIC := $(wildcard book/_static/*)
+STATIC := $(shell find book/_static book/_live -type f -not -path '*/__pycache__/*')
 CONFIGURATION := _config.yml _toc.yml $(wildcard book/_ext/*.py) requirements.txt
+
+# Python in the page: LIVE=0 leaves it out. ANABOOK_PYODIDE=folder takes official Pyodide in place of the pinned engine.
+LIVE ?= 1
+export ANABOOK_LIVE := $(LIVE)
+ENGINE := $(if $(filter 0,$(LIVE))$(ANABOOK_PYODIDE),,.venv/.live)
+PACKING := book/live.toml tools/live_pack.py tools/live_cells.py data/ledger.toml $(wildcard data/results/*.jsonl)
 
 # The oldest torch that pyproject.toml allows, with the torchvision that belongs to it.
 OLDEST := $(shell sed -n 's/^ *"\(torch\|torchvision\)>=\(.*\)",/\1==\2.*/p' pyproject.toml)
@@ -35,8 +41,9 @@ help: ## show this list
 	@echo
 	@echo 'PYTHON=/path/to/python3.11 chooses the interpreter that .venv is made of;'
 	@echo 'ANABOOK_REPOSITORY=https://… make site shows the repository and launch buttons.'
+	@echo 'make LIVE=0 … leaves out Python in the pages, and does not load its engine.'
 
-setup: .venv/.stamp ## make .venv with the exact versions of requirements.txt and the package
+setup: .venv/.stamp $(ENGINE) ## make .venv with the exact versions of requirements.txt and the package
 
 .venv/.stamp: requirements.txt pyproject.toml
 	@[ -n '$(PYTHON)' ] || { echo 'setup: no python3 found; install Python 3.11 or later, or say PYTHON=/path/to/python make …' >&2; exit 1; }
@@ -50,6 +57,12 @@ setup: .venv/.stamp ## make .venv with the exact versions of requirements.txt an
 	@touch $@
 	@echo 'setup: done'
 
+# The engine has no use for what it depends on, which is for running it outside of browsers.
+.venv/.live: requirements-live.txt .venv/.stamp
+	@echo 'setup: installing Python for the pages (98 MB; LIVE=0 does without)'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes --only-binary :all: -r $<
+	@touch $@
+
 site: _build/.site ## build the book into _build/html
 	@echo 'site: $(HTML)/index.html is up to date; to read it: $(BIN)/python -m http.server -d $(HTML) 8000'
 
@@ -59,8 +72,12 @@ _build/.configuration: $(CONFIGURATION) .venv/.stamp
 	@mkdir -p _build
 	@touch $@
 
+# Changes when the pages are to be built with another engine, or with none.
+_build/.live-%:
+	@mkdir -p _build && rm -f _build/.live-* && touch $@
+
 # A build with warnings fails, and forgets what it has read: the next one must not pass because it looks at less.
-_build/.site: $(PAGES) $(PACKAGE) $(STATIC) _build/.configuration
+_build/.site: $(PAGES) $(PACKAGE) $(STATIC) $(PACKING) $(ENGINE) _build/.configuration _build/.live-$(LIVE)$(if $(ANABOOK_PYODIDE),-own)
 	@echo 'site: building the pages'
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build/.doctrees; echo 'site: FAILED, see the warnings above' >&2; exit 1; }
 	@touch $@

@@ -10,12 +10,14 @@ SymPy does without its cache is ended by a number of seconds, which no call come
 
 A thread cannot be ended from outside, and signals reach the main thread only. But CPython raises an exception in
 another thread when it is asked to: at that thread's next step, so that loops in pure Python, which all of SymPy is, end.
+Where there are no threads, as for Python in a web page, the call is ended from within (`_alone`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from sympy.core.cache import CACHE, clear_cache
+
+from anabook.symbolic._alone import Within
 
 
 class _Ended(BaseException):
@@ -37,6 +41,7 @@ class _Local(threading.local):
 _ATTEMPT = 250_000  # steps for one call, where the caller says nothing else
 _STEPS_A_SECOND = 5_000  # fewer than any machine makes: 13,000 to 176,000 were measured on one slow machine
 _LOOK = 0.05  # seconds between two looks at how far a call has come
+_HAS_THREADS = sys.platform not in ("emscripten", "wasi")
 
 
 class _Steps:
@@ -115,7 +120,7 @@ def attempt(
         steps = min(steps, _local.deadline.left())
     if steps <= 0 or seconds <= 0:
         return default
-    watch = _Watch(steps, seconds)
+    watch = _Watch(steps, seconds) if _HAS_THREADS else Within(_Deadline(steps, seconds).left, _Ended)
     try:
         _local.running = True
         watch.start()
@@ -196,9 +201,10 @@ class _Watch:
 
 def _clock_of(thread: int) -> Callable[[], float]:
     """A thread's processor time; where the system keeps none, the time on the wall."""
-    if not hasattr(time, "pthread_getcpuclockid"):
+    try:
+        clock = time.pthread_getcpuclockid(thread)
+    except (AttributeError, OSError):
         return time.monotonic
-    clock = time.pthread_getcpuclockid(thread)
     return lambda: time.clock_gettime(clock)
 
 
