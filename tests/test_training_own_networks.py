@@ -136,7 +136,7 @@ def test_what_is_added_has_one_quantum_and_other_sums_have_their_own(digits):
 def test_additions_of_other_quanta_are_refused_by_name_and_with_the_remedy():
     net = training.deploy(training.quantise(narrow_resnet18(), SIGNED, UNSIGNED))
     with pytest.raises(
-        ValueError, match="'add' takes the floats that 'layer1.0.bn2' gives; a quantiser must come in between.*summands="
+        ValueError, match="'iadd' takes the floats that 'layer1.0.bn2' gives; a quantiser must come in between.*summands="
     ):
         ab.deploy.to_integer(net, np.zeros((1, 3, 16, 16), np.uint8))
     with pytest.raises(ValueError, match="summands must have the quantum of activations, 1, not 0.5"):
