@@ -19,9 +19,11 @@ from anabook.training.grouping import ACTIVATIONS
 from anabook.training.history import Epoch, history_table
 from anabook.training.latent import initialise_near_thresholds, shift_by_mean
 from anabook.training.layers import Layer, layers, quantised_weights, set_noise
+from anabook.training.learned import Learned
 from anabook.training.modules import Quantise
 from anabook.training.objectives import Score
 from anabook.training.places import PerCall, Scaled
+from anabook.training.quanta import keep_positive, learned_quanta
 from anabook.training.report import Operation, Report, report
 from anabook.training.state_dicts import float_state_dict
 from anabook.training.stopping import Stopper, Stopping
@@ -32,6 +34,7 @@ __all__ = [
     "Epoch",
     "Layer",
     "LayerReach",
+    "Learned",
     "Operation",
     "PerCall",
     "Quantise",
@@ -48,7 +51,9 @@ __all__ = [
     "float_state_dict",
     "history_table",
     "initialise_near_thresholds",
+    "keep_positive",
     "layers",
+    "learned_quanta",
     "quantise",
     "quantised_weights",
     "recalibrate",

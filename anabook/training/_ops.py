@@ -54,6 +54,9 @@ _GILES_TAIL = (
 )
 
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The float types that a `Quantise` takes."""
+
 _here = threading.local()
 
 

@@ -50,16 +50,25 @@ class Plan(NamedTuple):
         backward = None if self.backward is None else change(self.backward)
         return self._replace(constants=change(self.constants), backward=backward, parts={})
 
+    @property
+    def average(self) -> Plan:
+        """That of the expectation under the same noise, of which there has to be some."""
+        if "average" not in self.parts:
+            both = (self.centred[1], self.centred[1])
+            self.parts["average"] = Plan("expected", self.slope, self.backward, self.slope, self.backward, both, {})
+        return self.parts["average"]
+
     def forwards(self, x: Tensor, keys: Tensor | None) -> Tensor:
         """The forward pass of a call that nothing watches or transforms."""
         others = (self.constants,) if keys is None else (self.constants, keys)
-        return kernels.run_plainly(self.kernel, x, *others, static=self.static, parts=lambda: self._apart(0))
+        return kernels.run_plainly(self.kernel, x, *others, static=self.static, parts=lambda: (self.apart(0),))
 
     def backwards(self, grad: Tensor, x: Tensor, constants: Tensor) -> Tensor:
         """The backward pass of any call; the constants are this plan's, as autograd has kept them."""
-        return kernels.run("slope", grad, x, constants, static=self.slope, parts=lambda: self._apart(1))
+        return kernels.run("slope", grad, x, constants, static=self.slope, parts=lambda: (self.apart(1),))
 
-    def _apart(self, which: int) -> kernels.Parts:
+    def apart(self, which: int) -> kernels.Parts:
+        """The constants of the forward pass, 0, or of the backward pass, 1, taken apart once."""
         if which not in self.parts:
             constants, static = ((self.constants, self.static), (self.backward, self.slope))[which]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from anabook._validate import choice
 from anabook.quantisers import Quantiser
 from anabook.training.flows import WEIGHTED
 from anabook.training.grouping import ACTIVATIONS, check_arguments, copied, groups_of, part_activations, place_in
+from anabook.training.learned import highest
 from anabook.training.order import calls, run_once
 from anabook.training.sources import as_inputs
 
@@ -22,6 +24,7 @@ def calibrate(
     activations: Quantiser | None = None,
     *,
     per: str = "layer",
+    rule: str = "error",
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
 ) -> dict[str, Tensor]:
     """Quanta for a pretrained float network: the scales s that lose least, for `quantise(net, …, scales=…)`.
@@ -38,6 +41,8 @@ def calibrate(
         inputs: a batch of typical inputs, needed for activations only.
         weights, activations: the quantisers to come, for the quantum 1; None leaves weights or activations out.
         per: one scale for each "layer", or for each "channel" (the first axis) of a weight. Features have one a layer.
+        rule: "error" is the least squared error, as above; "lsq" is s = 2·E|v|/√q for the numbers v to be rounded and the
+            highest level q in quanta, where learned step sizes start (Esser et al. 2020, section 2.1).
         swap: as for `quantise`.
 
     Returns:
@@ -58,18 +63,19 @@ def calibrate(
     """
     check_arguments(net, weights, activations, swap)
     choice(per, ("layer", "channel"), "per")
+    best = RULES[choice(rule, RULES, "rule")]
     scales = {}
     for name, module in net.named_modules():
         if weights is not None and isinstance(module, WEIGHTED):
             w = module.weight.detach()
             rows = w.reshape(len(w), -1) if per == "channel" else w.reshape(1, -1)
-            found = _best_scale(rows.double(), rows.double(), weights)
+            found = best(rows.double(), rows.double(), weights)
             scales[name] = found.reshape(-1, *[1] * (w.dim() - 1)) if per == "channel" else found.reshape(())
     if activations is not None:
         if inputs is None:
             raise ValueError("inputs are needed to calibrate activations: hand over a batch of typical ones.")
         for name, (x, y) in _features(net, inputs, swap).items():
-            scales[name] = _best_scale(x, y, activations).reshape(())
+            scales[name] = best(x, y, activations).reshape(())
     if not scales:
         raise ValueError(f"nothing to calibrate: this {type(net).__name__} has no weighted module or activation.")
     return scales
@@ -94,6 +100,17 @@ def _best_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
     fine = torch.tensor([step ** (k / 16) for k in range(-16, 17)], device=x.device, dtype=x.dtype)
     found = best(coarse[:, None] * reach)
     return best(fine[:, None] * found).float()
+
+
+def _lsq_scale(x: Tensor, target: Tensor, quantiser: Quantiser) -> Tensor:
+    """For each row, where learned step sizes start."""
+    unit = float(quantiser.steps.min())  # LSQ's levels are multiples of 1
+    found = 2 * target.abs().mean(1) / math.sqrt(highest(quantiser)) / unit
+    return torch.where(found > 0, found, torch.ones_like(found)).float()
+
+
+RULES = {"error": _best_scale, "lsq": _lsq_scale}
+"""How `calibrate` finds the scales of rows of numbers."""
 
 
 def _features(net: nn.Module, inputs: Any, swap: tuple) -> dict[str, tuple[Tensor, Tensor]]:

@@ -295,6 +295,7 @@ class _Cut:
     """A hook that detaches a quantiser's output while it is on."""
 
     on = False
+    without_noise = True  # it is on for no other quantisers
 
     def __call__(self, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
         return output.detach() if self.on else output

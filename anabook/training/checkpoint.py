@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from anabook import _files
 from anabook.schedules import Schedule
+from anabook.training.learned import Learned
 from anabook.training.modules import Quantise
 from anabook.training.state_dicts import is_mark
 
@@ -116,12 +117,13 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def describe_network(net: nn.Module) -> str:
-    """A digest of names, shapes and types of all tensors, and of the quantisers with family and strategy."""
+    """A digest of names, shapes and types of all tensors, and of the quantisers with family, strategy and learned quanta."""
     tensors = [(name, list(t.shape), str(t.dtype)) for name, t in net.state_dict().items() if not is_mark(name)]
     quantisers = [
         (name, repr(m.quantiser), m.noise, m.strategy, m.layer) for name, m in net.named_modules() if isinstance(m, Quantise)
     ]
-    return digest([tensors, quantisers])
+    learned = [(name, m.settings) for name, m in net.named_modules() if isinstance(m, Learned)]
+    return digest([tensors, quantisers, learned] if learned else [tensors, quantisers])
 
 
 def describe_schedule(schedule: Any, n_layers: int, epochs: int) -> str | None:

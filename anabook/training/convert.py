@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from anabook._validate import did_you_mean, nearest
+from anabook._validate import choice, did_you_mean, nearest
 from anabook.quantisers import Quantiser
 from anabook.training.flows import WEIGHTED
 from anabook.training.grouping import ACTIVATIONS, Group, check_arguments, copied, groups_of, part_activations, place_in
+from anabook.training.learned import Learned, check_settings
 from anabook.training.modules import Quantise
 from anabook.training.order import calls
 from anabook.training.places import Beginning, Ending, PerCall, Scaled, copy_hooks, quantises
 from anabook.training.report import report
+from anabook.training.scaled import checked_scale
 from anabook.training.state_dicts import mark
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ def quantise(
     swap: tuple[type[nn.Module], ...] = ACTIVATIONS,
     example: Any = None,
     scales: Mapping[str, Tensor] | None = None,
+    quantum: str | Mapping[str, str] | None = None,
+    quantum_gradient: str | Mapping[str, str] = "value",
+    gradient_scale: Any = None,
 ) -> nn.Module:
     """A copy of a float network with stochastic quantisers on its weights and in place of its activations.
 
@@ -73,6 +78,17 @@ def quantise(
         scales: a factor of the quantum for each weighted module and activation by its name, as `calibrate` finds
             them for a pretrained network; those without one keep the quantum of the quantiser. See `Scaled`. For an
             activation that several layers share, "NAME.quantisers.0" and so on are its places, NAME is all of them.
+        quantum: "learned" makes the quanta parameters, which start from `scales` or from 1 (see `Learned`): one for each
+            activation, and for each weight one for the layer, or for each channel where its scale is so. With a mapping
+            such as {"activations": "learned"} those of the weights, or of the activations, alone. None leaves all fixed.
+        quantum_gradient, gradient_scale: of learned quanta, as for `Learned`; each also as a mapping from "weights" and
+            "activations".
+
+    LSQ is uniform noise, the mode, and learned quanta, with the start and the gradient scale of its authors::
+
+        scales = calibrate(net, x, fine, unsigned, rule="lsq")
+        net = quantise(net, fine, unsigned, scales=scales, quantum="learned", gradient_scale="lsq")
+        fit(net, data, schedule=None, epochs=…)  # the noise stays as it is, at half a quantum to either side
 
     Returns:
         The quantised copy, each part in the training or evaluation mode of the original.
@@ -89,6 +105,7 @@ def quantise(
         (Quantiser(levels=[-1, 0, 1], thresholds=[-0.5, 0.5]), 0)
     """
     check_arguments(net, weights, activations, swap)
+    of_weights, of_activations = _quanta(quantum, quantum_gradient, gradient_scale)
     net = copied(net)
     part_activations(net, swap)
     order = calls(net, (*WEIGHTED, *swap), example)
@@ -101,15 +118,17 @@ def quantise(
         put = []
         if weights is not None and group.weight not in kept:
             module = Quantise(weights, noise, strategy)
-            put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight)))
+            put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight), of_weights))
         for name in group.activations if activations is not None else ():
             if group is groups[-1] and group.weight in kept:
                 # What shapes the output stays, also where the same module shapes features.
                 places.setdefault(name, {})[group.weight] = net.get_submodule(name)
             elif name not in kept:
                 put.append(Quantise(activations, noise, strategy))
-                scale = scales.get(place_in(groups, name, group), scales.get(name))
-                places.setdefault(name, {})[group.weight] = put[-1] if scale is None else Scaled(put[-1], scale)
+                place = place_in(groups, name, group)
+                scale = scales.get(place, scales.get(name))
+                step = _with_quantum(put[-1], scale, of_activations, place, net.get_submodule(group.weight).weight)
+                places.setdefault(name, {})[group.weight] = step
         for module in put:
             module.layer = number
         number += bool(put)
@@ -184,11 +203,50 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
         return False
 
 
-def _quantise_weight(net: nn.Module, name: str, module: Quantise, scale: Tensor | None) -> Quantise:
+def _quanta(*given: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The settings of the learned quanta of weights, and of activations; None where quanta are fixed."""
+    names, parts = ("quantum", "quantum_gradient", "gradient_scale"), ("weights", "activations")
+    each: list[dict[str, Any]] = [{}, {}]
+    for name, value in zip(names, given):
+        if isinstance(value, Mapping):
+            for part in value:
+                choice(part, parts, f"each name in {name}")
+        for settings, part in zip(each, parts):
+            settings[name] = value.get(part) if isinstance(value, Mapping) else value
+    for settings in each:
+        if settings["quantum"] is not None:
+            choice(settings["quantum"], ("learned",), "quantum")
+        if settings["quantum_gradient"] is None:
+            settings["quantum_gradient"] = "value"
+        check_settings(settings["quantum_gradient"], settings["gradient_scale"])
+    weights, activations = (s if s.pop("quantum") is not None else None for s in each)
+    if weights is activations is None and given[1:] != ("value", None):
+        raise ValueError(
+            "quantum_gradient and gradient_scale are for learned quanta: pass quantum='learned', or leave them out."
+        )
+    return weights, activations
+
+
+def _with_quantum(
+    module: Quantise, scale: Tensor | None, learned: dict[str, Any] | None, name: str, weight: Tensor, batched: bool = True
+) -> nn.Module:
+    """The quantiser with the quantum that it is to have, if any; a learned one in float64 where the weight is."""
+    if learned is None:
+        return module if scale is None else Scaled(module, scale)
+    start: Any = 1.0 if scale is None else scale
+    if weight.dtype == torch.float64:
+        start = checked_scale(start, torch.float64)
+    what = repr(name) if batched else f"the weight of {name!r}"
+    return Learned(module, start, **learned, batched=batched, name=what)
+
+
+def _quantise_weight(
+    net: nn.Module, name: str, module: Quantise, scale: Tensor | None, learned: dict[str, Any] | None
+) -> Quantise:
     layer = net.get_submodule(name)
     if isinstance(getattr(layer, "weight", None), nn.parameter.UninitializedParameter):
         raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
-    step = (module if scale is None else Scaled(module, scale)).to(layer.weight.device)
+    step = _with_quantum(module, scale, learned, name, layer.weight, batched=False).to(layer.weight.device)
     # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
     parametrize.register_parametrization(layer, "weight", step, unsafe=True)
     layer.parametrizations.train(layer.training)

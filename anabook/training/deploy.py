@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from anabook.training.layers import layers, quantised_weight_modules
 from anabook.training.modules import Quantise
-from anabook.training.places import Beginning, Scaled
+from anabook.training.places import Beginning, Scaled, with_fixed_quanta
 from anabook.training.state_dicts import OnlyLevels, unmark
 
 
@@ -18,8 +18,8 @@ def deploy(net: nn.Module) -> nn.Module:
     """A noise-free copy in evaluation mode whose weights are plain tensors of quantised values.
 
     The parametrisations are gone; each swapped activation stays a `Quantise` whose noise is removed for good, so the
-    copy computes what `net.eval()` computes, in either mode. Weights that share a parameter go on sharing one where
-    they come out equal. A state dict with weights that are not rounded is refused.
+    copy computes what `net.eval()` computes, in either mode. Learned quanta are constants. Weights that
+    share a parameter go on sharing one where they come out equal. A state dict with weights that are not rounded is refused.
 
     Example:
         >>> from anabook import Quantiser, models
@@ -29,7 +29,7 @@ def deploy(net: nn.Module) -> nn.Module:
         True
     """
     layers(net)
-    net = copy.deepcopy(net).eval()
+    net = with_fixed_quanta(copy.deepcopy(net).eval())
     for module in list(net.modules()):
         if isinstance(module, Quantise):
             module.set_noise(0.0, 0.0)

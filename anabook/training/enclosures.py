@@ -188,8 +188,9 @@ class Enclosing:
 
     def _quantised(self, module: nn.Module, x: Enclosure) -> Enclosure:
         if isinstance(module, Scaled):
-            inner = self._quantised(module.quantise, Enclosure(x.low / module.scale, x.high / module.scale))
-            return Enclosure(inner.low * module.scale, inner.high * module.scale)
+            scale = module.scale.detach()
+            inner = self._quantised(module.quantise, Enclosure(x.low / scale, x.high / scale))
+            return Enclosure(inner.low * scale, inner.high * scale)
         if not isinstance(module, Quantise):
             raise TypeError(f"{module!r} is no quantiser.")
         ends = self.ends.get(id(module), Ends(0.0, 0.0))

@@ -23,6 +23,7 @@ from anabook.training.layers import check_schedule, layers, set_noise
 from anabook.training.objectives import Loss, Objective
 from anabook.training.optimisers import check_makers, make_optimiser, make_scheduler, rate_in
 from anabook.training.precautions import warn_of_single_levels
+from anabook.training.quanta import keep_positive, spare_from_decay
 from anabook.training.run import Run
 from anabook.training.sources import Source, length
 from anabook.training.stopping import Stopper, Stopping
@@ -94,7 +95,8 @@ def fit(
         epochs: how many.
         batch_size: the last batch of an epoch may be smaller; for data in batches only `test` uses it.
         optimiser: called with the parameters and `lr=…`; `functools.partial` sets the rest. It may make groups of the
-            parameters, each with a rate of its own.
+            parameters, each with a rate of its own. Learned quanta are among the parameters (`learned_quanta` names them);
+            its weight decay leaves them alone, unless it makes groups, and no step takes away more than half of one.
         lr: the learning rate, or a function of the epoch. Groups of parameters keep their ratios to it.
         seed: of the order of the batches, the noise, dropout, and the initialisation.
         test: like `data`; if given, the network is evaluated on it after each epoch, without noise and with it.
@@ -143,7 +145,7 @@ def fit(
 
     Raises:
         FloatingPointError: the loss stopped being finite, or a parameter did (says where; the checkpoint, if one was
-            asked for, is the last good one).
+            asked for, is the last good one), or a learned quantum stopped being positive.
         ValueError, TypeError: data, schedule or settings that do not fit; a device that is not there; a checkpoint from
             another config.
 
@@ -191,6 +193,8 @@ def fit(
     # The rate that groups of parameters refer to: 0 would hide their ratios.
     reference = next((r for r in rates if r > 0), 0.0)
     step = make_optimiser(optimiser, net, reference)
+    spare_from_decay(step, net)
+    keep_positive(step, net)
     each = 1 if scheduler_every == "epoch" else length(batches)
     made = None if scheduler is None else make_scheduler(scheduler, step, None if each is None else epochs * each)
     run = Run(

@@ -28,6 +28,7 @@ from anabook.laws import FAMILIES
 from anabook.training import wide as wide_noise
 from anabook.training._modes import forward_mode, transforming
 from anabook.training._ops import TORCH_OPS, as_type, is_fused, on_grid
+from anabook.training.draws import uniforms
 from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loop, Table, Wide, layout_of
 from anabook.training.programs import program
 
@@ -324,42 +325,6 @@ def _compared(v: Tensor, p: Parts, layout: Layout, law: laws.Law | TorchDensity,
     return p.levels[passed]
 
 
-def uniforms(n: int, keys: Tensor, dtype: torch.dtype) -> Tensor:
-    """n numbers in [0, 1), independent for all purposes here: a hash of the element's number and of the keys.
-
-    The same on every device and however they are computed, eagerly or fused, and far cheaper than a generator that has
-    to go through its states one by one. Multiples of 2⁻²⁴ in float32, of 2⁻⁵³ in float64.
-
-    Args:
-        n: how many.
-        keys: three int32, from a generator of random numbers; new ones for every call.
-        dtype: float32 or float64.
-    """
-    if n < 2**31:
-        number = torch.arange(n, dtype=torch.int32, device=keys.device)
-    else:
-        number = torch.arange(n, dtype=torch.int64, device=keys.device)
-        number = (number ^ (number >> 31) * 0x2545F491) % 2**32 - 2**31
-        number = number.to(torch.int32)
-    word = _scrambled(_scrambled(number + keys[0]) ^ keys[1])
-    if dtype == torch.float32:
-        return _shifted_right(word, 8).to(dtype) * 2.0**-24
-    second = _scrambled(word + keys[2])
-    return _shifted_right(word, 5).to(dtype) * 2.0**-27 + _shifted_right(second, 6).to(dtype) * 2.0**-53
-
-
-def _scrambled(h: Tensor) -> Tensor:
-    """A bijection of 32-bit numbers in which every bit depends on every other: C. Wellons' "lowbias32" of 2018."""
-    h = (h ^ _shifted_right(h, 16)) * 0x21F0AAAD
-    h = (h ^ _shifted_right(h, 15)) * (0xD35A2D97 - 2**32)
-    return h ^ _shifted_right(h, 15)
-
-
-def _shifted_right(h: Tensor, bits: int) -> Tensor:
-    # int32 shifts its sign in; the mask takes it out again.
-    return (h >> bits) & ((1 << (32 - bits)) - 1)
-
-
 # Running ------------------------------------------------------------------------------------------------------------
 
 _KERNELS: dict[str, Callable[..., Tensor]] = {
@@ -368,6 +333,19 @@ _KERNELS: dict[str, Callable[..., Tensor]] = {
     "drawn": drawn,
     "slope": slope,
 }
+_LIKE = {"slope": 2}  # how many of a kernel's tensors, from the first on, have x's shape, where it is not one
+
+
+def register(name: str, kernel: Callable[..., Any], like: int) -> None:
+    """Let a kernel be run by its name, one that is made of those here.
+
+    Args:
+        name: what it is called.
+        kernel: gives a tensor, or a tuple of flat ones and sums.
+        like: how many of its tensors, from the first on, have one shape, x the last of them; the constants come next.
+    """
+    _KERNELS[name], _LIKE[name] = kernel, like
+
 
 compile_from: int | None = 2**18
 """Tensors of at least this many elements go through compiled kernels; None compiles nothing.
@@ -412,7 +390,7 @@ def compiling(size: int | None) -> Iterator[None]:
         compile_from = previous
 
 
-def run(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], Parts] | None = None) -> Tensor:
+def run(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], tuple] | None = None) -> Tensor:
     """One kernel on x (and on `others`, those of x's shape first), compiled if that pays.
 
     Args:
@@ -420,7 +398,7 @@ def run(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], P
         x: a tensor of any shape; for "slope" the gradient.
         others: tensors.
         static: what the kernel is compiled for.
-        parts: gives the constants among `others`, taken apart before.
+        parts: gives all constants among `others`, taken apart before.
     """
     # What watches or transforms a call is to see the kernel itself: no compiler works under it.
     if torch.compiler.is_compiling() or transforming() or forward_mode() or not _ordinary(x, others):
@@ -428,31 +406,49 @@ def run(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], P
     return run_plainly(name, x, *others, static=static, parts=parts)
 
 
-def run_plainly(name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], Parts] | None = None) -> Tensor:
-    """The same where nothing watches or transforms the call."""
-    two = name == "slope"  # tensors of x's shape
-    if not _pays(x) or two and torch._C._functorch.is_legacy_batchedtensor(x):  # gradients of `is_grads_batched`
+def run_plainly(
+    name: str, x: Tensor, *others: Any, static: tuple, parts: Callable[[], tuple] | None = None, drawing: bool = False
+) -> Any:
+    """The same where nothing watches or transforms the call.
+
+    Args:
+        name, x, others, static: as for `run`.
+        parts: gives all constants among `others`, taken apart before.
+        drawing: whether elements are numbered, as they are for draws.
+    """
+    like = _LIKE.get(name, 1)
+    if not _pays(x) or like > 1 and torch._C._functorch.is_legacy_batchedtensor(x):  # gradients of `is_grads_batched`
         if parts is not None:
-            others = (others[0], parts()) if two else (parts(), *others[1:])
+            apart = parts()
+            others = (*others[: like - 1], *apart, *others[like - 1 + len(apart) :])
         if x.dim() == 1:
             return _KERNELS[name](x, *others, *static)
         # Not a view: what comes out of a function of autograd's own as a view cannot be changed in place.
-        flat = [t.reshape(-1) if i <= two else t for i, t in enumerate((x, *others))]
-        return _shaped(_KERNELS[name](*flat, *static), x.shape)
-    if x.is_contiguous() and (not two or others[0].is_contiguous()):
+        flat = [t.reshape(-1) if i < like else t for i, t in enumerate((x, *others))]
+        return _each(_KERNELS[name](*flat, *static), lambda out: _shaped(out, x.shape))
+    if all(t.is_contiguous() for t in (x, *others[: like - 1])):
         if x.dim() == 1:
             return _run_program(name, [x, *others], static)
-        flat = [t.view(-1) if i <= two else t for i, t in enumerate((x, *others))]
-        return _shaped(_run_program(name, flat, static), x.shape)
+        flat = [t.view(-1) if i < like else t for i, t in enumerate((x, *others))]
+        return _each(_run_program(name, flat, static), lambda out: _shaped(out, x.shape))
     # Draws are numbered in the order of the elements, not in that of memory.
-    order = range(x.dim()) if name in DRAWING else _memory_order(others[0] if two else x)
-    flat = [t.permute(*order).reshape(-1).contiguous() if i <= two else t for i, t in enumerate((x, *others))]
+    order = range(x.dim()) if drawing or name in DRAWING else _memory_order((x, *others)[like - 1])
+    flat = [t.permute(*order).reshape(-1).contiguous() if i < like else t for i, t in enumerate((x, *others))]
     out = _run_program(name, flat, static)
     if order == range(x.dim()):
-        return _shaped(out, x.shape)
+        return _each(out, lambda each: _shaped(each, x.shape))
     inverse = sorted(range(len(order)), key=order.__getitem__)
-    permuted = out.view([x.shape[d] for d in order]).permute(inverse)
-    return out.new_empty(0).set_(out.untyped_storage(), 0, permuted.shape, permuted.stride())
+
+    def back(out: Tensor) -> Tensor:
+        permuted = out.view([x.shape[d] for d in order]).permute(inverse)
+        return out.new_empty(0).set_(out.untyped_storage(), 0, permuted.shape, permuted.stride())
+
+    return _each(out, back)
+
+
+def _each(out: Any, shape: Callable[[Tensor], Tensor]) -> Any:
+    """What a kernel gives, in a shape; sums have one already."""
+    return tuple(shape(t) if t.dim() else t for t in out) if isinstance(out, tuple) else shape(out)
 
 
 def _ordinary(x: Tensor, others: tuple) -> bool:
@@ -466,10 +462,10 @@ def _pays(x: Tensor) -> bool:
     return x.device.type in ("cpu", "cuda")
 
 
-def _run_program(name: str, tensors: list[Tensor], static: tuple) -> Tensor:
+def _run_program(name: str, tensors: list[Tensor], static: tuple) -> Any:
     global _broken
     try:
-        return program(name, _KERNELS[name], 1 + (name == "slope"), tensors, static)(tensors)
+        return program(name, _KERNELS[name], _LIKE.get(name, 1), tensors, static)(tensors)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

@@ -20,19 +20,18 @@ from anabook.training import kernels
 from anabook.training._calls import Call, DualQuantisation, Quantisation
 from anabook.training._mode_stair import mode_stair
 from anabook.training._modes import forward_mode, transforming, undisturbed
-from anabook.training._ops import compute_dtype
+from anabook.training._ops import FLOATS, compute_dtype
 from anabook.training._plans import Plan
+from anabook.training.learned import Learned
 
 if TYPE_CHECKING:
     from anabook.symbolic import Density
     from anabook.variants import Variant
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""The float types that a `Quantise` takes."""
-
 _CPU = torch.device("cpu")
 _OWN = ("_plans", "_law", "_kind", "_rounded", "_held")  # what a copy makes anew, or starts without
 _PLAIN = (Tensor, nn.Parameter)
+_OF_LEARNED = ("scale", "quantum_gradient", "gradient_scale")
 
 
 class Quantise(nn.Module):
@@ -67,6 +66,9 @@ class Quantise(nn.Module):
             code of the paper's authors. For a law without a standard deviation it is the scale.
         generator: a `torch.Generator` for the draws of "random"; by default torch's global one (`torch.manual_seed`),
             which alone goes with gradient checkpointing.
+        quantum: "learned" gives a `Learned` around the `Quantise`: ε·q(x/ε) with a quantum ε that is a parameter. None
+            leaves the quantum that the quantiser has.
+        scale, quantum_gradient, gradient_scale: for a learned quantum, see `Learned`.
 
     Raises:
         TypeError: a quantiser that is not a `Quantiser`; in the call, a tensor of another type.
@@ -83,6 +85,16 @@ class Quantise(nn.Module):
     """
 
     _held = False
+    _averages = False
+
+    def __new__(cls, *args: Any, quantum: str | None = None, **kwargs: Any) -> Any:
+        own = {name: kwargs.pop(name) for name in _OF_LEARNED if name in kwargs}
+        if quantum is not None:
+            choice(quantum, ("learned",), "quantum")
+            return Learned(cls(*args, **kwargs), **own)
+        if own:
+            raise ValueError(f"{next(iter(own))} is for a learned quantum: pass quantum='learned', or leave it out.")
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -92,6 +104,7 @@ class Quantise(nn.Module):
         mean: float | None = None,
         std: float | None = None,
         generator: torch.Generator | None = None,
+        quantum: None = None,
     ) -> None:
         super().__init__()
         if not isinstance(quantiser, Quantiser):
@@ -169,7 +182,7 @@ class Quantise(nn.Module):
         plan = self._plans.get((self.training, x.dtype, x.device))
         if plan is None:
             return self._forward_watched(x)
-        keys = self._keys(x.device) if plan.kernel in kernels.DRAWING else None
+        keys = self.keys(x.device) if plan.kernel in kernels.DRAWING else None
         if x.requires_grad and torch.is_grad_enabled():
             return Call.apply(x, plan, keys)
         return plan.forwards(x, keys)
@@ -184,9 +197,28 @@ class Quantise(nn.Module):
         if plan.backward is None and not torch.compiler.is_compiling() and transforming():
             # The function itself, whose derivative is 0 anyway: tracers can save it, every transformation takes it.
             return kernels.run(plan.kernel, x, plan.constants, static=plan.static)
-        keys = self._keys(x.device) if plan.kernel in kernels.DRAWING else None
+        keys = self.keys(x.device) if plan.kernel in kernels.DRAWING else None
         function = DualQuantisation if forward_mode() else Quantisation
         return function.apply(x, plan.constants, plan.backward, keys, plan.kernel, plan.static, plan.slope)
+
+    def average(self, x: Tensor) -> Tensor:
+        """E[σ(x − ν)] under the present noise, whatever the strategy, without a gradient; see `need_average`."""
+        plan = self.plan(x.dtype, x.device)
+        if plan is None or isinstance(x, FakeTensor):
+            plan = self._other_plan(x)
+        if plan.backward is None:
+            return kernels.run(plan.kernel, x, plan.constants, static=plan.static)
+        return kernels.run("expected", x, plan.backward, static=plan.slope)
+
+    def need_average(self) -> None:
+        """Make `average` ready.
+
+        Raises:
+            ValueError: the noise is no probability.
+        """
+        self._averages = True
+        self._law, self._kind = _law_of(self.noise, self.strategy, averages=True)
+        self._move(self._device)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """The latent weight to store when a quantised one is assigned: the value itself."""
@@ -199,7 +231,12 @@ class Quantise(nn.Module):
             f"mean={self._mean:.4g}, std={self._std:.4g}{layer}"
         )
 
-    def _keys(self, device: torch.device) -> Tensor:
+    def plan(self, dtype: torch.dtype, device: torch.device) -> Plan | None:
+        """What a call comes to in a float type on a device, if it was met before."""
+        return self._plans.get((self.training, dtype, device))
+
+    def keys(self, device: torch.device) -> Tensor:
+        """Three random integers, which fix the draws of a call."""
         if self.generator is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
             raise RuntimeError(
                 "a Quantise with a generator of its own is run again within a backward pass, as gradient "
@@ -273,7 +310,7 @@ class Quantise(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._law, self._kind = _law_of(self.noise, self.strategy)
+        self._law, self._kind = _law_of(self.noise, self.strategy, self._averages)
         self._rounded = undisturbed(lambda: _roundings(self.quantiser))
         self._move(self.__dict__.get("_device", _CPU))
 
@@ -306,13 +343,18 @@ def _on_device(values: np.ndarray, device: torch.device) -> Tensor:
         return tensor
 
 
-def _law_of(noise: Any, strategy: str) -> tuple[Law, kernels.Kind]:
+def _law_of(noise: Any, strategy: str, averages: bool = False) -> tuple[Law, kernels.Kind]:
     """The law of a noise, and what the kernels take for it: a family's name, the law, or the functions of a density."""
     law = laws.placed(noise)[0]
     if strategy != "mode" and not law.is_probability:
         whose = getattr(noise, "name", law.name)
         raise ValueError(
             f"the strategy for {whose} must be 'mode', not {strategy!r}, which needs a noise: {law.why_no_noise}."
+        )
+    if averages and not law.is_probability:
+        raise ValueError(
+            f"quantum_gradient for {getattr(noise, 'name', law.name)} must be 'value', not 'expectation', which needs a noise: "
+            f"{law.why_no_noise}."
         )
     if FAMILIES.get(law.name) is law:
         return law, law.name
@@ -324,7 +366,7 @@ def _law_of(noise: Any, strategy: str) -> tuple[Law, kernels.Kind]:
     def make() -> kernels.Kind:
         with torch.device(_CPU):
             functions = torch_density(density)
-            if strategy != "mode":
+            if averages or strategy != "mode":
                 functions.prepare_tails()
         return functions
 

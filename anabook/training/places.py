@@ -1,53 +1,15 @@
-"""Quantisers where they stand in a network: with a quantum of their own, or one for each place of a shared activation."""
+"""Quantisers where they stand in a network: one for each place of a shared activation, and the hooks that go with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
+from anabook.training.learned import Learned
 from anabook.training.modules import Quantise
-
-
-class Scaled(nn.Module):
-    """s·q(x/s): a stochastic quantiser with a quantum of its own, for a layer or for each channel.
-
-    The noise's mean and standard deviation are in units of the quantum, so one schedule serves layers of any scale.
-
-    Args:
-        quantise: a `Quantise` for the quantum 1.
-        scale: s > 0, a number or a tensor that broadcasts with the input; it is saved with the network.
-
-    Example:
-        >>> from anabook import Quantiser
-        >>> from anabook.training import Quantise
-        >>> act = Scaled(Quantise(Quantiser.ternary()), scale=0.5).eval()
-        >>> act(torch.tensor([-0.3, 0.2, 0.9]))
-        tensor([-0.5000,  0.0000,  0.5000])
-    """
-
-    scale: Tensor
-
-    def __init__(self, quantise: Quantise, scale: Tensor | float) -> None:
-        super().__init__()
-        try:
-            scale = torch.as_tensor(scale, dtype=torch.float32).detach().clone()
-        except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"scale must be a number or a tensor of numbers, not {scale!r}.") from None
-        if not (scale.isfinite().all() and (scale > 0).all()):
-            raise ValueError(f"scale must be finite and greater than 0 everywhere, not {scale.tolist()}.")
-        self.quantise = quantise
-        self.register_buffer("scale", scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.scale.to(x.dtype)
-        return self.quantise(x / scale) * scale
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """The latent weight to store when a quantised one is assigned: the value itself."""
-        return weight
+from anabook.training.scaled import Scaled
 
 
 class PerCall(nn.Module):
@@ -145,3 +107,18 @@ def copy_hooks(old: nn.Module, new: nn.Module) -> None:
 def quantises(module: nn.Module) -> bool:
     """Whether a module is a quantiser, with a quantum of its own or without."""
     return isinstance(module, (Quantise, Scaled))
+
+
+def with_fixed_quanta(net: nn.Module) -> nn.Module:
+    """The network, in place, with the learned quanta as they are now: constants from here on."""
+    if isinstance(net, Learned):
+        return net.fixed()
+    made: dict[int, Scaled] = {}
+    for name, module in list(net.named_modules(remove_duplicate=False)):
+        if isinstance(module, Learned):
+            fixed = made.get(id(module))
+            if fixed is None:
+                fixed = made[id(module)] = module.fixed()
+                copy_hooks(module, fixed)
+            net.set_submodule(name, fixed)
+    return net

@@ -9,6 +9,7 @@ open, and lowered by inductor, the compiler behind `torch.compile`.
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -82,16 +83,24 @@ def _built(kernel: Callable, flat: int, tensors: list[Tensor], static: tuple, si
             torch.empty((length,) if i < flat else t.shape, dtype=t.dtype, device=t.device) for i, t in enumerate(tensors)
         ]
         with fusing():
-            traced = make_fx(lambda _, *ts: (kernel(*ts, *static),), decomposition_table=select_decomp_table())
+            traced = make_fx(lambda _, *ts: _as_tuple(kernel(*ts, *static)), decomposition_table=select_decomp_table())
             graph = traced(length, *fakes)  # inductor knows an open length by its own argument only
     graph.graph.eliminate_dead_code()
     graph.recompile()
     _check_open(mode.shape_env, size)
     with config.patch({"size_asserts": False, "cpp.threads": threads}), tracing(TracingContext(mode)):
         made = compile_fx_inner(graph, [length, *fakes])
+    results = next(iter(graph.graph.find_nodes(op="output"))).args[0]
+    given_back = operator.itemgetter(0) if len(results) == 1 else tuple
     if device.type == "cpu":
-        return lambda given: made([given[0].numel(), *given])[0]
-    return lambda given: made([given[0].numel(), *(t if t.data_ptr() % _ALIGNED == 0 else t.clone() for t in given)])[0]
+        return lambda given: given_back(made([given[0].numel(), *given]))
+    return lambda given: given_back(
+        made([given[0].numel(), *(t if t.data_ptr() % _ALIGNED == 0 else t.clone() for t in given)])
+    )
+
+
+def _as_tuple(out: Any) -> tuple:
+    return out if isinstance(out, tuple) else (out,)
 
 
 def _open_length(env: Any, example: int) -> torch.SymInt:

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from anabook._table import aligned
 from anabook.quantisers import Quantiser
 from anabook.training.flows import INPUT, Flow, weight_names
+from anabook.training.learned import Learned
 from anabook.training.modules import Quantise
 from anabook.training.order import applications
 from anabook.training.places import Scaled
@@ -29,6 +30,7 @@ class Operation:
         layer: its number in a schedule; None where the weight stays in float.
         weight: the quantiser of the weight; None for float.
         weight_scaled: whether the weight has a quantum of its own (see `Scaled`).
+        weight_learned: whether that quantum is learned (see `Learned`).
         inputs: the quantisers that the input's levels come from; empty where it holds other numbers.
         combined: whether the input holds sums or averages of levels.
         source: where an input in float comes from, and what hides an input that is not known.
@@ -50,6 +52,7 @@ class Operation:
     combined: bool
     source: str
     known: bool
+    weight_learned: bool = False
 
     @property
     def weight_is_float(self) -> bool:
@@ -140,7 +143,7 @@ def _weighted(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _operation(name: str, module: nn.Module | None, flow: Flow, modules: dict[str, nn.Module]) -> Operation:
-    quantise, scaled = _quantiser_of_weight(module)
+    quantise, step = _quantiser_of_weight(module)
     sources = [_quantise_in(modules[s]) for s in flow.sources] if flow.kind in ("levels", "combined") else []
     kind = "Parameter" if module is None else type(module).__name__.removeprefix("Parametrized")
     return Operation(
@@ -148,22 +151,22 @@ def _operation(name: str, module: nn.Module | None, flow: Flow, modules: dict[st
         kind={"NonDynamicallyQuantizableLinear": "Linear"}.get(kind, kind),
         layer=None if quantise is None else quantise.layer,
         weight=None if quantise is None else quantise.quantiser,
-        weight_scaled=scaled,
+        weight_scaled=isinstance(step, Scaled),
         inputs=tuple(dict.fromkeys(q.quantiser for q in sources)),
         combined=flow.kind == "combined",
         source=", ".join(flow.sources),
         known=flow.kind != "unknown",
+        weight_learned=isinstance(step, Learned),
     )
 
 
-def _quantiser_of_weight(module: nn.Module | None) -> tuple[Quantise | None, bool]:
-    """The quantiser that has the last word on a module's weight, and whether it is scaled."""
+def _quantiser_of_weight(module: nn.Module | None) -> tuple[Quantise | None, nn.Module | None]:
+    """The quantiser that has the last word on a module's weight, and what it stands in, if it has a quantum of its own."""
     if module is None or not parametrize.is_parametrized(module, "weight"):
-        return None, False
+        return None, None
     last = module.parametrizations.weight[-1]
-    scaled = isinstance(last, Scaled)
-    quantise = last.quantise if scaled else last
-    return (quantise, scaled) if isinstance(quantise, Quantise) else (None, False)
+    quantise = _quantise_in(last)
+    return (quantise, last) if isinstance(quantise, Quantise) else (None, None)
 
 
 def _quantise_in(module: nn.Module) -> Quantise:
@@ -183,7 +186,9 @@ def _joined(flows: list[Flow]) -> Flow:
 def _weight(operation: Operation) -> str:
     if operation.weight is None:
         return "float"
-    return _levels(operation.weight) + (" · quantum" if operation.weight_scaled else "")
+    return _levels(operation.weight) + (
+        " · learned quantum" if operation.weight_learned else " · quantum" if operation.weight_scaled else ""
+    )
 
 
 def _input(operation: Operation) -> str:

@@ -27,6 +27,7 @@ from anabook.training.modules import Quantise
 from anabook.training.objectives import Objective, Score, mean_score
 from anabook.training.optimisers import rate_in, step_scheduler
 from anabook.training.precautions import warn_of_wide_noise
+from anabook.training.quanta import check_quanta
 from anabook.training.sources import Source, single_value_norm
 from anabook.training.stopping import Stopper
 
@@ -220,6 +221,7 @@ class Run:
 
     def _train_score(self) -> Score:
         # One wait for the device per epoch, not one per step.
+        check_quanta(self.net)
         rows = torch.stack(self.sums).cpu().double().numpy()
         wrong = ~np.isfinite(rows[:, 0]) & (rows[:, 2] > 0)
         if wrong.any():

@@ -70,9 +70,9 @@ def is_mark(name: str) -> bool:
 
 
 def _quanta(net: nn.Module) -> dict[str, Tensor]:
-    """The quanta that `calibrate` has found, by their names in the quantised network's state dict."""
+    """The quanta that `calibrate` has found or training has learned, by their names in the quantised network's state dict."""
     modules = net.named_modules(remove_duplicate=False)
-    return {f"{name}.scale": module.scale for name, module in modules if isinstance(module, Scaled)}
+    return {f"{name}.scale": module.scale.detach() for name, module in modules if isinstance(module, Scaled)}
 
 
 def _renamed(net: nn.Module) -> dict[str, str]:

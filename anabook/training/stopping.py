@@ -305,6 +305,8 @@ class Stopper:
         self._below |= _walk(inputs[0] if inputs[0].grad_fn is None else inputs[0].grad_fn)[1]
         return output.detach()
 
+    _cut.without_noise = True  # it does nothing to a quantiser that has noise
+
     def _freeze(self, parameters: Iterable[nn.Parameter]) -> None:
         for p in parameters:
             if p.requires_grad:
@@ -429,7 +431,7 @@ def _levels(net: nn.Module, module: nn.Module, quantiser: Quantise, inputs: Tens
         else next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
     )
     levels = torch.tensor(quantiser.quantiser.levels, dtype=dtype, device=inputs.device)
-    scale = None if module is quantiser else module.scale
+    scale = None if module is quantiser else module.scale.detach()
     if scale is not None and scale.numel() != 1:
         raise ValueError("features with a scale for each channel cannot be cached: pass stop=True.")
     return levels if scale is None else levels * scale.to(levels).reshape(())
