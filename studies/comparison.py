@@ -26,6 +26,7 @@ needs it: a record has the digest of the weights that it began with, and tests c
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import statistics
@@ -59,7 +60,9 @@ TABLES = tuple((task, levels, start) for start in STARTS for task in TASKS for l
 # --- cases --------------------------------------------------------------------------------------------------------------
 
 
-def case(task: str, levels: str, start: str, method: str, lr: float, fold: int, checkpoint_lr: float | None = None) -> Config:
+def case(
+    task: str, levels: str, start: str, method: str, lr: float, fold: int, checkpoint_lr: float | None = None
+) -> Config:
     """One run; `checkpoint_lr` is the float network's rate where it starts from one."""
     n_layers, period = configs.TASKS[task].network.n_layers, PERIODS[task, start]
     sized = configs.of_size(task, "scaled")
@@ -241,8 +244,6 @@ def _quanta(task: str, levels: str, start: str, fold: int, checkpoint_lr: float 
 
 
 def _recalibrated(net: nn.Module, x: Tensor) -> nn.Module:
-    import copy
-
     net = copy.deepcopy(net)
     training.recalibrate(net, x)
     return net

@@ -226,9 +226,7 @@ METHODS: dict[str, Method] = {
     "static": Method("clipped identity = hard tanh = static uniform noise, mode", packaged()),
     "identity": Method("plain identity", identity),
     "partition-mode": Method("annealed layer by layer, mode", packaged(), annealed=True),
-    "partition-expectation": Method(
-        "annealed layer by layer, expectation", packaged(strategy="expectation"), annealed=True
-    ),
+    "partition-expectation": Method("annealed layer by layer, expectation", packaged(strategy="expectation"), annealed=True),
     "dorefa": Method("DoReFa", dorefa),
     "brevitas": Method("Brevitas's defaults", brevitas),
     "fast-sigmoid": Method("fast sigmoid surrogate", packaged("fast_sigmoid")),
