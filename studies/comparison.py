@@ -1,10 +1,10 @@
 """Which estimator? The same networks, starts, examples and budget for each of `methods.METHODS`, and what comes out.
 
 The eight-layer VGG on CIFAR-10 and the DSCNN on Speech Commands, in the scaled sizes of the experiments, with three levels and
-with four bits, from scratch and from a float checkpoint: eight tables. In each the learning rate of a method is the best on fold 0
-of a grid of three, with a fourth beyond the end where an end is best; then it is fixed for all folds. What is measured at the
-end, without noise: the fold that was not trained on, by which rates are chosen, and for CIFAR-10 the 10,000 training images that
-are in no fold, by which nothing is.
+with four bits, from scratch and from a float checkpoint: eight tables. In each the learning rate of a method is the best on
+fold 0 of a grid of three, with a fourth beyond the end where an end is best; then it is fixed for all folds. What is measured
+at the end, without noise: the fold that was not trained on, by which rates are chosen, and for CIFAR-10 the 10,000 training
+images that are in no fold, by which nothing is.
 
 All methods of a fold have the same float network to begin with, the same examples in the same order with the same shifts and
 flips, the same number of steps of Adam and the same drop of the learning rate to a tenth. From scratch that network has torch's
@@ -20,6 +20,8 @@ needs it: a record has the digest of the weights that it began with, and tests c
     unused              accuracy and loss on the images in no fold
     training_seconds    of all steps; seconds_per_step is the median over epochs; other processes ran beside it
     initial_sha256      of the float weights before the first step
+    final_sha256        of the float networks after training
+    quanta, learned     what the layers' quanta are at first, and what learned ones have become
     seen_sha256         of the labels, batch by batch, and of the first batch's inputs
     diverged            where training broke down: what happened; accuracies and losses are missing then
 """
@@ -29,6 +31,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import json
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping
@@ -43,7 +46,7 @@ from anabook.experiments import make
 from anabook.experiments.parts import Parts, parts
 from anabook.training import kernels
 from studies.loop import Config, Option, Record, Study, key_of, read
-from studies.methods import LEVELS, METHODS, Quanta, schedule
+from studies.methods import LEVELS, METHODS, Quanta, adam, schedule
 
 TASKS = ("cifar10", "gsc12")
 STARTS = ("scratch", "float")
@@ -51,7 +54,7 @@ FOLDS = (0, 1, 2, 3, 4)
 RATES = (0.001, 0.003, 0.01)
 BEYOND = (0.0003, 0.03)
 """What the grid is extended by where its least or its greatest rate is the best."""
-PERIODS = {("cifar10", "scratch"): 2, ("gsc12", "scratch"): 2, ("cifar10", "float"): 1, ("gsc12", "float"): 1}
+PERIODS = {"scratch": 2, "float": 1}
 """Epochs for a layer; there are as many periods as layers, and three more, before the last two of which the rate drops."""
 TABLES = tuple((task, levels, start) for start in STARTS for task in TASKS for levels in LEVELS)
 """In the order in which they are made."""
@@ -64,9 +67,10 @@ def case(
     task: str, levels: str, start: str, method: str, lr: float, fold: int, checkpoint_lr: float | None = None
 ) -> Config:
     """One run; `checkpoint_lr` is the float network's rate where it starts from one."""
-    n_layers, period = configs.TASKS[task].network.n_layers, PERIODS[task, start]
+    n_layers, period = configs.TASKS[task].network.n_layers, PERIODS[start]
     sized = configs.of_size(task, "scaled")
     kept = {name: sized[name] for name in ("width", "shrink", "n_train", "batch_size", "augmentation")}
+    before = {"checkpoint_lr": checkpoint_lr, "checkpoint_epochs": (n_layers + 3) * PERIODS["scratch"]}
     return {
         "task": task,
         "levels": "float" if method == "float" else levels,
@@ -83,7 +87,7 @@ def case(
         "period": period,
         "optimiser": "Adam",
         "unused": sized.get("unused", 0),
-        **({} if start == "scratch" else {"checkpoint_lr": checkpoint_lr, "checkpoint_epochs": (n_layers + 3) * 2}),
+        **(before if start == "float" else {}),
     }
 
 
@@ -194,6 +198,10 @@ def _start(config: Config) -> int:
     return config["seed"] * 1000 + config["fold"]
 
 
+def _n_layers(config: Config) -> int:
+    return configs.TASKS[config["task"]].network.n_layers
+
+
 def untrained(config: Config) -> nn.Module:
     """The float network with torch's initial weights, the same for all methods of a fold."""
     with torch.random.fork_rng(devices=[]):
@@ -207,33 +215,42 @@ def digest(net: nn.Module) -> str:
     return hashlib.sha256(weights).hexdigest()[:16]
 
 
-@functools.lru_cache(maxsize=32)
-def _float_network(task: str, fold: int, lr: float) -> nn.Module:
-    """The checkpoint of a fold, trained as the float method is."""
-    config = case(task, next(iter(LEVELS)), "scratch", "float", lr, fold)
+def checkpoint_of(config: Config) -> Config:
+    """The run of the float network that a run begins with."""
+    period = config["checkpoint_epochs"] // (_n_layers(config) + 3)
+    own = {"lr": config["checkpoint_lr"], "epochs": config["checkpoint_epochs"], "drop": (_n_layers(config) + 1) * period}
+    kept = {name: value for name, value in config.items() if not name.startswith("checkpoint_")}
+    is_float = {"levels": "float", "start": "scratch", "method": "float", "edition": METHODS["float"].edition}
+    return {**kept, **is_float, **own, "period": period}
+
+
+@functools.lru_cache(maxsize=16)
+def _trained(text: str) -> nn.Module:
+    config = json.loads(text)
     net = untrained(config)
     _train(config, net, data(config).train)
     return net
 
 
 def starting(config: Config) -> nn.Module:
-    """The float network that a run begins with."""
+    """The float network that a run begins with; not to be changed."""
     if config["start"] == "scratch":
         return untrained(config)
-    return _float_network(config["task"], config["fold"], config["checkpoint_lr"])
+    return _trained(json.dumps(checkpoint_of(config), sort_keys=True))
 
 
 @functools.lru_cache(maxsize=64)
-def _quanta(task: str, levels: str, start: str, fold: int, checkpoint_lr: float | None) -> dict[str, float]:
-    config = case(task, levels, start, "static", 1.0, fold, checkpoint_lr)
+def _quanta(text: str) -> dict[str, float]:
+    config = json.loads(text)
     net, train = starting(config), data(config).train
     rows = torch.arange(0, len(train.labels), max(1, len(train.labels) // 64))[:64]
     x = (train.inputs[rows].float() - train.mean) / train.std
-    if start == "scratch":  # normalised features, as the first batches will have them
-        net = _recalibrated(net, x)
-    quantisers = LEVELS[levels]
+    if config["start"] == "scratch":  # features normalised, as the first batches will have them
+        net = copy.deepcopy(net)
+        training.recalibrate(net, x)
+    quantisers = LEVELS[config["levels"]]
     found = training.calibrate(net, x, quantisers.weights, quantisers.features)
-    if start == "scratch":
+    if config["start"] == "scratch":
         top = float(quantisers.weights.levels[-1])
         found |= {
             name: module.weight.detach().abs().max() / top
@@ -243,27 +260,21 @@ def _quanta(task: str, levels: str, start: str, fold: int, checkpoint_lr: float 
     return {name: float(quantum) for name, quantum in found.items() if name != "last"}
 
 
-def _recalibrated(net: nn.Module, x: Tensor) -> nn.Module:
-    net = copy.deepcopy(net)
-    training.recalibrate(net, x)
-    return net
-
-
 def quanta(config: Config) -> Quanta:
-    """What each layer's weights and features begin with."""
-    return _quanta(config["task"], config["levels"], config["start"], config["fold"], config.get("checkpoint_lr"))
+    """What each layer's weights and features begin with, whatever the method and its rate."""
+    return _quanta(json.dumps({**config, "method": "static", "edition": 1, "lr": 1.0}, sort_keys=True))
 
 
 def _train(config: Config, net: nn.Module, batches: Any) -> list[training.Epoch]:
-    n_layers = configs.TASKS[config["task"]].network.n_layers
     with warnings.catch_warnings(), kernels.compiling(2**14):
         warnings.filterwarnings("ignore", message=".*noise", category=UserWarning)  # wide slopes are what is measured
         return training.fit(
             net,
             batches,
-            schedule(METHODS[config["method"]], n_layers, config["period"]),
+            schedule(METHODS[config["method"]], _n_layers(config), config["period"]),
             epochs=config["epochs"],
             batch_size=config["batch_size"],
+            optimiser=adam(net),
             lr=lambda epoch: config["lr"] / (1 if epoch < config["drop"] else 10),
             seed=_start(config),
             progress=False,
@@ -290,8 +301,10 @@ def measure(config: Config) -> dict:
         return results | {"diverged": str(error), "steps": watched.steps}
     score = training.evaluate(net, found.held_out)
     unused = None if found.unused is None else training.evaluate(net, found.unused)
-    if config["method"] == "float" and config["start"] == "scratch":
+    if is_float:
         results["final_sha256"] = digest(net)
+    if learned := training.learned_quanta(net):
+        results["learned"] = {name: round(float(quantum.detach()), 6) for name, quantum in learned.items()}
     return results | {
         "accuracy": round(score.accuracy, 6),
         "loss": round(score.loss, 6),

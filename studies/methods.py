@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -190,15 +191,29 @@ def brevitas(net: nn.Module, levels: Levels, quanta: Quanta) -> nn.Module:
     return net
 
 
-def packaged(noise: str = "uniform", strategy: str = "mode") -> Callable[[nn.Module, Levels, Quanta], nn.Module]:
-    """The package's own conversion, with a law by name or a variant of the zoo."""
+def packaged(noise: str = "uniform", strategy: str = "mode", **how: Any) -> Callable[[nn.Module, Levels, Quanta], nn.Module]:
+    """The package's own conversion, with a law by name or a variant of the zoo, and what else `training.quantise` takes."""
 
     def made(net: nn.Module, levels: Levels, quanta: Quanta) -> nn.Module:
-        law = VARIANTS[noise] if noise in VARIANTS else noise
+        law = VARIANTS.get(noise, noise)
         scales = {name: torch.tensor(quantum) for name, quantum in quanta.items()}
-        return training.quantise(net, levels.weights, levels.features, noise=law, strategy=strategy, scales=scales)
+        return training.quantise(net, levels.weights, levels.features, noise=law, strategy=strategy, scales=scales, **how)
 
     return made
+
+
+def pact(net: nn.Module, levels: Levels, quanta: Quanta) -> nn.Module:
+    """PACT: features whose upper end is learned (Choi et al. 2018, eq. 3), on weights that are DoReFa's, as its authors have it.
+
+    Without their penalty on the ends, since no method here has weight decay.
+    """
+    steps = levels.weights.n_levels - 1
+    learned = {"quantum": "learned", "quantum_gradient": "expectation"}
+    return exchanged(
+        net,
+        lambda name: DoReFaWeights(steps),
+        lambda name: training.Quantise(levels.features, noise="uniform", strategy="mode", scale=quanta[name], **learned),
+    )
 
 
 # --- the list -----------------------------------------------------------------------------------------------------------
@@ -227,12 +242,30 @@ METHODS: dict[str, Method] = {
     "identity": Method("plain identity", identity),
     "partition-mode": Method("annealed layer by layer, mode", packaged(), annealed=True),
     "partition-expectation": Method("annealed layer by layer, expectation", packaged(strategy="expectation"), annealed=True),
+    "lsq": Method("LSQ: clipped identity, learned quanta", packaged(quantum="learned")),
+    "pact": Method("PACT: learned clip, DoReFa's weights", pact),
     "dorefa": Method("DoReFa", dorefa),
     "brevitas": Method("Brevitas's defaults", brevitas),
     "fast-sigmoid": Method("fast sigmoid surrogate", packaged("fast_sigmoid")),
     "arctangent": Method("arctangent surrogate", packaged("atan")),
 }
 """The estimators by name, in the order of tables."""
+
+
+def adam(net: nn.Module) -> Callable[..., torch.optim.Adam]:
+    """Adam with one rate, which for the package's learned quanta is relative: a step changes each by about that share.
+
+    Adam's steps have the size of the rate whatever the gradient's, and quanta differ in size from layer to layer. Relative to
+    what they begin with, it is the same whether a quantum is learned or the end of the range, n quanta.
+    """
+    learned = training.learned_quanta(net).values()
+
+    def made(parameters: Any, lr: float) -> torch.optim.Adam:
+        others = [p for p in parameters if not any(p is quantum for quantum in learned)]
+        own = [{"params": [quantum], "lr": lr * float(quantum.detach().mean())} for quantum in learned]
+        return torch.optim.Adam([{"params": others}, *own], lr=lr)
+
+    return made
 
 
 def schedule(method: Method, n_layers: int, period: int) -> Schedule | None:
