@@ -268,7 +268,7 @@ def quanta(config: Config) -> Quanta:
 def _train(config: Config, net: nn.Module, batches: Any) -> list[training.Epoch]:
     with warnings.catch_warnings(), kernels.compiling(2**14):
         warnings.filterwarnings("ignore", message=".*noise", category=UserWarning)  # wide slopes are what is measured
-        return training.fit(
+        history = training.fit(
             net,
             batches,
             schedule(METHODS[config["method"]], _n_layers(config), config["period"]),
@@ -279,6 +279,9 @@ def _train(config: Config, net: nn.Module, batches: Any) -> list[training.Epoch]
             seed=_start(config),
             progress=False,
         )
+    if len(history) < config["epochs"]:  # Ctrl-C: nothing is recorded of half a run
+        raise KeyboardInterrupt
+    return history
 
 
 def measure(config: Config) -> dict:

@@ -250,6 +250,13 @@ def test_a_run_that_breaks_down_is_recorded_as_that(small, monkeypatch):
     assert comparison.rank(record) < comparison.rank({"accuracy": 0.0, "loss": 9.0})
 
 
+def test_half_a_run_is_not_recorded(small, monkeypatch):
+    real = training.fit
+    monkeypatch.setattr(training, "fit", lambda *arguments, **how: real(*arguments, **how)[:-1])
+    with pytest.raises(KeyboardInterrupt):
+        comparison.measure(small)
+
+
 def test_learned_quanta_have_a_rate_relative_to_what_they_begin_with():
     net, _, made = networks(LEVELS["ternary"])
     for name, n in (("lsq", 4), ("pact", 2), ("static", 0)):
@@ -352,6 +359,8 @@ def test_recorded_runs_of_a_fold_are_alike_and_checkpoints_are_the_float_network
         config = record["config"]
         of.setdefault((config["task"], config["start"], config["fold"], config.get("checkpoint_lr")), []).append(record)
         assert not record["revision"].endswith("+")
+        assert "diverged" in record or len(record["train_loss"]) == config["epochs"]
+        assert "diverged" in record or record["steps"] == config["epochs"] * -(-record["examples"]["training"] // 256)
     assert of
     for runs in of.values():
         assert_alike(runs)
