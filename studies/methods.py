@@ -224,30 +224,28 @@ class Method:
     """An estimator that takes part.
 
     Attributes:
-        label: for tables.
         make: (float network, levels, quanta) → the quantised network, whose latent weights are the float ones.
         annealed: whether the noise fades, a layer after the other; else it stays as it is, or there is none.
         edition: counted up when the method changes, so that its runs are made again.
     """
 
-    label: str
     make: Callable[[nn.Module, Levels, Quanta], nn.Module]
     annealed: bool = False
     edition: int = 1
 
 
 METHODS: dict[str, Method] = {
-    "float": Method("float, not quantised", lambda net, levels, quanta: copy.deepcopy(net)),
-    "static": Method("clipped identity = hard tanh = static uniform noise, mode", packaged()),
-    "identity": Method("plain identity", identity),
-    "partition-mode": Method("annealed layer by layer, mode", packaged(), annealed=True),
-    "partition-expectation": Method("annealed layer by layer, expectation", packaged(strategy="expectation"), annealed=True),
-    "lsq": Method("LSQ: clipped identity, learned quanta", packaged(quantum="learned")),
-    "pact": Method("PACT: learned clip, DoReFa's weights", pact),
-    "dorefa": Method("DoReFa", dorefa),
-    "brevitas": Method("Brevitas's defaults", brevitas),
-    "fast-sigmoid": Method("fast sigmoid surrogate", packaged("fast_sigmoid")),
-    "arctangent": Method("arctangent surrogate", packaged("atan")),
+    "float": Method(lambda net, levels, quanta: copy.deepcopy(net)),
+    "static": Method(packaged()),
+    "identity": Method(identity),
+    "partition-mode": Method(packaged(), annealed=True),
+    "partition-expectation": Method(packaged(strategy="expectation"), annealed=True),
+    "lsq": Method(packaged(quantum="learned")),
+    "pact": Method(pact),
+    "dorefa": Method(dorefa),
+    "brevitas": Method(brevitas),
+    "fast-sigmoid": Method(packaged("fast_sigmoid")),
+    "arctangent": Method(packaged("atan")),
 }
 """The estimators by name, in the order of tables."""
 

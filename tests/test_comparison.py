@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, hardtanh
 
-from anabook import models, training
+from anabook import models, plots, training
 from anabook.datasets import standins, store
+from anabook.experiments import estimators
 from studies import comparison, loop, methods
 from studies.methods import LEVELS, METHODS
 
@@ -376,3 +377,119 @@ def test_networks_are_left_as_they_were_by_being_measured():
     again = copy.deepcopy(net)
     METHODS["dorefa"].make(net, LEVELS["ternary"], {})
     assert comparison.digest(net) == comparison.digest(again)
+
+
+# --- what is made of it -------------------------------------------------------------------------------------------------
+
+
+def line(method, lr, fold, accuracy, unused=None, seconds=0.1, levels="ternary"):
+    config = comparison.case("cifar10", levels, "scratch", method, lr, fold)
+    more = {} if unused is None else {"unused": {"accuracy": unused, "loss": 1.0}}
+    return {"config": config, "accuracy": accuracy, "loss": 1.0, "seconds_per_step": seconds, **more}
+
+
+def lines_of(method, lr=0.003, unused=(0.40, 0.42, 0.41, 0.43, 0.39), seconds=0.1, **how):
+    """Three rates on fold 0, the given one the best, and all folds."""
+    others = [line(method, other, 0, 0.1, 0.99, seconds, **how) for other in (0.001, 0.003, 0.01) if other != lr]
+    return others + [line(method, lr, fold, 0.5, accuracy, seconds + fold, **how) for fold, accuracy in enumerate(unused)]
+
+
+def of(records):
+    return {entry.method: entry for entry in estimators.entries(records, "cifar10", "ternary", "scratch")}
+
+
+def test_every_estimator_and_every_table_of_the_study_has_words():
+    assert set(estimators.LABELS) == set(METHODS) and list(estimators.TABLES) == list(comparison.TABLES)
+
+
+def test_an_entry_is_the_folds_at_the_rate_that_was_best_on_fold_0_measured_on_the_unused_images():
+    entry = of(lines_of("static"))["static"]
+    assert entry.lr == 0.003 and list(entry.folds.values()) == [0.40, 0.42, 0.41, 0.43, 0.39]
+    assert entry.rates == {0.001: 0.1, 0.003: 0.5, 0.01: 0.1} and entry.seconds == 0.1
+    # t with 4 degrees of freedom: 2.776·0.015811/√5
+    assert (entry.estimate.mean, entry.estimate.high) == (pytest.approx(0.41), pytest.approx(0.41 + 0.019632, abs=1e-6))
+    fold_only = [{key: value for key, value in each.items() if key != "unused"} for each in lines_of("static")]
+    assert set(of(fold_only)["static"].folds.values()) == {0.5}
+
+
+@pytest.mark.parametrize(
+    "tried, lr",
+    [
+        ({0.001: 0.3, 0.003: 0.4}, None),
+        ({0.001: 0.5, 0.003: 0.4, 0.01: 0.3}, None),
+        ({0.001: 0.5, 0.003: 0.4, 0.01: 0.3, 0.0003: 0.6}, 0.0003),
+        ({0.001: 0.3, 0.003: 0.4, 0.01: 0.3}, 0.003),
+    ],
+)
+def test_a_rate_is_chosen_as_the_study_chooses_it(tried, lr):
+    records = [line("static", rate, 0, accuracy) for rate, accuracy in tried.items()]
+    entry = of(records)["static"]
+    found = {loop.key_of(record["config"]): record for record in records}
+    assert entry.lr == lr == comparison.tuning(found, lambda rate: line("static", rate, 0, 0)["config"])[1]
+    assert entry.folds == ({0: tried[lr]} if lr else {})
+
+
+def test_rates_of_the_recorded_lines_are_those_that_the_study_chose():
+    records = estimators.lines()
+    found = {loop.key_of(record["config"]): record for record in records}
+    for key in estimators.TABLES:
+        for entry in estimators.entries(records, *key):
+            if key[2] == "scratch":
+                cases, best = comparison.tuning(found, lambda lr: comparison.case(*key, entry.method, lr, 0))
+                assert entry.lr == best and set(entry.rates) <= {case["lr"] for case in cases}
+
+
+def test_of_estimators_that_are_not_told_apart_the_simplest_is_recommended():
+    alike = lines_of("static") + lines_of("lsq", unused=(0.41, 0.42, 0.42, 0.42, 0.40))
+    ahead = lines_of("pact", unused=(0.60, 0.62, 0.61, 0.64, 0.59))
+    few = lines_of("dorefa", unused=(0.8, 0.8))
+    unquantised = lines_of("float", unused=(0.9,) * 5)
+    found = list(of(alike + few + unquantised).values())
+    assert estimators.best(found).method == "lsq" and estimators.recommended(found).method == "static"
+    assert [entry.method for entry in estimators.level_with(found)] == ["static", "lsq"]
+    found = list(of(alike + ahead).values())
+    assert estimators.recommended(found).method == "pact" and len(estimators.level_with(found)) == 1
+    effect = of(alike + ahead)["pact"].ahead_of(of(alike)["static"])
+    assert (effect.mean, effect.n) == (pytest.approx(0.202), 5)
+    with pytest.raises(ValueError, match="no estimator has two folds"):
+        estimators.best(list(of(lines_of("static", unused=(0.4,))).values()))
+    with pytest.raises(ValueError, match="no fold in common"):
+        of(alike)["static"].ahead_of(estimators.Entry("lsq", 0.01, {}, {7: 0.1}, None))
+
+
+def test_many_comparisons_ask_for_more_than_one():
+    a, b = (0.40, 0.42, 0.41, 0.43, 0.39), (0.412, 0.424, 0.419, 0.433, 0.397)
+    two = list(of(lines_of("static", unused=a) + lines_of("lsq", unused=b)).values())
+    assert two[1].ahead_of(two[0]).low > 0 and estimators.recommended(two).method == "lsq"
+    crowd = [name for name in METHODS if name not in ("float", "static", "lsq")]
+    low = [record for name in crowd for record in lines_of(name, unused=(0.1, 0.11, 0.1, 0.11, 0.1))]
+    many = list(of(lines_of("static", unused=a) + lines_of("lsq", unused=b) + low).values())
+    assert estimators.recommended(many).method == "static"
+
+
+def test_the_table_has_means_differences_rates_folds_and_the_cost_of_a_step():
+    records = lines_of("float", unused=(0.57,) * 5, seconds=0.05) + lines_of("static")
+    records += lines_of("lsq", lr=0.01, unused=(0.42, 0.44, 0.43, 0.45, 0.41))[:-3] + [line("pact", 0.001, 0, 0.2)]
+    table = estimators.table(records + [line("lsq", 0.03, 0, 0.2, 0.5)], "cifar10", "ternary", "scratch")
+    assert table.caption == ("VGG on CIFAR-10, ternary, from scratch: on 10,000 unused images, means with 95 % intervals")
+    assert table.rows == (
+        ("float", "57.0 [57.0, 57.0]", "+16.0 [+14.0, +18.0]", "0.003", "5", "1.0"),
+        ("clipped identity (static noise, mode)", "41.0 [39.0, 43.0]", "–", "0.003", "5", "2.0"),
+        ("LSQ", "43.0 [30.3, 55.7]", "+2.0 [+2.0, +2.0]", "0.01", "2", "2.0"),
+        ("PACT", "–", "–", "1 tried", "–", "–"),
+    )
+    with pytest.raises(ValueError, match="levels must be one of 'ternary', '4 bits'"):
+        estimators.table(records, "cifar10", "ternry", "scratch")
+
+
+def test_the_picture_has_a_row_for_each_estimator_and_a_panel_for_each_table():
+    records = lines_of("static") + lines_of("float", unused=(0.57,) * 5) + lines_of("lsq", levels="4 bits")
+    figure = plots.estimator_accuracies(records)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_visible()]
+    assert titles == ["VGG on CIFAR-10, ternary, from scratch", "VGG on CIFAR-10, 4 bits, from scratch"]
+    rows = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert rows == list(estimators.LABELS.values())
+    points = {line.get_ydata()[0]: line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() in "oD"}
+    assert points == {0: pytest.approx(57), 1: pytest.approx(41)}
+    with pytest.raises(ValueError, match="no table to show"):
+        plots.estimator_accuracies([])
