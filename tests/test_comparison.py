@@ -493,3 +493,21 @@ def test_the_picture_has_a_row_for_each_estimator_and_a_panel_for_each_table():
     assert points == {0: pytest.approx(57), 1: pytest.approx(41)}
     with pytest.raises(ValueError, match="no table to show"):
         plots.estimator_accuracies([])
+
+
+def test_the_decisions_are_read_off_the_tables_and_say_what_is_not_measured():
+    assert set(estimators.ADVICE) == set(METHODS) - {"float"}
+    rows = {row[0]: row for row in estimators.decisions([]).rows}
+    assert len(rows) == 7 and all("runs are under way" in row[-1] or "not measured" in row[-1] for row in rows.values())
+    records = lines_of("static", lr=0.003) + lines_of("lsq", unused=(0.60, 0.62, 0.61, 0.64, 0.59))
+    row = {row[0]: row for row in estimators.decisions(records).rows}["ternary, from scratch"]
+    assert row[1] == "LSQ" and row[4] == "learned" and row[5] == "0.003 (VGG)"
+    assert row[-1] == "VGG: 1 of 2 not told apart, 5 folds"
+    speech = [
+        {**r, "config": {**r["config"], "task": "gsc12"}} for r in lines_of("static") + lines_of("dorefa", unused=(0.1,) * 5)
+    ]
+    two = [row for row in estimators.decisions(records + speech).rows if row[0] == "ternary, from scratch"]
+    assert [(row[1], row[5]) for row in two] == [
+        ("LSQ", "0.003 (VGG)"),
+        ("clipped identity (static noise, mode)", "0.003 (DSCNN)"),
+    ]

@@ -40,6 +40,56 @@ TABLES: dict[tuple[str, str, str], str] = {
 }
 """Task, levels and start of each table, with words for it."""
 
+ADVICE: dict[str, tuple[str, str, str, str]] = {
+    "static": (
+        "1 between the outermost levels, 0 beyond",
+        "half a quantum to either side of each threshold",
+        "fixed",
+        "what lies beyond the outermost levels does not move: start within them",
+    ),
+    "identity": ("1 everywhere", "no end", "fixed", "latent weights wander off beyond the levels"),
+    "lsq": (
+        "1 between the outermost levels, 0 beyond",
+        "half a quantum to either side of each threshold",
+        "learned",
+        "with Adam the quanta need a rate relative to their size",
+    ),
+    "dorefa": (
+        "1 up to the ends of the range, through tanh for weights",
+        "half a quantum to either side of each threshold",
+        "none: the largest weight is 1, and so is the largest feature",
+        "one large weight makes all others small",
+    ),
+    "pact": (
+        "1 up to the ends of the range, through tanh for weights",
+        "half a quantum to either side of each threshold",
+        "learned for features",
+        "one large weight makes all others small",
+    ),
+    "fast-sigmoid": ("1/(1 + 25|d|)², d quanta from a threshold", "a 25th of a quantum", "fixed", "little reaches far"),
+    "arctangent": ("1/(1 + (πd)²), d quanta from a threshold", "a third of a quantum", "fixed", "its tails never end"),
+    "brevitas": (
+        "1 up to half a quantum beyond the outermost levels",
+        "a quantum about each threshold",
+        "the largest weight's; of features learned after a while",
+        "one large weight makes all others small",
+    ),
+    "partition-mode": (
+        "1 between the outermost levels, then fading",
+        "half a quantum, then less",
+        "fixed",
+        "takes its time",
+    ),
+    "partition-expectation": ("the same", "half a quantum, then less", "fixed", "no quantised network before the end"),
+}
+"""For each estimator: the slope, its width, the quantum, what to look out for."""
+
+_BY_ARGUMENT = (
+    ("binary: −1 and 1", "static", "not measured: the clip is ±1, the hard tanh"),
+    ("5 to 8 bits", "static", "not measured: the finer the stair, the less the slope can matter"),
+    ("spiking: 0 and 1 over time", "arctangent", "not measured: a slope with tails is usual there"),
+)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -124,6 +174,11 @@ def best(found: Sequence[Entry]) -> Entry:
 
     Raises:
         ValueError: none has two folds.
+
+    Example:
+        >>> two = [Entry(name, 0.01, {}, {0: 0.5, 1: high}, 0.1) for name, high in (("static", 0.6), ("lsq", 0.7))]
+        >>> best(two).method
+        'lsq'
     """
     complete = _complete(found)
     return max(complete, key=lambda entry: entry.estimate.mean)
@@ -134,6 +189,11 @@ def level_with(found: Sequence[Entry], level: float = 0.95) -> list[Entry]:
 
     An estimator is told from the best if Student's interval of their differences lies beyond 0, at a level that is right for
     all of these comparisons together (Bonferroni's).
+
+    Example:
+        >>> two = [Entry(name, 0.01, {}, {0: 0.5, 1: high}, 0.1) for name, high in (("static", 0.6), ("lsq", 0.7))]
+        >>> [entry.method for entry in level_with(two)]
+        ['static', 'lsq']
     """
     complete, first = _complete(found), best(found)
     at = 1 - (1 - check_level(level)) / max(1, len(complete) - 1)
@@ -184,6 +244,53 @@ def table(records: Iterable[Mapping[str, Any]], task: str, levels: str, start: s
     measured = "on 10,000 unused images" if task == "cifar10" else "on the held-out fold"
     header = ("estimator", "accuracy in %", "− clipped identity, points", "rate", "folds", "time of a step")
     return Table(f"{TABLES[task, levels, start]}: {measured}, means with 95 % intervals", header, tuple(rows))
+
+
+def decisions(records: Iterable[Mapping[str, Any]]) -> Table:
+    """Which estimator to try first, by levels and start: what is recommended in each table, and how well that is known.
+
+    Args:
+        records: lines of the study.
+
+    Example:
+        >>> [row[0] for row in decisions(lines()).rows][:2]
+        ['ternary, from scratch', 'ternary, from a float checkpoint']
+    """
+    records, rows = list(records), []
+    for levels in ("ternary", "4 bits"):
+        for start, words in (("scratch", "from scratch"), ("float", "from a float checkpoint")):
+            rows += _rows(f"{levels}, {words}", {task: entries(records, task, levels, start) for task in _NETWORKS})
+    rows += [(name, LABELS[method], *ADVICE[method][:3], "–", ADVICE[method][3], why) for name, method, why in _BY_ARGUMENT]
+    header = ("network", "try first", "slope", "width", "quantum", "rate of Adam", "caveat", "evidence")
+    return Table("Which estimator to try first: the simplest that is not told from the best", header, tuple(rows))
+
+
+_NETWORKS = {"cifar10": "VGG", "gsc12": "DSCNN"}
+
+
+def _rows(name: str, found: Mapping[str, Sequence[Entry]]) -> list[tuple[str, ...]]:
+    """A row for the networks that recommend the same, more where they differ."""
+    chosen: dict[str, list[tuple[str, Entry, int, int]]] = {}
+    for task, each in found.items():
+        if sum(len(entry.folds) > 1 for entry in each if entry.method != "float") > 1:
+            first = recommended(each)
+            chosen.setdefault(first.method, []).append((_NETWORKS[task], first, len(level_with(each)), len(_complete(each))))
+    if not chosen:
+        why = "by argument; its runs are under way"
+        return [(name, LABELS["static"], *ADVICE["static"][:3], "–", ADVICE["static"][3], why)]
+    return [
+        (
+            name,
+            LABELS[method],
+            *ADVICE[method][:3],
+            ", ".join(f"{entry.lr:g} ({network})" for network, entry, *_ in each),
+            ADVICE[method][3],
+            "; ".join(
+                f"{network}: {level} of {n} not told apart, {len(entry.folds)} folds" for network, entry, level, n in each
+            ),
+        )
+        for method, each in chosen.items()
+    ]
 
 
 def _check(task: str, levels: str, start: str) -> None:
