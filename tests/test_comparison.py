@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -382,16 +383,16 @@ def test_networks_are_left_as_they_were_by_being_measured():
 # --- what is made of it -------------------------------------------------------------------------------------------------
 
 
-def line(method, lr, fold, accuracy, unused=None, seconds=0.1, levels="ternary"):
+def line(method, lr, fold, accuracy, unused=None, levels="ternary"):
     config = comparison.case("cifar10", levels, "scratch", method, lr, fold)
     more = {} if unused is None else {"unused": {"accuracy": unused, "loss": 1.0}}
-    return {"config": config, "accuracy": accuracy, "loss": 1.0, "seconds_per_step": seconds, **more}
+    return {"config": config, "accuracy": accuracy, "loss": 1.0, **more}
 
 
-def lines_of(method, lr=0.003, unused=(0.40, 0.42, 0.41, 0.43, 0.39), seconds=0.1, **how):
+def lines_of(method, lr=0.003, unused=(0.40, 0.42, 0.41, 0.43, 0.39), **how):
     """Three rates on fold 0, the given one the best, and all folds."""
-    others = [line(method, other, 0, 0.1, 0.99, seconds, **how) for other in (0.001, 0.003, 0.01) if other != lr]
-    return others + [line(method, lr, fold, 0.5, accuracy, seconds + fold, **how) for fold, accuracy in enumerate(unused)]
+    others = [line(method, other, 0, 0.1, 0.99, **how) for other in (0.001, 0.003, 0.01) if other != lr]
+    return others + [line(method, lr, fold, 0.5, accuracy, **how) for fold, accuracy in enumerate(unused)]
 
 
 def of(records):
@@ -405,7 +406,7 @@ def test_every_estimator_and_every_table_of_the_study_has_words():
 def test_an_entry_is_the_folds_at_the_rate_that_was_best_on_fold_0_measured_on_the_unused_images():
     entry = of(lines_of("static"))["static"]
     assert entry.lr == 0.003 and list(entry.folds.values()) == [0.40, 0.42, 0.41, 0.43, 0.39]
-    assert entry.rates == {0.001: 0.1, 0.003: 0.5, 0.01: 0.1} and entry.seconds == 0.1
+    assert entry.rates == {0.001: 0.1, 0.003: 0.5, 0.01: 0.1}
     # t with 4 degrees of freedom: 2.776·0.015811/√5
     assert (entry.estimate.mean, entry.estimate.high) == (pytest.approx(0.41), pytest.approx(0.41 + 0.019632, abs=1e-6))
     fold_only = [{key: value for key, value in each.items() if key != "unused"} for each in lines_of("static")]
@@ -454,7 +455,7 @@ def test_of_estimators_that_are_not_told_apart_the_simplest_is_recommended():
     with pytest.raises(ValueError, match="no estimator has two folds"):
         estimators.best(list(of(lines_of("static", unused=(0.4,))).values()))
     with pytest.raises(ValueError, match="no fold in common"):
-        of(alike)["static"].ahead_of(estimators.Entry("lsq", 0.01, {}, {7: 0.1}, None))
+        of(alike)["static"].ahead_of(estimators.Entry("lsq", 0.01, {}, {7: 0.1}))
 
 
 def test_many_comparisons_ask_for_more_than_one():
@@ -468,14 +469,15 @@ def test_many_comparisons_ask_for_more_than_one():
 
 
 def test_the_table_has_means_differences_rates_folds_and_the_cost_of_a_step():
-    records = lines_of("float", unused=(0.57,) * 5, seconds=0.05) + lines_of("static")
+    records = lines_of("float", unused=(0.57,) * 5) + lines_of("static")
     records += lines_of("lsq", lr=0.01, unused=(0.42, 0.44, 0.43, 0.45, 0.41))[:-3] + [line("pact", 0.001, 0, 0.2)]
-    table = estimators.table(records + [line("lsq", 0.03, 0, 0.2, 0.5)], "cifar10", "ternary", "scratch")
+    cost = {("cifar10", "ternary"): {"float": 1.0, "static": 2.04, "pact": 3.0}}
+    table = estimators.table(records + [line("lsq", 0.03, 0, 0.2, 0.5)], "cifar10", "ternary", "scratch", cost)
     assert table.caption == ("VGG on CIFAR-10, ternary, from scratch: on 10,000 unused images, means with 95 % intervals")
     assert table.rows == (
         ("float", "57.0 [57.0, 57.0]", "+16.0 [+14.0, +18.0]", "0.003", "5", "1.0"),
         ("clipped identity (static noise, mode)", "41.0 [39.0, 43.0]", "–", "0.003", "5", "2.0"),
-        ("LSQ", "43.0 [30.3, 55.7]", "+2.0 [+2.0, +2.0]", "0.01", "2", "2.0"),
+        ("LSQ", "43.0 [30.3, 55.7]", "+2.0 [+2.0, +2.0]", "0.01", "2", "–"),
         ("PACT", "–", "–", "1 tried", "–", "–"),
     )
     with pytest.raises(ValueError, match="levels must be one of 'ternary', '4 bits'"):
@@ -511,3 +513,19 @@ def test_the_decisions_are_read_off_the_tables_and_say_what_is_not_measured():
         ("LSQ", "0.003 (VGG)"),
         ("clipped identity (static noise, mode)", "0.003 (DSCNN)"),
     ]
+
+
+def test_costs_are_ratios_within_a_round(tmp_path):
+    path = tmp_path / "costs.jsonl"
+    took = {"float": [10, 20, 10], "static": [15, 30, 40], "lsq": [20, 30, 20]}
+    path.write_text(json.dumps({"config": {"task": "gsc12", "levels": "4 bits"}, "milliseconds": took}) + "\n")
+    assert estimators.costs(path) == {("gsc12", "4 bits"): {"float": 1.0, "static": 1.5, "lsq": 2.0}}
+
+
+def test_what_chapter_16_says_of_the_recorded_costs():
+    costs = estimators.costs()
+    assert set(costs) == {(task, levels) for task in comparison.TASKS for levels in LEVELS}
+    for ratios in costs.values():
+        assert set(ratios) == set(METHODS)
+        assert max(ratios, key=ratios.get) == "brevitas" and sorted(ratios, key=ratios.get)[-2] == "dorefa"
+        assert all(ratio < 1.8 for name, ratio in ratios.items() if name not in ("brevitas", "dorefa"))

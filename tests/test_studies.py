@@ -29,7 +29,7 @@ from anabook.laws import FAMILIES
 from anabook.training import Quantise
 from anabook.training.estimators import level_probabilities
 from anabook.variants import VARIANTS
-from studies import STUDIES, comparison, estimators, finite, gradients, inks, loop, mnist, standins, stopping, zoo
+from studies import STUDIES, comparison, costs, estimators, finite, gradients, inks, loop, mnist, standins, stopping, zoo
 from studies.__main__ import main
 from studies.loop import Study
 
@@ -211,6 +211,7 @@ TINY = {
         "drop": 8,
         "period": 1,
     },
+    "costs": {**costs.cases(rounds=2, tasks=("gsc12",))[0], "width": 0.05, "batch_size": 4},
     "estimators": {**estimators.cases(draws=40)[-1], "estimator": "random"},
     "finite": {**finite.cases()[0], "period": 1, "draws": 1, "inputs": 12},
     "gradients": {**gradients.cases(draws=2, period=1)[0], "width": 4, "examples": 64, "batch": 8},
@@ -291,6 +292,8 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
     if name == "comparison":
         assert record["unused"].keys() == {"accuracy", "loss"} and record["examples"]["unused"] == 30
         assert len(record["quanta"]) == len(record["learned"]) == 14 and record["seconds_per_step"] > 0
+    if name == "costs":
+        assert {len(each) for each in record["milliseconds"].values()} == {2} and record["parameters"] > 0
     if name == "gradients":
         assert len(record["epochs"]) == 3 and "random" in record["epochs"][0][2]
     if name == "estimators":
@@ -298,6 +301,8 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
     elif name == "stopping":
         assert record["stopped"][-1] > 0 and len(record["peak_bytes"]) == len(record["kept_bytes"]) == 8
         assert len(record["cpu_seconds"]) == 10 and record["machine"]["cpu"]
+    elif name == "costs":
+        assert min(map(min, record["milliseconds"].values())) > 0
     elif name == "runtimes":
         took = record["milliseconds"]
         assert set(took) == {"float", "integers", "products", "numpy"} and all(len(times) == 2 for times in took.values())

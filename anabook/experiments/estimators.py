@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from anabook._table import Table
@@ -101,14 +102,12 @@ class Entry:
         rates: accuracy on fold 0 by the rates that were tried; 0 where training broke down.
         folds: by fold the accuracy at the chosen rate: on the unused images where there are some, else on the fold; 0 where
             training broke down.
-        seconds: of one step, the least of all folds' medians; None before there is a run.
     """
 
     method: str
     lr: float | None
     rates: Mapping[float, float]
     folds: Mapping[int, float]
-    seconds: float | None
 
     @property
     def estimate(self) -> Estimate:
@@ -142,8 +141,7 @@ def lines(path: Path | None = None) -> list[dict[str, Any]]:
         >>> lines()[0]["study"]
         'comparison'
     """
-    text = (shipped.path("results/comparison.jsonl") if path is None else path).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return _read("comparison", path)
 
 
 def entries(records: Iterable[Mapping[str, Any]], task: str, levels: str, start: str) -> list[Entry]:
@@ -176,7 +174,7 @@ def best(found: Sequence[Entry]) -> Entry:
         ValueError: none has two folds.
 
     Example:
-        >>> two = [Entry(name, 0.01, {}, {0: 0.5, 1: high}, 0.1) for name, high in (("static", 0.6), ("lsq", 0.7))]
+        >>> two = [Entry(name, 0.01, {}, {0: 0.5, 1: high}) for name, high in (("static", 0.6), ("lsq", 0.7))]
         >>> best(two).method
         'lsq'
     """
@@ -191,7 +189,7 @@ def level_with(found: Sequence[Entry], level: float = 0.95) -> list[Entry]:
     all of these comparisons together (Bonferroni's).
 
     Example:
-        >>> two = [Entry(name, 0.01, {}, {0: 0.5, 1: high}, 0.1) for name, high in (("static", 0.6), ("lsq", 0.7))]
+        >>> two = [Entry(name, 0.01, {}, {0: 0.5, 1: high}) for name, high in (("static", 0.6), ("lsq", 0.7))]
         >>> [entry.method for entry in level_with(two)]
         ['static', 'lsq']
     """
@@ -205,7 +203,7 @@ def recommended(found: Sequence[Entry], level: float = 0.95) -> Entry:
 
     Example:
         >>> def entry(method, *accuracies):
-        ...     return Entry(method, 0.01, {}, dict(enumerate(accuracies)), 0.1)
+        ...     return Entry(method, 0.01, {}, dict(enumerate(accuracies)))
         >>> alike = entry("static", 0.50, 0.53, 0.51), entry("lsq", 0.52, 0.51, 0.52)
         >>> recommended(alike).method
         'static'
@@ -215,12 +213,40 @@ def recommended(found: Sequence[Entry], level: float = 0.95) -> Entry:
     return level_with(found, level)[0]
 
 
-def table(records: Iterable[Mapping[str, Any]], task: str, levels: str, start: str) -> Table:
+def costs(path: Path | None = None) -> dict[tuple[str, str], dict[str, float]]:
+    """By task and levels, how long a training step takes with each estimator, the float network's being 1.
+
+    Processor time, and the median over rounds of the ratio within a round, from the lines of the study "costs".
+
+    Args:
+        path: of the file; None for the one that comes with the package.
+
+    Example:
+        >>> costs()["cifar10", "ternary"]["float"]
+        1.0
+    """
+    return {
+        (record["config"]["task"], record["config"]["levels"]): {
+            method: median(a / b for a, b in zip(each, record["milliseconds"]["float"]))
+            for method, each in record["milliseconds"].items()
+        }
+        for record in _read("costs", path)
+    }
+
+
+def table(
+    records: Iterable[Mapping[str, Any]],
+    task: str,
+    levels: str,
+    start: str,
+    cost: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
+) -> Table:
     """Accuracies with intervals, differences from the clipped identity, learning rates and cost of a step.
 
     Args:
         records: lines of the study.
         task, levels, start: which table, a key of `TABLES`.
+        cost: as `costs` gives it; None for what comes with the package.
 
     Example:
         >>> print(str(table(lines(), "cifar10", "ternary", "scratch")).splitlines()[0].partition(":")[0])
@@ -228,8 +254,8 @@ def table(records: Iterable[Mapping[str, Any]], task: str, levels: str, start: s
     """
     found = entries(records, task, levels, start)
     by_name = {entry.method: entry for entry in found}
-    base, unquantised = by_name.get("static"), by_name.get("float")
-    rows = []
+    base, rows = by_name.get("static"), []
+    ratios = (costs() if cost is None else cost).get((task, levels), {})
     for entry in found:
         if entry.lr is None or not entry.folds:
             rows.append((entry.label, "–", "–", f"{len(entry.rates)} tried", "–", "–"))
@@ -237,10 +263,8 @@ def table(records: Iterable[Mapping[str, Any]], task: str, levels: str, start: s
         versus = "–"
         if base is not None and entry is not base and len(base.folds.keys() & entry.folds.keys()) > 1:
             versus = _points(entry.ahead_of(base))
-        cost = "–"
-        if unquantised is not None and unquantised.seconds and entry.seconds:
-            cost = f"{entry.seconds / unquantised.seconds:.1f}"
-        rows.append((entry.label, str(entry.estimate), versus, f"{entry.lr:g}", str(len(entry.folds)), cost))
+        took = f"{ratios[entry.method]:.1f}" if entry.method in ratios else "–"
+        rows.append((entry.label, str(entry.estimate), versus, f"{entry.lr:g}", str(len(entry.folds)), took))
     measured = "on 10,000 unused images" if task == "cifar10" else "on the held-out fold"
     header = ("estimator", "accuracy in %", "− clipped identity, points", "rate", "folds", "time of a step")
     return Table(f"{TABLES[task, levels, start]}: {measured}, means with 95 % intervals", header, tuple(rows))
@@ -293,6 +317,11 @@ def _rows(name: str, found: Mapping[str, Sequence[Entry]]) -> list[tuple[str, ..
     ]
 
 
+def _read(name: str, path: Path | None) -> list[dict[str, Any]]:
+    text = (shipped.path(f"results/{name}.jsonl") if path is None else path).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def _check(task: str, levels: str, start: str) -> None:
     for value, place, what in ((task, 0, "task"), (levels, 1, "levels"), (start, 2, "start")):
         choice(value, dict.fromkeys(key[place] for key in TABLES), what)
@@ -304,8 +333,7 @@ def _entry(method: str, records: Sequence[Mapping[str, Any]]) -> Entry:
     lr = _chosen(first)
     at = [record for record in records if record["config"]["lr"] == lr]
     folds = {record["config"]["fold"]: _accuracy(record) for record in at}
-    seconds = [record["seconds_per_step"] for record in at if "seconds_per_step" in record]
-    return Entry(method, lr, rates, dict(sorted(folds.items())), min(seconds, default=None))
+    return Entry(method, lr, rates, dict(sorted(folds.items())))
 
 
 def _chosen(first: Sequence[Mapping[str, Any]]) -> float | None:
