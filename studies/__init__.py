@@ -10,6 +10,8 @@ module with a `STUDY` and give it a line below. Speed is another matter, measure
 """
 
 STUDIES: dict[str, str] = {
+    "comparison": "one network after the other with each estimator (chapter 16)",
+    "costs": "what a training step costs with each of these estimators (chapter 16)",
     "estimators": "bias, spread and cost of eight gradient estimators (chapter 5)",
     "finite": "how far networks are from their limit while the noise fades (chapter 17)",
     "gradients": "how far each strategy's gradient is from the expected loss's (the chapter on what annealing optimises)",

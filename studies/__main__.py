@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
 
 from anabook._validate import choice
 from anabook.experiments.records import check_writable
 from studies import STUDIES
 from studies import __doc__ as usage
-from studies.loop import Study, carry_out, plan
+from studies.loop import Config, Record, Study, carry_out, plan
 
 
 def parser_of(study: Study) -> argparse.ArgumentParser:
@@ -37,6 +40,10 @@ def parser_of(study: Study) -> argparse.ArgumentParser:
     return parser
 
 
+def _cases(study: Study, arguments: dict[str, Any], found: Mapping[str, Record]) -> Iterable[Config]:
+    return study.cases(**arguments, **({"found": found} if study.grows else {}))
+
+
 def main(words: list[str] | None = None) -> int:
     """Parse the command line and measure; returns the exit code."""
     words = sys.argv[1:] if words is None else words
@@ -49,7 +56,8 @@ def main(words: list[str] | None = None) -> int:
         study = importlib.import_module(f"studies.{choice(words[0], STUDIES, 'the study')}").STUDY
         arguments = vars(parser_of(study).parse_args(words[1:]))
         output, dry = arguments.pop("output"), arguments.pop("dry_run")
-        path, todo = plan(study, study.cases(**arguments), output)
+        cases = partial(_cases, study, arguments)
+        path, todo = plan(study, cases, output)
         if todo and not dry:
             check_writable(path.parent)
     except ValueError as error:
@@ -57,7 +65,9 @@ def main(words: list[str] | None = None) -> int:
         return 2
     if not dry:
         try:
-            carry_out(study, path, todo)
+            while todo:
+                carry_out(study, path, todo[:1] if study.grows else todo)
+                todo = plan(study, cases, path, lambda sentence: None)[1] if study.grows else []
         except KeyboardInterrupt:
             print("stopped; what is measured is recorded, and the same command goes on with the rest.", file=sys.stderr)
             return 1

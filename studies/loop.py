@@ -73,6 +73,8 @@ class Study:
         packages: whose versions are noted besides those of Python, torch, NumPy and anabook.
         told: a line for a record, given all records by key.
         older: the case of a line that was written before this format, or None where it is none of this study's.
+        grows: whether cases follow from what is measured. Then `cases` also takes `found`, the records by key (None for the
+            book's own), and gives all cases that can be told from these; it is asked again after each measurement.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Study:
     packages: tuple[str, ...] = ()
     told: Callable[[Record, Mapping[str, Record]], str] = _outcome
     older: Callable[[Record], Config | None] = _unknown
+    grows: bool = False
 
     @property
     def output(self) -> Path:
@@ -145,7 +148,7 @@ def measured(study: Study, config: Config) -> Record:
 
 def plan(
     study: Study,
-    cases: Iterable[Config],
+    cases: Iterable[Config] | Callable[[Mapping[str, Record]], Iterable[Config]],
     output: Path | str | None = None,
     report: Callable[[str], None] = print,
 ) -> tuple[Path, list[Config]]:
@@ -153,7 +156,7 @@ def plan(
 
     Args:
         study: what is to be measured.
-        cases: of the study.
+        cases: of the study, or a function that makes them of the file's records.
         output: the file; None for the book's own. `~` is the home folder.
         report: is told what is set aside, and how much there is to do.
 
@@ -163,14 +166,14 @@ def plan(
     path = study.output if output is None else path_at(output, "--output")
     if path.is_dir():
         raise ValueError(f"--output must be a file, and {str(path)!r} is a folder.")
+    found = read(study, path)
     wanted: dict[str, Config] = {}
-    for config in cases:
+    for config in cases(found.records) if callable(cases) else cases:
         if "seed" not in config:  # it could not be repeated
             raise ValueError(f"each case of the study {study.name!r} must have a seed, and {config!r} has none.")
         wanted.setdefault(key_of(config), config)
     if not wanted:
         raise ValueError(f"the study {study.name!r} must be asked for at least one case.")
-    found = read(study, path)
     for sentence in found.set_aside:
         report(sentence)
     todo = [config for key, config in wanted.items() if key not in found.records]

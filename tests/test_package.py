@@ -28,6 +28,7 @@ CHAPTERS = (
     "12-svhn",
     "13-speech",
     "14-stopping",
+    "16-which-estimator",
     "17-finite-noise",
     "claims-ledger",
     "the-data",

@@ -20,6 +20,7 @@ import torch
 
 from anabook import Noise, Regularisation, models, training
 from anabook.datasets import standins as made_up
+from anabook.datasets import store
 from anabook.deploy import c_code
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
@@ -28,7 +29,7 @@ from anabook.laws import FAMILIES
 from anabook.training import Quantise
 from anabook.training.estimators import level_probabilities
 from anabook.variants import VARIANTS
-from studies import STUDIES, estimators, finite, gradients, inks, loop, mnist, rivals, standins, stopping, zoo
+from studies import STUDIES, comparison, costs, estimators, finite, gradients, inks, loop, mnist, rivals, standins, stopping, zoo
 from studies.__main__ import main
 from studies.loop import Study
 
@@ -190,11 +191,27 @@ def test_the_recorded_results_are_all_that_the_chapter_shows_and_nothing_else(na
     study, said = study_of(name), []
     path, todo = loop.plan(study, study.cases(), report=said.append)
     found = loop.read(study, path)
-    assert todo == [] and found.set_aside == [] and len(said) == 1
-    assert set(found.records) == {loop.key_of(case) for case in study.cases()}
+    assert bool(todo) == (name in UNDER_WAY) and found.set_aside == [] and len(said) == 1
+    assert set(found.records) == {loop.key_of(case) for case in study.cases()} - {loop.key_of(case) for case in todo}
+
+
+UNDER_WAY = {"comparison"}
+"""Studies whose runs go on, and whose chapter shows what there is; empty once all is measured."""
 
 
 TINY = {
+    "comparison": {
+        **comparison.case("cifar10", "ternary", "scratch", "lsq", 0.003, 0),
+        "task": "cifar10-stand-in",
+        "n_train": 100,
+        "unused": 30,
+        "width": 1 / 32,
+        "batch_size": 40,
+        "epochs": 10,
+        "drop": 8,
+        "period": 1,
+    },
+    "costs": {**costs.cases(rounds=2, tasks=("gsc12",))[0], "width": 0.05, "batch_size": 4},
     "estimators": {**estimators.cases(draws=40)[-1], "estimator": "random"},
     "finite": {**finite.cases()[0], "period": 1, "draws": 1, "inputs": 12},
     "gradients": {**gradients.cases(draws=2, period=1)[0], "width": 4, "examples": 64, "batch": 8},
@@ -243,6 +260,8 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_path, tiny, monkeypatch):
     monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "none"))
+    if name == "comparison":
+        store.save(made_up.objects(n_train=150, n_test=20))
     if name == "integers" and not any(map(shutil.which, c_code.COMPILERS)):
         pytest.skip("there is no C compiler (cc, gcc or clang), so the study cannot compare C")
     study, path, said = study_of(name), tmp_path / f"{name}.jsonl", []
@@ -250,7 +269,11 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
     assert measure_all(study, [TINY[name]], path) == 0
     record = json.loads(path.read_text())
     recorded = json.loads(study.output.read_text().splitlines()[0])
-    dropped = {"inks": {"record", "status", "seconds", "seed"}, "standins": {"seconds"}}.get(name, set())
+    dropped = {
+        "comparison": {"final_sha256"},  # of a float network, which is the first that is recorded
+        "inks": {"record", "status", "seconds", "seed"},
+        "standins": {"seconds"},
+    }.get(name, set())
     assert set(recorded) - set(record) == dropped
     if name == "inks":
         assert "all channels alike" in record["provenance"]["source"] and len(record["curves"]["accuracy"]) == 10
@@ -267,6 +290,11 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
         assert record["wrong"] == dict.fromkeys(("NumPy", "onnxruntime", "ONNX reference", "C"), 0)
         assert record["integers"] == 359 * (64 + 4 * 128) and record["levels"] == 359 * 2 * 128
         assert record["sha256"] == recorded["sha256"] and record["accuracy"] == recorded["accuracy"]
+    if name == "comparison":
+        assert record["unused"].keys() == {"accuracy", "loss"} and record["examples"]["unused"] == 30
+        assert len(record["quanta"]) == len(record["learned"]) == 14 and record["seconds_per_step"] > 0
+    if name == "costs":
+        assert {len(each) for each in record["milliseconds"].values()} == {2} and record["parameters"] > 0
     if name == "gradients":
         assert len(record["epochs"]) == 3 and "random" in record["epochs"][0][2]
     if name == "estimators":
@@ -274,6 +302,8 @@ def test_a_tiny_case_is_measured_and_a_page_finds_in_it_what_it_reads(name, tmp_
     elif name == "stopping":
         assert record["stopped"][-1] > 0 and len(record["peak_bytes"]) == len(record["kept_bytes"]) == 8
         assert len(record["cpu_seconds"]) == 10 and record["machine"]["cpu"]
+    elif name == "costs":
+        assert min(map(min, record["milliseconds"].values())) > 0
     elif name == "runtimes":
         took = record["milliseconds"]
         assert set(took) == {"float", "integers", "products", "numpy"} and all(len(times) == 2 for times in took.values())

@@ -1,11 +1,12 @@
 """Pictures: one style for the whole book, and the drawings that chapters share.
 
 `use_style` sets matplotlib's defaults. The other functions draw the theory (`theory`), gradients (`annealing`), data sets
-(`data`), recorded experiments (`experiments`, `comparisons`) and noise that has not vanished (`finite`); all of them are here
-under `anabook.plots`.
+(`data`), recorded experiments (`experiments`, `comparisons`), the choice of an estimator (`choosing`) and noise that has not
+vanished (`finite`); all of them are here under `anabook.plots`.
 """
 
 from anabook.plots.annealing import cosines, drift, estimators, is_told_from_zero
+from anabook.plots.choosing import estimator_accuracies
 from anabook.plots.comparisons import VERDICT_MARKERS, effects, order, size_curves, size_order
 from anabook.plots.data import clip, sheet
 from anabook.plots.experiments import (
@@ -36,6 +37,7 @@ __all__ = [
     "cosines",
     "drift",
     "effects",
+    "estimator_accuracies",
     "estimators",
     "final_accuracies",
     "grid",
