@@ -29,7 +29,21 @@ from anabook.laws import FAMILIES
 from anabook.training import Quantise
 from anabook.training.estimators import level_probabilities
 from anabook.variants import VARIANTS
-from studies import STUDIES, comparison, costs, estimators, finite, gradients, inks, loop, mnist, rivals, standins, stopping, zoo
+from studies import (
+    STUDIES,
+    comparison,
+    costs,
+    estimators,
+    finite,
+    gradients,
+    inks,
+    loop,
+    mnist,
+    rivals,
+    standins,
+    stopping,
+    zoo,
+)
 from studies.__main__ import main
 from studies.loop import Study
 
