@@ -126,7 +126,7 @@ def _compiled(source: str, name: str) -> Any:
         first = lines[0].split()[0] if lines and lines[0].split() else ""
         if first.startswith("%%") and first not in _RUNS_ITS_CELL:
             return compile("", name, "exec")
-        kept = ["" if _MAGIC.match(line) else line for line in lines]
+        kept = [line[: len(line) - len(line.lstrip())] + "pass" if _MAGIC.match(line) else line for line in lines]
         if kept == lines:
             raise
         return compile("\n".join(kept), name, "exec", dont_inherit=True)
