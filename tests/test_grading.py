@@ -102,7 +102,10 @@ def test_memory_is_limited_in_small_pieces_too(folder, own):
     assert only(folder, own, memory=1).note == "cell 1 raised MemoryError."
 
 
-def test_nothing_outside_the_copy_is_changed_and_nothing_in_the_folder_is_read(folder, own, tmp_path):
+def test_nothing_outside_the_copy_is_changed_and_nothing_in_the_folder_is_read(folder, own, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)  # as `python -m` does with the folder that one stands in
+    monkeypatch.syspath_prepend(folder)
+    (folder / "json.py").write_text("raise SystemExit")
     (tmp_path / "precious").mkdir()
     precious = tmp_path / "precious" / "file.txt"
     precious.write_text("keep")
@@ -136,7 +139,7 @@ def test_nothing_outside_the_copy_is_changed_and_nothing_in_the_folder_is_read(f
     )
     before = snapshot(tmp_path)
     one = grade(folder, exercises=own, seconds=120)[1]
-    assert (one.marks, one.note) == ({"ex-sum": "right"}, "")
+    assert (one.student, one.marks, one.note) == ("frank", {"ex-sum": "right"}, "")
     assert snapshot(tmp_path) == before and other.is_file()
 
 

@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     with open(out / "key.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     (out / "answers.toml").write_text("\n".join(entries), encoding="utf-8")
-    print(f"exam: {options.variants} sheets, key.csv and answers.toml in {Path(out)}")
+    print(f"exam: {options.variants} sheet{'s' * (options.variants != 1)}, key.csv and answers.toml in {Path(out)}")
     return 0
 
 

@@ -116,11 +116,12 @@ def _landlock(libc: Any, folder: Path) -> bool:
 def _hook(folder: Path, secret: Path, readable: Sequence[str], *, files: bool) -> None:
     """Have Python refuse: processes, the network, reading in `secret`, and with `files` changes outside `folder`."""
     inside, hidden = os.path.realpath(folder), os.path.realpath(secret)
-    shown = [os.path.realpath(path) for path in readable]
     real, join, null = os.path.realpath, os.path.join, os.devnull
 
     def within(path: str, place: str) -> bool:
         return path == place or path.startswith(join(place, ""))
+
+    shown = [place for place in map(real, readable) if within(place, hidden) and place != hidden]
 
     def check_change(path: Any, descriptor: Any = -1) -> None:
         if isinstance(path, int):

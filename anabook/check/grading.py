@@ -129,7 +129,7 @@ def table(results: Sequence[Graded]) -> Table:
         )
         for one in results
     )
-    return Table(f"{len(results)} notebooks", ("student", "right", "wrong", "without an answer", "note"), rows)
+    return Table(f"{len(results)} notebook{'s' * (len(results) != 1)}", ("student", "right", "wrong", "without an answer", "note"), rows)
 
 
 def as_csv(results: Sequence[Graded]) -> str:
@@ -238,11 +238,11 @@ def _grade_one(
             "notebook": str(work / path.name),
             "folder": str(work),
             "secret": str(folder.resolve()),
-            "readable": [place for place in (*_search_path(), sys.prefix, sys.base_prefix) if place],
+            "readable": [*_search_path(folder), sys.prefix, sys.base_prefix],
             "exercises": None if own is None else str(own),
             "seconds": seconds,
             "memory": memory,
-            "path": _search_path(),
+            "path": _search_path(folder),
         }
         lines, ending = _run(order, _environment(work), work, seconds)
     return _read(student, name, lines, ending, known)
@@ -269,9 +269,10 @@ def _copy_fonts(target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _search_path() -> list[str]:
-    """Where this process finds modules, and so the other one, too; not in the folder that it stands in."""
-    return [str(Path(place).resolve()) for place in sys.path if place]
+def _search_path(folder: Path) -> list[str]:
+    """Where this process finds modules, and so the other one, too; not in the folder that it stands in or that is graded."""
+    places = [Path(place).resolve() for place in sys.path if place]
+    return [str(place) for place in places if place != folder.resolve()]
 
 
 def _environment(work: Path) -> dict[str, str]:
