@@ -129,7 +129,8 @@ def table(results: Sequence[Graded]) -> Table:
         )
         for one in results
     )
-    return Table(f"{len(results)} notebook{'s' * (len(results) != 1)}", ("student", "right", "wrong", "without an answer", "note"), rows)
+    caption = f"{len(results)} notebook{'s' * (len(results) != 1)}"
+    return Table(caption, ("student", "right", "wrong", "without an answer", "note"), rows)
 
 
 def as_csv(results: Sequence[Graded]) -> str:
