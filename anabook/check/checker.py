@@ -214,7 +214,7 @@ def _numbers(answer: Any, shape: tuple[int, ...]) -> list[float]:
         array = np.asarray(answer)
         if array.dtype == object:  # fractions, SymPy numbers
             array = array.astype(float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Unusable(f"the answer is {wanted}, not {_shown(answer)}.") from None
     if array.dtype.kind not in "iuf":
         raise Unusable(f"the answer is {wanted}, not {_shown(answer)}.")
