@@ -1,4 +1,4 @@
-"""The command line: `anabook data`, `train`, `sweep`, `results` and `export`."""
+"""The command line: `anabook data`, `train`, `sweep`, `results`, `export` and `grade`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import anabook
 from anabook._validate import reason
+from anabook.check import command as grading_command
 
 _OF_DEVICES = ("OutOfMemoryError", "AcceleratorError")  # torch's, by name: torch is not loaded to list data sets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. What the user got wrong ends with code 2 and one sentence."""
-    parser = argparse.ArgumentParser(prog="anabook", description="Additive Noise Annealing: data and experiments.")
+    parser = argparse.ArgumentParser(prog="anabook", description="Additive Noise Annealing: data, experiments and courses.")
     parser.add_argument("--version", action="version", version=f"anabook {anabook.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_data(commands)
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_sweep(commands)
     _add_results(commands)
     _add_export(commands)
+    grading_command.add(commands)
     arguments, rest = parser.parse_known_args(argv)
     if hasattr(arguments, "overrides"):  # argparse knows those before the first option only
         arguments.overrides = arguments.overrides + [word for word in rest if "=" in word and not word.startswith("-")]

@@ -164,6 +164,12 @@ def test_a_constant_function_can_be_given_as_an_expression_without_symbols():
     assert check("ex-a", sympy.Integer(2), task)
 
 
+@pytest.mark.parametrize("answer", [1e308, -1e308, 10**400])
+def test_a_huge_answer_is_wrong_and_no_error(answer):
+    for label in ("ex-number", "ex-count"):
+        assert not own(label, answer)
+
+
 def test_an_unknown_exercise_is_refused_with_the_nearest_name():
     sentence = r"^no answer is on file for 'ex-quantizers-1'\. Did you mean 'ex-quantisers-1'\?$"
     with pytest.raises(ValueError, match=sentence):

@@ -31,7 +31,7 @@ class Reply:
         return "Right." if self.right else f"Not yet: {self.message}"
 
 
-class _Unusable(ValueError):
+class Unusable(ValueError):
     """An answer of a wrong kind; the message is for the reader."""
 
 
@@ -63,12 +63,28 @@ def check(label: str, answer: Any, exercises: Mapping[str, Exercise] | None = No
     if answer is ...:
         return Reply(False, "put your answer in the place of the dots.")
     try:
-        if task.options:
-            return _judge_word(label, task, answer)
-        values = _values_at(answer, task.points) if task.points else _numbers(answer, task.shape)
-    except _Unusable as problem:
+        return judge(label, task, stated(task, answer))
+    except Unusable as problem:
         return Reply(False, str(problem))
-    return _judge_numbers(label, task, values)
+
+
+def stated(task: Exercise, answer: Any) -> str | list[float]:
+    """What an answer says, as plain data: the word, or the values in a row; a function's at the exercise's points.
+
+    Raises:
+        Unusable: the answer is of a wrong kind.
+    """
+    if task.options:
+        return _word(answer, task.options)
+    return _values_at(answer, task.points) if task.points else _numbers(answer, task.shape)
+
+
+def judge(label: str, task: Exercise, said: str | list[float]) -> Reply:
+    """Compare what `stated` made of an answer with the hashes on file."""
+    if isinstance(said, str):
+        right = _digest(label, 0, said) in task.digests
+        return Reply(right, "" if right else task.hint)
+    return _judge_numbers(label, task, said)
 
 
 def exercise(
@@ -140,14 +156,11 @@ def _scaled(value: float, decimals: int | None) -> float:
 def _near(value: float, decimals: int | None, reach: float) -> range:
     """The whole numbers within `reach` units of the last decimal; the nearest alone where values are whole."""
     scaled = _scaled(value, decimals)
+    if not math.isfinite(scaled):
+        return range(0)
     if decimals is None:
         reach = 0
     return range(math.ceil(scaled - reach - _SLACK), math.floor(scaled + reach + _SLACK) + 1)
-
-
-def _judge_word(label: str, task: Exercise, answer: Any) -> Reply:
-    right = _digest(label, 0, _word(answer, task.options)) in task.digests
-    return Reply(right, "" if right else task.hint)
 
 
 def _judge_numbers(label: str, task: Exercise, values: list[float]) -> Reply:
@@ -186,7 +199,7 @@ def _word(answer: Any, options: tuple[str, ...]) -> str:
     word = str(answer).strip().casefold() if isinstance(answer, (str, bool, np.bool_)) else None
     if word not in options:
         listing = ", ".join(map(repr, options))
-        raise _Unusable(f"the answer is one of {listing}, not {_shown(answer)}.")
+        raise Unusable(f"the answer is one of {listing}, not {_shown(answer)}.")
     return word
 
 
@@ -196,26 +209,26 @@ def _numbers(answer: Any, shape: tuple[int, ...]) -> list[float]:
     if hasattr(answer, "detach"):
         answer = answer.detach().cpu()
     if answer is None:
-        raise _Unusable(f"the answer is {wanted}, not None.")
+        raise Unusable(f"the answer is {wanted}, not None.")
     try:
         array = np.asarray(answer)
         if array.dtype == object:  # fractions, SymPy numbers
             array = array.astype(float)
-    except (TypeError, ValueError):
-        raise _Unusable(f"the answer is {wanted}, not {_shown(answer)}.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise Unusable(f"the answer is {wanted}, not {_shown(answer)}.") from None
     if array.dtype.kind not in "iuf":
-        raise _Unusable(f"the answer is {wanted}, not {_shown(answer)}.")
+        raise Unusable(f"the answer is {wanted}, not {_shown(answer)}.")
     if array.shape != shape:
         if len(shape) == 1:
-            raise _Unusable(
+            raise Unusable(
                 f"{shape[0]} values are asked for, in one row (shape {shape}), not "
                 + ("a single number." if array.shape == () else f"shape {array.shape}.")
             )
-        raise _Unusable(f"the answer is {wanted}, not an array of shape {array.shape}.")
+        raise Unusable(f"the answer is {wanted}, not an array of shape {array.shape}.")
     values = array.astype(float).ravel().tolist()
     bad = next((v for v in values if not math.isfinite(v)), None)
     if bad is not None:
-        raise _Unusable(f"a finite value is asked for, and there is {'NaN' if math.isnan(bad) else bad} in yours.")
+        raise Unusable(f"a finite value is asked for, and there is {'NaN' if math.isnan(bad) else bad} in yours.")
     return values
 
 
@@ -228,11 +241,11 @@ def _values_at(answer: Any, points: tuple[tuple[float, ...], ...]) -> list[float
         try:
             value = function(*point)
         except Exception as error:  # whatever a reader's function raises is something to tell them
-            raise _Unusable(f"your function raised {type(error).__name__} at {where}: {error}") from error
+            raise Unusable(f"your function raised {type(error).__name__} at {where}: {error}") from error
         try:
             values += _numbers(value, ())
-        except _Unusable:
-            raise _Unusable(f"at {where} your function gives {_shown(value)}, not a finite number.") from None
+        except Unusable:
+            raise Unusable(f"at {where} your function gives {_shown(value)}, not a finite number.") from None
     return values
 
 
@@ -241,13 +254,13 @@ def _as_function(answer: Any, n_arguments: int) -> Callable[..., Any]:
     if symbols is not None:  # a SymPy expression; its symbols in alphabetical order are the arguments
         names = sorted(symbols, key=str)
         if len(names) > n_arguments:
-            raise _Unusable(f"the answer depends on {n_arguments} symbol(s), yours on {', '.join(map(str, names))}.")
+            raise Unusable(f"the answer depends on {n_arguments} symbol(s), yours on {', '.join(map(str, names))}.")
         if n_arguments > 1 and len(names) < n_arguments:
-            raise _Unusable(f"the answer depends on {n_arguments} symbols; yours lacks some. Give a function instead.")
+            raise Unusable(f"the answer depends on {n_arguments} symbols; yours lacks some. Give a function instead.")
         return lambda *point: answer.subs(dict(zip(names, point))).evalf()
     if callable(answer):
         return answer
-    raise _Unusable(f"the answer is a function or an expression, not {_shown(answer)}.")
+    raise Unusable(f"the answer is a function or an expression, not {_shown(answer)}.")
 
 
 def _shown(answer: Any) -> str:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from anabook._carried import carried
-from anabook._validate import did_you_mean
+from anabook._validate import choice, did_you_mean
 from anabook._validate import path as path_at
 
 MAX_DECIMALS = 12
@@ -48,6 +48,21 @@ class Exercise:
     slips: Mapping[str, str] = field(default_factory=dict)
 
 
+_EFFORT = ("minutes", "difficulty")
+DIFFICULTIES = ("easy", "medium", "hard")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an exercise asks of a student: `minutes`, and a `difficulty` of "easy", "medium" or "hard"."""
+
+    minutes: int
+    difficulty: str
+
+    def __str__(self) -> str:
+        return f"{self.minutes} minutes · {self.difficulty}"
+
+
 @cache
 def of_the_book() -> dict[str, Exercise]:
     """The book's exercises by label: of the repository's `book/exercises.toml`, or of the copy that comes with the package.
@@ -58,8 +73,26 @@ def of_the_book() -> dict[str, Exercise]:
     return read(carried("exercises.toml", "book/exercises.toml", "exercises"))
 
 
+def efforts_of_the_book() -> dict[str, Effort]:
+    """What each of the book's exercises asks of a student, by label; those without an answer on file, too."""
+    return efforts(carried("exercises.toml", "book/exercises.toml", "exercises"))
+
+
+def efforts(path: str | os.PathLike) -> dict[str, Effort]:
+    """The minutes and the difficulty of the exercises of a TOML file, by label, of those that say both."""
+    found = {}
+    for label, table in _tables(path).items():
+        minutes, difficulty = _effort(label, table)
+        if minutes is not None and difficulty is not None:
+            found[label] = Effort(minutes, difficulty)
+    return found
+
+
 def read(path: str | os.PathLike) -> dict[str, Exercise]:
     """The exercises of a TOML file, by label: a table each, as `as_toml` writes it.
+
+    A table may also say `minutes` and `difficulty`; one that says nothing else is of an exercise that a person marks, and is
+    left out.
 
     Args:
         path: of the file; `~` is the home folder.
@@ -74,6 +107,15 @@ def read(path: str | os.PathLike) -> dict[str, Exercise]:
         >>> check("ex-mine-1", 4, read("mine.toml"))
         Right.
     """
+    entries = {}
+    for label, table in _tables(path).items():
+        _effort(label, table)
+        if not (isinstance(table, dict) and table and set(table) <= set(_EFFORT)):
+            entries[label] = _entry(label, table)
+    return entries
+
+
+def _tables(path: str | os.PathLike) -> dict[str, Any]:
     path = path_at(path, "the file of exercises")
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors of some systems begin with a byte order mark
@@ -83,7 +125,7 @@ def read(path: str | os.PathLike) -> dict[str, Exercise]:
         raise ValueError(f"the exercises {str(path)!r} are not a text file in UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"the exercises {str(path)!r} are not TOML: {error}.") from None
-    return {label: _entry(label, table) for label, table in tables.items()}
+    return tables
 
 
 def as_toml(label: str, entry: Exercise) -> str:
@@ -121,7 +163,7 @@ def _entry(label: str, table: Any) -> Exercise:
     where = f"the exercise {label!r}"
     if not isinstance(table, dict):
         raise ValueError(f"{where} must be a table with a hint and digests, not {table!r}.")
-    known = [each.name for each in fields(Exercise)]
+    known = [each.name for each in fields(Exercise)] + [*_EFFORT]
     for name in table:
         if name not in known:
             raise ValueError(
@@ -147,6 +189,18 @@ def _entry(label: str, table: Any) -> Exercise:
         raise ValueError(f"{where} has {len(digests)} digests and {len(points)} points, which do not fit its shape {shape}.")
     options = tuple(word.casefold() for word in options)
     return Exercise(digests, hint, shape, decimals, options, tuple(tuple(map(float, point)) for point in points), slips)
+
+
+def _effort(label: str, table: Any) -> tuple[int | None, str | None]:
+    """What a table says of minutes and difficulty, if it does."""
+    if not isinstance(table, dict):
+        return None, None
+    minutes, difficulty = (table.get(name) for name in _EFFORT)
+    if minutes is not None and (type(minutes) is not int or minutes < 1):
+        raise ValueError(f"minutes of the exercise {label!r} must be a whole number from 1 on, not {minutes!r}.")
+    if difficulty is not None:
+        choice(difficulty, DIFFICULTIES, f"difficulty of the exercise {label!r}")
+    return minutes, difficulty
 
 
 def _row(values: Any, is_one: Callable[[Any], bool], what: str, kind: str) -> tuple[Any, ...]:

@@ -1,0 +1,99 @@
+"""A course in an archive: what is in it, and that a notebook of it runs with the package of it alone."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import course  # noqa: E402
+
+CHAPTERS = [str(ROOT / "book" / name) for name in ("02-noise.ipynb", "12-svhn.ipynb")]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    place = tmp_path_factory.mktemp("course")
+    assert course.main([*CHAPTERS, "--out", str(place / "course.zip")]) == 0
+    with zipfile.ZipFile(place / "course.zip") as archive:
+        archive.extractall(place)
+    return place / "course"
+
+
+def test_notebooks_the_package_and_how_to_begin_are_in_it(unpacked):
+    assert [path.name for path in sorted(unpacked.iterdir()) if path.suffix != ".whl"] == [
+        "02-noise.ipynb",
+        "12-svhn.ipynb",
+        "README.md",
+    ]
+    (wheel,) = unpacked.glob("anabook-*.whl")
+    text = (unpacked / "README.md").read_text()
+    assert f'.venv/bin/pip install "./{wheel.name}[experiments,training]" jupyterlab mlxtend' in text
+    assert "* 12-svhn.ipynb" in text and "{solution" not in (unpacked / "02-noise.ipynb").read_text()
+
+
+def test_a_notebook_runs_with_the_package_of_the_archive_alone(unpacked, tmp_path):
+    """The wheel unpacked, a folder far from the repository, and the notebook graded there by the archive's own package."""
+    (wheel,) = unpacked.glob("anabook-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "package")
+    (tmp_path / "handed-in").mkdir()
+    notebook = nbformat.read(unpacked / "02-noise.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(f"assert ab.__file__.startswith({str(tmp_path)!r}), ab.__file__"))
+    nbformat.write(notebook, tmp_path / "handed-in" / "quentin.ipynb")
+    script = (
+        "from anabook.check import grade; (one,) = grade('handed-in'); print(sorted(one.marks.values()), repr(one.note))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "package")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "['blank', 'blank', 'blank', 'blank'] ''\n", done.stdout + done.stderr
+
+
+def test_with_dependencies_pip_is_asked_for_all_of_them(tmp_path, monkeypatch):
+    """Without the network: what pip is asked for, and what the students are told."""
+    asked = []
+    monkeypatch.setattr(course, "build_wheel", lambda folder: folder / "anabook-1-py3-none-any.whl")
+    monkeypatch.setattr(course, "_pip", lambda *arguments: asked.append(list(map(str, arguments))))
+    assert course.main(["--with-dependencies", CHAPTERS[1], "--out", str(tmp_path / "c.zip")]) == 0
+    ((what, to, wheels, *packages),) = asked
+    assert (what, to, Path(wheels).name) == ("download", "--dest", "wheels")
+    assert packages[0].endswith("anabook-1-py3-none-any.whl[experiments,training]") and packages[1:] == [
+        "jupyterlab",
+        "mlxtend",
+    ]
+    with zipfile.ZipFile(tmp_path / "c.zip") as archive:
+        text = archive.read("course/README.md").decode()
+    assert '--no-index --find-links wheels "./anabook-1-py3-none-any.whl[experiments,training]" jupyterlab mlxtend' in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["none.ipynb"], "'none.ipynb' is not a notebook."),
+        ([CHAPTERS[0], "--out", "course.tar"], "--out must be a file that ends in .zip, not 'course.tar'."),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_code_2(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert course.main(arguments) == 2
+    assert capsys.readouterr().err == f"course: {sentence}\n" and not list(tmp_path.iterdir())
+
+
+def test_what_pip_says_is_passed_on(tmp_path, monkeypatch, capsys):
+    def failing(*_):
+        raise subprocess.CalledProcessError(1, "pip", stderr="ERROR: No matching distribution found for anabook\nmore")
+
+    monkeypatch.setattr(course, "_pip", failing)
+    assert course.main([CHAPTERS[0], "--out", str(tmp_path / "c.zip")]) == 1
+    assert capsys.readouterr().err == "course: pip failed: ERROR: No matching distribution found for anabook\n"
+    assert not (tmp_path / "c.zip").exists()
