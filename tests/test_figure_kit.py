@@ -1,0 +1,273 @@
+"""The figures of figure-kit.js: their JavaScript computes what the package computes, and readers of all kinds can use them."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import re
+from pathlib import Path
+
+import figure_helpers
+import nbformat
+import numpy as np
+import pytest
+from figure_helpers import NODE, THEMES, browser, browser_path, page_with
+
+from anabook import Noise, Quantiser, Regularisation
+from anabook.noise import FAMILIES
+
+ROOT = Path(__file__).resolve().parents[1]
+STATIC = ROOT / "book" / "_static"
+STAIRS = {
+    "heaviside": Quantiser.heaviside(),
+    "ternary": Quantiser.ternary(),
+    "four": Quantiser.linear(bits=2, signed=False, rounding="nearest"),
+}
+PLACES = {"shake": "index.md"}
+"""The page of each figure."""
+SCRIPTS = {"shake": ("shake",)}
+"""The scripts of each figure, beside figure-kit.js."""
+
+spec = importlib.util.spec_from_file_location("reader_figures", ROOT / "tools" / "reader_figures.py")
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+
+def evaluate(body: str, data: object, **scripts: str) -> object:
+    """The value of a JavaScript function body of (kit, …, data), in node or else in a browser."""
+    names = {"kit": "figure-kit", **scripts}
+    paths = {name: STATIC / f"{file}.js" for name, file in names.items()}
+    if NODE is not None:
+        return figure_helpers.in_node(body, data, paths)
+    if browser_path() is None:
+        pytest.skip("neither node nor Chromium was found, so the figures' JavaScript was not run")
+    known = ["anabookKit", *(f"anabook{file.title().replace('-', '')}" for file in scripts.values())]
+    return figure_helpers.in_browser(body, data, paths, known)
+
+
+def page_source(name: str) -> str:
+    """The Markdown around a figure, in its page."""
+    path = ROOT / "book" / PLACES[name]
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf-8")
+    cells = nbformat.read(path, 4).cells
+    (source,) = [cell.source for cell in cells if f'"fk-figure {name}-figure"' in cell.source]
+    return source
+
+
+# What the kit computes
+
+
+def test_averages_slopes_and_probabilities_are_the_packages():
+    # Positions that are no ends of a support: there the uniform density jumps, and rounding would decide.
+    x = np.linspace(-1.4937, 3.5011, 223)
+    cases = [[family, stair, std] for family in FAMILIES for stair in STAIRS for std in (0.02, 0.11, 0.2887, 1.0)]
+    body = """return data.cases.map(([family, stair, std]) => data.x.map(x => {
+        const q = kit.QUANTISERS[stair];
+        return [kit.expectation(q, family, std, x), kit.slope(q, family, std, x), ...kit.probabilities(q, family, std, x)];
+    }));"""
+    found = evaluate(body, {"cases": cases, "x": x.tolist()})
+    assert len(found) == 48
+    for (family, stair, std), rows in zip(cases, found):
+        mean, values = Regularisation(STAIRS[stair], Noise(family, std=std)), np.array(rows)
+        np.testing.assert_allclose(values[:, 0], mean(x), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(values[:, 1], mean.derivative(x), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(values[:, 2:], mean.probabilities(x), rtol=0, atol=1e-12)
+    stairs = evaluate("return kit.QUANTISERS;", None)
+    for name, stair in STAIRS.items():
+        assert stairs[name] == {"levels": stair.levels.tolist(), "thresholds": stair.thresholds.tolist()}
+
+
+def test_levels_and_quantiles_are_the_packages():
+    x = np.concatenate([np.linspace(-2, 4, 301), [-0.5, 0.5, 1.5, 0.0]])
+    body = "return data.x.map(x => kit.QUANTISERS[data.stair].levels[kit.levelAt(kit.QUANTISERS[data.stair], x)]);"
+    for name, stair in STAIRS.items():
+        np.testing.assert_array_equal(evaluate(body, {"x": x.tolist(), "stair": name}), stair(x))
+    u = np.concatenate([np.linspace(0.001, 0.999, 101), [1e-9, 1 - 1e-9]])
+    for family in FAMILIES:
+        found = evaluate("return data.u.map(u => kit.quantile(data.family, u));", {"u": u.tolist(), "family": family})
+        np.testing.assert_allclose(found, Noise(family).icdf(u), rtol=0, atol=1e-6)  # where the density is small
+        np.testing.assert_allclose(Noise(family).cdf(np.array(found)), u, rtol=0, atol=1e-13)
+
+
+def test_the_generator_is_uniform_and_repeats_itself():
+    body = "const r = kit.generator(data), s = kit.generator(data); return Array.from({length: 20000}, () => [r(), s()]);"
+    found = np.array(evaluate(body, 5))
+    np.testing.assert_array_equal(found[:, 0], found[:, 1])
+    counts = np.histogram(found[:, 0], bins=20, range=(0, 1))[0]
+    assert counts.sum() == 20000 and ((counts - 1000) ** 2 / 1000).sum() < 45.3  # χ² of 19 degrees, one in a thousand
+    assert abs(np.corrcoef(found[1:, 0], found[:-1, 0])[0, 1]) < 4 / np.sqrt(20000)
+
+
+def test_numbers_are_written_with_a_true_minus_and_zero_without_one():
+    body = "return [...data.map(v => kit.fixed(v)), ...data.map(v => kit.brief(v))];"
+    values = [-1.239, 0.004, -0.004, 0, 12345, -0.0001]
+    assert evaluate(body, values) == [
+        *("−1.24", "0.00", "0.00", "0.00", "12345.00", "0.00"),
+        *("−1.24", "0.004", "−0.004", "0", "1.23e4", "−1.00e−4"),
+    ]
+
+
+# The files
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_files_are_those_that_the_tool_writes_and_the_page_repeats_their_text(name):
+    drawn, text = tool.STILLS[name]()
+    assert (STATIC / f"{name}-still.svg").read_text(encoding="utf-8") == drawn
+    source = page_source(name)
+    assert f'src="../_static/{name}-still.svg" alt="{text}"' in source
+    for file in ("figure-kit.css", "figure-kit.js", *(f"{script}.js" for script in SCRIPTS[name])):
+        assert f'"../_static/{file}"' in source
+
+
+def test_each_file_is_small_and_asks_for_nothing_from_elsewhere():
+    stills = [f"{name}-still.svg" for name in PLACES]
+    files = ["figure-kit.js", "figure-kit.css", *stills, *(f"{each}.js" for scripts in SCRIPTS.values() for each in scripts)]
+    for name in files:
+        source = (STATIC / name).read_text(encoding="utf-8")
+        assert len(source.encode()) < 20_000, name
+        assert {word for word in re.split("[\"'`]", source) if "://" in word} <= {"http://www.w3.org/2000/svg"}
+        assert not any(
+            call in source for call in ("fetch(", "XMLHttpRequest", "import(", "@import", "url(", "innerHTML", "eval(")
+        )
+
+
+# What a reader's browser makes of them
+
+DEVICES = {
+    "desktop": dict(viewport={"width": 1000, "height": 900}),
+    "phone": dict(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True),
+}
+
+
+@pytest.fixture(scope="module")
+def window():
+    with browser() as window:
+        yield window
+
+
+@pytest.fixture(params=DEVICES)
+def page(window, request):
+    """A page without a network, of a reader who prefers less motion."""
+    context = window.new_context(**DEVICES[request.param], reduced_motion="reduce", offline=True)
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))
+    yield page
+    assert not errors
+    context.close()
+
+
+def show(page, name, theme="light", scripts=True):
+    still = "data:image/svg+xml;base64," + base64.b64encode((STATIC / f"{name}-still.svg").read_bytes()).decode()
+    style = (STATIC / "figure-kit.css").read_text(encoding="utf-8")
+    image = f'<img src="{still}" alt="{tool.STILLS[name]()[1]}" style="max-width: 100%">'
+    figure = f'<div class="fk-figure {name}-figure" role="group" aria-label="Interactive figure">{image}</div>'
+    page.set_content(page_with(theme, "Figure", style, figure))
+    for script in ("figure-kit", *SCRIPTS[name]) if scripts else ():
+        page.add_script_tag(path=STATIC / f"{script}.js")
+
+
+def read(page):
+    """The numbers under a figure, with a plain minus."""
+    return page.locator(".fk-read").inner_text().replace("−", "-")
+
+
+def set_slider(page, label, value):
+    page.get_by_label(label, exact=True).fill(str(value))
+
+
+def numbers(text):
+    return [float(each) for each in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", text.replace("−", "-"))]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", PLACES)
+def test_a_figure_fits_and_breaks_no_rule_of_accessibility(page, name, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    show(page, name, theme)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("[role=status]").count() == 1
+    assert page.locator(".fk-live svg[role=img]").count() >= 1
+    sizes = page.eval_on_selector_all("button, select, input", "all => all.map(b => b.getBoundingClientRect().height)")
+    assert min(sizes) >= 24
+    assert page.evaluate("document.getAnimations().length") == 0
+    assert [(v["id"], v["nodes"][0]["html"][:80]) for v in Axe().run(page).response["violations"]] == []
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_paper_and_readers_without_javascript_get_the_still(page, name):
+    show(page, name)
+    still = page.locator(f".{name}-figure img")
+    assert not still.is_visible() and page.locator(".fk-live").is_visible()
+    page.emulate_media(media="print")
+    assert still.is_visible() and not page.locator(".fk-live").is_visible()
+    page.emulate_media(media="screen")
+    show(page, name, scripts=False)
+    assert page.locator(f".{name}-figure img").is_visible()
+
+
+def drag(page, picture, start, end):
+    """Draw along a picture, from one part of its width to another: a finger on a phone, else the mouse."""
+    box = picture.bounding_box()
+    y = box["y"] + box["height"] / 2
+    first, last = (box["x"] + part * box["width"] for part in (start, end))
+    if page.evaluate("navigator.maxTouchPoints") == 0:
+        page.mouse.move(first, y)
+        page.mouse.down()
+        page.mouse.move(last, y, steps=4)
+        page.mouse.up()
+        return
+    session = page.context.new_cdp_session(page)
+    for kind, x in (("touchStart", first), ("touchMove", (first + last) / 2), ("touchMove", last), ("touchEnd", None)):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [] if x is None else [{"x": x, "y": y}]})
+
+
+def shaken(x, std):
+    return Regularisation(STAIRS["ternary"], Noise("normal", std=std)), x
+
+
+def test_draws_fall_and_their_average_comes_near_the_exact_one(page):
+    show(page, "shake")
+    assert page.get_by_role("button", name="Shake").count() == 0  # who prefers less motion has the other buttons
+    assert read(page).startswith("No draw yet")
+    page.get_by_label("Input x").focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    mean, at = shaken(0.5, 0.2)
+    assert f"all draws is {mean(at):.2f}, its slope {mean.derivative(at):.2f}." in read(page)
+    page.get_by_role("button", name="One draw").press("Enter")
+    assert re.match(r"1 draw: average (0|1)\.00\.", read(page))
+    for _ in range(4):
+        page.get_by_role("button", name="100 draws").click()
+    count, average, *_ = numbers(read(page))
+    assert count == 401 and abs(average - mean(at)) < 4 * 0.5 / np.sqrt(count)
+    assert page.locator(".fk-drawn").count() == 120
+    page.wait_for_function("document.querySelector('[role=status]').textContent.startsWith('401 draws')")
+    set_slider(page, "Noise", 0.02)
+    assert read(page).startswith("No draw yet") and f"slope {shaken(0.5, 0.02)[0].derivative(0.5):.2f}." in read(page)
+    drag(page, page.locator(".fk-drag"), 0.5, 0.9)
+    assert float(page.get_by_label("Input x").input_value()) > 1
+
+
+def test_draws_fall_by_themselves_until_they_are_stopped(window):
+    page = window.new_page()
+    show(page, "shake")
+    page.get_by_role("button", name="Shake").click()
+    page.wait_for_function("document.querySelectorAll('.fk-drawn').length >= 3")
+    page.get_by_role("button", name="Stop").click()
+    before = read(page)
+    page.wait_for_timeout(400)
+    assert read(page) == before and page.get_by_role("button", name="Shake").is_visible()
+    page.close()
+
+
+def test_what_the_front_page_says_to_try_is_so():
+    text = " ".join(page_source("shake").split())
+    for x, std in ((0.5, 0.2), (0.0, 0.2), (0.5, 0.02)):
+        assert f"{shaken(x, std)[0].derivative(x):.2f}" in text
+    assert shaken(0.0, 0.02)[0].derivative(0.0) < 1e-100
+    assert shaken(0.5, 0.2)[0].probabilities(0.5) == pytest.approx([0, 0.5, 0.5], abs=1e-6)
+    assert shaken(0.0, 0.2)[0].probabilities(0.0)[1] > 0.98

@@ -1,0 +1,134 @@
+"""Write the stills of the figures that readers operate, for paper and for pages without JavaScript; and what the zoo's knows.
+
+python tools/reader_figures.py     book/_static/NAME-still.svg for each name in STILLS
+
+A still shows a figure at one moment, drawn from the package's numbers; its text, which the page repeats as alternative text,
+says the same in words. The same package gives the same files, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import anabook as ab
+
+STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
+INK, LINE, BLUE, RED = "#222832", "#555555", "#0065a4", "#b34700"
+SIZE = (340, 190)
+
+Points = Iterable[tuple[float, float]]
+
+
+def number(value: float) -> str:
+    """Three digits, with a true minus."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+class Panel:
+    """A picture with axes in a still, the size of the figures' own."""
+
+    def __init__(self, index: int, title: str, x: Sequence[float], y: Sequence[float]) -> None:
+        self.x, self.y, self.left = x, y, index * (SIZE[0] + 20)
+        self.parts = [f'<text x="{self.left + 34}" y="14">{title}</text>']
+        self.line([(x[0], max(y[0], 0)), (x[1], max(y[0], 0))], LINE, 0.8)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point is drawn."""
+        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        up = (y - self.y[0]) / (self.y[1] - self.y[0])
+        return self.left + 34 + across * (SIZE[0] - 44), 20 + SIZE[1] - 22 - up * (SIZE[1] - 32)
+
+    def line(self, points: Points, colour: str, width: float = 2.0, dash: str = "") -> None:
+        """Draw a line through points."""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
+        dashed = f' stroke-dasharray="{dash}"' if dash else ""
+        self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"{dashed}/>')
+
+    def area(self, points: Points, colour: str) -> None:
+        """Fill what lies within points."""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
+        self.parts.append(f'<polygon points="{path}" fill="{colour}" fill-opacity=".2"/>')
+
+    def dot(self, x: float, y: float, colour: str, radius: float = 5) -> None:
+        """Draw a dot."""
+        left, top = self.at(x, y)
+        self.parts.append(f'<circle cx="{left:.1f}" cy="{top:.1f}" r="{radius}" fill="{colour}"/>')
+
+    def stair(self, quantiser: ab.Quantiser) -> None:
+        """Draw a quantiser's treads."""
+        edges = [self.x[0], *quantiser.thresholds, self.x[1]]
+        for low, high, level in zip(edges, edges[1:], quantiser.levels):
+            self.line([(low, level), (high, level)], INK, 1.4)
+
+    def ticks(self, xs: Sequence[float], ys: Sequence[float]) -> None:
+        """Write numbers on both axes."""
+        for x in xs:
+            self.parts.append(f'<text x="{self.at(x, 0)[0]:.1f}" y="{SIZE[1] + 16}" text-anchor="middle">{number(x)}</text>')
+        for y in ys:
+            self.parts.append(
+                f'<text x="{self.left + 29}" y="{self.at(0, y)[1] + 4:.1f}" text-anchor="end">{number(y)}</text>'
+            )
+
+
+def document(panels: Sequence[Panel], text: str) -> str:
+    """The still with its text."""
+    parts = "\n".join(part for panel in panels for part in panel.parts)
+    wide = len(panels) * (SIZE[0] + 20) - 20
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {SIZE[1] + 20}" role="img" font-family="sans-serif" '
+        f'font-size="12" fill="{INK}">\n<title>{text}</title>\n{parts}\n</svg>\n'
+    )
+
+
+def curve(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, n: int = 241) -> list[tuple[float, float]]:
+    """Points of a function's graph."""
+    x = np.linspace(low, high, n)
+    return list(zip(x.tolist(), np.asarray(function(x)).tolist()))
+
+
+def shake() -> tuple[str, str]:
+    """The front page's: thirty draws, their average, and the slope."""
+    x, std, n = 0.3, 0.2, 30
+    quantiser, noise = ab.Quantiser.ternary(), ab.Noise("normal", std=std)
+    mean = ab.Regularisation(quantiser, noise)
+    places = x - noise.sample(n, 3)
+    drawn = quantiser(places)
+    stair = Panel(0, "The stair, the draws that fell on it, and their average", (-1.5, 1.5), (-1.3, 1.3))
+    stair.ticks((-1, 0, 1), (-1, 0, 1))
+    stair.stair(quantiser)
+    stair.line(curve(mean, -1.5, 1.5), BLUE)
+    for i, (place, level) in enumerate(zip(places.tolist(), drawn.tolist())):
+        stair.dot(place, level + 0.045 * (i * 7 % 5 - 2), RED, 2.5)
+    stair.line([(-1.5, drawn.mean()), (x, drawn.mean())], RED)
+    stair.dot(x, mean(x), BLUE)
+    top = float(mean.derivative(0.5))
+    slope = Panel(1, "The slope of the average", (-1.5, 1.5), (0, 1.1 * top))
+    slope.ticks((-1, -0.5, 0, 0.5, 1), (0, top))
+    slope.area([(-1.5, 0), *curve(mean.derivative, -1.5, 1.5), (1.5, 0)], BLUE)
+    slope.line(curve(mean.derivative, -1.5, 1.5), BLUE)
+    slope.line([(x, 0), (x, mean.derivative(x))], RED)
+    slope.dot(x, mean.derivative(x), RED)
+    text = (
+        f"Left, {n} draws of the input {x} shaken by noise of strength {std} have fallen on the levels 0 and 1 of a stair; their "
+        f"average is {drawn.mean():.2f}, that of all draws {mean(x):.2f}. Right, the slope of the average is two hills at the "
+        f"jumps of the stair, and {mean.derivative(x):.2f} at the input."
+    )
+    return document([stair, slope], text), text
+
+
+STILLS: dict[str, Callable[[], tuple[str, str]]] = {"shake": shake}
+
+
+def main() -> None:
+    """Write the files."""
+    for name, make in STILLS.items():
+        drawn, text = make()
+        (STATIC / f"{name}-still.svg").write_text(drawn, encoding="utf-8")
+        print(f"{name}: {text}")
+
+
+if __name__ == "__main__":
+    main()
