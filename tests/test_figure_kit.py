@@ -23,9 +23,9 @@ STAIRS = {
     "ternary": Quantiser.ternary(),
     "four": Quantiser.linear(bits=2, signed=False, rounding="nearest"),
 }
-PLACES = {"shake": "index.md"}
+PLACES = {"shake": "index.md", "window": "03-regularisations.ipynb"}
 """The page of each figure."""
-SCRIPTS = {"shake": ("shake",)}
+SCRIPTS = {"shake": ("shake",), "window": ("window",)}
 """The scripts of each figure, beside figure-kit.js."""
 
 spec = importlib.util.spec_from_file_location("reader_figures", ROOT / "tools" / "reader_figures.py")
@@ -76,6 +76,22 @@ def test_averages_slopes_and_probabilities_are_the_packages():
     stairs = evaluate("return kit.QUANTISERS;", None)
     for name, stair in STAIRS.items():
         assert stairs[name] == {"levels": stair.levels.tolist(), "thresholds": stair.thresholds.tolist()}
+
+
+def test_slopes_at_the_very_edges_of_uniform_noise_are_the_packages():
+    """Places and widths in steps of the sliders, where (x − θ)/std and the end of the support differ by roundings."""
+    x = [round(0.05 * i - 1, 2) for i in range(101)]
+    widths = [round(0.05 * i, 2) for i in range(1, 25)]
+    body = """return data.widths.map(h => data.x.map(x =>
+        kit.slope(kit.QUANTISERS.four, "uniform", h * kit.COVERING.uniform, x)));"""
+    for h, found in zip(widths, evaluate(body, {"x": x, "widths": widths}), strict=True):
+        mean = Regularisation(STAIRS["four"], Noise("uniform", std=h / np.sqrt(3)))
+        np.testing.assert_allclose(found, mean.derivative(np.array(x)), rtol=1e-12)
+
+
+def test_the_half_widths_are_the_packages():
+    expected = {family: Noise.covering(family, 1.0).std for family in FAMILIES}
+    assert evaluate("return kit.COVERING;", None) == pytest.approx(expected, rel=1e-12)
 
 
 def test_levels_and_quantiles_are_the_packages():
@@ -271,3 +287,71 @@ def test_what_the_front_page_says_to_try_is_so():
     assert shaken(0.0, 0.02)[0].derivative(0.0) < 1e-100
     assert shaken(0.5, 0.2)[0].probabilities(0.5) == pytest.approx([0, 0.5, 0.5], abs=1e-6)
     assert shaken(0.0, 0.2)[0].probabilities(0.0)[1] > 0.98
+
+
+# The window of chapter 3
+
+
+def test_the_window_has_the_packages_masses_heights_average_and_slope():
+    cases = [
+        [stair, family, h, x]
+        for stair in STAIRS
+        for family in FAMILIES
+        for h in (0.05, 0.4, 0.5, 1.2)
+        for x in (-0.97, 0.33, 1.7, 2.01)
+    ]
+    found = evaluate("return data.map(c => api.look(...c));", cases, api="window")
+    assert len(found) == 192
+    for (stair, family, h, x), seen in zip(cases, found):
+        quantiser, noise = STAIRS[stair], Noise.covering(family, h)
+        mean = Regularisation(quantiser, noise)
+        np.testing.assert_allclose(seen["masses"], mean.probabilities(x), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(seen["heights"], noise.pdf(x - quantiser.thresholds), rtol=1e-11, atol=1e-15)
+        assert seen["average"] == pytest.approx(mean(x), abs=1e-12)
+        assert seen["slope"] == pytest.approx(mean.derivative(x), rel=1e-11, abs=1e-15)
+        assert seen["slope"] == pytest.approx(quantiser.steps @ np.array(seen["heights"]), rel=1e-12, abs=1e-15)
+
+
+def check_window(page, stair, family, h, x):
+    """The numbers shown are the package's."""
+    mean = Regularisation(STAIRS[stair], Noise.covering(family, h))
+    shown = read(page)
+    assert numbers(shown.split("Average:")[1])[0] == pytest.approx(mean(x), abs=0.00051)
+    assert numbers(shown)[-1] == pytest.approx(mean.derivative(x), abs=0.00051)
+    masses = {float(level): float(mass) for mass, level in re.findall(r"(\d\.\d\d) on level (-?\d)", shown)}
+    expected = zip(STAIRS[stair].levels.tolist(), mean.probabilities(x).tolist())
+    assert masses == pytest.approx({level: mass for level, mass in expected if mass > 0.004}, abs=0.0051)
+
+
+def test_the_window_slides_by_keys_by_hand_and_by_choice(page):
+    show(page, "window")
+    check_window(page, "four", "uniform", 0.4, 1.7)
+    page.get_by_label("Input x").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    check_window(page, "four", "uniform", 0.4, 1.55)
+    assert page.get_by_label("Input x").get_attribute("aria-valuetext") == "1.55"
+    page.get_by_label("Noise").select_option("logistic")
+    set_slider(page, "Half-width", 1.2)
+    check_window(page, "four", "logistic", 1.2, 1.55)
+    page.get_by_label("Stair").select_option("ternary")
+    check_window(page, "ternary", "logistic", 1.2, 1.55)
+    set_slider(page, "Input x", -0.5)
+    drag(page, page.locator(".fk-drag"), 0.4, 0.95)
+    x = float(page.get_by_label("Input x").input_value())
+    assert x > 1.5
+    check_window(page, "ternary", "logistic", 1.2, x)
+    page.wait_for_function("document.querySelector('[role=status]').textContent.startsWith('Mass of the window')")
+
+
+def test_what_chapter_3_says_to_try_is_so():
+    text = page_source("window")
+    mean = lambda family, h: Regularisation(STAIRS["four"], Noise.covering(family, h))  # noqa: E731
+    narrow, wide, bell = mean("uniform", 0.4), mean("uniform", 0.5), mean("normal", 0.5)
+    inside = np.linspace(1.0, 1.0999, 9)
+    assert (narrow(inside) == 1).all() and (narrow.derivative(inside) == 0).all()
+    assert narrow.derivative(np.linspace(1.101, 1.899, 9)) == pytest.approx(1.25) and narrow.derivative(1.9) == 0
+    assert narrow(1.7) == pytest.approx(1.75) and narrow.probabilities(1.7)[2] == pytest.approx(0.75)
+    x = np.linspace(0, 2.999, 61)
+    assert wide(x) == pytest.approx(x, abs=1e-12) and wide.derivative(x) == pytest.approx(1)
+    assert f"The slope is {bell.derivative(1.5):.3f} at the threshold 1.5 and {bell.derivative(2.0):.3f} at 2" in text

@@ -119,7 +119,34 @@ def shake() -> tuple[str, str]:
     return document([stair, slope], text), text
 
 
-STILLS: dict[str, Callable[[], tuple[str, str]]] = {"shake": shake}
+def window() -> tuple[str, str]:
+    """Chapter 3's: the window around 1.7, the average and its slope."""
+    x, h = 1.7, 0.4
+    quantiser, noise = ab.Quantiser.linear(bits=2, signed=False, rounding="nearest"), ab.Noise.covering("uniform", h)
+    mean, height = ab.Regularisation(quantiser, noise), 1 / (2 * h)
+    theta = float(quantiser.thresholds[1])
+    density = Panel(0, "The window: the density of the shaken input", (-1, 4), (0, 1.12 * height))
+    density.ticks(range(-1, 5), (0, height))
+    density.area([(theta, 0), (theta, height), (x + h, height), (x + h, 0)], BLUE)
+    density.line([(-1, 0), (x - h, 0), (x - h, height), (x + h, height), (x + h, 0), (4, 0)], BLUE)
+    density.line([(theta, 0), (theta, height)], RED)
+    density.dot(theta, height, RED)
+    stair = Panel(1, "The stair, its average, and (dotted) the slope", (-1, 4), (-0.24, 3.24))
+    stair.ticks(range(-1, 5), range(4))
+    stair.stair(quantiser)
+    stair.line(curve(mean, -1, 4), BLUE)
+    stair.line(curve(mean.derivative, -1, 4, 501), RED, 1.5, "2 3")
+    stair.dot(x, mean(x), BLUE)
+    mass = mean.probabilities(x)
+    text = (
+        f"Left, the density of the input {x} under uniform noise of half-width {h}, a box; {mass[2]:.2f} of its mass lies beyond the "
+        f"threshold {theta:g}, on level 2, and {mass[1]:.2f} on level 1. Right, the stair of four levels and its average, which is "
+        f"{mean(x):.2f} at {x} and has slope {mean.derivative(x):.2f} there, the height of the box at the threshold."
+    )
+    return document([density, stair], text), text
+
+
+STILLS: dict[str, Callable[[], tuple[str, str]]] = {"shake": shake, "window": window}
 
 
 def main() -> None:

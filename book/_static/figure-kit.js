@@ -31,10 +31,13 @@
     return t < 0 ? tail : 1 - tail;
   }
 
+  // t is rounded: so many roundings may lie between it and the end of a support. As in the package.
+  const SLACK = 1024 * SQRT3 * 2 ** -52;
+
   const FAMILIES = {
     uniform: {
       halfWidth: SQRT3,
-      pdf: (t) => (t >= -SQRT3 && t < SQRT3 ? 1 / (2 * SQRT3) : 0),
+      pdf: (t) => (t >= -SQRT3 - SLACK && t < SQRT3 - SLACK ? 1 / (2 * SQRT3) : 0),
       cdf: (t) => Math.min(Math.max((t + SQRT3) / (2 * SQRT3), 0), 1),
     },
     triangular: {
@@ -52,6 +55,9 @@
       cdf: (t) => 1 / (1 + Math.exp(-RATE * t)),
     },
   };
+
+  // Standard deviations of noise that reaches 1 from its mean, with all of its mass or with 95 % of it.
+  const COVERING = { uniform: 1 / SQRT3, triangular: 1 / SQRT6, normal: 1 / 1.959963984540054, logistic: RATE / Math.log(39) };
 
   /* The t below which the law has mass u, 0 < u < 1, by bisection. */
   function quantile(family, u) {
@@ -133,7 +139,7 @@
   }
 
   const api = {
-    FAMILIES, QUANTISERS, normalCdf, quantile, generator, levelAt, expectation, slope, probabilities, positions, slopeJumps,
+    FAMILIES, COVERING, QUANTISERS, normalCdf, quantile, generator, levelAt, expectation, slope, probabilities, positions, slopeJumps,
     fixed, brief,
   };
   if (typeof module === "object" && module.exports) {
