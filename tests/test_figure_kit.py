@@ -14,6 +14,7 @@ import pytest
 from figure_helpers import NODE, THEMES, browser, browser_path, page_with
 
 from anabook import Noise, Quantiser, Regularisation
+from anabook.convergence import log_margin, log_margin_converges, networks
 from anabook.noise import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,9 +24,9 @@ STAIRS = {
     "ternary": Quantiser.ternary(),
     "four": Quantiser.linear(bits=2, signed=False, rounding="nearest"),
 }
-PLACES = {"shake": "index.md", "window": "03-regularisations.ipynb"}
+PLACES = {"shake": "index.md", "window": "03-regularisations.ipynb", "swap": "07-counterexamples.ipynb"}
 """The page of each figure."""
-SCRIPTS = {"shake": ("shake",), "window": ("window",)}
+SCRIPTS = {"shake": ("shake",), "window": ("window",), "swap": ("swap",)}
 """The scripts of each figure, beside figure-kit.js."""
 
 spec = importlib.util.spec_from_file_location("reader_figures", ROOT / "tools" / "reader_figures.py")
@@ -117,10 +118,10 @@ def test_the_generator_is_uniform_and_repeats_itself():
 
 def test_numbers_are_written_with_a_true_minus_and_zero_without_one():
     body = "return [...data.map(v => kit.fixed(v)), ...data.map(v => kit.brief(v))];"
-    values = [-1.239, 0.004, -0.004, 0, 12345, -0.0001]
+    values = [-1.239, 0.004, -0.004, 0, 12345, -0.0001, 0.00002]
     assert evaluate(body, values) == [
-        *("−1.24", "0.00", "0.00", "0.00", "12345.00", "0.00"),
-        *("−1.24", "0.004", "−0.004", "0", "1.23e4", "−1.00e−4"),
+        *("−1.24", "0.00", "0.00", "0.00", "12345.00", "0.00", "0.00"),
+        *("−1.24", "0.004", "−0.004", "0", "1.23e4", "−0.0001", "2.00e−5"),
     ]
 
 
@@ -227,6 +228,7 @@ def test_paper_and_readers_without_javascript_get_the_still(page, name):
 
 def drag(page, picture, start, end):
     """Draw along a picture, from one part of its width to another: a finger on a phone, else the mouse."""
+    picture.scroll_into_view_if_needed()
     box = picture.bounding_box()
     y = box["y"] + box["height"] / 2
     first, last = (box["x"] + part * box["width"] for part in (start, end))
@@ -355,3 +357,80 @@ def test_what_chapter_3_says_to_try_is_so():
     x = np.linspace(0, 2.999, 61)
     assert wide(x) == pytest.approx(x, abs=1e-12) and wide.derivative(x) == pytest.approx(1)
     assert f"The slope is {bell.derivative(1.5):.3f} at the threshold 1.5 and {bell.derivative(2.0):.3f} at 2" in text
+
+
+# The swap of chapter 7
+
+ORDERS = {"good": ((2, 2), (1, 1)), "bad": ((1, 1), (2, 2))}
+
+
+def network_a(family, order, lam):
+    """The first layer's error, the second one's offset, and the output of network A, by the package."""
+    noises = networks.noises_at(family, [log_margin(family, *step) for step in ORDERS[order]], lam)
+    found = networks.NETWORK_A.network.regularised(networks.NETWORK_A.x, noises)
+    return -float(found.deviations[0][0]), -float(noises[1].mean), float(found.output[0])
+
+
+def test_errors_offsets_and_outputs_are_the_networks():
+    lams = [10**-v for v in (0.5, 1, 1.7, 2, 3.3, 6)]
+    cases = [[family, order, lam] for family in FAMILIES for order in ORDERS for lam in lams]
+    found = evaluate("return data.map(([f, o, l]) => api.run(f, api.ORDERS[o], l));", cases, api="swap")
+    assert len(found) == 48
+    for case, seen in zip(cases, found):
+        error, offset, output = network_a(*case)
+        assert seen["error"] == pytest.approx(error, rel=1e-9)
+        assert seen["offset"] == pytest.approx(offset, rel=1e-9)
+        assert seen["output"] == pytest.approx(output, rel=1e-9, abs=1e-300)
+
+
+def test_what_a_unit_lacks_to_one_is_its_wrong_side():
+    arriving = [0, 1e-6, 0.01, 0.3, 1]
+    body = """return data.cases.map(([f, p, k, l]) => { const one = api.layer(f, [p, k], l);
+        return data.arriving.map(each => [one.right(each), one.wrong(each)]); });"""
+    cases = [[family, p, k, lam] for family in FAMILIES for p in (1, 2) for k in (1, 2) for lam in (0.3, 0.01)]
+    found = evaluate(body, {"cases": cases, "arriving": arriving}, api="swap")
+    np.testing.assert_allclose(np.sum(found, axis=-1), 1, rtol=0, atol=1e-15)
+    assert (np.diff(np.array(found)[..., 0]) <= 0).all()
+
+
+def test_the_verdicts_are_those_of_the_criterion_and_of_the_limits():
+    steps = [[[2, p], [1, k]] for p in (0.5, 1, 2) for k in (1, 2)] + [list(map(list, order)) for order in ORDERS.values()]
+    for family in FAMILIES:
+        found = evaluate("return data.s.map(s => api.converges(data.f, s));", {"f": family, "s": steps}, api="swap")
+        expected = [log_margin_converges(family, [a[0], b[0]], [a[1], b[1]]) for a, b in steps]
+        assert found == expected and {True, False} <= set(found)
+        assert network_a(family, "bad", 1e-6)[2] < 1e-12 and network_a(family, "good", 1e-6)[2] > 1 - 1e-5
+
+
+def test_the_schedules_are_swapped_by_a_button_and_lambda_falls(page):
+    show(page, "swap")
+    swap = page.get_by_role("button", name="Swap the two schedules")
+    for family in ("uniform", "normal"):
+        page.get_by_label("Noise").select_option(family)
+        for order in ("good", "bad"):
+            for v in (0.5, 3):
+                set_slider(page, "λ", v)
+                error, offset, output = network_a(family, order, 10**-v)
+                shown = read(page)
+                lam, seen, _, offset_seen = numbers(shown)[:4]
+                assert [lam, seen, offset_seen] == pytest.approx([10**-v, error, offset], rel=6e-3)
+                assert numbers(shown.split("Output:")[1])[0] == pytest.approx(output, abs=6e-5)
+                assert shown.endswith("tends to 1, as it should." if order == "good" else "tends to 0, which is wrong.")
+            swap.press("Enter")
+    set_slider(page, "λ", 1)
+    drag(page, page.locator(".fk-drag"), 0.3, 0.8)
+    assert float(page.get_by_label("λ", exact=True).input_value()) > 3.5
+    page.wait_for_function("document.querySelector('[role=status]').textContent.includes('tends to')")
+
+
+def test_what_chapter_7_says_to_try_is_so():
+    text = page_source("swap")
+    error, offset, output = network_a("uniform", "good", 0.01)
+    assert f"an error of {error:.4f} arrives" in text and f"an offset of {offset:.4f}" in text
+    assert f"the output is {output:.2f}" in text
+    error, offset, output = network_a("uniform", "bad", 0.01)
+    assert f"{error / offset:.0f} times the offset" in text and output == 0
+    error, offset, output = network_a("normal", "bad", 0.1)
+    assert error < offset and f"the output is still {output:.3f}" in text
+    error, offset, output = network_a("normal", "bad", 0.01)
+    assert error > offset and output < 1e-12

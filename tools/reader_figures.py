@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import anabook as ab
+from anabook.convergence import log_margin, networks
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 INK, LINE, BLUE, RED = "#222832", "#555555", "#0065a4", "#b34700"
@@ -30,10 +31,10 @@ def number(value: float) -> str:
 class Panel:
     """A picture with axes in a still, the size of the figures' own."""
 
-    def __init__(self, index: int, title: str, x: Sequence[float], y: Sequence[float]) -> None:
+    def __init__(self, index: int, title: str, x: Sequence[float], y: Sequence[float], axis: float = 0) -> None:
         self.x, self.y, self.left = x, y, index * (SIZE[0] + 20)
         self.parts = [f'<text x="{self.left + 34}" y="14">{title}</text>']
-        self.line([(x[0], max(y[0], 0)), (x[1], max(y[0], 0))], LINE, 0.8)
+        self.line([(x[0], max(y[0], axis)), (x[1], max(y[0], axis))], LINE, 0.8)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where a point is drawn."""
@@ -139,14 +140,44 @@ def window() -> tuple[str, str]:
     stair.dot(x, mean(x), BLUE)
     mass = mean.probabilities(x)
     text = (
-        f"Left, the density of the input {x} under uniform noise of half-width {h}, a box; {mass[2]:.2f} of its mass lies beyond the "
-        f"threshold {theta:g}, on level 2, and {mass[1]:.2f} on level 1. Right, the stair of four levels and its average, which is "
-        f"{mean(x):.2f} at {x} and has slope {mean.derivative(x):.2f} there, the height of the box at the threshold."
+        f"Left, the density of the input {x} under uniform noise of half-width {h}, a box; {mass[2]:.2f} of its mass lies beyond "
+        f"the threshold {theta:g}, on level 2, and {mass[1]:.2f} on level 1. Right, the stair of four levels and its average, "
+        f"which is {mean(x):.2f} at {x} and has slope {mean.derivative(x):.2f} there, the height of the box at the threshold."
     )
     return document([density, stair], text), text
 
 
-STILLS: dict[str, Callable[[], tuple[str, str]]] = {"shake": shake, "window": window}
+def swap() -> tuple[str, str]:
+    """Chapter 7's: the output of network A as λ falls, in both orders of two schedules, with uniform noise."""
+    example, exponents = networks.NETWORK_A, ((2, 2), (1, 1))
+    falling = np.linspace(0.5, 6, 111)
+    outputs, panels = {}, []
+    for order, steps in (("good", exponents), ("bad", exponents[::-1])):
+        schedules = [log_margin("uniform", *step) for step in steps]
+        noises = [networks.noises_at("uniform", schedules, 10.0**-v) for v in falling.tolist()]
+        errors = [-networks.chain(1).regularised([0], each[:1]).deviation[0] for each in noises]
+        outputs[order] = [example.network.regularised(example.x, each).output[0] for each in noises]
+        title = "Layer 0 has the faster schedule" if order == "good" else "Layer 0 has the slower schedule"
+        panel = Panel(len(panels), f"{title}: logarithms to base 10", (0.5, 6), (-14.5, 0.5), axis=-14.5)
+        panel.ticks(range(1, 7), (0, -4, -8, -12))
+        panel.line(zip(falling, np.log10(np.array(errors, dtype=float))), BLUE)
+        panel.line(zip(falling, [np.log10(-each[1].mean) for each in noises]), RED, 2, "8 3")
+        panels.append(panel)
+    last = Panel(2, "Output as λ falls; dotted: the slower first", (0.5, 6), (-0.08, 1.08))
+    last.ticks(range(1, 7), (0, 1))
+    last.line(zip(falling, outputs["good"]), BLUE)
+    last.line(zip(falling, outputs["bad"]), LINE, 2, "2 3")
+    panels.append(last)
+    text = (
+        "Three panels against minus the logarithm of λ, with uniform noise. Left, the error of layer 0 falls with λ² and stays "
+        "below the dashed offset of layer 1, which falls with λ. Middle, with the schedules swapped, the error lies above the "
+        f"offset. Right, the output rises to 1 in the first case, {outputs['good'][30]:.2f} at λ = 0.01, and is "
+        f"{outputs['bad'][30]:.0f} in the second."
+    )
+    return document(panels, text), text
+
+
+STILLS: dict[str, Callable[[], tuple[str, str]]] = {"shake": shake, "window": window, "swap": swap}
 
 
 def main() -> None:

@@ -134,7 +134,7 @@
     const size = Math.abs(value);
     if (size === 0) return "0";
     if (size === Infinity) return value > 0 ? "∞" : "−∞";
-    if (size >= 0.001 && size < 9999.5) return minus(String(Number(value.toPrecision(digits))));
+    if (size >= 0.00009995 && size < 9999.5) return minus(String(Number(value.toPrecision(digits))));
     return minus(value.toExponential(digits - 1).replace("e+", "e"));
   }
 
@@ -166,7 +166,8 @@
   const picture = () => svg("svg", { role: "img", class: "fk-panel" });
 
   /* Clears a picture and draws its axes. `view`: label (what is to be seen, in words), x and y ranges, xTicks and yTicks as
-     [value, text] pairs, marks (places of dotted upright lines), box (sizes). Comes back with what draws into it. */
+     [value, text] pairs, marks (places of dotted upright lines), base (the height
+     of the axis), box (sizes). Comes back with what draws into it. */
   function frame(place, view) {
     const box = { ...BOX, ...view.box };
     const [right, base] = [box.width - box.right, box.height - box.bottom];
@@ -184,7 +185,8 @@
     const line = (x1, y1, x2, y2, kind) =>
       add("line", { x1: at(toX(x1)), y1: at(toY(y1)), x2: at(toX(x2)), y2: at(toY(y2)), class: kind });
     const text = (x, y, words, attributes = {}) => add("text", { x: at(x), y: at(y), class: "fk-tick", ...attributes }, words);
-    line(view.x[0], Math.max(view.y[0], 0), view.x[1], Math.max(view.y[0], 0), "fk-axis");
+    const floor = view.base ?? Math.max(view.y[0], 0);
+    line(view.x[0], floor, view.x[1], floor, "fk-axis");
     for (const mark of view.marks || []) line(mark, view.y[0], mark, view.y[1], "fk-mark");
     for (const [x, words] of view.xTicks || []) text(toX(x), box.height - 6, words, { "text-anchor": "middle" });
     for (const [y, words] of view.yTicks || []) text(box.left - 5, toY(y) + 4, words, { "text-anchor": "end" });
