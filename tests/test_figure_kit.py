@@ -16,6 +16,7 @@ from figure_helpers import NODE, THEMES, browser, browser_path, page_with
 from anabook import Noise, Quantiser, Regularisation
 from anabook.convergence import log_margin, log_margin_converges, networks
 from anabook.noise import FAMILIES
+from anabook.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "book" / "_static"
@@ -24,9 +25,14 @@ STAIRS = {
     "ternary": Quantiser.ternary(),
     "four": Quantiser.linear(bits=2, signed=False, rounding="nearest"),
 }
-PLACES = {"shake": "index.md", "window": "03-regularisations.ipynb", "swap": "07-counterexamples.ipynb"}
+PLACES = {
+    "shake": "index.md",
+    "window": "03-regularisations.ipynb",
+    "swap": "07-counterexamples.ipynb",
+    "zoo": "04-zoo.ipynb",
+}
 """The page of each figure."""
-SCRIPTS = {"shake": ("shake",), "window": ("window",), "swap": ("swap",)}
+SCRIPTS = {"shake": ("shake",), "window": ("window",), "swap": ("swap",), "zoo": ("zoo-formulas", "zoo-rows", "zoo")}
 """The scripts of each figure, beside figure-kit.js."""
 
 spec = importlib.util.spec_from_file_location("reader_figures", ROOT / "tools" / "reader_figures.py")
@@ -434,3 +440,103 @@ def test_what_chapter_7_says_to_try_is_so():
     assert error < offset and f"the output is still {output:.3f}" in text
     error, offset, output = network_a("normal", "bad", 0.01)
     assert error > offset and output < 1e-12
+
+
+# The zoo of chapter 4
+
+
+def test_the_zoos_scripts_are_those_that_the_tool_writes():
+    for name, write in tool.SCRIPTS.items():
+        assert (STATIC / f"{name}.js").read_text(encoding="utf-8") == write()
+
+
+def test_every_variant_at_every_value_is_the_packages():
+    cases, places = [], []
+    for name, variant in VARIANTS.items():
+        for index, value in enumerate(tool.moved(variant)[1]):
+            low, high = tool.at(variant, value).window
+            cases.append([name, index])
+            places.append(np.linspace(low, high, 59).round(9) + (high - low) * 1.234e-4)  # beside the ends of supports
+    body = """return data.cases.map(([name, index], i) => { const v = api.variant(name, index);
+        const [mass, kind, low, high] = [String(v.mass), v.kind, v.low, v.high];
+        return { mass, kind, low, high, levels: v.levels, thresholds: v.thresholds,
+            values: data.places[i].map(x => [v.gradient(x), v.surrogate(x), v.pdf(x)]) }; });"""
+    found = evaluate(body, {"cases": cases, "places": [x.tolist() for x in places]}, api="zoo")
+    assert {name for name, _ in cases} == set(VARIANTS) and len(found) > 200
+    for (name, index), x, seen in zip(cases, places, found):
+        v = tool.at(VARIANTS[name], tool.moved(VARIANTS[name])[1][index])
+        values, scale = np.array(seen["values"]), np.abs(v.gradient(x)).max()
+        np.testing.assert_allclose(values[:, 0], v.gradient(x), rtol=1e-9, atol=1e-12 * scale, err_msg=str(v))
+        np.testing.assert_allclose(values[:, 1], v.surrogate(x), rtol=1e-9, atol=1e-11, err_msg=str(v))
+        np.testing.assert_allclose(values[:, 2], v.pdf(x), rtol=1e-9, atol=1e-12 * scale, err_msg=str(v))
+        assert seen["kind"] == ("probability", "finite", "signed", "infinite").index(v.kind)
+        mass = float(seen["mass"].replace("Infinity", "inf"))
+        assert mass == pytest.approx(v.mass, rel=1e-11, nan_ok=True)
+        assert seen["levels"] == pytest.approx(v.quantiser.levels.tolist())
+        assert seen["thresholds"] == pytest.approx(v.quantiser.thresholds.tolist())
+
+
+def test_the_lines_of_pytorch_run_and_multiply_by_the_gradient_shown():
+    torch = pytest.importorskip("torch")
+    from anabook import training
+
+    body = """return api.names.map(name => [name, api.variant(name, data.start[name]).lines,
+        api.variant(name, 0).lines]);"""
+    start = {
+        name: tool.moved(v)[1].index(v.settings[tool.moved(v)[0]]) if v.parameters else 0 for name, v in VARIANTS.items()
+    }
+    found = evaluate(body, {"start": start}, api="zoo")
+    assert [name for name, *_ in found] == list(VARIANTS)
+    for name, default, first in found:
+        for lines, index in ((default, start[name]), (first, 0)):
+            known = {"VARIANTS": VARIANTS, "training": training}
+            exec("\n".join(lines), known)
+            v = tool.at(VARIANTS[name], tool.moved(VARIANTS[name])[1][index])
+            assert known["v"] == v or (known["v"].name, known["v"].settings) == (v.name, v.settings)
+            x = torch.tensor(np.linspace(*v.window, 23) + 1e-4, dtype=torch.float64, requires_grad=True)
+            known["step"](x).sum().backward()
+            np.testing.assert_allclose(x.grad.numpy(), v.gradient(x.detach().numpy()), rtol=1e-9, atol=1e-12)
+
+
+def test_the_lines_name_functions_of_the_libraries_with_the_variants_parameters():
+    found = dict(evaluate("return api.names.map(n => [n, api.variant(n, 0).lines.slice(2)]);", None, api="zoo"))
+    assert found["atan"] == [
+        "# elsewhere: snntorch.surrogate.atan(alpha=0.2)",
+        "# elsewhere: spikingjelly.activation_based.surrogate.ATan(alpha=0.2)",
+    ]
+    named = {line.split("elsewhere: ")[1].split("(")[0] for lines in found.values() for line in lines}
+    paths = {library.path for v in VARIANTS.values() for library in v.libraries}
+    assert named <= paths and {path for path in paths if path.startswith("spiking")} <= named
+    assert "snntorch.surrogate.LSO" not in named  # it raises
+
+
+def test_variants_are_chosen_and_their_parameter_moved(page):
+    show(page, "zoo")
+    assert read(page) == "Zenke and Ganguli (2018); k = 25. Mass 0.08: positive, but no probability."
+    slider = page.locator(".fk-slider input")
+    slider.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    assert slider.get_attribute("aria-valuetext") == "2"
+    assert read(page).endswith("k = 2. Mass 1: a noise is behind it.")
+    assert "with_parameters(k=2)" in page.locator("pre").inner_text()
+    for name, variant in VARIANTS.items():
+        page.get_by_label("Variant").select_option(name)
+        shown = read(page)
+        assert shown.startswith(variant.reference.text)
+        assert ("a noise is behind it" in shown) == variant.is_probability
+        assert slider.is_visible() == bool(variant.parameters)
+        if np.isfinite(variant.mass):
+            assert numbers(re.search(r"Mass (\S+):", shown)[1])[0] == pytest.approx(variant.mass, rel=5e-3)
+        else:
+            assert ("Mass ∞" if variant.mass > 0 else "No mass") in shown
+    page.wait_for_function("document.querySelector('[role=status]').textContent.startsWith('s2nn')")
+
+
+def test_what_chapter_4_says_to_try_is_so():
+    text = page_source("zoo")
+    fast, swish, tern = (VARIANTS[name] for name in ("fast_sigmoid", "swish_sign", "ste_tern"))
+    assert f"{fast.mass:g} at $k = {fast.settings['k']:g}$" in text
+    assert fast.with_parameters(k=2).is_probability and fast.with_parameters(k=1).mass == 2
+    assert all(tool.at(swish, beta).mass == 1 and tool.at(swish, beta).kind == "signed" for beta in tool.moved(swish)[1])
+    assert len(tern.kinks) == 20

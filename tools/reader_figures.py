@@ -1,6 +1,6 @@
 """Write the stills of the figures that readers operate, for paper and for pages without JavaScript; and what the zoo's knows.
 
-python tools/reader_figures.py     book/_static/NAME-still.svg for each name in STILLS
+python tools/reader_figures.py     book/_static/NAME-still.svg for each name in STILLS, zoo-formulas.js and zoo-rows.js
 
 A still shows a figure at one moment, drawn from the package's numbers; its text, which the page repeats as alternative text,
 says the same in words. The same package gives the same files, byte for byte.
@@ -8,13 +8,19 @@ says the same in words. The same package gives the same files, byte for byte.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import sympy as sp
+from sympy.printing.jscode import JavascriptCodePrinter
 
 import anabook as ab
 from anabook.convergence import log_margin, networks
+from anabook.variants import VARIANTS
+from anabook.variants.variant import KINDS, Variant
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 INK, LINE, BLUE, RED = "#222832", "#555555", "#0065a4", "#b34700"
@@ -147,6 +153,26 @@ def window() -> tuple[str, str]:
     return document([density, stair], text), text
 
 
+def zoo() -> tuple[str, str]:
+    """Chapter 4's: the fast sigmoid at its default."""
+    variant = VARIANTS["fast_sigmoid"]
+    low, high = variant.window
+    rising = Panel(0, "fast_sigmoid: quantiser and surrogate", (low, high), (-0.1, 1.1))
+    rising.ticks((-0.2, 0, 0.2), (0, 1))
+    rising.stair(variant.quantiser)
+    rising.line(curve(variant.surrogate, low, high), BLUE)
+    slope = Panel(1, "Its gradient, which here is also the density", (low, high), (0, 1.1))
+    slope.ticks((-0.2, 0, 0.2), (0, 1))
+    slope.area([(low, 0), *curve(variant.gradient, low, high), (high, 0)], BLUE)
+    slope.line(curve(variant.gradient, low, high), BLUE)
+    text = (
+        f"Left, the Heaviside step and the surrogate of the fast sigmoid at k = {variant.settings['k']:g}: it rises from 0 to "
+        f"{variant.mass:g} only, the variant's mass. Right, its gradient, a narrow peak of height {variant.gradient(0.0):g} at "
+        "the threshold."
+    )
+    return document([rising, slope], text), text
+
+
 def swap() -> tuple[str, str]:
     """Chapter 7's: the output of network A as λ falls, in both orders of two schedules, with uniform noise."""
     example, exponents = networks.NETWORK_A, ((2, 2), (1, 1))
@@ -177,7 +203,150 @@ def swap() -> tuple[str, str]:
     return document(panels, text), text
 
 
-STILLS: dict[str, Callable[[], tuple[str, str]]] = {"shake": shake, "window": window, "swap": swap}
+STILLS: dict[str, Callable[[], tuple[str, str]]] = {"shake": shake, "window": window, "swap": swap, "zoo": zoo}
+
+
+# The zoo in JavaScript -----------------------------------------------------------------------------------------------
+
+CHOICES: dict[str, tuple[str, Sequence[float]]] = {
+    "ste_tern": ("clip", (0.1, 0.3, 0.5, 1, 1.5)),
+    "dorefa": ("bits", (1, 2, 3, 4)),
+    "pact": ("bits", (1, 2, 3, 4)),
+    "spike_count": ("count", (1, 2, 4, 8)),
+    "floor_identity": ("bits", (1, 2, 3, 4)),
+    "scaled_sigmoid": ("k", (1, 4, 10, 25, 50)),
+    "spike_rate_escape": ("k", (0.1, 0.5, 1, 5, 25)),
+    "fast_sigmoid": ("k", (1, 2, 5, 10, 25, 50)),
+    "q_pseudo_spike": ("q", (1.5, 2, 2.5, 3, 3.5, 10)),
+    "multi_gauss": ("h", (0, 0.05, 0.15, 0.3, 0.5)),
+    "squarewave_fourier": ("n", (2, 3, 4, 5)),
+    "leaky_relu": ("leak", (0, 0.01, 0.1, 0.5, 1)),
+    "piecewise_leaky_relu": ("c", (0, 0.01, 0.1, 0.3)),
+    "log_tailed_relu": ("alpha", (0, 0.01, 0.1, 0.5)),
+}
+"""The parameter that readers move, and its values; for other variants the first one, from a tenth to ten times its default."""
+
+
+class Printer(JavascriptCodePrinter):
+    """SymPy's expressions in JavaScript, with the functions that JavaScript lacks by name."""
+
+    def _print_Mod(self, expression: sp.Expr) -> str:
+        return "mod({}, {})".format(*map(self._print, expression.args))
+
+    def _print_erf(self, expression: sp.Expr) -> str:
+        return f"erf({self._print(expression.args[0])})"
+
+
+def in_javascript(expression: sp.Expr) -> str:
+    """An expression on one line."""
+    return " ".join(Printer().doprint(expression).split()).replace("( ", "(").replace(" )", ")")
+
+
+def moved(variant: Variant) -> tuple[str, Sequence[float]]:
+    """The parameter that readers move, and its values; "" for a variant without parameters."""
+    if not variant.parameters:
+        return "", (0,)
+    if variant.name in CHOICES:
+        return CHOICES[variant.name]
+    name, parameter = next(iter(variant.parameters.items()))
+    return name, tuple(float(f"{factor * parameter.default:.3g}") for factor in (0.1, 0.2, 0.5, 1, 2, 5, 10))
+
+
+def at(variant: Variant, value: float) -> Variant:
+    """A variant with one value of the parameter that readers move."""
+    name, _ = moved(variant)
+    return (
+        variant.with_parameters(**{name: int(value) if variant.parameters[name].is_integer else value}) if name else variant
+    )
+
+
+def module(name: str, what: str, body: str) -> str:
+    """A script that node can require and a page can load."""
+    return (
+        f"/* Written by tools/reader_figures.py from anabook.variants: {what} */\n"
+        f"(function (root) {{\n{body}"
+        '  if (typeof module === "object" && module.exports) module.exports = data;\n'
+        f'  else root.{name} = data;\n}})(typeof self === "undefined" ? globalThis : self);\n'
+    )
+
+
+def zoo_formulas() -> str:
+    """Each variant's density and its primitive as functions of x and the variant's parameters."""
+    rows = []
+    for variant in VARIANTS.values():
+        arguments = ", ".join(["x", *variant.parameters])
+        values = moved(variant)[1] if any(not p.is_symbolic for p in variant.parameters.values()) else ()
+        made = []
+        for formula in ("formula", "primitive_formula"):
+            if values:  # a formula of its own for each value
+                cases = ", ".join(f"{value}: {in_javascript(getattr(at(variant, value), formula))}" for value in values)
+                made.append(f"({arguments}) => ({{ {cases} }})[{moved(variant)[0]}]")
+            else:
+                made.append(f"({arguments}) => {in_javascript(getattr(variant, formula))}")
+        rows.append(f"    {variant.name}: [{made[0]},\n      {made[1]}],\n")
+    helpers = (
+        '  const kit = typeof module === "object" && module.exports ? require("./figure-kit.js") : root.anabookKit;\n'
+        "  const mod = (a, b) => a - b * Math.floor(a / b);\n"
+        "  const erf = (t) => 2 * kit.normalCdf(Math.SQRT2 * t) - 1;\n"
+    )
+    what = "each density and its primitive, of x and the variant's parameters."
+    return module("anabookZooFormulas", what, f"{helpers}  const data = {{\n{''.join(rows)}  }};\n")
+
+
+def plain(value: float) -> str:
+    """A number as short as JavaScript allows."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return f"{value:.12g}"
+
+
+def whole(value: float) -> float:
+    """A whole number without its fraction."""
+    return int(value) if value == int(value) else value
+
+
+def zoo_rows() -> str:
+    """Each variant's source and libraries; and, for each value that readers may choose, its mass, kind, window and quantiser."""
+    lines = []
+    for variant in VARIANTS.values():
+        name, values = moved(variant)
+        found = []
+        for value in values:
+            v = at(variant, value)
+            low, high = v.window
+            numbers = (value, v.mass, KINDS.index(v.kind), float(f"{low:.4g}"), float(f"{high:.4g}"))
+            row = [*map(plain, numbers), str(int(bool(v.natural.get("unbounded"))))]
+            if not isinstance(variant.stair, ab.Quantiser):
+                row += [f"[{','.join(map(plain, getattr(v.quantiser, key)))}]" for key in ("levels", "thresholds")]
+            found.append(f"[{','.join(row)}]")
+        libraries = [
+            [
+                library.path,
+                {key: value if isinstance(value, str) else whole(value) for key, value in library.arguments.items()},
+            ]
+            for library in variant.libraries
+            if library.path.startswith(("snntorch", "spikingjelly")) and not library.path.endswith("LSO")  # which raises
+        ]
+        fixed = {
+            "source": variant.reference.text,
+            "settings": {key: whole(value) for key, value in variant.settings.items()},
+            "moved": name,
+            "start": list(values).index(variant.settings[name]) if name else 0,
+            "libraries": libraries,
+        }
+        if isinstance(variant.stair, ab.Quantiser):
+            fixed |= {key: [*map(whole, getattr(variant.quantiser, key).tolist())] for key in ("levels", "thresholds")}
+        start = json.dumps(fixed, ensure_ascii=False, separators=(",", ":"))[:-1]
+        lines.append(f'    {variant.name}: {start},"rows":[{",".join(found)}]}},\n')
+    what = (
+        "rows of value, mass, kind, window, whether the primitive lacks a natural constant, levels and thresholds that move."
+    )
+    return module("anabookZooRows", what, f"  const data = {{\n{''.join(lines)}  }};\n")
+
+
+SCRIPTS: dict[str, Callable[[], str]] = {"zoo-formulas": zoo_formulas, "zoo-rows": zoo_rows}
 
 
 def main() -> None:
@@ -186,6 +355,8 @@ def main() -> None:
         drawn, text = make()
         (STATIC / f"{name}-still.svg").write_text(drawn, encoding="utf-8")
         print(f"{name}: {text}")
+    for name, write in SCRIPTS.items():
+        (STATIC / f"{name}.js").write_text(write(), encoding="utf-8")
 
 
 if __name__ == "__main__":
