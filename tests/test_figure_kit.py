@@ -30,9 +30,16 @@ PLACES = {
     "window": "03-regularisations.ipynb",
     "swap": "07-counterexamples.ipynb",
     "zoo": "04-zoo.ipynb",
+    "strategies": "05-strategies.ipynb",
 }
 """The page of each figure."""
-SCRIPTS = {"shake": ("shake",), "window": ("window",), "swap": ("swap",), "zoo": ("zoo-formulas", "zoo-rows", "zoo")}
+SCRIPTS = {
+    "shake": ("shake",),
+    "window": ("window",),
+    "swap": ("swap",),
+    "zoo": ("zoo-formulas", "zoo-rows", "zoo"),
+    "strategies": ("strategies-picture", "strategies"),
+}
 """The scripts of each figure, beside figure-kit.js."""
 
 spec = importlib.util.spec_from_file_location("reader_figures", ROOT / "tools" / "reader_figures.py")
@@ -213,7 +220,7 @@ def test_a_figure_fits_and_breaks_no_rule_of_accessibility(page, name, theme):
     show(page, name, theme)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("[role=status]").count() == 1
-    assert page.locator(".fk-live svg[role=img]").count() >= 1
+    assert page.locator(".fk-live :is(svg, canvas)[role=img]").count() >= 1
     sizes = page.eval_on_selector_all("button, select, input", "all => all.map(b => b.getBoundingClientRect().height)")
     assert min(sizes) >= 24
     assert page.evaluate("document.getAnimations().length") == 0
@@ -540,3 +547,100 @@ def test_what_chapter_4_says_to_try_is_so():
     assert fast.with_parameters(k=2).is_probability and fast.with_parameters(k=1).mass == 2
     assert all(tool.at(swish, beta).mass == 1 and tool.at(swish, beta).kind == "signed" for beta in tool.moved(swish)[1])
     assert len(tern.kinks) == 20
+
+
+# The three strategies on a picture, of chapter 5
+
+GREY = Quantiser([0, 0.5, 1], [0.25, 0.75])
+
+
+def rms(one, other, size):
+    """How far two pictures are from each other, in means of blocks."""
+    means = [each.reshape(80 // size, size, 120 // size, size).mean(axis=(1, 3)) for each in (one, other)]
+    return float(np.sqrt(np.mean((means[0] - means[1]) ** 2)))
+
+
+def drawn(cases, seed=1):
+    """The figure's photograph, and its three pictures for each family and half-width."""
+    body = "const p = api.photo(); return [p, data.cases.map(([f, h]) => api.outputs(p, f, h, data.seed))];"
+    photo, found = evaluate(body, {"cases": cases, "seed": seed}, picture="strategies-picture", api="strategies")
+    pictures = [{name: np.array(each[name]).reshape(80, 120) for name in each} for each in found]
+    return np.array(photo).reshape(80, 120), pictures
+
+
+def test_the_photograph_is_the_chapters_and_its_author_is_named():
+    np.testing.assert_array_equal(drawn([])[0], tool.photo() / 255)
+    assert "danielbuechele" in page_source("strategies") and "CC BY 2.0" in page_source("strategies")
+    assert (STATIC / "strategies-picture.js").read_text(encoding="utf-8") == tool.strategies_picture()
+
+
+def test_expectation_and_mode_are_the_packages_and_draws_have_its_probabilities():
+    cases = [[family, h] for family in FAMILIES for h in (0.05, 0.25, 0.6, 1.0)]
+    photo, found = drawn(cases)
+    for (family, h), seen in zip(cases, found, strict=True):
+        grey = Regularisation(GREY, Noise.covering(family, h))
+        np.testing.assert_allclose(seen["expectation"], grey(photo), rtol=0, atol=1e-12)
+        clear = ~grey.is_tie(photo)
+        assert clear.mean() > 0.97
+        np.testing.assert_array_equal(seen["mode"][clear], grey.mode(photo)[clear])
+        p = grey.probabilities(photo)
+        for k, level in enumerate(GREY.levels):
+            count, spread = (seen["random"] == level).sum(), np.sqrt((p[..., k] * (1 - p[..., k])).sum())
+            assert abs(count - p[..., k].sum()) <= 4 * spread + 1e-9
+        # No block is drawn too dark or too light more often than chance allows.
+        deviation = (seen["random"] - grey(photo)).reshape(20, 4, 30, 4).sum(axis=(1, 3))
+        variance = (p @ GREY.levels**2 - grey(photo) ** 2).reshape(20, 4, 30, 4).sum(axis=(1, 3))
+        assert (np.abs(deviation) <= 5.5 * np.sqrt(np.maximum(variance, 0)) + 1).all()
+
+
+def test_blocks_and_distances_are_the_chapters():
+    photo, (seen,) = drawn([["uniform", 0.25]])
+    body = """const p = api.photo(), o = api.outputs(p, "uniform", 0.25, 1);
+        return [1, 2, 4, 8].map(s => ["mode", "random"].map(n => api.apart(api.blocks(o[n], s), api.blocks(p, s))));"""
+    found = evaluate(body, None, picture="strategies-picture", api="strategies")
+    for size, row in zip((1, 2, 4, 8), found):
+        assert row == pytest.approx([rms(seen[name], photo, size) for name in ("mode", "random")], rel=1e-9)
+
+
+def test_what_chapter_5_says_to_try_is_so():
+    text = page_source("strategies")
+    photo, (seen, wide) = drawn([["uniform", 0.25], ["uniform", 1.0]])
+    assert rms(seen["expectation"], photo, 1) < 1e-12
+    errors = {(name, size): rms(seen[name], photo, size) for name in ("mode", "random") for size in (1, 8)}
+    assert f"{errors['mode', 1]:.3f} away from the photograph, the random draw {errors['random', 1]:.3f}" in text
+    assert f"{errors['mode', 8]:.3f} and {errors['random', 8]:.3f}" in text
+    assert set(np.unique(wide["mode"])) == {0, 1}
+    assert Regularisation(GREY, Noise.covering("uniform", 1.0))([0.0, 1.0]) == pytest.approx([0.25, 0.75])
+    assert np.ptp(photo) > 0.75 > np.ptp(wide["expectation"])
+
+
+def test_the_canvases_show_the_strategies_and_blocks(page):
+    show(page, "strategies")
+    body = (
+        "all => all.map(c => Array.from(c.getContext('2d').getImageData(0, 0, 120, 80).data).filter((_, i) => i % 4 === 0))"
+    )
+
+    def pixels():
+        return [np.array(each).reshape(80, 120) for each in page.eval_on_selector_all("canvas", body)]
+
+    photo = tool.photo() / 255
+    for family, h in (("uniform", 0.25), ("logistic", 0.6)):
+        page.get_by_label("Noise").select_option(family)
+        set_slider(page, "Half-width", h)
+        grey = Regularisation(GREY, Noise.covering(family, h))
+        shown = pixels()
+        np.testing.assert_array_equal(shown[0], tool.photo())
+        assert np.abs(shown[1] - 255 * grey(photo)).max() <= 0.5 + 1e-9
+        clear = ~grey.is_tie(photo)
+        assert np.abs(shown[2] - 255 * grey.mode(photo))[clear].max() <= 0.5
+        assert set(np.unique(shown[3])) == {0, 128, 255}
+        assert numbers(read(page).split("mode ")[1])[0] == pytest.approx(rms(grey.mode(photo), photo, 1), abs=1.1e-3)
+    page.get_by_label("Means of blocks").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert page.get_by_label("Means of blocks").get_attribute("aria-valuetext") == "8 × 8"
+    blocks = pixels()[3]
+    assert all(np.ptp(blocks[i : i + 8, j : j + 8]) == 0 for i in range(0, 80, 8) for j in range(0, 120, 8))
+    page.get_by_role("button", name="Draw again").press("Enter")
+    assert (pixels()[3] != blocks).any()
+    page.wait_for_function("document.querySelector('[role=status]').textContent.includes('8 × 8')")

@@ -8,13 +8,17 @@ says the same in words. The same package gives the same files, byte for byte.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import sympy as sp
+from sklearn.datasets import load_sample_image
 from sympy.printing.jscode import JavascriptCodePrinter
 
 import anabook as ab
@@ -173,6 +177,62 @@ def zoo() -> tuple[str, str]:
     return document([rising, slope], text), text
 
 
+PHOTO_SOURCE = (
+    "from scikit-learn's china.jpg by danielbuechele, licence CC BY 2.0; cut, made smaller and grey. Grey values in base 64."
+)
+
+
+def photo() -> np.ndarray:
+    """The photograph of chapter 5, 80 × 120 grey values from 0 to 255: means of 3 × 3 of its points."""
+    grey = load_sample_image("china.jpg")[60:300, 150:510].mean(axis=2)
+    return np.rint(grey.reshape(80, 3, 120, 3).mean(axis=(1, 3))).astype(np.uint8)
+
+
+def strategies_picture() -> str:
+    """The photograph as a script."""
+    pixels = base64.b64encode(photo().tobytes()).decode()
+    data = f'  const data = {{ wide: 120, high: 80, pixels: "{pixels}" }};\n'
+    return module("anabookStrategiesPicture", PHOTO_SOURCE, data)
+
+
+def png(levels: np.ndarray, bits: int) -> str:
+    """A grey picture of whole numbers below 2^bits as an address, in PNG that is stored and not packed: always the same bytes."""
+    ones = np.unpackbits(levels.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :].reshape(len(levels), -1)
+    rows = np.packbits(ones, axis=1)
+    raw = np.concatenate([np.zeros((len(rows), 1), np.uint8), rows], axis=1).tobytes()
+    head = struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], bits, 0, 0, 0, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    made = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw, 0)) + chunk(b"IEND", b"")
+    return f"data:image/png;base64,{base64.b64encode(made).decode()}"
+
+
+def strategies() -> tuple[str, str]:
+    """Chapter 5's: the three strategies at the noise that makes the expectation the photograph."""
+    quantiser, x = ab.Quantiser([0, 0.5, 1], [0.25, 0.75]), photo() / 255
+    grey = ab.Regularisation(quantiser, ab.Noise.covering("uniform", 0.25))
+    shown = {
+        "Expectation": png(np.rint(grey(x) * 15), 4),
+        "Mode": png(np.rint(grey.mode(x) * 3), 2),
+        "Random": png(np.rint(grey.sample(x, 0) * 3), 2),
+    }
+    parts = []
+    for i, (name, address) in enumerate(shown.items()):
+        parts.append(f'<text x="{360 * i + 4}" y="14">{name}</text>')
+        parts.append(f'<image x="{360 * i}" y="20" width="340" height="227" image-rendering="pixelated" href="{address}"/>')
+    text = (
+        "A photograph of a Chinese temple, three times. The expectation is the photograph itself. In the mode, sky and walls are "
+        "flat patches of white, grey and black. In the random draw, shading is made of dots of these three."
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1060 250" role="img" font-family="sans-serif" font-size="14" '
+        f'fill="{INK}">\n<title>{text}</title>\n' + "\n".join(parts) + "\n</svg>\n",
+        text,
+    )
+
+
 def swap() -> tuple[str, str]:
     """Chapter 7's: the output of network A as λ falls, in both orders of two schedules, with uniform noise."""
     example, exponents = networks.NETWORK_A, ((2, 2), (1, 1))
@@ -203,7 +263,13 @@ def swap() -> tuple[str, str]:
     return document(panels, text), text
 
 
-STILLS: dict[str, Callable[[], tuple[str, str]]] = {"shake": shake, "window": window, "swap": swap, "zoo": zoo}
+STILLS: dict[str, Callable[[], tuple[str, str]]] = {
+    "shake": shake,
+    "window": window,
+    "swap": swap,
+    "zoo": zoo,
+    "strategies": strategies,
+}
 
 
 # The zoo in JavaScript -----------------------------------------------------------------------------------------------
@@ -263,7 +329,7 @@ def at(variant: Variant, value: float) -> Variant:
 def module(name: str, what: str, body: str) -> str:
     """A script that node can require and a page can load."""
     return (
-        f"/* Written by tools/reader_figures.py from anabook.variants: {what} */\n"
+        f"/* Written by tools/reader_figures.py: {what} */\n"
         f"(function (root) {{\n{body}"
         '  if (typeof module === "object" && module.exports) module.exports = data;\n'
         f'  else root.{name} = data;\n}})(typeof self === "undefined" ? globalThis : self);\n'
@@ -289,7 +355,7 @@ def zoo_formulas() -> str:
         "  const mod = (a, b) => a - b * Math.floor(a / b);\n"
         "  const erf = (t) => 2 * kit.normalCdf(Math.SQRT2 * t) - 1;\n"
     )
-    what = "each density and its primitive, of x and the variant's parameters."
+    what = "from anabook.variants, each density and its primitive, of x and the variant's parameters."
     return module("anabookZooFormulas", what, f"{helpers}  const data = {{\n{''.join(rows)}  }};\n")
 
 
@@ -346,7 +412,11 @@ def zoo_rows() -> str:
     return module("anabookZooRows", what, f"  const data = {{\n{''.join(lines)}  }};\n")
 
 
-SCRIPTS: dict[str, Callable[[], str]] = {"zoo-formulas": zoo_formulas, "zoo-rows": zoo_rows}
+SCRIPTS: dict[str, Callable[[], str]] = {
+    "zoo-formulas": zoo_formulas,
+    "zoo-rows": zoo_rows,
+    "strategies-picture": strategies_picture,
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-/* Written by tools/reader_figures.py from anabook.variants: each density and its primitive, of x and the variant's parameters. */
+/* Written by tools/reader_figures.py: from anabook.variants, each density and its primitive, of x and the variant's parameters. */
 (function (root) {
   const kit = typeof module === "object" && module.exports ? require("./figure-kit.js") : root.anabookKit;
   const mod = (a, b) => a - b * Math.floor(a / b);

@@ -1,4 +1,4 @@
-/* Written by tools/reader_figures.py from anabook.variants: rows of value, mass, kind, window, whether the primitive lacks a natural constant, levels and thresholds that move. */
+/* Written by tools/reader_figures.py: rows of value, mass, kind, window, whether the primitive lacks a natural constant, levels and thresholds that move. */
 (function (root) {
   const data = {
     hard_sigmoid: {"source":"Courbariaux et al. (2016)","settings":{"k":1},"moved":"k","start":3,"libraries":[],"levels":[0,1],"thresholds":[0],"rows":[[0.1,1,0,-8,8,0],[0.2,1,0,-4,4,0],[0.5,1,0,-1.6,1.6,0],[1,1,0,-0.8,0.8,0],[2,1,0,-0.4,0.4,0],[5,1,0,-0.16,0.16,0],[10,1,0,-0.08,0.08,0]]},
