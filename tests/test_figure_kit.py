@@ -31,6 +31,7 @@ PLACES = {
     "swap": "07-counterexamples.ipynb",
     "zoo": "04-zoo.ipynb",
     "strategies": "05-strategies.ipynb",
+    "mass": "04-zoo.ipynb",
 }
 """The page of each figure."""
 SCRIPTS = {
@@ -39,6 +40,7 @@ SCRIPTS = {
     "swap": ("swap",),
     "zoo": ("zoo-formulas", "zoo-rows", "zoo"),
     "strategies": ("strategies-picture", "strategies"),
+    "mass": ("zoo-rows", "mass"),
 }
 """The scripts of each figure, beside figure-kit.js."""
 
@@ -644,3 +646,58 @@ def test_the_canvases_show_the_strategies_and_blocks(page):
     page.get_by_role("button", name="Draw again").press("Enter")
     assert (pixels()[3] != blocks).any()
     page.wait_for_function("document.querySelector('[role=status]').textContent.includes('8 × 8')")
+
+
+# Mass and depth, of chapter 4
+
+
+def chain_gradients(variant, depth):
+    """d output / d weight of a chain of units H(w·input), layer by layer, through the package's slopes."""
+    weights, values = np.full(depth, 0.03), [1.0]
+    for weight in weights:
+        values.append(float(variant.quantiser(weight * values[-1])))
+    slopes = [float(variant.gradient(weight * value)) for weight, value in zip(weights, values)]
+    return np.array([np.prod(slopes[i:]) * np.prod(weights[i + 1 :]) * values[i] for i in range(depth)])
+
+
+def test_factors_are_what_a_chain_of_units_gets():
+    for name in ("fast_sigmoid", "ste_heaviside", "dampened_triangular"):
+        variant = VARIANTS[name]
+        found = evaluate("return data.depths.map(n => api.factors(data.mass, n));",
+                         {"mass": variant.mass, "depths": [1, 4, 7]}, api="mass")  # fmt: skip
+        for depth, factors in zip((1, 4, 7), found):
+            ratio = chain_gradients(variant, depth) / chain_gradients(variant.normalised(), depth)
+            np.testing.assert_allclose(factors, ratio, rtol=1e-12)
+
+
+def test_the_examples_are_the_zoos_finite_masses():
+    found = dict(evaluate("return api.examples();", None, api="mass"))
+    assert found == pytest.approx({name: v.mass for name, v in VARIANTS.items() if v.kind == "finite"}, rel=1e-11)
+
+
+def test_mass_and_depth_are_moved(page):
+    show(page, "mass")
+    for name, depth in (("fast_sigmoid", 4), ("spike_rate_escape", 4), ("ste_heaviside", 12)):
+        page.get_by_label("Slope").select_option(name)
+        set_slider(page, "Quantisers", depth)
+        mass = VARIANTS[name].mass
+        assert numbers(read(page)) == pytest.approx([mass, depth, mass**depth, mass], rel=6e-3)
+        assert page.locator(".fk-panel polygon").count() == depth
+        label = page.locator(".fk-panel").get_attribute("aria-label").split(":")[1]
+        assert numbers(label) == pytest.approx([mass ** (depth - i) for i in range(depth)], rel=6e-3)
+    page.get_by_label("Mass", exact=True).focus()
+    page.keyboard.press("End")
+    assert page.get_by_label("Slope").input_value() == "own"
+    page.keyboard.press("ArrowLeft")
+    assert numbers(read(page)) == pytest.approx([10**1.98, 12, 10 ** (1.98 * 12), 10**1.98], rel=6e-3)
+    page.get_by_label("Slope").select_option("own")
+    assert page.get_by_label("Mass", exact=True).get_attribute("aria-valuetext") == "95.5"
+    page.wait_for_function("document.querySelector('[role=status]').textContent.startsWith('With mass 95.5')")
+
+
+def test_what_chapter_4_says_of_mass_and_depth_is_so():
+    text = page_source("mass")
+    fast, escape = VARIANTS["fast_sigmoid"].mass, VARIANTS["spike_rate_escape"].mass
+    assert f"${fast**4 * 1e5:.1f} \\cdot 10^{{-5}}$" in text and f"${fast**8 * 1e9:.1f} \\cdot 10^{{-9}}$" in text
+    assert f"${escape**4 / 1e6:.2f} \\cdot 10^{{6}}$" in text
+    assert f"At mass 0.912 twelve quantisers leave {0.912**12:.2f}" in text

@@ -177,6 +177,23 @@ def zoo() -> tuple[str, str]:
     return document([rising, slope], text), text
 
 
+def mass() -> tuple[str, str]:
+    """Chapter 4's other one: the factors of four layers with the fast sigmoid."""
+    m, n = VARIANTS["fast_sigmoid"].mass, 4
+    factors = [m ** (n - i) for i in range(n)]
+    panel = Panel(0, "What each layer's gradient is multiplied by, as a power of 10", (0.3, n + 0.7), (-5, 1))
+    panel.ticks(range(1, n + 1), (0, -2, -4))
+    for i, factor in enumerate(factors, 1):
+        height = math.log10(factor)
+        panel.area([(i - 0.3, 0), (i - 0.3, height), (i + 0.3, height), (i + 0.3, 0)], RED if i == 1 else BLUE)
+    listed = ", ".join(number(factor) for factor in factors)
+    text = (
+        f"Four bars on a logarithmic scale hang from the factor 1: with mass {m:g} the gradients of four layers, from the first "
+        f"to the last, are multiplied by {listed}."
+    )
+    return document([panel], text), text
+
+
 PHOTO_SOURCE = (
     "from scikit-learn's china.jpg by danielbuechele, licence CC BY 2.0; cut, made smaller and grey. Grey values in base 64."
 )
@@ -269,6 +286,7 @@ STILLS: dict[str, Callable[[], tuple[str, str]]] = {
     "swap": swap,
     "zoo": zoo,
     "strategies": strategies,
+    "mass": mass,
 }
 
 
