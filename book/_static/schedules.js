@@ -2,69 +2,19 @@
    what layers pass on to each other.
 
    The first half is pure functions, the same formulas as the package's; tests compare the two to twelve digits.
-   The second half draws them into every element of class "schedule-figure". No library, no request. */
+   The second half draws them into every element of class "schedule-figure". No library, no request; laws, numbers as text
+   and elements come from figure-kit.js. */
 (function (root) {
   "use strict";
 
-  // The four standardised laws: mean 0, standard deviation 1.
+  const node = typeof module === "object" && module.exports;
+  const kit = node ? require("./figure-kit.js") : root.anabookKit;
+  const { FAMILIES } = kit;
 
-  const SQRT3 = Math.sqrt(3);
-  const SQRT6 = Math.sqrt(6);
-  const RATE = Math.PI / SQRT3;
-  const normalPdf = (t) => Math.exp(-0.5 * t * t) / Math.sqrt(2 * Math.PI);
+  // 95 % or all of the mass within half a quantum, as standard deviations.
+  const INITIAL_STD = Object.fromEntries(Object.entries(kit.COVERING).map(([family, std]) => [family, 0.5 * std]));
 
-  function normalCdf(t) {
-    const a = Math.abs(t);
-    if (a < 3) {
-      let term = t;
-      let sum = t;
-      for (let k = 3; Math.abs(term) > 1e-18; k += 2) {
-        term *= (t * t) / k;
-        sum += term;
-      }
-      return 0.5 + normalPdf(t) * sum;
-    }
-    // The upper tail as a continued fraction, from far enough inside.
-    let fraction = a;
-    for (let k = 200; k >= 1; k--) fraction = a + k / fraction;
-    const tail = normalPdf(a) / fraction;
-    return t < 0 ? tail : 1 - tail;
-  }
-
-  const FAMILIES = {
-    uniform: {
-      halfWidth: SQRT3,
-      pdf: (t) => (t >= -SQRT3 && t < SQRT3 ? 1 / (2 * SQRT3) : 0),
-      cdf: (t) => Math.min(Math.max((t + SQRT3) / (2 * SQRT3), 0), 1),
-    },
-    triangular: {
-      halfWidth: SQRT6,
-      pdf: (t) => Math.max(SQRT6 - Math.abs(t), 0) / 6,
-      cdf: (t) => {
-        const tail = Math.max(SQRT6 - Math.abs(t), 0) ** 2 / 12;
-        return t <= 0 ? tail : 1 - tail;
-      },
-    },
-    normal: { halfWidth: Infinity, pdf: normalPdf, cdf: normalCdf },
-    logistic: {
-      halfWidth: Infinity,
-      pdf: (t) => RATE / (Math.exp(RATE * t / 2) + Math.exp(-RATE * t / 2)) ** 2,
-      cdf: (t) => 1 / (1 + Math.exp(-RATE * t)),
-    },
-  };
-
-  // 95 % or all of the mass within half a quantum, as standard deviations. (A logistic law of scale s has s·RATE.)
-  const INITIAL_STD = {
-    uniform: 0.5 / SQRT3,
-    triangular: 0.5 / SQRT6,
-    normal: 0.5 / 1.959963984540054,
-    logistic: (0.5 * RATE) / Math.log(39),
-  };
-
-  const QUANTISERS = {
-    ternary: { levels: [-1, 0, 1], thresholds: [-0.5, 0.5] },
-    heaviside: { levels: [0, 1], thresholds: [0] },
-  };
+  const QUANTISERS = { ternary: kit.QUANTISERS.ternary, heaviside: kit.QUANTISERS.heaviside };
 
   function density(family, mean, std, x) {
     if (std === 0) return x === mean ? Infinity : 0;
@@ -151,7 +101,7 @@
   const api = {
     FAMILIES, INITIAL_STD, QUANTISERS, density, expectation, derivative, intervals, decay, noiseAt, chain, positions, peak,
   };
-  if (typeof module === "object" && module.exports) {
+  if (node) {
     module.exports = api;
     return;
   }
@@ -159,7 +109,6 @@
 
   // Drawing
 
-  const SVG = "http://www.w3.org/2000/svg";
   const LOW = -1.5;
   const HIGH = 1.5;
   const BOX = { width: 184, height: 118, left: 34, right: 6, top: 8, bottom: 18 };
@@ -176,32 +125,10 @@
   ];
   const START = { interval: "partition", powerLaw: "homogeneous", family: "uniform", mean: "static", quantiser: "ternary", weight: "1", layers: "3" };
 
+  const { html, svg, brief } = kit;
   /* Three decimals; a small number, of which these would leave few digits or none, by three of its own. */
-  const shown = (value) => (value !== 0 && Math.abs(value) < 0.1 ? brief(value) : value.toFixed(3).replace(/^-0\.000$/, "0.000").replace("-", "−"));
-
-  /* A number with three digits, or as many as are asked for; far from 1 as a power of ten. */
-  function brief(value, digits = 3) {
-    const size = Math.abs(value);
-    if (size === 0) return "0";
-    if (size >= 0.001 && size < 9999.5) return String(Number(value.toPrecision(digits))).replace("-", "−");
-    return value.toExponential(digits - 1).replace("e+", "e").replace(/-/g, "−");
-  }
-
+  const shown = (value) => (value !== 0 && Math.abs(value) < 0.1 ? brief(value) : kit.fixed(value, 3));
   const tick = (value) => brief(value, Math.abs(value) >= 0.001 && Math.abs(value) < 9999.5 ? 3 : 1);
-
-  function html(name, attributes = {}, ...children) {
-    const element = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
-  }
-
-  function svg(name, attributes = {}, ...children) {
-    const element = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
-  }
 
   /* A picture with a frame, two axes and numbers on them. `view`: x and y ranges, ticks as [value, text] pairs. */
   function frame(label, view, children) {

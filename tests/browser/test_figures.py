@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from site_checks import THEMES, WIDTHS, accessibility, context_of, listen, overflow, turn_to
+from site_checks import SETTLED, THEMES, WIDTHS, accessibility, context_of, listen, overflow, turn_to
 
 PAGE = "book/15-integers.html"
 
@@ -54,10 +54,59 @@ def test_a_digit_is_drawn_painted_and_shown(browser, site, device):
         assert problems == []
 
 
-def test_without_scripts_the_page_shows_the_still(browser, site):
+FIGURES = {
+    "shake": ("book/index.html", "Input x", "No draw yet"),
+    "window": ("book/03-regularisations.html", "Input x", "Mass of the window"),
+    "zoo": ("book/04-zoo.html", "k", "Zenke and Ganguli"),
+    "mass": ("book/04-zoo.html", "Quantisers", "With mass"),
+    "strategies": ("book/05-strategies.html", "Half-width", "How far from the photograph"),
+    "swap": ("book/07-counterexamples.html", "λ", "λ = "),
+}
+"""The page of each figure of figure-kit.js, one of its sliders, and how the sentence under it begins."""
+
+
+@pytest.mark.parametrize("device", WIDTHS)
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_answers_keys_and_breaks_no_rule(browser, site, name, device):
+    """The page itself is looked at in test_pages.py; here, what the figure does on it, and its colours in both themes."""
+    page, label, begins = FIGURES[name]
+    with context_of(browser, device, site) as context:
+        tab = context.new_page()
+        problems = listen(tab, site)
+        tab.goto(f"{site}/{page}", wait_until="load")
+        figure = tab.locator(f".{name}-figure[data-ready]")
+        read = figure.locator(".fk-read")
+        before = read.inner_text()
+        assert before.startswith(begins)
+        slider = figure.get_by_label(label, exact=True)
+        tab.evaluate(SETTLED)  # formulas above move the figure when they are set
+        box = slider.bounding_box()
+        place = {"x": 0.35 * box["width"], "y": box["height"] / 2}
+        slider.tap(position=place) if device == "phone" else slider.click(position=place)
+        touched = read.inner_text()
+        assert touched != before and touched.startswith(begins)
+        slider.focus()
+        tab.keyboard.press("ArrowLeft")
+        assert read.inner_text() != touched
+        figure.locator("[role=status]", has_text=begins).wait_for(state="attached")
+        assert not figure.locator(".fk-still").is_visible()
+        wide = figure.evaluate("f => f.scrollWidth <= f.clientWidth")
+        assert wide and overflow(tab) == []
+        colours = []
+        for theme in THEMES:
+            problems += turn_to(tab, theme)
+            colours.append(figure.locator(".fk-title").first.evaluate("t => getComputedStyle(t).color"))
+        assert colours[0] != colours[1]
+        assert problems == []
+
+
+@pytest.mark.parametrize(
+    "name, page", [("digit", PAGE), *((name, page) for name, (page, _, _) in FIGURES.items())], ids=["digit", *FIGURES]
+)
+def test_without_scripts_the_page_shows_the_still(browser, site, name, page):
     context = browser.new_context(java_script_enabled=False)
     tab = context.new_page()
-    tab.goto(f"{site}/{PAGE}", wait_until="load")
-    still = tab.locator(".digit-figure img")
+    tab.goto(f"{site}/{page}", wait_until="load")
+    still = tab.locator(f".{name}-figure img")
     assert still.is_visible() and still.bounding_box()["width"] > 300
     context.close()
