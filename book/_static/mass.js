@@ -69,7 +69,7 @@
         x: [0.3, n + 0.7], y: [low, high], base: 0, xTicks: found.map((_, i) => [i + 1, String(i + 1)]), yTicks, marks: [], box: { left: 52 },
       });
       logs.forEach((y, i) => {
-        frame.area([[i + 0.7, 0], [i + 0.7, y], [i + 1.3, y], [i + 1.3, 0]], i === 0 ? "fk-lit" : "fk-shade");
+        frame.area([[i + 0.7, 0], [i + 0.7, y], [i + 1.3, y], [i + 1.3, 0]], i === 0 ? "fk-lit" : "fk-shade").setAttribute("fill-opacity", 0.6);
       });
       read.textContent = `With mass ${brief(m)} and ${n} ${n === 1 ? "quantiser" : "quantisers"}, the gradient of the first layer is `
         + `${brief(found[0])} times what a noise would give, that of the last ${brief(found[n - 1])} times.`;

@@ -115,7 +115,7 @@
       });
       step.curve(ss.map((s) => [s, second.right(-s * now.offset)]));
       step.dot(Math.max(-times, low), now.output, "fk-here");
-      if (lost) step.text(step.toX(low) + 10, step.toY(0.12), "← far to the left");
+      if (lost) step.text(step.toX(low) + 10, step.toY(0.6), "← far to the left");
 
       const both = kit.frame(output, {
         label: `The output is ${brief(now.output)} at λ = ${brief(lambda)}; as λ falls it tends to ${converges(law, schedules) ? 1 : 0}`,
