@@ -10,6 +10,7 @@ import io
 import re
 import sys
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -110,12 +111,17 @@ def show_as_svg() -> bool:
     import matplotlib_inline.backend_inline  # noqa: F401 - chooses PNG when it is first loaded
     from IPython.core.pylabtools import print_figure
 
+    is_large: WeakKeyDictionary[Figure, bool] = WeakKeyDictionary()  # as told by the first that is asked, to draw once
+
     def small(figure: Figure) -> str | None:
         text = svg(figure)
-        return text if len(text) <= LARGEST else None
+        is_large[figure] = len(text) > LARGEST
+        return None if is_large[figure] else text
 
     def large(figure: Figure) -> Any:
-        return None if small(figure) is not None else print_figure(figure, fmt="png", base64=True)
+        if figure not in is_large:
+            small(figure)
+        return print_figure(figure, fmt="png", base64=True) if is_large.pop(figure) else None
 
     formatters = shell.display_formatter.formatters
     formatters["image/svg+xml"].for_type(Figure, small)
