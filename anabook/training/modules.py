@@ -126,8 +126,6 @@ class Quantise(nn.Module):
         self._plans: dict[tuple[bool, torch.dtype, torch.device], Plan] = {}
         self._move(_default_device())
 
-    __new__.__signature__ = inspect.signature(__init__)  # type: ignore[attr-defined]  # what help() shows
-
     @property
     def levels(self) -> Tensor:
         """The K levels in float64, on the module's device (on the CPU where that has no float64)."""
@@ -318,6 +316,12 @@ class Quantise(nn.Module):
         self._law, self._kind = _law_of(self.noise, self.strategy, self._averages)
         self._rounded = undisturbed(lambda: _roundings(self.quantiser))
         self._move(self.__dict__.get("_device", _CPU))
+
+
+_OF_INIT = inspect.signature(Quantise.__init__)
+Quantise.__signature__ = _OF_INIT.replace(  # type: ignore[attr-defined]  # what help() and the API page show
+    parameters=list(_OF_INIT.parameters.values())[1:], return_annotation=inspect.Signature.empty
+)
 
 
 def _default_device() -> torch.device:
