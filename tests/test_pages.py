@@ -36,3 +36,9 @@ def test_a_chapter_has_the_number_of_its_file(name):
 def test_no_number_of_an_exercise_is_written_by_hand(source):
     """The site numbers exercises by page, so a number in a link's text goes stale."""
     assert re.findall(r"\{ref\}`[^`<]*\b\d+\b[^`<]*<ex-", source.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_no_line_that_opens_a_fence_holds_backticks(source):
+    """Such a line opens nothing, and what was to close the fence then swallows the rest of the page."""
+    assert re.findall(r"(?m)^```[^`\n]*\{[^`\n]*`.*$", source.read_text(encoding="utf-8")) == []
