@@ -66,6 +66,13 @@ def to_integer(
     return Reader(read, Input(read.shape, low, high, mean, std)).network()
 
 
+PLACES = (
+    "there are linear and convolution layers, batch normalisation, quantisers, maximum and average pools, flattening and "
+    "additions of equal quanta"
+)
+"""What an integer network is made of, for those who brought something else."""
+
+
 class Reader(State):
     """Turns the nodes of a program into steps, one after the other."""
 
@@ -117,7 +124,7 @@ class Reader(State):
             if found is not None:
                 return found
         label = kind if isinstance(kind, str) else kind.__name__
-        hint = ": leave it out, and apply it to what the integer network gives" if self.comes_last(node) else ""
+        hint = ": leave it out, and apply it to what the integer network gives" if self.comes_last(node) else f": {PLACES}"
         raise CannotConvert(f"{name!r} is a {label}, which has no place in an integer network{hint}.")
 
     def comes_last(self, node: fx.Node) -> bool:
