@@ -8,31 +8,11 @@ from typing import Any
 from torch import fx, nn
 
 from anabook.training.flows import QUANTISABLE, plain_name
+from anabook.training.grouping import ACTIVATIONS
 from anabook.training.places import Place
 from anabook.training.rewriting import CannotRewrite, Edit, rewrite
 
-_FUNCTIONS: dict[str, type[nn.Module]] = {
-    kind.__name__.lower(): kind
-    for kind in (
-        nn.ReLU,
-        nn.ReLU6,
-        nn.LeakyReLU,
-        nn.ELU,
-        nn.CELU,
-        nn.SELU,
-        nn.GELU,
-        nn.SiLU,
-        nn.Mish,
-        nn.Softplus,
-        nn.Softsign,
-        nn.Hardtanh,
-        nn.Tanh,
-        nn.Hardsigmoid,
-        nn.Sigmoid,
-        nn.Hardswish,
-        nn.Tanhshrink,
-    )
-}
+_FUNCTIONS: dict[str, type[nn.Module]] = {kind.__name__.lower(): kind for kind in ACTIVATIONS}
 """The modules that compute what torch's functions and methods of these names do; their arguments are the same."""
 
 _ADDING = ("add", "iadd")
