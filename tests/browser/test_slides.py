@@ -1,0 +1,114 @@
+"""The lecture's slides in a browser: each fits its screen, formulas and figures are there, and nothing comes from elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+from site_checks import context_of, listen, served
+
+ROOT = Path(__file__).resolve().parents[2]
+
+READY = """async () => {
+    await MathJax.startup.promise;
+    await document.fonts.ready;
+    Reveal.layout();
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
+
+# What reaches beyond the screen, or is so small that nobody reads it; curves clipped by their picture do not count.
+WRONG = """async number => {
+    Reveal.slide(number);
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const slide = Reveal.getCurrentSlide(), found = [];
+    const inside = 'svg, mjx-container, .fk-spoken, .fk-still, .notes';
+    for (const element of slide.querySelectorAll('*')) {
+        if (!element.checkVisibility() || element.parentElement.closest(inside) || element.matches('.fk-spoken')) continue;
+        const box = element.getBoundingClientRect();
+        if (box.left < -1 || box.top < -1 || box.right > 1281 || box.bottom > 721)
+            found.push(`${element.tagName} reaches from ${Math.round(box.left)}, ${Math.round(box.top)} to `
+                + `${Math.round(box.right)}, ${Math.round(box.bottom)}: ${element.textContent.trim().slice(0, 40)}`);
+    }
+    const parts = [...slide.children].filter(each => each.checkVisibility()).map(each => each.getBoundingClientRect());
+    parts.slice(1).forEach((part, k) => { if (part.top < parts[k].bottom - 1) found.push(`part ${k + 1} lies over the one above`); });
+    for (const drawing of slide.querySelectorAll('.drawn svg'))
+        if (drawing.getBoundingClientRect().height < 250) found.push('a figure is lower than 250 px');
+    for (const error of slide.querySelectorAll('mjx-merror, [data-mjx-error]')) found.push('formula: ' + error.textContent);
+    if (/\\\\[()\\[\\]]|\\$/.test([...slide.children].filter(each => !each.matches('.notes, pre')).map(each => each.innerText || '').join(' ')))
+        found.push('raw TeX');
+    return found.map(each => `slide ${number + 1} (${slide.querySelector('h2').textContent}): ${each}`);
+}"""
+
+
+@pytest.fixture(scope="module")
+def deck(tmp_path_factory) -> Path:
+    """A folder with the deck and nothing else."""
+    folder = tmp_path_factory.mktemp("slides")
+    command = [sys.executable, str(ROOT / "tools" / "slides.py"), "--to", str(folder / "lecture.html")]
+    subprocess.run(command, check=True, cwd=folder)
+    return folder
+
+
+def opened(tab: Page, address: str) -> None:
+    tab.set_viewport_size({"width": 1280, "height": 720})
+    tab.goto(address, wait_until="load")
+    tab.evaluate(READY)
+
+
+def test_every_slide_fits_the_screen(browser: Browser, deck: Path) -> None:
+    with served(deck) as address, context_of(browser, "desktop", address) as context:
+        tab = context.new_page()
+        problems = listen(tab, address)
+        opened(tab, f"{address}/lecture.html")
+        total = tab.evaluate("() => Reveal.getTotalSlides()")
+        assert total >= 30
+        assert tab.locator(".slides mjx-container").count() >= 10
+        for number in range(total):
+            problems += tab.evaluate(WRONG, number)
+        assert problems == []
+
+
+def test_the_deck_opens_from_a_file_and_may_not_ask_another_host(browser: Browser, deck: Path) -> None:
+    context = browser.new_context()
+    try:
+        tab = context.new_page()
+        requests: list[str] = []
+        errors: list[str] = []
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        opened(tab, (deck / "lecture.html").as_uri())
+        tab.keyboard.press("ArrowRight")
+        assert tab.evaluate("() => Reveal.getIndices().h") == 1
+        assert [each for each in requests if not each.startswith(("file:", "data:", "blob:"))] == []
+        assert errors == []
+        refused = tab.evaluate(
+            """() => new Promise(done => {
+                document.addEventListener('securitypolicyviolation', event => done(event.effectiveDirective));
+                fetch('https://example.org/').catch(() => null);
+            })"""
+        )
+        assert refused == "connect-src"
+    finally:
+        context.close()
+
+
+def test_the_stair_can_be_shaken_and_the_speaker_has_notes(browser: Browser, deck: Path) -> None:
+    with served(deck) as address, context_of(browser, "desktop", address) as context:
+        tab = context.new_page()
+        problems = listen(tab, address)
+        opened(tab, f"{address}/lecture.html")
+        figure = tab.locator(".shake-figure[data-ready]")
+        here = "() => [...document.querySelectorAll('.slides > section')].findIndex(each => each.querySelector('.shake-figure'))"
+        tab.evaluate("number => Reveal.slide(number)", tab.evaluate(here))
+        assert figure.locator(".fk-read").inner_text().startswith("No draw yet")
+        figure.get_by_role("button", name="100 draws").click()
+        assert figure.locator(".fk-read").inner_text().startswith("100 draws: average ")
+        tab.locator("body").click(position={"x": 5, "y": 5})
+        with context.expect_page() as speaker:
+            tab.keyboard.press("s")
+        notes = speaker.value.locator(".speaker-controls-notes .value")
+        notes.get_by_text("Say: operate the figure.").wait_for(timeout=10_000)
+        assert problems == []
