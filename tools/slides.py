@@ -164,7 +164,7 @@ def section(slide: Slide, render: MarkdownIt) -> str:
     source = f"Figure: {slide.figure} of {figures()[slide.figure][2]}\n\n" if slide.figure else ""
     about = f"{slide.minutes} min" + (f" · {slide.chapter}" if slide.chapter else "")
     return (
-        f'<section data-minutes="{slide.minutes}" data-timing="{60 * slide.minutes}">'
+        f'<section class="{"picture" if picture else "plain"}" data-timing="{60 * slide.minutes}">'
         f"<h2>{escape(slide.title)}</h2>{picture}{render.render(slide.text)}"
         f'<aside class="notes">{render.render(f"**{about}**" + chr(10) * 2 + slide.notes + chr(10) * 2 + source)}</aside>'
         "</section>\n"
@@ -204,12 +204,19 @@ STYLE = """
 .reveal pre, .reveal code { background: #f2f4f7; border-radius: 4px; font-family: "DejaVu Sans Mono", monospace; }
 .reveal pre { padding: 18px 24px; }
 .reveal code { font-size: 0.9em; }
+.reveal strong, .reveal th { font-weight: 700; }
+.reveal em { font-style: italic; }
+.reveal .plain { font-size: 38px; justify-content: center; }
+.reveal .plain h2 { font-size: 54px; margin-bottom: 36px; }
+.reveal .plain mjx-container[display="true"] { margin: 24px 0 !important; }
+.reveal .slide-number { background: none; color: #5a6472; }
 .reveal .drawn { display: block; flex: 1 1 0; min-height: 0; text-align: center; }
 .reveal .drawn svg { height: 100%; max-width: 100% !important; width: 100%; }
 .reveal .drawn ~ p { margin: 8px 0; text-align: center; }
 .reveal mjx-container[display="true"] { margin: 6px 0 !important; }
 .reveal .notes { display: none; }
-.reveal .fk-figure { font-size: 20px; margin: 0; }
+.reveal .fk-figure { font-size: 22px; margin: 0; }
+.reveal .fk-panel { max-width: none; }
 .reveal .fk-figure p { margin: 0; }
 .reveal .fk-figure button { font: inherit; }
 """

@@ -19,12 +19,12 @@ READY = """async () => {
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
 
-# What reaches beyond the screen, or is so small that nobody reads it; curves clipped by their picture do not count.
-WRONG = """async number => {
+# What reaches beyond the screen, or is so low that nobody reads it. A picture is looked at as a whole.
+WRONG = r"""async number => {
     Reveal.slide(number);
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
     const slide = Reveal.getCurrentSlide(), found = [];
-    const inside = 'svg, mjx-container, .fk-spoken, .fk-still, .notes';
+    const inside = 'svg, mjx-assistive-mml, .fk-spoken, .fk-still, .notes';
     for (const element of slide.querySelectorAll('*')) {
         if (!element.checkVisibility() || element.parentElement.closest(inside) || element.matches('.fk-spoken')) continue;
         const box = element.getBoundingClientRect();
@@ -36,9 +36,10 @@ WRONG = """async number => {
     parts.slice(1).forEach((part, k) => { if (part.top < parts[k].bottom - 1) found.push(`part ${k + 1} lies over the one above`); });
     for (const drawing of slide.querySelectorAll('.drawn svg'))
         if (drawing.getBoundingClientRect().height < 250) found.push('a figure is lower than 250 px');
-    for (const error of slide.querySelectorAll('mjx-merror, [data-mjx-error]')) found.push('formula: ' + error.textContent);
-    if (/\\\\[()\\[\\]]|\\$/.test([...slide.children].filter(each => !each.matches('.notes, pre')).map(each => each.innerText || '').join(' ')))
-        found.push('raw TeX');
+    const wrong = '[data-mml-node="merror"], [data-mjx-error], [data-mml-node="mtext"][fill="red"]';
+    for (const error of slide.querySelectorAll(wrong)) found.push('formula: ' + error.closest('svg').innerHTML.slice(0, 80));
+    const says = [...slide.children].filter(each => !each.matches('.notes, pre, .drawn')).map(each => each.innerText || '').join(' ');
+    if (/\\[()[\]a-z]|\$/.test(says)) found.push('raw TeX: ' + says.slice(0, 80));
     return found.map(each => `slide ${number + 1} (${slide.querySelector('h2').textContent}): ${each}`);
 }"""
 
@@ -50,6 +51,15 @@ def deck(tmp_path_factory) -> Path:
     command = [sys.executable, str(ROOT / "tools" / "slides.py"), "--to", str(folder / "lecture.html")]
     subprocess.run(command, check=True, cwd=folder)
     return folder
+
+
+FAULTS = {
+    "too long": ("- a line\n" * 30, "reaches from"),
+    "too wide": ("$$" + "x + " * 60 + "x$$", "svg reaches from"),
+    "a formula with an error": (r"$x^2^2$", "formula: "),
+    "a command that there is not": (r"$\nosuch$", "formula: "),
+    "raw TeX": ("one $$ and no more", "raw TeX"),
+}
 
 
 def opened(tab: Page, address: str) -> None:
@@ -112,3 +122,22 @@ def test_the_stair_can_be_shaken_and_the_speaker_has_notes(browser: Browser, dec
         notes = speaker.value.locator(".speaker-controls-notes .value")
         notes.get_by_text("Say: operate the figure.").wait_for(timeout=10_000)
         assert problems == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_check_of_a_slide_finds_what_is_planted(browser: Browser, tmp_path: Path, fault: str) -> None:
+    text, finding = FAULTS[fault]
+    (tmp_path / "deck.md").write_text(f"# A title\nminutes: 1\n\n{text}\n\nNote:\n\nSay: x\n", encoding="utf-8")
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "slides.py"),
+        str(tmp_path / "deck.md"),
+        "--to",
+        str(tmp_path / "deck.html"),
+    ]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    with served(tmp_path) as address, context_of(browser, "desktop", address) as context:
+        tab = context.new_page()
+        opened(tab, f"{address}/deck.html")
+        found = tab.evaluate(WRONG, 0)
+        assert any(finding in each for each in found), found
