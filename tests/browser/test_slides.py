@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,17 @@ def test_the_stair_can_be_shaken_and_the_speaker_has_notes(browser: Browser, dec
         notes = speaker.value.locator(".speaker-controls-notes .value")
         notes.get_by_text("Say: operate the figure.").wait_for(timeout=10_000)
         assert problems == []
+
+
+def test_printed_it_has_a_page_for_each_slide(browser: Browser, deck: Path) -> None:
+    with served(deck) as address, context_of(browser, "desktop", address) as context:
+        tab = context.new_page()
+        tab.goto(f"{address}/lecture.html?print-pdf", wait_until="load")
+        tab.evaluate("() => MathJax.startup.promise")
+        tab.locator(".pdf-page").nth(29).wait_for()
+        slides = tab.evaluate("() => Reveal.getTotalSlides()")
+        printed = tab.pdf(prefer_css_page_size=True, print_background=True)
+        assert len(re.findall(rb"/Type\s*/Page\b", printed)) == slides >= 30
 
 
 @pytest.mark.parametrize("fault", FAULTS)
