@@ -195,8 +195,8 @@ STYLE = """
 .reveal .slides { text-align: left; }
 .reveal .slides section { box-sizing: border-box; height: 100%; padding: 34px 64px 40px; }
 .reveal .slides section.present { display: flex !important; flex-direction: column; }
-html.reveal-print body .reveal .slides .pdf-page section { display: flex !important; flex-direction: column; height: 719px !important;
-  padding: 34px 64px 40px !important; }
+html.reveal-print body .reveal .slides .pdf-page section {
+  display: flex !important; flex-direction: column; height: 719px !important; padding: 34px 64px 40px !important; }
 .reveal h2 { color: #0065a4; font-size: 46px; line-height: 1.15; margin: 0 0 22px; }
 .reveal p, .reveal ul, .reveal ol, .reveal table, .reveal pre { margin: 12px 0; }
 .reveal ul, .reveal ol { padding-left: 1.2em; }
@@ -239,7 +239,8 @@ def page(slides: list[Slide]) -> str:
     )
     start = (
         f"Reveal.initialize({{ width: {WIDTH}, height: {HEIGHT}, margin: 0, center: false, hash: true, transition: 'none',"
-        f" slideNumber: 'c/t', pdfMaxPagesPerSlide: 1, totalTime: {60 * sum(slide.minutes for slide in slides)}, plugins: [RevealNotes] }});"
+        f" slideNumber: 'c/t', pdfMaxPagesPerSlide: 1, totalTime: {60 * sum(slide.minutes for slide in slides)},"
+        " plugins: [RevealNotes] });"
     )
     scripts = [
         settings,
