@@ -33,7 +33,7 @@ ON_OLDEST := $(filter-out tests/test_training_densities.py,$(wildcard tests/test
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup site lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean
+.PHONY: help setup site slides lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean
 
 help: ## show this list
 	@echo 'anabook: the book and the package. Targets:'
@@ -81,6 +81,9 @@ _build/.site: $(PAGES) $(PACKAGE) $(STATIC) $(PACKING) $(ENGINE) _build/.configu
 	@echo 'site: building the pages'
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build/.doctrees; echo 'site: FAILED, see the warnings above' >&2; exit 1; }
 	@touch $@
+
+slides: .venv/.stamp ## the lecture's slides with speaker notes, one file: _build/slides/lecture.html
+	@$(BIN)/python tools/slides.py
 
 lint: .venv/.stamp ## style, format and types of the code, by ruff and mypy (a minute)
 	@$(BIN)/ruff check .
