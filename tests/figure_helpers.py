@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+STATIC = Path(__file__).resolve().parents[1] / "book" / "_static"
 NODE = shutil.which("node")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 THEMES = {
@@ -43,6 +46,34 @@ def browser():
         window.close()
 
 
+DEVICES = {
+    "desktop": {"viewport": {"width": 1000, "height": 900}},
+    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
+}
+
+
+@contextlib.contextmanager
+def offline_page(window, device):
+    """A page without a network, of a reader who prefers less motion; no script of it may fail."""
+    context = window.new_context(**DEVICES[device], reduced_motion="reduce", offline=True)
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))
+    yield page
+    assert not errors
+    context.close()
+
+
+def style_of(*names):
+    """The style sheets of these names, as a figure's page loads them."""
+    return "".join((STATIC / f"{name}.css").read_text(encoding="utf-8") for name in names)
+
+
+def still_of(name):
+    """A figure's still, as an address that needs no file."""
+    return "data:image/svg+xml;base64," + base64.b64encode((STATIC / f"{name}-still.svg").read_bytes()).decode()
+
+
 def page_with(theme, title, style, figure):
     """The text of a page with a figure, in the colours of a theme."""
     return _PAGE.format(theme=theme, title=title, style=style, figure=figure, **THEMES[theme])
@@ -70,3 +101,8 @@ def in_browser(body, data, scripts, globals_):
         return page.evaluate(
             f"data => (function ({', '.join((*scripts, 'data'))}) {{ {body} }})({', '.join((*globals_, 'data'))})", data
         )
+
+
+def computed(body, data, scripts, globals_):
+    """The same in node or, where there is none, in a browser; where there is neither, `browser` says so."""
+    return in_node(body, data, scripts) if NODE is not None else in_browser(body, data, scripts, globals_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 from pathlib import Path
 
@@ -10,13 +9,12 @@ import figure_helpers
 import nbformat
 import numpy as np
 import pytest
-from figure_helpers import NODE, THEMES, browser, browser_path, page_with
+from figure_helpers import DEVICES, NODE, STATIC, THEMES, browser, browser_path, offline_page, page_with, still_of, style_of
 
 from anabook import datasets, deploy
 from anabook.deploy.steps import Threshold
 
 ROOT = Path(__file__).resolve().parents[1]
-STATIC = ROOT / "book" / "_static"
 SCRIPTS = (STATIC / "digit-network.js", STATIC / "digit.js")
 NAMED = dict(zip(("network", "api"), SCRIPTS))
 
@@ -86,7 +84,7 @@ def test_the_files_are_those_that_the_tool_writes(network):
     cells = nbformat.read(ROOT / "book" / "15-integers.ipynb", 4).cells
     (source,) = [cell.source for cell in cells if "digit-figure" in cell.source]
     assert f'src="../_static/digit-still.svg" alt="{text}"' in source
-    for name in ("digit.css", "digit-network.js", "digit.js"):
+    for name in ("figure-kit.css", "digit.css", "digit-network.js", "digit.js"):
         assert f"../_static/{name}" in source
 
 
@@ -174,13 +172,7 @@ def test_a_point_a_line_and_nothing_have_counts_too(evaluate):
 
 # What a reader's browser makes of it
 
-FIGURE = (
-    '<div class="digit-figure" role="group" aria-label="Interactive figure"><img src="{still}" alt="A digit, read."></div>'
-)
-DEVICES = {
-    "desktop": dict(viewport={"width": 1000, "height": 900}),
-    "phone": dict(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True),
-}
+FIGURE = '<div class="fk-figure digit-figure" role="group" aria-label="Interactive figure"><img src="{still}" alt="A digit, read."></div>'
 
 
 @pytest.fixture(scope="module")
@@ -191,19 +183,13 @@ def window():
 
 @pytest.fixture(params=DEVICES)
 def page(window, request):
-    context = window.new_context(**DEVICES[request.param], reduced_motion="reduce", offline=True)
-    page = context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(error))
-    show(page, "light")
-    yield page
-    assert not errors
-    context.close()
+    with offline_page(window, request.param) as page:
+        show(page, "light")
+        yield page
 
 
 def show(page, theme, scripts=True):
-    still = "data:image/svg+xml;base64," + base64.b64encode((STATIC / "digit-still.svg").read_bytes()).decode()
-    style = (STATIC / "digit.css").read_text(encoding="utf-8")
+    still, style = still_of("digit"), style_of("figure-kit", "digit")
     page.set_content(page_with(theme, "Digits", style, FIGURE.format(still=still)))
     for script in SCRIPTS if scripts else ():
         page.add_script_tag(path=script)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 import re
 from pathlib import Path
 
-import figure_helpers
 import nbformat
 import numpy as np
 import pytest
-from figure_helpers import NODE, THEMES, browser, browser_path, page_with
+from figure_helpers import DEVICES, STATIC, THEMES, browser, computed, offline_page, page_with, still_of, style_of
 
 from anabook import Noise, Quantiser, Regularisation
 from anabook.convergence import log_margin, log_margin_converges, networks
@@ -19,7 +17,6 @@ from anabook.noise import FAMILIES
 from anabook.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
-STATIC = ROOT / "book" / "_static"
 STAIRS = {
     "heaviside": Quantiser.heaviside(),
     "ternary": Quantiser.ternary(),
@@ -53,12 +50,8 @@ def evaluate(body: str, data: object, **scripts: str) -> object:
     """The value of a JavaScript function body of (kit, …, data), in node or else in a browser."""
     names = {"kit": "figure-kit", **scripts}
     paths = {name: STATIC / f"{file}.js" for name, file in names.items()}
-    if NODE is not None:
-        return figure_helpers.in_node(body, data, paths)
-    if browser_path() is None:
-        pytest.skip("neither node nor Chromium was found, so the figures' JavaScript was not run")
     known = ["anabookKit", *(f"anabook{file.title().replace('-', '')}" for file in scripts.values())]
-    return figure_helpers.in_browser(body, data, paths, known)
+    return computed(body, data, paths, known)
 
 
 def page_source(name: str) -> str:
@@ -167,11 +160,6 @@ def test_each_file_is_small_and_asks_for_nothing_from_elsewhere():
 
 # What a reader's browser makes of them
 
-DEVICES = {
-    "desktop": dict(viewport={"width": 1000, "height": 900}),
-    "phone": dict(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True),
-}
-
 
 @pytest.fixture(scope="module")
 def window():
@@ -181,19 +169,12 @@ def window():
 
 @pytest.fixture(params=DEVICES)
 def page(window, request):
-    """A page without a network, of a reader who prefers less motion."""
-    context = window.new_context(**DEVICES[request.param], reduced_motion="reduce", offline=True)
-    page = context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(error))
-    yield page
-    assert not errors
-    context.close()
+    with offline_page(window, request.param) as page:
+        yield page
 
 
 def show(page, name, theme="light", scripts=True):
-    still = "data:image/svg+xml;base64," + base64.b64encode((STATIC / f"{name}-still.svg").read_bytes()).decode()
-    style = (STATIC / "figure-kit.css").read_text(encoding="utf-8")
+    still, style = still_of(name), style_of("figure-kit")
     image = f'<img src="{still}" alt="{tool.STILLS[name]()[1]}" style="max-width: 100%">'
     figure = f'<div class="fk-figure {name}-figure" role="group" aria-label="Interactive figure">{image}</div>'
     page.set_content(page_with(theme, "Figure", style, figure))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from figure_helpers import NODE, THEMES, browser, browser_path, in_browser, in_node, page_with
+from figure_helpers import THEMES, browser, computed, page_with, style_of
 
 from anabook import Noise, Quantiser, Regularisation
 from anabook.convergence import networks
@@ -19,12 +19,7 @@ QUANTISERS = {"ternary": Quantiser.ternary(), "heaviside": Quantiser.heaviside()
 
 def evaluate(body: str, data: object) -> object:
     """The value of a JavaScript function body of (api, data), in node or else in a browser."""
-    scripts = {"kit": KIT, "api": SCRIPT}
-    if NODE is not None:
-        return in_node(body, data, scripts)
-    if browser_path() is None:
-        pytest.skip("neither node nor Chromium was found, so the figure's JavaScript was not run")
-    return in_browser(body, data, scripts, ("anabookKit", "anabookSchedules"))
+    return computed(body, data, {"kit": KIT, "api": SCRIPT}, ("anabookKit", "anabookSchedules"))
 
 
 def test_the_figures_schedules_are_the_packages():
@@ -162,8 +157,8 @@ def page():
 
 
 def show(page, theme):
-    style = SCRIPT.with_suffix(".css").read_text(encoding="utf-8")
-    page.set_content(page_with(theme, "Schedules", style, '<div class="schedule-figure"></div>'))
+    style = style_of("figure-kit", "schedules")
+    page.set_content(page_with(theme, "Schedules", style, '<div class="fk-figure schedule-figure"></div>'))
     page.add_script_tag(path=KIT)
     page.add_script_tag(path=SCRIPT)
 

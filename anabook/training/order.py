@@ -32,6 +32,7 @@ from anabook.training.flows import (
 )
 from anabook.training.modules import Quantise
 from anabook.training.places import Place, Scaled
+from anabook.training.tracing import Tracer
 
 _INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
     nn.MultiheadAttention: ("out_proj",),
@@ -98,7 +99,7 @@ def run_once(copied: nn.Module, example: Any) -> Any:
 # Reading the program ------------------------------------------------------------------------------------------------
 
 
-class _Tracer(torch.fx.Tracer):
+class _Tracer(Tracer):
     """Stops at torch's own modules, at quantisers, and at the modules that are looked for."""
 
     def __init__(self, kinds: tuple[type[nn.Module], ...]) -> None:
@@ -107,13 +108,6 @@ class _Tracer(torch.fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self.kinds) or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-        try:
-            self.path_of_module(m)
-        except NameError:  # made in the forward pass, such as a slice of a Sequential: what is inside counts
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
 
 
 def program(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> torch.fx.Graph:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from anabook.training.tracing import Tracer
+
 Edit = Callable[[nn.Module, fx.Graph], list[str]]
 """What changes a module's program; gives the names of what it has put in."""
 
@@ -64,18 +66,11 @@ def rewrite(module: nn.Module, edit: Edit) -> list[str]:
     return done
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     """Stops at every module inside."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-        try:
-            self.path_of_module(m)
-        except NameError:  # made in the forward pass, such as a slice of a Sequential: what is inside counts
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
 
 
 def _graph(module: nn.Module, training: bool) -> fx.Graph:
