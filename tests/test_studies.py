@@ -404,16 +404,17 @@ def test_what_the_front_page_says_of_the_rivals_on_the_digits():
     assert interval(list(scores["rounded"].values())).high < 0.2
 
 
-def test_what_the_front_page_says_of_the_plain_estimator_on_cifar10():
-    """No annealed unit of the scaled sweep is ahead of static noise with the mode."""
+@pytest.mark.parametrize(("name", "ahead"), [("cifar10", 0.03), ("gsc12", 0.1)])
+def test_what_the_front_page_says_of_the_plain_estimator(name, ahead):
+    """No annealed unit of the scaled sweeps comes near static noise with the mode: ahead on photographs, far ahead on speech."""
     means: dict[str, list[float]] = {}
-    for line in (RECORDED / "cifar10-scaled.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (RECORDED / f"{name}-scaled.jsonl").read_text(encoding="utf-8").splitlines():
         run = json.loads(line)
         if run["config"]["fold"] is not None:
-            means.setdefault(run["config"]["unit"], []).append(run["unused"]["accuracy"])
+            means.setdefault(run["config"]["unit"], []).append(run.get("unused", run)["accuracy"])
     plain = fmean(means["uniform-mode-static"])
     annealed = [unit for unit in means if "static" not in unit and unit not in ("float", "ste", "identity")]
-    assert len(annealed) >= 60 and max(fmean(means[unit]) for unit in annealed) < plain - 0.03
+    assert len(annealed) >= 45 and max(fmean(means[unit]) for unit in annealed) < plain - ahead
 
 
 def test_what_chapter_4_says_of_the_recorded_zoo():
@@ -441,7 +442,7 @@ def test_what_chapter_4_says_of_the_recorded_zoo():
     same = [name for name, effect in effects.items() if effect.low == effect.high == 0]
     assert len(same) == 4 and not any(effect.low > 0 for effect in effects.values())
     assert sum(effect.low <= 0 <= effect.high for effect in effects.values()) - len(same) == 21
-    assert all(one in page for one in ("twenty-one are not settled", "Thirty-seven intervals", "Three names have"))
+    assert all(one in page for one in ("for twenty-one it is not settled", "Thirty-seven intervals", "Three names have"))
     for name, other in (("bi_real", "triangular"), ("soft_sign", "q_pseudo_spike")):
         assert paired(name, other).low == paired(name, other).high == 0
     assert round(trained["identity"] - trained["relu"]) == 9 and trained["leaky_relu"] - trained["relu"] < 3
