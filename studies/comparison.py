@@ -44,8 +44,9 @@ from anabook import training
 from anabook.experiments import config as configs
 from anabook.experiments import make
 from anabook.experiments.parts import Parts, parts
+from anabook.experiments.run import FUSED_FROM
 from anabook.training import kernels
-from studies.loop import Config, Option, Record, Study, key_of, read
+from studies.loop import Config, Option, Record, Study, key_of, read, trained
 from studies.methods import LEVELS, METHODS, Quanta, adam, schedule
 
 TASKS = ("cifar10", "gsc12")
@@ -266,9 +267,9 @@ def quanta(config: Config) -> Quanta:
 
 
 def _train(config: Config, net: nn.Module, batches: Any) -> list[training.Epoch]:
-    with warnings.catch_warnings(), kernels.compiling(2**14):
+    with warnings.catch_warnings(), kernels.compiling(FUSED_FROM):
         warnings.filterwarnings("ignore", message=".*noise", category=UserWarning)  # wide slopes are what is measured
-        history = training.fit(
+        return trained(
             net,
             batches,
             schedule(METHODS[config["method"]], _n_layers(config), config["period"]),
@@ -277,11 +278,7 @@ def _train(config: Config, net: nn.Module, batches: Any) -> list[training.Epoch]
             optimiser=adam(net),
             lr=lambda epoch: config["lr"] / (1 if epoch < config["drop"] else 10),
             seed=_start(config),
-            progress=False,
         )
-    if len(history) < config["epochs"]:  # Ctrl-C: nothing is recorded of half a run
-        raise KeyboardInterrupt
-    return history
 
 
 def measure(config: Config) -> dict:

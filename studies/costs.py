@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from anabook import training
 from anabook.experiments import config as configs
+from anabook.experiments.run import FUSED_FROM
 from anabook.training import kernels
 from studies.comparison import TASKS
 from studies.loop import Config, Option, Study
@@ -74,7 +75,7 @@ def measure(config: Config) -> dict:
         levels = LEVELS[config["levels"]]
         steps = {name: stepping(METHODS[name].make(net, levels, quanta).train(), x, y) for name in config["methods"]}
         took: dict[str, list[float]] = {name: [] for name in steps}
-        with kernels.compiling(2**14):
+        with kernels.compiling(FUSED_FROM):
             for step in steps.values():
                 for _ in range(WARM):
                     step()

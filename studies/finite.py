@@ -26,10 +26,10 @@ from anabook.convergence import mean_magnitude
 from anabook.experiments import make
 from anabook.experiments import networks as built
 from anabook.experiments import parts as parts_module
-from anabook.experiments.run import curves
+from anabook.experiments.run import FUSED_FROM, curves
 from anabook.laws import FAMILIES
 from anabook.training import kernels
-from studies.loop import Config, Option, Study
+from studies.loop import Config, Option, Study, trained
 
 DATA = ("digits", "cifar10")
 INTERVALS = ("partition", "same-end")
@@ -135,8 +135,8 @@ def measure(config: Config) -> dict:
         )
 
     net, n, period = task.network(), task.n_layers, task.period
-    with kernels.compiling(2**14):
-        history = training.fit(
+    with kernels.compiling(FUSED_FROM):
+        history = trained(
             net,
             task.train,
             task.schedule,
@@ -147,7 +147,6 @@ def measure(config: Config) -> dict:
             test=task.test,
             initialise="near_thresholds",
             callback=look,
-            progress=False,
         )
     return {
         "accuracy": round(history[-1].test.accuracy, 6),

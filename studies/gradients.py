@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from anabook import Noise, Quantiser, Regularisation, Schedule, datasets, models, training
 from anabook.training import Epoch, Quantise
 from anabook.training.estimators import level_probabilities
-from studies.loop import Config, Option, Study
+from studies.loop import Config, Option, Study, trained
 
 TERNARY = Quantiser.ternary()
 LAYERS, WIDTH, STEPS = 3, 24, 8
@@ -164,7 +164,7 @@ def measure(config: Config) -> dict:
         epochs.append(looked_at(net, x, y, config, generator))
 
     std = Noise.covering(config["noise"], half_width=0.5).std
-    training.fit(
+    trained(
         net,
         digits.train,
         Schedule.periodic(n, config["period"], config["interval"], std0=std),
@@ -173,7 +173,6 @@ def measure(config: Config) -> dict:
         lr=config["lr"],
         seed=config["seed"],
         callback=look,
-        progress=False,
     )
     score = training.evaluate(net, digits.test)
     return {

@@ -19,7 +19,7 @@ import torch
 
 from anabook import Noise, Quantiser, Schedule, datasets, models, training
 from anabook.schedules import INTERVALS
-from studies.loop import Config, Option, Study
+from studies.loop import Config, Option, Study, trained
 
 LAYERS = 4
 STRATEGIES = ("expectation", "mode", "random")
@@ -61,7 +61,7 @@ def measure(config: Config) -> dict:
     net = models.mlp(64, hidden=(config["width"],) * n)
     net = training.quantise(net, ternary, ternary, noise=config["noise"], strategy=config["strategy"])
     drop, lr = config["drop"] * period, config["lr"]
-    training.fit(
+    trained(
         net,
         digits.train,
         schedule_of(config),
@@ -70,7 +70,6 @@ def measure(config: Config) -> dict:
         lr=lambda epoch: lr if epoch < drop else lr / 10,
         seed=config["seed"],
         initialise="near_thresholds",
-        progress=False,
         optimiser=functools.partial(torch.optim.Adam, fused=True),
     )
     scores = {part: training.evaluate(net, getattr(digits, part)) for part in ("train", "test")}

@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
+from anabook import training
 from anabook._validate import path as path_at
 from anabook.experiments import records
-from anabook.experiments.run import circumstances
+from anabook.experiments.run import circumstances, whole
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 
@@ -124,6 +126,19 @@ def read(study: Study, path: Path) -> Read:
         elif text.strip():
             set_aside.append(f"{path.name}, line {number} is no record of the study {study.name!r}: set aside.")
     return Read(found, set_aside)
+
+
+def trained(net: nn.Module, data: Any, schedule: Any, *, epochs: int, **how: Any) -> list[training.Epoch]:
+    """`training.fit` for a study: all epochs, without a progress bar.
+
+    Args:
+        net, data, schedule, epochs: as `training.fit` takes them.
+        how: the rest of them, by name.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended the training early; nothing is recorded of half a run.
+    """
+    return whole(training.fit(net, data, schedule, epochs=epochs, progress=False, **how), epochs)
 
 
 def measured(study: Study, config: Config) -> Record:

@@ -18,15 +18,14 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from anabook import training
 from anabook._files import digest_bytes
 from anabook.datasets import inks as paint
 from anabook.datasets import store
 from anabook.datasets.batches import Batches, statistics
 from anabook.experiments import make
-from anabook.experiments.run import build, curves
+from anabook.experiments.run import FUSED_FROM, build, curves
 from anabook.training import kernels
-from studies.loop import Config, Option, Study
+from studies.loop import Config, Option, Study, trained
 
 FOLDS = (0, 1, 2, 3, 4)
 UNITS = (
@@ -98,8 +97,8 @@ def measure(config: Config) -> dict:
     mean, std = statistics(x[rows])
     torch.manual_seed(settings.start)
     net = build(settings)
-    with kernels.compiling(2**14):
-        history = training.fit(
+    with kernels.compiling(FUSED_FROM):
+        history = trained(
             net,
             Batches(x[rows], y[rows], settings.batch_size, mean, std, shuffle=True, seed=settings.start),
             settings.schedule(),
@@ -109,7 +108,6 @@ def measure(config: Config) -> dict:
             seed=settings.start,
             test=Batches(x[held_out], y[held_out], 1000, mean, std),
             initialise=None if settings.unit == "float" else "near_thresholds",
-            progress=False,
         )
     origin = everything.provenance
     return {

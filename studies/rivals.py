@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from anabook import Quantiser, Schedule, datasets, training
-from studies.loop import Config, Option, Study
+from studies.loop import Config, Option, Study, trained
 
 METHODS = ("float", "rounded", "careful", "plain", "annealed", "annealed-mode")
 SEEDS = 5
@@ -77,7 +77,7 @@ def measure(config: Config) -> dict:
         net = training.quantise(net, ternary, ternary, noise="uniform", strategy=strategy, keep=())
         training.initialise_near_thresholds(net, seed)
         schedule = Schedule.for_network(net, period=config["period"], interval="partition")
-    training.fit(
+    trained(
         net,
         digits.train,
         None if method == "plain" else schedule,
@@ -85,7 +85,6 @@ def measure(config: Config) -> dict:
         batch_size=config["batch_size"],
         lr=lambda epoch: config["lr"] if epoch < config["drop"] else config["lr"] / 10,
         seed=seed,
-        progress=False,
     )
     if method in ("rounded", "careful"):
         net = rounded(net, careful=method == "careful")

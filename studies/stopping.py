@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from anabook import Noise, Quantiser, Schedule, models, training
 from anabook.datasets import standins
-from studies.loop import Config, Option, Study, key_of
+from studies.loop import Config, Option, Study, key_of, trained
 
 LAYERS = 7
 ADAM = functools.partial(torch.optim.Adam, fused=True)  # one pass over the parameters; it goes on while layers rest
@@ -96,7 +96,7 @@ def train(config: Config) -> dict:
     """One run, timed epoch by epoch."""
     net, schedule = build(config)
     clock, period = Clock(schedule), config["period"]
-    history = training.fit(
+    history = trained(
         net,
         data(config),
         clock,

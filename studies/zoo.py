@@ -22,7 +22,7 @@ import torch
 
 from anabook import Quantiser, datasets, models, training
 from anabook.variants import VARIANTS
-from studies.loop import Config, Option, Study
+from studies.loop import Config, Option, Study, trained
 
 LAYERS, SEEDS = 3, 10
 split = functools.cache(datasets.digits)
@@ -44,7 +44,7 @@ def measure(config: Config) -> dict:
     with warnings.catch_warnings():
         # Some slopes are wide on purpose: that is what is measured.
         warnings.filterwarnings("ignore", message=".*noise", category=UserWarning)
-        training.fit(
+        trained(
             net,
             digits.train,
             None,
@@ -53,13 +53,12 @@ def measure(config: Config) -> dict:
             lr=config["lr"],
             seed=config["seed"],
             initialise="near_thresholds",
-            progress=False,
         )
-    trained = {part: training.evaluate(net, getattr(digits, part), noise=True) for part in ("train", "test")}
+    scores = {part: training.evaluate(net, getattr(digits, part), noise=True) for part in ("train", "test")}
     deployed = training.evaluate(training.deploy(net), digits.test)
     return {
-        "accuracy": round(trained["test"].accuracy, 6),
-        "train_accuracy": round(trained["train"].accuracy, 6),
+        "accuracy": round(scores["test"].accuracy, 6),
+        "train_accuracy": round(scores["train"].accuracy, 6),
         "deployed_accuracy": round(deployed.accuracy, 6),
         "data": digits.name,
         "provenance": digits.provenance.kind,

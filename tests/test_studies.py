@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import itertools
@@ -145,6 +146,26 @@ def test_a_case_without_a_seed_no_case_and_a_result_with_a_taken_name_are_refuse
     with pytest.raises(ValueError, match="must not name a result as every record's entries are named: date, key"):
         measure_all(study, cases, tmp_path / "a.jsonl")
     assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_half_a_training_is_recorded_by_no_study(monkeypatch):
+    net, rows = models.mlp(4, (3,)), (torch.randn(8, 4), torch.arange(8) % 3)
+    assert len(loop.trained(net, rows, None, epochs=2, batch_size=4)) == 2
+    real = training.fit
+    monkeypatch.setattr(training, "fit", lambda *arguments, **how: real(*arguments, **how)[:-1])  # as after Ctrl-C
+    with pytest.raises(KeyboardInterrupt):
+        loop.trained(net, rows, None, epochs=2, batch_size=4)
+
+
+def test_studies_train_through_the_loop_alone_and_compile_from_the_size_that_runs_do():
+    callers, sizes = set(), set()
+    for path in (ROOT / "studies").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr == "fit" or isinstance(node, ast.Name) and node.id == "fit":
+                callers.add(path.name)
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "compiling":
+                sizes.add(ast.unparse(node.args[0]))
+    assert callers == {"loop.py"} and sizes == {"FUSED_FROM"}
 
 
 # --- the command line ---------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from anabook.experiments.parts import parts as parts_of
 from anabook.training import kernels
 from anabook.training.devices import find_device
 
-_FUSED_FROM = 2**14
+FUSED_FROM = 2**14
 """Elements from which on kernels are compiled: less than elsewhere, since a run repeats the same shapes for minutes."""
 
 
@@ -77,10 +77,9 @@ def run(
         net = build(config)
     net.to(device)
     parts = parts_of(config, device)
-    with kernels.compiling(_FUSED_FROM):
+    with kernels.compiling(FUSED_FROM):
         history = _fit(config, net, parts.train, parts.held_out, device=device, checkpoint=checkpoint, progress=progress)
-        if len(history) < config.epochs:
-            raise KeyboardInterrupt
+        whole(history, config.epochs)
         final = training.evaluate(net, parts.held_out) if config.fold is None else history[-1].test
         unused = None if parts.unused is None else training.evaluate(net, parts.unused)
     if weights is not None:
@@ -107,6 +106,23 @@ def run(
         **({} if config.own_network is None else {"network": own_networks.provenance(dict(config.own_network))}),
         **circumstances(device),
     }
+
+
+def whole(history: list[training.Epoch], epochs: int) -> list[training.Epoch]:
+    """The history of a training that came to its end: of one that Ctrl-C cut short nothing is to be recorded.
+
+    Raises:
+        KeyboardInterrupt: it has fewer epochs than were asked for, as `training.fit` returns it after Ctrl-C.
+
+    Example:
+        >>> from anabook import datasets, models
+        >>> history = training.fit(models.mlp(64, (8,)), datasets.digits().train, None, epochs=2)
+        >>> len(whole(history, 2))
+        2
+    """
+    if len(history) < epochs:
+        raise KeyboardInterrupt
+    return history
 
 
 def _fit(config: Config, net: nn.Module, train: Batches, held_out: Batches, **how: Any) -> list[training.Epoch]:
