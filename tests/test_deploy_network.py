@@ -378,3 +378,10 @@ def test_what_is_no_input_and_no_steps_is_refused():
     for much in ({"mean": Fraction(10) ** 400}, {"std": Fraction(1, 10**400)}):
         with pytest.raises(ValueError, match="must be 0 or from 1e-300 to 1e300 in size, not about 1e-?400"):
             IntegerNetwork(Input((2,), 0, 9, **much), [step])
+    for std in (Fraction(10) ** 5000, -(Fraction(10) ** 5000), Fraction(-1, 10**5000)):  # more digits than Python prints
+        with pytest.raises(
+            ValueError, match="the input's std must be 0 or from 1e-300 to 1e300 in size, not about 1e-?5000"
+        ):
+            IntegerNetwork(Input((2,), 0, 9, std=std), [step])
+    with pytest.raises(ValueError, match="the input's std must be greater than 0, not -0.5"):
+        IntegerNetwork(Input((2,), 0, 9, std=Fraction(-(10**5000), 2 * 10**5000 + 1)), [step])

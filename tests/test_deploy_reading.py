@@ -784,10 +784,29 @@ def test_a_comparison_with_another_network_says_so():
         ab.deploy.compare(bare, bare, x)
 
 
-@pytest.mark.parametrize("std, sentence", [(1e-320, "about 1e-3"), (1e301, "about 1e30"), (Fraction(1, 10**400), "1e-400")])
+@pytest.mark.parametrize(
+    "std, sentence",
+    [
+        (1e-320, "about 1e-3"),
+        (1e301, "about 1e30"),
+        (Fraction(1, 10**400), "1e-400"),
+        (Fraction(10**5000), "about 1e5000"),  # more digits than Python prints
+        (10**5000, "about 1e5000"),
+        (-Fraction(10**5000), "about 1e5000"),
+        (Fraction(-1, 10**5000), "about 1e-5000"),
+    ],
+    ids=["subnormal", "1e301", "1e-400", "1e5000", "integer", "-1e5000", "-1e-5000"],
+)
 def test_a_standardisation_that_floats_do_not_hold_is_refused(std, sentence):
     with pytest.raises(ValueError, match=f"std must be 0 or from 1e-300 to 1e300 in size, not .*{sentence}"):
         ab.deploy.to_integer(_mlp(), np.zeros((1, 9), np.uint8), std=std)
+
+
+def test_a_negative_std_of_many_digits_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="std must be finite and greater than 0, not -0.5"):
+        ab.deploy.to_integer(_mlp(), np.zeros((1, 9), np.uint8), std=Fraction(-(10**5000), 2 * 10**5000))
+    with pytest.raises(ValueError, match=r"not -0\.33333"):
+        ab.deploy.to_integer(_mlp(), np.zeros((1, 9), np.uint8), std=Fraction(-(10**5000), 3 * 10**5000 + 1))
 
 
 def test_long_floats_of_numpy_are_read_exactly():

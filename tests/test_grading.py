@@ -97,6 +97,21 @@ def test_what_came_before_a_violent_end_is_kept(folder, own, cell, note):
     assert (one.marks, one.note) == ({"ex-sum": "right"}, note)
 
 
+def test_a_process_that_is_stopped_before_it_tells_anything_has_a_row_and_the_others_go_on(folder, own):
+    for student in ("anna", "ben"):
+        hand_in(folder / f"{student}.ipynb", CHECK + 'check("ex-sum", 4)')
+    results = grade(folder, exercises=own, seconds=0.001)
+    assert [(one.student, one.marks, one.held) for one in results] == [("anna", {}, ()), ("ben", {}, ())]
+    assert {one.note for one in results} == {"it could not be started: it did not end within 0.001 seconds."}
+
+
+def test_a_process_that_cannot_start_has_a_row_that_says_how_it_ended(folder, own, monkeypatch):
+    hand_in(folder / "anna.ipynb", CHECK + 'check("ex-sum", 4)')
+    for start, said in (("raise SystemExit(3)", "it ended itself with exit code 3"), ("pass", "it ended itself")):
+        monkeypatch.setattr(grading, "_START", start)
+        assert only(folder, own).note == f"it could not be started: {said}."
+
+
 def test_memory_is_limited_in_small_pieces_too(folder, own):
     hand_in(folder / "dora.ipynb", "kept = []\nwhile True:\n    kept.append(bytearray(2**26))")
     assert only(folder, own, memory=1).note == "cell 1 raised MemoryError."

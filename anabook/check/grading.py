@@ -337,7 +337,7 @@ def _end(process: subprocess.Popen) -> None:
 def _read(student: str, name: str, messages: list[Any], ending: str, known: Mapping[str, Exercise]) -> Graded:
     """Judge what a process told. It may have told anything: only an answer that is right counts as right."""
     if not messages or not isinstance(messages[0].get("held"), list):
-        raise RuntimeError(f"the process that was to run {name!r} could not start" + (f": {ending}." if ending else "."))
+        return Graded(student, name, note=f"it could not be started: {ending or 'it ended itself'}.")
     held = tuple(what for what in ("network", "files") if what in messages[0]["held"])
     marks: dict[str, str] = {}
     calls: dict[str, int] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from fractions import Fraction
+from math import log10
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def check_size(what: str, value: Fraction | int) -> None:
     """
     size = abs(Fraction(value))
     if size and not _LEAST <= size <= _GREATEST:
-        power = len(str(size.numerator)) - len(str(size.denominator))
+        power = round(log10(size.numerator) - log10(size.denominator))
         raise ValueError(f"{what} must be 0 or from 1e-300 to 1e300 in size, not about 1e{power}.")
 
 

@@ -277,10 +277,10 @@ def _check_input(input: Input) -> None:
         raise ValueError(f"the input's bounds must increase and fit into 32 bits, not be {input.low} and {input.high}.")
     if not input.shape or min(input.shape) < 1:
         raise ValueError(f"the input's shape must have at least one axis, and none of length 0, not {tuple(input.shape)}.")
-    if input.std <= 0:
-        raise ValueError(f"the input's std must be greater than 0, not {input.std}.")
     for what in ("mean", "std"):
         _fields.check_size(f"the input's {what}", getattr(input, what))
+    if input.std <= 0:
+        raise ValueError(f"the input's std must be greater than 0, not {float(input.std):g}.")
 
 
 def _check_names(step: Step, known: dict[str, Extent], steps: tuple[Step, ...]) -> None:

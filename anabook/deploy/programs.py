@@ -130,10 +130,13 @@ def standardisation(mean: Any, std: Any) -> tuple[Fraction, Fraction]:
     for what, value in (("mean", mean), ("std", std)):
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating, Fraction)):
             raise TypeError(f"{what} must be one number for all channels, not {value!r}.")
-        if not abs(value) < float("inf") or (what == "std" and value <= 0):
-            raise ValueError(f"{what} must be finite{' and greater than 0' if what == 'std' else ''}, not {value!r}.")
+        allowed = f"{what} must be finite{' and greater than 0' if what == 'std' else ''}"
+        if not abs(value) < float("inf"):
+            raise ValueError(f"{allowed}, not {value!r}.")
         found.append(Fraction(int(value)) if isinstance(value, np.integer) else Fraction(*value.as_integer_ratio()))
         check_size(what, found[-1])
+        if what == "std" and value <= 0:
+            raise ValueError(f"{allowed}, not {float(value)!r}.")
     return tuple(found)
 
 
