@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from anabook import training
 from anabook.experiments import config as configs
 from anabook.experiments import make
+from anabook.experiments.estimators import TABLES, choose_rate
 from anabook.experiments.parts import Parts, parts
 from anabook.experiments.run import FUSED_FROM
 from anabook.training import kernels
@@ -52,13 +53,8 @@ from studies.methods import LEVELS, METHODS, Quanta, adam, schedule
 TASKS = ("cifar10", "gsc12")
 STARTS = ("scratch", "float")
 FOLDS = (0, 1, 2, 3, 4)
-RATES = (0.001, 0.003, 0.01)
-BEYOND = (0.0003, 0.03)
-"""What the grid is extended by where its least or its greatest rate is the best."""
 PERIODS = {"scratch": 2, "float": 1}
 """Epochs for a layer; there are as many periods as layers, and three more, before the last two of which the rate drops."""
-TABLES = tuple((task, levels, start) for start in STARTS for task in TASKS for levels in LEVELS)
-"""In the order in which they are made."""
 
 
 # --- cases --------------------------------------------------------------------------------------------------------------
@@ -92,11 +88,6 @@ def case(
     }
 
 
-def rank(record: Record) -> tuple[float, float]:
-    """By which the rates are compared: accuracy on the fold, then loss."""
-    return (-1.0, 0.0) if "diverged" in record else (record["accuracy"], -record["loss"])
-
-
 def tuning(found: Mapping[str, Record], of: Any) -> tuple[list[Config], float | None]:
     """The runs of fold 0 that choose a rate, and the rate once they are all there.
 
@@ -104,19 +95,8 @@ def tuning(found: Mapping[str, Record], of: Any) -> tuple[list[Config], float | 
         found: the records by key.
         of: lr ↦ the case on fold 0.
     """
-    tried = [of(lr) for lr in RATES]
-    best = _best(found, tried)
-    if best is not None and (beyond := dict(zip((RATES[0], RATES[-1]), BEYOND)).get(best)):
-        tried.append(of(beyond))
-        best = _best(found, tried)
-    return tried, best
-
-
-def _best(found: Mapping[str, Record], tried: list[Config]) -> float | None:
-    records = [found.get(key_of(config)) for config in tried]
-    if any(record is None for record in records):
-        return None
-    return max(zip(map(rank, records), [config["lr"] for config in tried]))[1]
+    tried, best = choose_rate(lambda lr: found.get(key_of(of(lr))))
+    return [of(lr) for lr in tried], best
 
 
 def table(

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from anabook import training
 from anabook.experiments import config as configs
+from anabook.experiments.estimators import ratios
 from anabook.experiments.run import FUSED_FROM
 from anabook.training import kernels
 from studies.comparison import TASKS
@@ -64,11 +65,10 @@ def measure(config: Config) -> dict:
     """The milliseconds of a step by method, a number for each round."""
     torch.set_num_threads(config["threads"])
     task = configs.TASKS[config["task"]]
-    channels, *sides = task.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         net = task.build(config["width"], config["shrink"]).train()
-        x = torch.randn(config["batch_size"], channels, *(side // config["shrink"] for side in sides))
+        x = torch.randn(config["batch_size"], *task.shape_at(config["shrink"]))
         y = torch.randint(task.classes, (len(x),))
         quanta = {name: 0.5 for name, _ in net.named_children() if name != "last"}
         quanta = {name: q for name, q in quanta.items() if isinstance(getattr(net, name), (nn.Conv2d, nn.Linear, nn.ReLU))}
@@ -89,9 +89,7 @@ def measure(config: Config) -> dict:
 
 def told(record: dict, _: object) -> str:
     """The ratios to the float network's step."""
-    took = record["milliseconds"]
-    ratios = {name: sorted(a / b for a, b in zip(each, took["float"]))[len(each) // 2] for name, each in took.items()}
-    shown = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios.items())
+    shown = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios(record).items())
     return f"{record['config']['task']}, {record['config']['levels']}: {shown}"
 
 

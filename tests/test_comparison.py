@@ -15,7 +15,8 @@ from torch.nn.functional import cross_entropy, hardtanh
 from anabook import models, plots, training
 from anabook.datasets import standins, store
 from anabook.experiments import estimators
-from studies import comparison, loop, methods
+from anabook.variants import VARIANTS
+from studies import comparison, costs, loop, methods
 from studies.methods import LEVELS, METHODS
 
 BOTH = pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
@@ -249,7 +250,7 @@ def test_a_run_that_breaks_down_is_recorded_as_that(small, monkeypatch):
     record = comparison.measure(small)
     assert record["diverged"] == "the loss stopped being finite." and "accuracy" not in record
     assert "diverged" in comparison.told({"config": small, "wall_seconds": 1.0, **record}, {})
-    assert comparison.rank(record) < comparison.rank({"accuracy": 0.0, "loss": 9.0})
+    assert estimators.rank(record) < estimators.rank({"accuracy": 0.0, "loss": 9.0})
 
 
 def test_half_a_run_is_not_recorded(small, monkeypatch):
@@ -323,7 +324,7 @@ def test_fine_tuning_waits_for_the_float_networks_rate():
     first = comparison.cases(**asked, found={})
     assert {(case["method"], case["start"]) for case in first} == {("float", "scratch")}
     found = {}
-    for lr in comparison.RATES:
+    for lr in estimators.RATES:
         config = comparison.case("cifar10", "ternary", "scratch", "float", lr, 0)
         found[loop.key_of(config)] = {"config": config, "accuracy": 0.5 - abs(lr - 0.003), "loss": 1.0}
     later = [case for case in comparison.cases(**asked, found=found) if case["start"] == "float"]
@@ -400,7 +401,9 @@ def of(records):
 
 
 def test_every_estimator_and_every_table_of_the_study_has_words():
-    assert set(estimators.LABELS) == set(METHODS) and list(estimators.TABLES) == list(comparison.TABLES)
+    assert set(estimators.LABELS) == set(METHODS) and list(estimators.TABLES) == [
+        (task, levels, start) for start in comparison.STARTS for task in comparison.TASKS for levels in LEVELS
+    ]
 
 
 def test_an_entry_is_the_folds_at_the_rate_that_was_best_on_fold_0_measured_on_the_unused_images():
@@ -438,6 +441,33 @@ def test_rates_of_the_recorded_lines_are_those_that_the_study_chose():
             if key[2] == "scratch":
                 cases, best = comparison.tuning(found, lambda lr: comparison.case(*key, entry.method, lr, 0))
                 assert entry.lr == best and set(entry.rates) <= {case["lr"] for case in cases}
+
+
+def test_of_a_method_that_was_changed_only_the_newest_edition_counts():
+    old = lines_of("static", unused=(0.9,) * 5)
+    new = [{**each, "config": {**each["config"], "edition": 2}} for each in lines_of("static", lr=0.003)]
+    for records in (old + new, new + old):
+        entry = of(records)["static"]
+        assert entry.lr == 0.003 and list(entry.folds.values()) == [0.40, 0.42, 0.41, 0.43, 0.39]
+        assert entry.rates == {0.001: 0.1, 0.003: 0.5, 0.01: 0.1}
+    begun = of(old + new[:1])["static"]  # made again, and not all there yet
+    assert begun.lr is None and begun.folds == {}
+
+
+def test_from_a_float_checkpoint_only_runs_from_the_one_at_the_chosen_rate_count():
+    def tuned(checkpoint_lr, accuracy):
+        config = comparison.case("cifar10", "ternary", "float", "static", 0.003, 0, checkpoint_lr)
+        rates = [{"config": {**config, "lr": lr}, "accuracy": accuracy / 2, "loss": 1.0} for lr in (0.001, 0.01)]
+        folds = [{"config": {**config, "fold": fold}, "accuracy": accuracy, "loss": 1.0} for fold in range(5)]
+        return rates + folds
+
+    def found(records):
+        return {entry.method: entry for entry in estimators.entries(records, "cifar10", "ternary", "float")}
+
+    floats, both = lines_of("float", lr=0.003), tuned(0.01, 0.9) + tuned(0.003, 0.6) + tuned(0.001, 0.8)
+    assert found(floats + both)["static"].folds == dict.fromkeys(range(5), 0.6)
+    assert found(both + floats)["static"].rates == {0.001: 0.3, 0.003: 0.6, 0.01: 0.3}
+    assert found(both) == found(floats + tuned(0.01, 0.9)) == {}  # no rate chosen, or none from it
 
 
 def test_of_estimators_that_are_not_told_apart_the_simplest_is_recommended():
@@ -480,6 +510,10 @@ def test_the_table_has_means_differences_rates_folds_and_the_cost_of_a_step():
         ("LSQ", "43.0 [30.3, 55.7]", "+2.0 [+2.0, +2.0]", "0.01", "2", "–"),
         ("PACT", "–", "–", "1 tried", "–", "–"),
     )
+    fewer = [{**record, "config": {**record["config"], "unused": 1500}} for record in records]
+    assert "on 1,500 unused images" in estimators.table(fewer, "cifar10", "ternary", "scratch", cost).caption
+    none = [{**record, "config": {**record["config"], "unused": 0}} for record in records]
+    assert "on the held-out fold" in estimators.table(none, "cifar10", "ternary", "scratch", cost).caption
     with pytest.raises(ValueError, match="levels must be one of 'ternary', '4 bits'"):
         estimators.table(records, "cifar10", "ternry", "scratch")
 
@@ -500,7 +534,9 @@ def test_the_picture_has_a_row_for_each_estimator_and_a_panel_for_each_table():
 def test_the_decisions_are_read_off_the_tables_and_say_what_is_not_measured():
     assert set(estimators.ADVICE) == set(METHODS) - {"float"}
     rows = {row[0]: row for row in estimators.decisions([]).rows}
-    assert len(rows) == 7 and all("runs are under way" in row[-1] or "not measured" in row[-1] for row in rows.values())
+    evidence = [row[-1] for row in rows.values()]
+    assert evidence[:4] == 4 * ["by argument; not measured on two folds yet"]
+    assert len(evidence) == 7 and all(each.startswith("not measured: ") for each in evidence[4:])
     records = lines_of("static", lr=0.003) + lines_of("lsq", unused=(0.60, 0.62, 0.61, 0.64, 0.59))
     row = {row[0]: row for row in estimators.decisions(records).rows}["ternary, from scratch"]
     assert row[1] == "LSQ" and row[4] == "learned" and row[5] == "0.003 (VGG)"
@@ -515,11 +551,26 @@ def test_the_decisions_are_read_off_the_tables_and_say_what_is_not_measured():
     ]
 
 
+@pytest.mark.parametrize(("name", "variant"), [("fast-sigmoid", "fast_sigmoid"), ("arctangent", "atan")])
+def test_the_slopes_that_are_advised_are_those_of_the_zoo(name, variant):
+    printed, _, unit = estimators.ADVICE[name][0].partition(", ")
+    assert unit == "d quanta from a threshold"
+    formula = printed.replace("|d|", "*np.abs(d)").replace("πd", "np.pi*d").replace("²", "**2")
+    d = np.linspace(-4, 4, 801)
+    np.testing.assert_allclose(eval(formula, {"np": np, "d": d}), VARIANTS[variant].gradient(d), rtol=1e-12)
+    # the width: where as much as the 1 has come to it in the denominator
+    width = {"a 25th of a quantum": 1 / 25, "a third of a quantum": 1 / np.pi}[estimators.ADVICE[name][1]]
+    assert VARIANTS[variant].gradient(width) == pytest.approx({"fast_sigmoid": 1 / 4, "atan": 1 / 2}[variant])
+
+
 def test_costs_are_ratios_within_a_round(tmp_path):
     path = tmp_path / "costs.jsonl"
     took = {"float": [10, 20, 10], "static": [15, 30, 40], "lsq": [20, 30, 20]}
     path.write_text(json.dumps({"config": {"task": "gsc12", "levels": "4 bits"}, "milliseconds": took}) + "\n")
     assert estimators.costs(path) == {("gsc12", "4 bits"): {"float": 1.0, "static": 1.5, "lsq": 2.0}}
+    even = {"config": {"task": "gsc12", "levels": "4 bits"}, "milliseconds": {"float": [10, 10], "static": [15, 30]}}
+    assert estimators.ratios(even)["static"] == 2.25
+    assert costs.told(even, {}) == "gsc12, 4 bits: float 1.0, static 2.2"
 
 
 def test_what_chapter_16_says_of_the_recorded_costs():

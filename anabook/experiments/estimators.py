@@ -1,13 +1,15 @@
 """The comparison of estimators as recorded: what each reached, by how much they differ, and which one to take.
 
 The lines are those of the study "comparison": a network, the number of levels and the start make a table, and each estimator
-has in it the learning rate that was the best on fold 0, and up to five folds at that rate.
+has in it the learning rate that was the best on fold 0, and up to five folds at that rate. Of an estimator that was changed,
+only the runs of its newest edition count; of those that start from a float network, those that start from the one trained
+at the rate that was chosen for it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -39,7 +41,13 @@ TABLES: dict[tuple[str, str, str], str] = {
     for task, network in (("cifar10", "VGG on CIFAR-10"), ("gsc12", "DSCNN on Speech Commands"))
     for levels in ("ternary", "4 bits")
 }
-"""Task, levels and start of each table, with words for it."""
+"""Task, levels and start of each table, with words for it, in the order in which they are made."""
+
+RATES = (0.001, 0.003, 0.01)
+"""The learning rates that are tried on fold 0."""
+
+BEYOND = (0.0003, 0.03)
+"""What they are extended by where the least or the greatest of them is the best."""
 
 ADVICE: dict[str, tuple[str, str, str, str]] = {
     "static": (
@@ -131,6 +139,42 @@ class Entry:
         return interval([self.folds[fold] - other.folds[fold] for fold in common], level=level)
 
 
+def rank(record: Mapping[str, Any]) -> tuple[float, float]:
+    """By which rates are compared: accuracy on the fold, then loss; what broke down comes last.
+
+    Example:
+        >>> rank({"accuracy": 0.5, "loss": 1.0}) > rank({"accuracy": 0.5, "loss": 1.1}) > rank({"diverged": "the loss is NaN"})
+        True
+    """
+    return (-1.0, 0.0) if "diverged" in record else (record["accuracy"], -record["loss"])
+
+
+def choose_rate(run: Callable[[float], Mapping[str, Any] | None]) -> tuple[tuple[float, ...], float | None]:
+    """The rates to try on fold 0, and the best of them once each has its run: three, a fourth where an end of them is best.
+
+    Args:
+        run: a rate ↦ its record on fold 0, None where there is none yet.
+
+    Example:
+        >>> runs = {lr: {"accuracy": lr, "loss": 1.0} for lr in RATES}
+        >>> choose_rate(runs.get)
+        ((0.001, 0.003, 0.01, 0.03), None)
+        >>> choose_rate({**runs, 0.03: {"diverged": "the loss is NaN"}}.get)
+        ((0.001, 0.003, 0.01, 0.03), 0.01)
+    """
+    best = _best_of(RATES, run)
+    beyond = dict(zip((RATES[0], RATES[-1]), BEYOND)).get(best) if best is not None else None
+    if beyond is None:
+        return RATES, best
+    tried = (*RATES, beyond)
+    return tried, _best_of(tried, run)
+
+
+def _best_of(tried: Sequence[float], run: Callable[[float], Mapping[str, Any] | None]) -> float | None:
+    ranked = [(rank(record), lr) for lr in tried if (record := run(lr)) is not None]
+    return max(ranked)[1] if len(ranked) == len(tried) else None
+
+
 def lines(path: Path | None = None) -> list[dict[str, Any]]:
     """The recorded lines, in the order of their making.
 
@@ -159,12 +203,29 @@ def entries(records: Iterable[Mapping[str, Any]], task: str, levels: str, start:
         ['float', 'static']
     """
     _check(task, levels, start)
+    return [_entry(method, each) for method, each in _by_method(list(records), task, levels, start).items()]
+
+
+def _by_method(
+    records: Sequence[Mapping[str, Any]], task: str, levels: str, start: str
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The records of a table that count, in the order of `LABELS`."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         config = record["config"]
         if config["task"] == task and config["start"] == start and config["levels"] in (levels, "float"):
             found.setdefault(config["method"], []).append(record)
-    return [_entry(method, found[method]) for method in LABELS if method in found]
+    found = {method: _newest(found[method]) for method in LABELS if method in found}
+    if start == "float":
+        rate = _chosen(_by_method(records, task, levels, "scratch").get("float", []))
+        found = {method: [r for r in each if r["config"]["checkpoint_lr"] == rate] for method, each in found.items()}
+    return {method: each for method, each in found.items() if each}
+
+
+def _newest(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the newest edition of a method."""
+    edition = max(record["config"]["edition"] for record in records)
+    return [record for record in records if record["config"]["edition"] == edition]
 
 
 def best(found: Sequence[Entry]) -> Entry:
@@ -183,7 +244,7 @@ def best(found: Sequence[Entry]) -> Entry:
 
 
 def level_with(found: Sequence[Entry], level: float = 0.95) -> list[Entry]:
-    """The best and those that five folds do not tell from it, in the order of `LABELS`.
+    """The best and those that the folds do not tell from it, in the order of `LABELS`.
 
     An estimator is told from the best if Student's interval of their differences lies beyond 0, at a level that is right for
     all of these comparisons together (Bonferroni's).
@@ -225,13 +286,18 @@ def costs(path: Path | None = None) -> dict[tuple[str, str], dict[str, float]]:
         >>> costs()["cifar10", "ternary"]["float"]
         1.0
     """
-    return {
-        (record["config"]["task"], record["config"]["levels"]): {
-            method: median(a / b for a, b in zip(each, record["milliseconds"]["float"]))
-            for method, each in record["milliseconds"].items()
-        }
-        for record in _read("costs", path)
-    }
+    return {(record["config"]["task"], record["config"]["levels"]): ratios(record) for record in _read("costs", path)}
+
+
+def ratios(record: Mapping[str, Any]) -> dict[str, float]:
+    """Of one line of the study "costs": by method the median over rounds of its step's time over that of the float network.
+
+    Example:
+        >>> ratios({"milliseconds": {"float": [10, 20], "static": [15, 40]}})
+        {'float': 1.0, 'static': 1.75}
+    """
+    took = record["milliseconds"]
+    return {method: median(a / b for a, b in zip(each, took["float"])) for method, each in took.items()}
 
 
 def table(
@@ -252,10 +318,11 @@ def table(
         >>> print(str(table(lines(), "cifar10", "ternary", "scratch")).splitlines()[0].partition(":")[0])
         VGG on CIFAR-10, ternary, from scratch
     """
+    records = list(records)
     found = entries(records, task, levels, start)
     by_name = {entry.method: entry for entry in found}
     base, rows = by_name.get("static"), []
-    ratios = (costs() if cost is None else cost).get((task, levels), {})
+    times = (costs() if cost is None else cost).get((task, levels), {})
     for entry in found:
         if entry.lr is None or not entry.folds:
             rows.append((entry.label, "–", "–", f"{len(entry.rates)} tried", "–", "–"))
@@ -263,9 +330,10 @@ def table(
         versus = "–"
         if base is not None and entry is not base and len(base.folds.keys() & entry.folds.keys()) > 1:
             versus = _points(entry.ahead_of(base))
-        took = f"{ratios[entry.method]:.1f}" if entry.method in ratios else "–"
+        took = f"{times[entry.method]:.1f}" if entry.method in times else "–"
         rows.append((entry.label, str(entry.estimate), versus, f"{entry.lr:g}", str(len(entry.folds)), took))
-    measured = "on 10,000 unused images" if task == "cifar10" else "on the held-out fold"
+    unused = {r["config"]["unused"] for each in _by_method(records, task, levels, start).values() for r in each}
+    measured = f"on {' or '.join(f'{n:,}' for n in sorted(unused))} unused images" if any(unused) else "on the held-out fold"
     header = ("estimator", "accuracy in %", "− clipped identity, points", "rate", "folds", "time of a step")
     return Table(f"{TABLES[task, levels, start]}: {measured}, means with 95 % intervals", header, tuple(rows))
 
@@ -300,7 +368,7 @@ def _rows(name: str, found: Mapping[str, Sequence[Entry]]) -> list[tuple[str, ..
             first = recommended(each)
             chosen.setdefault(first.method, []).append((_NETWORKS[task], first, len(level_with(each)), len(_complete(each))))
     if not chosen:
-        why = "by argument; its runs are under way"
+        why = "by argument; not measured on two folds yet"
         return [(name, LABELS["static"], *ADVICE["static"][:3], "–", ADVICE["static"][3], why)]
     return [
         (
@@ -330,20 +398,15 @@ def _check(task: str, levels: str, start: str) -> None:
 def _entry(method: str, records: Sequence[Mapping[str, Any]]) -> Entry:
     first = [record for record in records if record["config"]["fold"] == 0]
     rates = {record["config"]["lr"]: record.get("accuracy", 0.0) for record in first}
-    lr = _chosen(first)
+    lr = _chosen(records)
     at = [record for record in records if record["config"]["lr"] == lr]
     folds = {record["config"]["fold"]: _accuracy(record) for record in at}
     return Entry(method, lr, rates, dict(sorted(folds.items())))
 
 
-def _chosen(first: Sequence[Mapping[str, Any]]) -> float | None:
-    """The best rate on fold 0, by accuracy and then by loss, once there is one on either side of it or five tried."""
-    ranked = [(r.get("accuracy", -1.0), -r.get("loss", 0.0), r["config"]["lr"]) for r in first]
-    if len(ranked) < 3:
-        return None
-    lr = max(ranked)[-1]
-    tried = sorted(rate for *_, rate in ranked)
-    return lr if len(tried) > 3 or lr not in (tried[0], tried[-1]) else None
+def _chosen(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """The rate that `choose_rate` finds in a method's records; None while runs are missing."""
+    return choose_rate({r["config"]["lr"]: r for r in records if r["config"]["fold"] == 0}.get)[1]
 
 
 def _accuracy(record: Mapping[str, Any]) -> float:

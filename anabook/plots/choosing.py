@@ -42,19 +42,20 @@ def estimator_accuracies(records: Iterable[Mapping[str, Any]], tables: Iterable[
         found = {key: each for key, each in found.items() if any(e.folds and e.method != "float" for e in each)}
     if not found:
         raise ValueError("there is no table to show: no estimator has a run at its chosen learning rate.")
+    rows = {method: row for row, method in enumerate(LABELS)}
     columns = min(2, len(found))
     lines = -(-len(found) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(1.8 + 3.7 * columns, 0.5 + 3.2 * lines), sharey=True, squeeze=False)
     for ax in axes.flat[len(found) :]:
         ax.set_visible(False)
     for ax, (key, each) in zip(axes.flat, found.items()):
-        for row, method in enumerate(LABELS):
-            for entry in each:
-                if entry.method == method and entry.folds:
-                    colour = _GROUPS.get(method, "black")
-                    values = [100 * accuracy for accuracy in entry.folds.values()]
-                    ax.plot(values, [row] * len(values), ".", color=colour, alpha=0.4, markersize=5)
-                    interval_line(ax, row, entry.estimate, {"color": colour, "marker": "D" if method == "float" else "o"})
+        for entry in each:
+            if entry.folds:
+                row, colour = rows[entry.method], _GROUPS.get(entry.method, "black")
+                values = [100 * accuracy for accuracy in entry.folds.values()]
+                ax.plot(values, [row] * len(values), ".", color=colour, alpha=0.4, markersize=5)
+                marker = "D" if entry.method == "float" else "o"
+                interval_line(ax, row, entry.estimate, {"color": colour, "marker": marker})
         ax.set_title(TABLES[key], fontsize=9)
         ax.set(xlabel="accuracy in %", ylim=(len(LABELS) - 0.4, -0.6))
         ax.grid(axis="x", linewidth=0.4, alpha=0.5)
