@@ -94,6 +94,11 @@ def path(value: object, what: str) -> Path:
         raise ValueError(f"{what} must be a path; the home folder that {text!r} begins with is not known.") from None
 
 
+def refused(error: OSError) -> str:
+    """What the operating system refused, in a sentence: "Permission denied: 'notes/a.txt'."."""
+    return f"{error.strerror or error}" + (f": {str(error.filename)!r}." if error.filename else ".")
+
+
 def reason(error: BaseException) -> str:
     """What an exception says, in one line; its type's name where it says nothing."""
     lines = str(error).strip().splitlines()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anabook
-from anabook._validate import reason
+from anabook._validate import reason, refused
 from anabook.check import command as grading_command
 
 _OF_DEVICES = ("OutOfMemoryError", "AcceleratorError")  # torch's, by name: torch is not loaded to list data sets
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"anabook: {error}{needs}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"anabook: {error.strerror or error}" + (f": {error.filename!r}." if error.filename else "."), file=sys.stderr)
+        print(f"anabook: {refused(error)}", file=sys.stderr)
         return 2
     except (ValueError, TypeError, FloatingPointError) as error:
         print(f"anabook: {str(error) or reason(error)}", file=sys.stderr)

@@ -89,6 +89,32 @@ def test_bad_arguments_are_one_sentence_and_code_2(arguments, sentence, capsys, 
     assert capsys.readouterr().err == f"course: {sentence}\n" and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("text", ["essay", "[]", "{}", '{"nbformat": 4}', '{"nbformat": 9, "cells": []}'])
+def test_a_file_that_is_no_notebook_is_one_sentence_and_code_2(text, capsys, tmp_path):
+    (tmp_path / "a.ipynb").write_text(text)
+    for main, name in ((course.main, "course"), (course.student.main, "student")):
+        assert main([str(tmp_path / "a.ipynb"), "--out", str(tmp_path / "c.zip")]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"{name}: {str(tmp_path / 'a.ipynb')!r} is no notebook that can be read (")
+        assert said.count("\n") == 1 and not (tmp_path / "c.zip").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_one_sentence_and_code_2(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "build_wheel", lambda folder: folder / "anabook-1-py3-none-any.whl")
+    (tmp_path / "file").write_text("notes")
+    for main, name, out in (
+        (course.main, "course", tmp_path / "file" / "c.zip"),
+        (course.student.main, "student", tmp_path / "file"),
+    ):
+        assert main([CHAPTERS[0], "--out", str(out)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"{name}: ") and str(tmp_path / "file") in said and said.count("\n") == 1
+    if os.name == "posix" and os.geteuid():  # root may read everything
+        (tmp_path / "a.ipynb").touch(mode=0)
+        assert course.main([str(tmp_path / "a.ipynb")]) == 2
+        assert capsys.readouterr().err == f"course: Permission denied: {str(tmp_path / 'a.ipynb')!r}.\n"
+
+
 def test_what_pip_says_is_passed_on(tmp_path, monkeypatch, capsys):
     def failing(*_):
         raise subprocess.CalledProcessError(1, "pip", stderr="ERROR: No matching distribution found for anabook\nmore")

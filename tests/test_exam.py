@@ -128,6 +128,17 @@ def test_a_sheet_is_marked(made, tmp_path):
     assert len(one.labels("blank")) == len(exam.QUESTIONS) - 2
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence_and_code_2(tmp_path, capsys):
+    (tmp_path / "file").write_text("notes")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        assert exam.main(["--seed", "1", "--out", str(out)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("exam: ") and said.endswith(f": {str(out)!r}.\n") and said.count("\n") == 1
+    (tmp_path / "out" / "key.csv").mkdir(parents=True)
+    assert exam.main(["--seed", "1", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"exam: Is a directory: {str(tmp_path / 'out' / 'key.csv')!r}.\n"
+
+
 def test_students_see_that_an_answer_is_noted_and_nothing_else(capsys):
     names = {}
     exec(exam.FIRST, names)

@@ -46,6 +46,14 @@ Every exercise has a cell for words and one for code. Notebooks:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    try:
+        return _main(arguments)
+    except OSError as error:
+        print(f"course: {_validate.refused(error)}", file=sys.stderr)
+        return 2
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(description="Pack a course into one archive.")
     parser.add_argument("paths", nargs="+", type=student.at_home, metavar="NOTEBOOK", help="the chapters")
     parser.add_argument("--with-dependencies", action="store_true", help="fetch what is to be installed, too")
@@ -120,9 +128,7 @@ def pack(folder: Path, target: Path) -> None:
 
 
 def _chapter(path: Path) -> nbformat.NotebookNode:
-    if path.suffix != ".ipynb" or not path.is_file():
-        raise ValueError(f"{str(path)!r} is not a notebook.")
-    return student.derive(nbformat.read(path, as_version=4), path.stem)
+    return student.derive(student.read(path), path.stem)
 
 
 def _target(path: Path) -> Path:

@@ -203,13 +203,27 @@ def main(arguments: list[str] | None = None) -> int:
         _validate.integer(options.variants, "--variants", minimum=1, maximum=26)
         names = [_validate.choice(name, QUESTIONS, "a question") for name in options.questions]
         out = _validate.path(options.out, "--out")
+        write(out, options.seed, options.variants, names)
     except ValueError as error:
         print(f"exam: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"exam: {_validate.refused(error)}", file=sys.stderr)
+        return 2
+    print(f"exam: {options.variants} sheet{'s' * (options.variants != 1)}, key.csv and answers.toml in {Path(out)}")
+    return 0
+
+
+def write(out: Path, seed: int, variants: int, names: Sequence[str]) -> None:
+    """Write the sheets, the key and the answers into a folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rows, entries = [["variant", "question", "label", "about", "answer"]], []
-    for variant in string.ascii_lowercase[: options.variants]:
-        questions = make(options.seed, variant, names)
+    for variant in string.ascii_lowercase[:variants]:
+        questions = make(seed, variant, names)
         nbformat.write(sheet(variant, questions), out / f"exam-{variant}.ipynb")
         for place, (name, question) in enumerate(zip(names, questions), start=1):
             where = label(variant, place)
@@ -218,8 +232,6 @@ def main(arguments: list[str] | None = None) -> int:
     with open(out / "key.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     (out / "answers.toml").write_text("\n".join(entries), encoding="utf-8")
-    print(f"exam: {options.variants} sheet{'s' * (options.variants != 1)}, key.csv and answers.toml in {Path(out)}")
-    return 0
 
 
 def _shown(question: Question) -> str:

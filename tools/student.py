@@ -28,7 +28,7 @@ from pathlib import Path
 import nbformat
 import plain
 
-from anabook._validate import path
+from anabook._validate import path, reason, refused
 from anabook.check import EXERCISES
 from anabook.check.entries import efforts_of_the_book
 
@@ -251,8 +251,34 @@ def at_home(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def read(notebook: Path) -> nbformat.NotebookNode:
+    """A notebook in the present format.
+
+    Raises:
+        ValueError: it is none, or cannot be read; in a sentence that names it.
+    """
+    if notebook.suffix != ".ipynb" or not notebook.is_file():
+        raise ValueError(f"{str(notebook)!r} is not a notebook.")
+    try:
+        found = nbformat.read(notebook, as_version=4)
+        nbformat.validate(found)
+    except OSError as error:
+        raise ValueError(refused(error)) from None
+    except Exception as error:  # nbformat has no one kind of error for what is no notebook
+        raise ValueError(f"{str(notebook)!r} is no notebook that can be read ({reason(error).rstrip('.')}).") from None
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    try:
+        return _main(arguments)
+    except OSError as error:
+        print(f"student: {refused(error)}", file=sys.stderr)
+        return 2
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(description="Derive notebooks without solutions.")
     parser.add_argument("paths", nargs="*", type=at_home, metavar="NOTEBOOK", help="default: every book/*.ipynb")
     parser.add_argument("--solutions", action="store_true", help="write the exercises with their solutions instead")
@@ -272,19 +298,19 @@ def main(arguments: list[str] | None = None) -> int:
     if re.search(r"[\s\"'{}$]", options.package):
         parser.error(f"--package must be an address without spaces, quotes and braces, not {options.package!r}")
     paths = options.paths or sorted(found for found in BOOK.glob("*.ipynb") if not found.name.startswith("."))
-    for notebook in paths:
-        if notebook.suffix != ".ipynb" or not notebook.is_file():
-            print(f"student: {notebook} is not a notebook", file=sys.stderr)
-            return 2
+    try:
+        originals = {notebook: read(notebook) for notebook in paths}
+    except ValueError as error:
+        print(f"student: {error}", file=sys.stderr)
+        return 2
     options.out.mkdir(parents=True, exist_ok=True)
     failed = False
-    for notebook in paths:
+    for notebook, original in originals.items():
         if (options.out / notebook.name).resolve() == notebook.resolve():
-            print(f"student: {notebook} would be overwritten; choose another --out", file=sys.stderr)
+            print(f"student: {str(notebook)!r} would be overwritten: choose another --out.", file=sys.stderr)
             return 2
+        name = notebook.stem
         try:
-            original = nbformat.read(notebook, as_version=4)
-            name = notebook.stem
             if options.solutions and not any(what == "answer" for what, _, _ in _parts(original)):
                 continue
             derived = solutions(original, name) if options.solutions else derive(original, name, options.package)
