@@ -8,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from anabook._validate import reason
+
+WRONG = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
+"""What making something of the arrays of a file may raise where it holds something else."""
+
 _ZIP, _ARRAY = b"PK\x03\x04", b"\x93NUMPY"
 
 
@@ -51,3 +56,13 @@ def arrays_in(path: Path) -> dict[str, np.ndarray]:
     if strange is not None:
         raise ValueError(f"{strange!r} in it is no array")
     return found
+
+
+def why(error: Exception) -> str:
+    """What one of `WRONG` says of a file, for the brackets of a sentence.
+
+    Example:
+        >>> why(KeyError("steps")), why(ValueError("the shape is wrong."))
+        ("it has no 'steps'", 'the shape is wrong')
+    """
+    return f"it has no {error}" if isinstance(error, KeyError) else reason(error).rstrip(".")

@@ -100,6 +100,43 @@ def test_files_that_are_missing_damaged_or_anothers_are_refused(tmp_path):
     assert {each.suffix for each in tmp_path.iterdir()} == {".npz"}  # nothing half-written
 
 
+DAMAGED = {
+    "one value, and digits for two": {"weight:values": np.zeros(1), "weight:digits": np.full(8, 255, np.uint8)},
+    "values that are one number": {"weight:values": np.array(1.0)},
+    "digits that are one number": {"weight:digits": np.array(3)},
+    "no values": {"weight:values": None},
+    "a shape without an end": {"weight:shape": np.array([np.inf, 2.0])},
+    "text": {"bias": np.array(["zero", "zero", "zero"])},
+}
+
+
+@pytest.mark.parametrize("changed", DAMAGED.values(), ids=DAMAGED)
+def test_arrays_that_are_no_tensors_are_refused_in_a_sentence(tmp_path, changed):
+    net = torch.nn.Linear(20, 3)
+    with torch.no_grad():
+        net.weight.copy_(torch.arange(60).view(3, 20) % 2)
+    with np.load(weights.save_state(net, tmp_path / "a.npz")) as archive:
+        arrays = {name: value for name, value in ({**archive} | changed).items() if value is not None}
+    config = np.frombuffer(json.dumps(make("cifar10", "float").as_dict()).encode(), np.uint8)
+    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez(tmp_path / "b.npz", config=config, **arrays)
+    for read, path in ((lambda path: weights.read_state(path, net), "a.npz"), (weights.read, "b.npz")):
+        with pytest.raises(ValueError, match=r"holds no weights that can be read \([^\n]+\)\.$") as caught:
+            read(tmp_path / path)
+        assert changed != DAMAGED["no values"] or "it has no 'weight:values'" in str(caught.value)
+
+
+WHOLE = make("cifar10", "float").as_dict()
+CONFIGS = ["[1]", "null", "[" * 100_000, '{"data": "cifar10"}', *(json.dumps(WHOLE | {n: 1e400}) for n in ("unit", "fold"))]
+
+
+@pytest.mark.parametrize("text", CONFIGS, ids=["list", "null", "deep", "short", "unit", "fold"])
+def test_a_config_that_is_none_is_refused_in_a_sentence(tmp_path, text):
+    np.savez(tmp_path / "a.npz", config=np.frombuffer(text.encode(), np.uint8))
+    with pytest.raises(ValueError, match="holds no weights that can be read"):
+        weights.read(tmp_path / "a.npz")
+
+
 def test_the_command_line_keeps_weights_in_the_store_unless_told_otherwise(stored, tmp_path, capsys):
     sweep = tmp_path / "sweep.toml"
     sweep.write_text(

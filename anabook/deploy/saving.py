@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from anabook import _files
-from anabook._archives import arrays_in
+from anabook._archives import WRONG, arrays_in, why
 from anabook._validate import path as path_at
-from anabook._validate import reason
 from anabook.deploy.arrays import narrowest
 from anabook.deploy.packing import MOST, pack, unpack
 from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, Step, SumPool, Threshold, Weighted
@@ -25,8 +24,6 @@ from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, Step, SumPo
 _FORMAT = "anabook integer network 1"
 _TABLE = "network"
 _KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (Weighted, Threshold, MaxPool, SumPool, Add, Flatten, Head)}
-WRONG = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
-"""What reading a file that is no integer network may raise."""
 
 
 def save(given: Input, steps: Sequence[Step], path: str | Path) -> Path:
@@ -86,13 +83,12 @@ def read(path: str | Path) -> tuple[Input, list[Step]]:
             raise ValueError(f"it has {next(iter(arrays))!r}, which belongs to no step")
         return given, steps
     except WRONG as error:
-        said = f"it has no {error}" if isinstance(error, KeyError) else reason(error).rstrip(".")
-        raise ValueError(unreadable(path, said)) from None
+        raise ValueError(unreadable(path, why(error))) from None
 
 
-def unreadable(path: str | Path, why: str) -> str:
+def unreadable(path: str | Path, said: str) -> str:
     """The sentence for a file that holds no integer network."""
-    return f"the file {str(path)!r} holds no integer network that can be read ({why})."
+    return f"the file {str(path)!r} holds no integer network that can be read ({said})."
 
 
 def packed(array: np.ndarray) -> tuple[int, int, np.ndarray] | None:

@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from anabook import _files, training
-from anabook._archives import arrays_in
-from anabook._validate import reason
+from anabook._archives import WRONG, arrays_in, why
 from anabook.deploy.packing import MOST, pack, per_byte, unpack
 from anabook.experiments.config import Config
 from anabook.experiments.networks import build, has_noise
@@ -100,7 +99,7 @@ def read(path: Path) -> tuple[Config, nn.Module]:
         arrays = arrays_in(path)
         found = Config.from_dict(json.loads(arrays.pop("config").tobytes()))
         state = _unpacked(arrays)
-    except (ValueError, TypeError, KeyError) as error:
+    except WRONG as error:
         raise ValueError(_unreadable(path, error)) from None
     with torch.random.fork_rng(devices=[]):
         net = _plain(build(found))
@@ -143,7 +142,7 @@ def read_state(path: Path, net: nn.Module) -> None:
     """
     try:
         state = _unpacked(arrays_in(path))
-    except (ValueError, TypeError, KeyError) as error:
+    except WRONG as error:
         raise ValueError(_unreadable(path, error)) from None
     try:
         net.load_state_dict(state)
@@ -152,8 +151,7 @@ def read_state(path: Path, net: nn.Module) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    why = f"it has no {error}" if isinstance(error, KeyError) else reason(error).rstrip(".")
-    return f"the file {str(path)!r} holds no weights that can be read ({why})."
+    return f"the file {str(path)!r} holds no weights that can be read ({why(error)})."
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
@@ -181,7 +179,7 @@ def _unpacked(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     for name, value in arrays.items():
         what, _, part = name.partition(":")
         if part == "digits":
-            values, shape = arrays[f"{what}:values"], tuple(arrays[f"{what}:shape"])
+            values, shape = arrays[f"{what}:values"], tuple(map(int, arrays[f"{what}:shape"]))
             value = values[unpack(value, max(2, len(values)), math.prod(shape))].reshape(shape)
         elif part:
             continue
