@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from anabook import Quantiser, Schedule, datasets, training
+from anabook.experiments.stored import DIGITS, digits_in_float
 from studies.loop import Config, Option, Study, trained
 
 METHODS = ("float", "rounded", "careful", "plain", "annealed", "annealed-mode")
@@ -35,18 +36,8 @@ split = functools.cache(datasets.digits)
 
 def cases(seeds: int = SEEDS, first_seed: int = 0) -> list[Config]:
     """All methods of a seed before the next seed."""
-    base = {"width": 128, "period": 20, "epochs": 75, "drop": 60, "batch_size": 64, "lr": 1e-2}
+    base = {"width": 128, **DIGITS}
     return [{**base, "method": name, "seed": seed} for seed in range(first_seed, first_seed + seeds) for name in METHODS]
-
-
-def float_network(width: int) -> nn.Sequential:
-    """The network of chapter 0."""
-    return nn.Sequential(
-        nn.Flatten(),
-        *(nn.Linear(64, width, bias=False), nn.BatchNorm1d(width), nn.Tanh()),
-        *(nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.Tanh()),
-        *(nn.Linear(width, 10, bias=False), nn.BatchNorm1d(10)),
-    )
 
 
 def rounded(net: nn.Module, careful: bool) -> nn.Module:
@@ -69,7 +60,7 @@ def measure(config: Config) -> dict:
     method, seed = config["method"], config["seed"]
     in_float = method in ("float", "rounded", "careful")
     torch.manual_seed(seed)
-    net: nn.Module = float_network(config["width"])
+    net: nn.Module = digits_in_float(config["width"])
     if in_float:
         schedule = None
     else:

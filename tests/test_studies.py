@@ -25,7 +25,7 @@ from anabook.datasets import store
 from anabook.deploy import c_code
 from anabook.experiments import results
 from anabook.experiments.intervals import interval
-from anabook.experiments.stored import CONFIGS
+from anabook.experiments.stored import CONFIGS, DIGITS, digits_in_float, digits_in_training
 from anabook.laws import FAMILIES
 from anabook.training import Quantise
 from anabook.training.estimators import level_probabilities
@@ -381,6 +381,27 @@ def test_what_chapter_15_says_of_the_recorded_times():
         name = line["config"]["network"]
         assert whole < 0.5 if name == "vgg" else whole > (20 if name == "dscnn" else 1)
         assert name != "dscnn" or alone > whole / 2  # "more than half of that time goes into the products alone"
+
+
+def test_chapter_0_trains_as_the_rivals_and_the_stored_network_do():
+    """The chapter spells out for its readers what stands once in the package."""
+    cells = json.loads((ROOT / "book" / "00-start-here.ipynb").read_text(encoding="utf-8"))["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    names: dict = {"nn": torch.nn}
+    (built,) = [node for node in ast.walk(ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.M))) if is_float_network(node)]
+    exec(compile(ast.Module([built], []), "chapter 0", "exec"), names)
+    assert str(names["float_network"]()) == str(digits_in_float())
+    how = DIGITS
+    for said in (f"period={how['period']}", f"epochs={how['epochs']}", f"batch_size={how['batch_size']}"):
+        assert said in source, said
+    assert f"if epoch < {how['drop']} else" in source
+    torch.manual_seed(0)
+    net, stored = digits_in_float(), digits_in_training()
+    assert torch.equal(net[1].weight, dict(stored.named_parameters())["1.parametrizations.weight.original"])
+
+
+def is_float_network(node) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "float_network"
 
 
 def test_the_recorded_digits_are_those_of_the_pinned_package_and_differ_in_their_inks_only():

@@ -21,7 +21,7 @@ import anabook as ab
 from anabook import datasets, deploy, training
 from anabook.deploy.c_program import pack
 from anabook.deploy.steps import Flatten, Head, Threshold, Weighted
-from anabook.experiments.stored import digits_in_training, stored
+from anabook.experiments.stored import DIGITS, digits_in_training, stored
 from anabook.experiments.weights import save_state
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,9 +39,9 @@ def train() -> nn.Module:
     torch.set_num_threads(1)
     net, digits = digits_in_training(), datasets.digits()
     training.initialise_near_thresholds(net, 0)
-    schedule = ab.Schedule.for_network(net, period=20, interval="partition")
-    rate = lambda epoch: 1e-2 if epoch < 60 else 1e-3  # noqa: E731
-    training.fit(net, digits.train, schedule, epochs=75, batch_size=64, lr=rate, seed=0)
+    how, lr = {name: DIGITS[name] for name in ("epochs", "batch_size")}, DIGITS["lr"]
+    schedule = ab.Schedule.for_network(net, period=DIGITS["period"], interval="partition")
+    training.fit(net, digits.train, schedule, lr=lambda epoch: lr if epoch < DIGITS["drop"] else lr / 10, seed=0, **how)
     return training.deploy(net)
 
 

@@ -24,6 +24,9 @@ MEAN_AND_STD = {"cifar10": (120.949948828125, 61.905194754993154), "gsc12": (124
 
 NAMES = ("digits", *CONFIGS)
 
+DIGITS = {"period": 20, "epochs": 75, "drop": 60, "batch_size": 64, "lr": 1e-2}
+"""How chapter 0 trains its network: epochs for a layer and in all, the one from which the rate is a tenth, examples at a time."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -91,6 +94,21 @@ def digits_network() -> nn.Module:
     return training.deploy(digits_in_training())
 
 
+def digits_in_float(width: int = 128) -> nn.Sequential:
+    """Chapter 0's network without quantisers, with weights from torch's global generator.
+
+    Example:
+        >>> digits_in_float()(torch.zeros(2, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    return nn.Sequential(
+        nn.Flatten(),
+        *(nn.Linear(64, width, bias=False), nn.BatchNorm1d(width), nn.Tanh()),
+        *(nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.Tanh()),
+        *(nn.Linear(width, 10, bias=False), nn.BatchNorm1d(10)),
+    )
+
+
 def digits_in_training() -> nn.Module:
     """Chapter 0's network as it is trained: with latent weights and noise.
 
@@ -101,10 +119,4 @@ def digits_in_training() -> nn.Module:
     ternary = Quantiser.ternary()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        floats = nn.Sequential(
-            nn.Flatten(),
-            *(nn.Linear(64, 128, bias=False), nn.BatchNorm1d(128), nn.Tanh()),
-            *(nn.Linear(128, 128, bias=False), nn.BatchNorm1d(128), nn.Tanh()),
-            *(nn.Linear(128, 10, bias=False), nn.BatchNorm1d(10)),
-        )
-        return training.quantise(floats, weights=ternary, activations=ternary, noise="uniform", keep=())
+        return training.quantise(digits_in_float(), weights=ternary, activations=ternary, noise="uniform", keep=())
