@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
+from figure_helpers import page, window  # noqa: F401  (fixtures of the figures' tests)
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(

@@ -64,6 +64,20 @@ def offline_page(window, device):
     context.close()
 
 
+@pytest.fixture(scope="module")
+def window():
+    """A browser for the tests of a file."""
+    with browser() as window:
+        yield window
+
+
+@pytest.fixture(params=DEVICES)
+def page(window, request):
+    """An empty page without a network, on each device."""
+    with offline_page(window, request.param) as page:
+        yield page
+
+
 def style_of(*names):
     """The style sheets of these names, as a figure's page loads them."""
     return "".join((STATIC / f"{name}.css").read_text(encoding="utf-8") for name in names)

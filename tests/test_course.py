@@ -1,5 +1,6 @@
 """A course in an archive: what is in it, and that a notebook of it runs with the package of it alone."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -113,6 +114,24 @@ def test_a_place_that_cannot_be_written_to_is_one_sentence_and_code_2(capsys, tm
         (tmp_path / "a.ipynb").touch(mode=0)
         assert course.main([str(tmp_path / "a.ipynb")]) == 2
         assert capsys.readouterr().err == f"course: Permission denied: {str(tmp_path / 'a.ipynb')!r}.\n"
+
+
+def test_the_wheel_is_built_from_all_that_it_carries(tmp_path, monkeypatch):
+    """In the copy that pip builds, setup.py finds what it finds in the repository."""
+    seen = {}
+
+    def building(*arguments):
+        copy = Path(arguments[-1])
+        tree = ast.parse((copy / "setup.py").read_text(encoding="utf-8"))
+        (found,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "SHIPPED"]
+        for place in (copy, ROOT):
+            names = {path.relative_to(place).as_posix() for each in ast.literal_eval(found) for path in place.glob(each)}
+            seen[place == ROOT] = {name for name in names if not Path(name).name.startswith(".")}
+        (tmp_path / "anabook-1-py3-none-any.whl").touch()
+
+    monkeypatch.setattr(course, "_pip", building)
+    course.build_wheel(tmp_path)
+    assert seen[False] == seen[True] and {"data/ledger.toml", "book/exercises.toml"} < seen[True]
 
 
 def test_what_pip_says_is_passed_on(tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import figure_helpers
 import nbformat
 import numpy as np
 import pytest
-from figure_helpers import DEVICES, NODE, STATIC, THEMES, browser, browser_path, offline_page, page_with, still_of, style_of
+from figure_helpers import NODE, STATIC, THEMES, browser_path, page_with, still_of, style_of
 
 from anabook import datasets, deploy
 from anabook.deploy.steps import Threshold
@@ -175,17 +175,10 @@ def test_a_point_a_line_and_nothing_have_counts_too(evaluate):
 FIGURE = '<div class="fk-figure digit-figure" role="group" aria-label="Interactive figure"><img src="{still}" alt="A digit, read."></div>'
 
 
-@pytest.fixture(scope="module")
-def window():
-    with browser() as window:
-        yield window
-
-
-@pytest.fixture(params=DEVICES)
-def page(window, request):
-    with offline_page(window, request.param) as page:
-        show(page, "light")
-        yield page
+@pytest.fixture
+def page(page):
+    show(page, "light")
+    return page
 
 
 def show(page, theme, scripts=True):

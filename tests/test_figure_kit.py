@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from figure_helpers import DEVICES, STATIC, THEMES, browser, computed, offline_page, page_with, still_of, style_of
+from figure_helpers import STATIC, THEMES, computed, page_with, still_of, style_of
 
 from anabook import Noise, Quantiser, Regularisation
 from anabook.convergence import log_margin, log_margin_converges, networks
@@ -159,18 +159,6 @@ def test_each_file_is_small_and_asks_for_nothing_from_elsewhere():
 
 
 # What a reader's browser makes of them
-
-
-@pytest.fixture(scope="module")
-def window():
-    with browser() as window:
-        yield window
-
-
-@pytest.fixture(params=DEVICES)
-def page(window, request):
-    with offline_page(window, request.param) as page:
-        yield page
 
 
 def show(page, name, theme="light", scripts=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import importlib.util
 import io
@@ -108,6 +109,22 @@ def test_the_book_s_files_are_all_that_cells_import_of_it():
     sizes = json.loads(head)
     assert [name for name, _ in sizes] == list(files) and rest == b"".join(files.values())
     assert not any(name.startswith("/") or ".." in name for name in files)
+
+
+def shipped() -> tuple[str, ...]:
+    """What the wheel carries beside modules, as setup.py says."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    (found,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "SHIPPED"]
+    return ast.literal_eval(found)
+
+
+def test_the_data_in_the_pages_are_those_of_the_wheel_but_for_what_only_trainings_need():
+    left_out = {"data/README.md", "data/sweeps/*.toml", "data/weights/*.npz"}
+    wanted = {path for pattern in set(shipped()) - left_out for path in ROOT.glob(pattern)}
+    names = {Path("anabook/_data", *path.relative_to(ROOT).parts[1:]).as_posix(): path for path in wanted}
+    files = live_pack.book_files()
+    assert left_out < set(shipped()) and {name for name in files if "_data/" in name} == set(names)
+    assert all(files[name] == path.read_bytes() for name, path in names.items()) and len(names) > 10
 
 
 def test_another_engine_than_the_pinned_one_is_refused(tmp_path, monkeypatch):
