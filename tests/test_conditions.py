@@ -20,6 +20,7 @@ from anabook.convergence import (
     two_layers,
 )
 from anabook.convergence.limits import leading, limit
+from anabook.convergence.noisy_heavisides import alone, noisy_units
 from anabook.noise import FAMILIES
 from anabook.schedules import INTERVALS, POWER_LAWS
 
@@ -68,6 +69,12 @@ def test_rates_that_are_found_pass_as_given_rates_and_lie_below_the_bounds(famil
         # An error may not be asked to be smaller than it is.
         greedy = [*found.rates[:-1], leading(LAMBDA ** steps[-1][1])]
         assert not check(family, schedules, rates=greedy).holds or family == "normal"
+
+
+def test_of_a_layer_alone_only_what_is_asked_for_is_worked_out():
+    (unit,) = noisy_units(["normal"], [(-LAMBDA, LAMBDA**2)], "layer")
+    assert [finding.condition for finding in alone(0, unit)] == ["(11)", "(12)", "(13)", "(14)"]
+    assert alone(0, unit, ("(12)", "(11)")) == [alone(0, unit)[1], alone(0, unit)[0]]
 
 
 @given(families, margins.filter(lambda steps: len(steps) == 2))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from anabook import cli, training
 from anabook.datasets import store
-from anabook.experiments import config, make, own_networks, results
+from anabook.experiments import config, make, own_networks, results, tasks
 from anabook.experiments.networks import StraightThrough, build
 from anabook.experiments.run import run
 from anabook.experiments.weights import load as load_weights
@@ -55,6 +55,10 @@ made = net(3, (1, 8, 8))
 wrong = lambda: nn.Linear(3, 3)
 text = lambda: "no network"
 needs_more = lambda n_classes, depth: None
+
+
+def refuses(n_classes):
+    raise ValueError("the network is too small")
 '''
 
 
@@ -183,6 +187,26 @@ def test_the_networks_of_the_book_take_data_of_ones_own_and_those_of_ones_own_ta
         config.expand({**values, "network": "dscnn", "data": "cifar10", "settings": {}})
     c = config.expand({**values, "network": f"{place}:net", "data": "cifar10", "settings": {}})[0]
     assert c.task.shape_at(c.shrink) == (3, 16, 16) and c.width == 0.125 and "data" not in dict(c.own_network)
+
+
+def test_a_run_reads_the_file_of_its_network_once_and_passes_on_what_the_function_says(place, monkeypatch):
+    c, loads, load = one(place), [], own_networks.load
+    monkeypatch.setattr(own_networks, "load", lambda name: loads.append(name) or load(name))
+    c.task.build(c.width, c.shrink)
+    assert loads == [f"{place}:net"]
+    with pytest.raises(
+        ValueError, match=r"cannot be made \(ValueError: the network is too small\): it gets those of n_classes"
+    ):
+        own_networks.build(f"{place}:refuses", 1.0, (1, 8, 8), 3)
+
+
+def test_the_speech_network_is_quantised_in_words_as_it_is_in_its_row():
+    said = own_networks._defaults_of("dscnn")
+    for what in ("weights", "activations"):
+        assert own_networks._quantisers(what, said[what], said["quantum"]) == getattr(tasks.DSCNN, what)
+    usual = own_networks.QUANTISATION
+    for what in ("weights", "activations"):
+        assert own_networks._quantisers(what, usual[what], usual["quantum"]) == getattr(tasks.VGG, what)
 
 
 def test_what_is_planned_depends_on_the_source_and_on_the_images(place):

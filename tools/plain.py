@@ -74,8 +74,12 @@ class Labels:
 
 def page_number(name: str) -> str:
     """The number of a page of the book, by the name of its file without suffix; "" for any other."""
-    pages = tomllib.loads((BOOK / "pages.toml").read_text(encoding="utf-8"))["pages"]
-    return pages.get(name, {}).get("number", "")
+    return _pages().get(name, {}).get("number", "")
+
+
+@cache
+def _pages() -> dict[str, dict[str, str]]:
+    return tomllib.loads((BOOK / "pages.toml").read_text(encoding="utf-8"))["pages"]
 
 
 @cache

@@ -235,15 +235,16 @@ def _grade_one(
         for folder_of in ("home", "matplotlib"):
             (work / f".{folder_of}").mkdir()
         _copy_fonts(work / ".matplotlib")
+        path_of_modules = _search_path(folder)
         order = {
             "notebook": str(work / path.name),
             "folder": str(work),
             "secret": str(folder.resolve()),
-            "readable": [*_search_path(folder), sys.prefix, sys.base_prefix],
+            "readable": [*path_of_modules, sys.prefix, sys.base_prefix],
             "exercises": None if own is None else str(own),
             "seconds": seconds,
             "memory": memory,
-            "path": _search_path(folder),
+            "path": path_of_modules,
         }
         lines, ending = _run(order, _environment(work), work, seconds)
     return _read(student, name, lines, ending, known)

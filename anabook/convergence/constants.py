@@ -101,6 +101,9 @@ def _approximate(constant: sp.Expr, digits: int) -> Any:
 def _interval(constant: sp.Expr, iv: Any) -> Any:
     """An interval that holds the constant.
 
+    That is proven by interval arithmetic for numbers, sums, products, powers, and the functions that mpmath has intervals of.
+    Of other functions it is a heuristic: see `_function`.
+
     Raises:
         ValueError, OverflowError: none is found in so many digits.
     """
@@ -138,7 +141,12 @@ def _interval(constant: sp.Expr, iv: Any) -> Any:
 
 
 def _function(constant: sp.Expr, iv: Any) -> Any:
-    """A function's values where its arguments may be. SymPy's own estimates leave out what the arguments are wrong by."""
+    """A function's values where its arguments may be. SymPy's own estimates leave out what the arguments are wrong by.
+
+    For exp, log, sin, cos, tan, floor and ceiling these are intervals of mpmath's. For others (erf, gamma, …) they are a
+    heuristic: SymPy's values at the ends and in the middle of where the arguments may be, with as much again on either side,
+    which holds the constant where the function is nearly straight on so short a way, and proves nothing.
+    """
     inside = [_interval(part, iv) for part in constant.args]
     name = type(constant).__name__
     if name in ("exp", "sin", "cos", "log") and len(inside) == 1:
@@ -155,8 +163,6 @@ def _function(constant: sp.Expr, iv: Any) -> Any:
         if len(whole) > 1:
             raise ValueError("more than one whole number.")
         return iv.mpf(whole.pop())
-    # Others at the ends of where the arguments may be, and in between: so near to each other that the function is nearly
-    # a straight line there, which is why twice the spread is more than enough.
     digits = iv.dps + 10
     corners: list[list[sp.Expr]] = []
     for part, values in zip(constant.args, inside):

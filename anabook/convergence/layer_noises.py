@@ -227,7 +227,11 @@ def _cancelled_bits(expression: Any) -> int:
 
 
 def _digits_of(constant: Any) -> Any:
-    """A few digits of a constant that is not zero, by as many more as it takes."""
+    """A few digits of a constant that is not zero, by as many more as it takes.
+
+    Nothing is decided by them, so they need no proof: `constants.approximate` would find none of an integral, nor of what
+    begins behind 600 digits that cancel.
+    """
     value = constant.evalf(15, maxn=_MOST_BITS, strict=True)
     if not value.is_Float or value == 0:
         raise ValueError("no finite real number but zero.")

@@ -201,11 +201,11 @@ def noisy_weights(families: Any, weights: list[Any]) -> list[NoisyHeaviside | No
     return [None if pair is None else u for pair, u in zip(weights, noisy_units(names, noisy, "the weights of layer"))]
 
 
-def alone(i: int, unit: NoisyHeaviside) -> list[Finding]:
-    """What is found of the conditions that concern one layer alone, (11) to (14)."""
+def alone(i: int, unit: NoisyHeaviside, which: Sequence[str] = ("(11)", "(12)", "(13)", "(14)")) -> list[Finding]:
+    """What is found of the conditions that concern one layer alone, or of those of them that are asked for."""
     if unit.open:
         return [Finding("(11)", i, None, unit.open)]
-    return [condition(i, unit) for condition in (vanishing, right_on_threshold, monotone, between_zero_and_one)]
+    return [_ALONE[condition](i, unit) for condition in which]
 
 
 def vanishing(i: int, unit: NoisyHeaviside) -> Finding:
@@ -277,3 +277,6 @@ def monotone(i: int, unit: NoisyHeaviside) -> Finding:
 def between_zero_and_one(i: int, unit: NoisyHeaviside) -> Finding:
     """(14), which an average of zeros and ones cannot miss."""
     return Finding("(14)", i, True, "an average of zeros and ones lies between them.")
+
+
+_ALONE = {"(11)": vanishing, "(12)": right_on_threshold, "(13)": monotone, "(14)": between_zero_and_one}

@@ -142,7 +142,7 @@ def two_layers(families: Any, schedules: Any, seconds: float = SECONDS) -> tuple
         if len(pairs) != 2:
             raise ValueError(f"this criterion is for two layers, not for {len(pairs)}.")
         units = noisy_units(families_of(families, 2), pairs, "layer")
-        singles = [f for i, u in enumerate(units) for f in alone(i, u) if f.condition in ("(11)", "(12)")]
+        singles = [finding for i, unit in enumerate(units) for finding in alone(i, unit, ("(11)", "(12)"))]
         first = all_hold(f.holds for f in singles)
         worst = next((f for f in singles if f.holds is not True), singles[-1])
         reason = worst.reason if first is not True else "both layers converge, each by itself."

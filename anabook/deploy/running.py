@@ -215,7 +215,7 @@ def _(step: Head, inputs: Sequence[Extent]) -> Extent:
     else:
         ends = [step.weights.astype(np.float64) * bound for bound in x.channels(step.name)]
         low, high = np.minimum(*ends).sum(1), np.maximum(*ends).sum(1)
-        _within_float32(step.name, "sums", sum(np.maximum(*np.abs(ends)).T))
+        _within_float32(step.name, "sums", np.maximum(*np.abs(ends)).sum(1))
     with np.errstate(over="ignore"):
         products = np.maximum(np.abs(step.scale * low), np.abs(step.scale * high))
         _within_float32(step.name, "outputs", products + np.abs(step.bias))

@@ -128,19 +128,21 @@ def build(name: str, width: float, shape: tuple[int, ...], classes: int) -> nn.M
         >>> type(build("vgg", 0.05, (3, 32, 32), 5)).__name__
         'Sequential'
     """
+    return _made(name, None if name in NETWORKS else load(name).make, width, shape, classes)
+
+
+def _made(name: str, make: Callable[..., Any] | None, width: float, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """`build` with the function that makes the network; None for one of `tasks.NETWORKS`."""
     import torch
     from torch import nn
 
     try:
-        if name in NETWORKS:
+        if make is None:
             net = NETWORKS[name].build(width, shape, classes)
         else:
-            make = load(name).make
             has = inspect.signature(make).parameters
             net = make(**{k: v for k, v in {"n_classes": classes, "shape": shape, "width": width}.items() if k in has})
     except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith("the network"):
-            raise
         raise ValueError(
             f"the network {name!r} cannot be made ({type(error).__name__}: {reason(error).rstrip('.')}): it gets those of "
             "n_classes, shape and width that it has parameters for."
@@ -310,14 +312,15 @@ def _task(data: str, own: Mapping[str, Any]) -> Task:
 
 def _built(own: Mapping[str, Any], width: float, shape: tuple[int, ...], classes: int) -> nn.Module:
     name = own["network"]
-    if name not in NETWORKS:
-        loaded = load(name)
-        if loaded.sha256[:16] != own["source"]:
-            raise ValueError(
-                f"the network {name!r} is written otherwise than when this run was planned: its file {loaded.file} has the hash "
-                f"{loaded.sha256[:16]}, not {own['source']}; put the old file back, or plan new runs."
-            )
-    return build(name, width, shape, classes)
+    if name in NETWORKS:
+        return build(name, width, shape, classes)
+    loaded = load(name)
+    if loaded.sha256[:16] != own["source"]:
+        raise ValueError(
+            f"the network {name!r} is written otherwise than when this run was planned: its file {loaded.file} has the hash "
+            f"{loaded.sha256[:16]}, not {own['source']}; put the old file back, or plan new runs."
+        )
+    return _made(name, loaded.make, width, shape, classes)
 
 
 def words(own: Mapping[str, Any]) -> dict[str, str]:
