@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import mpmath
 import pytest
 import sympy as sp
 from hypothesis import given
@@ -19,6 +20,8 @@ from anabook.convergence import (
     power_law,
     two_layers,
 )
+from anabook.convergence.constants import approximate
+from anabook.convergence.layer_noises import _digits_of
 from anabook.convergence.limits import leading, limit
 from anabook.convergence.noisy_heavisides import alone, noisy_units
 from anabook.noise import FAMILIES
@@ -69,6 +72,13 @@ def test_rates_that_are_found_pass_as_given_rates_and_lie_below_the_bounds(famil
         # An error may not be asked to be smaller than it is.
         greedy = [*found.rates[:-1], leading(LAMBDA ** steps[-1][1])]
         assert not check(family, schedules, rates=greedy).holds or family == "normal"
+
+
+def test_digits_that_nothing_is_decided_by_are_found_where_proven_ones_are_not():
+    x = sp.Symbol("x")
+    for constant in (sp.sqrt(10**1200 + 1) - 10**600, sp.Integral(sp.exp(-(x**2)), (x, 0, 1))):
+        assert approximate(constant) is None and _digits_of(constant) > 0
+    assert mpmath.almosteq(_digits_of(sp.pi - sp.Rational(22, 7)), approximate(sp.pi - sp.Rational(22, 7)), 1e-9)
 
 
 def test_of_a_layer_alone_only_what_is_asked_for_is_worked_out():
