@@ -305,7 +305,8 @@ def test_the_sweep_with_a_schedule_of_ones_own_that_a_page_shows_is_one(page, tm
     text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
     if page.endswith(".ipynb"):
         text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
-    (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
+    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
+    (block,) = (each for each in blocks if "[schedules." in each)
     ours, own = config.expand(config.read(write(tmp_path, block)))
     assert ours.unit == "uniform-mode-partition-homogeneous" and own.own is not None
     starts = [start for start, _ in own.schedule().intervals]

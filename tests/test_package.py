@@ -131,7 +131,7 @@ RUNNER = '''
 import ast, builtins, contextlib, io, json, sys, warnings
 import matplotlib; matplotlib.use("Agg")
 warnings.simplefilter("error", UserWarning)
-loads = ("results.load(", "shipped.path(", "results.select(", "records.read(")
+loads = ("estimators.lines(", "results.load(", "shipped.path(", "results.select(", "records.read(")
 
 def run(path):
     """Imports, and whatever reads recorded runs or is made of nothing but what was read; how many statements read them."""
