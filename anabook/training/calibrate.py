@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from anabook._validate import choice
 from anabook.quantisers import Quantiser
 from anabook.training.assignment import Quantisers, quantises_any
-from anabook.training.convert import plan_places
 from anabook.training.flows import QUANTISABLE, is_weight, parameters_of, weight_names
 from anabook.training.grouping import (
     ACTIVATIONS,
@@ -26,6 +25,7 @@ from anabook.training.grouping import (
 from anabook.training.learned import highest
 from anabook.training.order import calls, run_once
 from anabook.training.places import Place
+from anabook.training.planning import plan_places
 from anabook.training.sites import functions_as_modules, put_places
 from anabook.training.sources import as_inputs
 

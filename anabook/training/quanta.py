@@ -17,6 +17,8 @@ LEAST_SHARE = 0.5
 def learned_quanta(net: nn.Module) -> dict[str, nn.Parameter]:
     """The learned quanta of a network, by the names of their parameters: for a group of the optimiser's own, or to look at.
 
+    One that several quantisers share, since their levels are added up, comes once, by the first name.
+
     Example:
         >>> from anabook import Quantiser, models
         >>> from anabook.training import quantise
@@ -24,7 +26,10 @@ def learned_quanta(net: nn.Module) -> dict[str, nn.Parameter]:
         >>> learned_quanta(net).keys()
         dict_keys(['fc1.parametrizations.weight.0.scale'])
     """
-    return {f"{name}.scale" if name else "scale": module.scale for name, module in _learned(net)}
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for name, module in _learned(net):
+        found.setdefault(id(module.scale), (f"{name}.scale" if name else "scale", module.scale))
+    return dict(found.values())
 
 
 def check_quanta(net: nn.Module) -> None:
