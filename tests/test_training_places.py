@@ -86,6 +86,23 @@ def test_quanta_of_what_is_added_are_compared_where_mappings_give_them():
     assert isinstance(net.b, Quantise) and isinstance(net.sum1_left, Quantise)
 
 
+def test_the_start_of_learned_quanta_of_what_is_added_is_that_of_each_ones_own_quantiser_whatever_the_names():
+    def calibrated(*names):
+        return training.calibrate(
+            Residual(*names), X, None, {names[0]: two, names[1]: UNSIGNED}, rule="lsq", summands=SIGNED
+        )
+
+    two = Quantiser.linear(2, signed=False, rounding="nearest")
+    early, late = calibrated("a", "b"), calibrated("t", "b")  # in front of and behind "sum0_left"
+    torch.testing.assert_close(early["a"], late["t"], rtol=1e-6, atol=0.0)
+    assert early["a"] is early["sum0_left"] and late["t"] is late["sum0_left"]
+    net = Residual()
+    with torch.no_grad():
+        features = torch.relu(net.fc1(X))
+        own = 2 * features.abs().mean() / 3**0.5, 2 * net.fc2(features).abs().mean() / 7**0.5
+    torch.testing.assert_close(early["a"], (own[0] + own[1]) / 2)
+
+
 # Before weights ------------------------------------------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def quantise(
     `*`, `?` and `[…]` as in `fnmatch`, where `*` matches dots too, so that "layer1.*" is all inside `layer1`; "first" and
     "last", the first and the last weighted module and the activations that follow it. Its values are quantisers, or None
     or "float" for what stays in float. The first key that matches decides, so special cases come first and "*" last; a
-    key that can decide nothing is refused. What no key matches stays in float, with the warning above.
+    key behind others that match all that it does is refused. What no key matches stays in float, with the warning above.
 
     Args:
         net: the float network; it is not changed.

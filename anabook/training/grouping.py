@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from anabook.training.assignment import Assignment, Quantisers, assigned, check_quantisers, quantises_any
+from anabook.training.assignment import WEIGHTED_KINDS, Assignment, Quantisers, assigned, check_quantisers, quantises_any
 from anabook.training.flows import QUANTISABLE, is_weight, owner_of, parameters_of
 from anabook.training.layers import check_module
 from anabook.training.modules import Quantise
@@ -62,7 +62,7 @@ def groups_of(
             (current or early).activations.append(name)
     if not groups:
         raise ValueError(
-            f"nothing to quantise: this {type(net).__name__} has no linear, convolution, attention or recurrent layer"
+            f"nothing to quantise: this {type(net).__name__} has no {WEIGHTED_KINDS}"
             f"{' that its forward pass uses' if any(isinstance(m, QUANTISABLE) for m in net.modules()) else ''}."
         )
     if need_activations and not any(group.activations for group in groups.values()):

@@ -33,13 +33,18 @@ def learned_quanta(net: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def check_quanta(net: nn.Module) -> None:
-    """Refuse a learned quantum that is not positive and finite, naming its layer.
+    """Refuse a learned quantum that is not positive and finite, naming its layer; waits for the device once for all.
 
     Raises:
         FloatingPointError: there is one.
     """
-    for _, module in _learned(net):
-        module.check()
+    modules = [module for _, module in _learned(net)]
+    if not modules:
+        return
+    device = modules[0].scale.device
+    if not torch.stack([module.sound().to(device) for module in modules]).all().item():
+        for module in modules:
+            module.check()
 
 
 def keep_positive(optimiser: torch.optim.Optimizer, net: nn.Module) -> None:
