@@ -254,7 +254,10 @@ def test_runs_of_the_book_keep_their_keys_and_records():
         ({"quantisation": "{weigths = 'ternary'}"}, "quantisation has the unknown key 'weigths' (did you mean 'weights'?)"),
         ({"quantisation": "{weights = '4 bit s'}"}, "weights must be 'ternary', 'float', or 1 to 16 bits as in '4 bits'"),
         ({"quantisation": "{weights = '17 bits'}"}, "1 to 16 bits"),
-        ({"quantisation": "{weights = {'9.*' = 'ternary'}}"}, "weights names '9.*', which matches no linear or convolution"),
+        (
+            {"quantisation": "{weights = {'9.*' = 'ternary'}}"},
+            "weights names '9.*', which matches no linear, convolution, attention or recurrent layer",
+        ),
         ({"quantisation": "{keep = 'last'}"}, "keep must be a list of names of modules, not 'last'"),
         ({"quantisation": "{quantum = 0}"}, "quantum must be finite and greater than 0"),
         ({"quantisation": "{blocks = ['7.*']}"}, "blocks names '7.*', which matches no quantised layer"),

@@ -73,7 +73,9 @@ def slope_of_quantum(own: Tensor, u: Tensor, rate: Tensor) -> Tensor:
         >>> slope_of_quantum(torch.tensor([3.0, 7.0]), torch.tensor([2.5, torch.inf]), torch.tensor([1.0, 0.0]))
         tensor([0.5000, 7.0000])
     """
-    return own - torch.where(rate == 0, 0.0, u) * rate
+    flat = rate == 0
+    # Once for the value, and once for its own derivatives, in which u would be a factor of 0.
+    return own - torch.where(flat, rate, torch.where(flat, 0.0, u) * rate)
 
 
 def in_quanta(x: Tensor, quantum: Tensor) -> Tensor:
