@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from anabook.training.flows import QUANTISABLE, plain_name
@@ -107,7 +108,7 @@ def put_places(
                 _register(module, child, Place())
                 if label is use.args[0] and wanted.endswith("_left") and changes_in_place(module, use):
                     hand_on(module, graph, use, use)
-                    use.target = "add"
+                    use.target = "add" if use.op == "call_method" else torch.add
                 with graph.inserting_before(use):
                     placed = graph.call_module(child, (label,))
                 _hand(use, label, placed, wanted)
