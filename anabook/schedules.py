@@ -131,7 +131,10 @@ class Schedule:
         """
         n_layers = integer(n_layers, "n_layers", minimum=1)
         period = real(period, "period", above=0.0)
-        n_turns = max(_blocks.numbers(options.get("blocks"), n_layers)) + 1
+        turns = _blocks.numbers(options.get("blocks"), n_layers)
+        if options.get("blocks") is not None:
+            options["blocks"] = turns  # what they were given as may be an iterator, and is used up now
+        n_turns = max(turns) + 1
         return cls(n_layers, interval, start=0.0, end=n_turns * period, **options)
 
     @classmethod

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from anabook import cli, training
+from anabook import Quantiser, cli, training
 from anabook.datasets import store
 from anabook.experiments import config, make, own_networks, results, tasks
-from anabook.experiments.networks import StraightThrough, build
+from anabook.experiments.networks import StraightThrough, build, straight_through
 from anabook.experiments.run import run
 from anabook.experiments.weights import load as load_weights
 
@@ -174,6 +175,33 @@ def test_straight_through_baselines_round_with_each_layers_own_quantiser(place):
     assert sorted(len(step.levels) for step in steps) == [3, 3, 3, 4, 4, 4, 4, 256]
 
 
+def test_straight_through_takes_weights_of_every_kind_and_fixed_quanta_but_no_learned_ones():
+    class Mixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act, self.last = torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)
+            self.attention, self.lstm = torch.nn.MultiheadAttention(4, 2, batch_first=True), torch.nn.LSTM(4, 4)
+
+        def forward(self, x):
+            x = self.act(self.fc(x))
+            return self.last(self.lstm(self.attention(x, x, x)[0])[0])
+
+    four, x = Quantiser.linear(4, rounding="nearest"), torch.randn(2, 3, 4)
+    torch.manual_seed(0)
+    scales = training.calibrate(Mixed(), x, four, four)
+    net = straight_through(Mixed(), four, four, clip=True, keep=(), example=x, scales=scales)
+    steps = [m for m in net.modules() if isinstance(m, StraightThrough)]
+    assert len(steps) == 7 and not any(isinstance(m, training.Quantise) for m in net.modules())
+    assert torch.equal(net.act.scale, scales["act"])
+    weight = net.lstm.weight_hh_l0.detach() / scales["lstm.weight_hh_l0"]
+    torch.testing.assert_close(weight, weight.round())
+    net(x).square().sum().backward()
+    for name, parametrised in (("lstm", "weight_ih_l0"), ("attention", "in_proj_weight"), ("fc", "weight")):
+        assert net.get_submodule(name).parametrizations[parametrised].original.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="the straight-through baseline has fixed quanta, and that of .* is learned"):
+        straight_through(Mixed(), four, four, clip=True, keep=(), example=x, quantum="learned")
+
+
 def test_a_network_whose_program_cannot_be_read_gets_its_width_and_is_seen_on_an_example(place):
     c = one(place, network="Wide", width=2.0)
     assert build(c).one.out_features == 16 and c.n_layers == 1 and run(c)["status"] == "done"
@@ -250,7 +278,10 @@ def test_runs_of_the_book_keep_their_keys_and_records():
         ({"quantisation": "{weigths = 'ternary'}"}, "quantisation has the unknown key 'weigths' (did you mean 'weights'?)"),
         ({"quantisation": "{weights = '4 bit s'}"}, "weights must be 'ternary', 'float', or 1 to 16 bits as in '4 bits'"),
         ({"quantisation": "{weights = '17 bits'}"}, "1 to 16 bits"),
-        ({"quantisation": "{weights = {'9.*' = 'ternary'}}"}, "weights names '9.*', which matches no linear or convolution"),
+        (
+            {"quantisation": "{weights = {'9.*' = 'ternary'}}"},
+            "weights names '9.*', which matches no linear, convolution, attention or recurrent layer",
+        ),
         ({"quantisation": "{keep = 'last'}"}, "keep must be a list of names of modules, not 'last'"),
         ({"quantisation": "{quantum = 0}"}, "quantum must be finite and greater than 0"),
         ({"quantisation": "{blocks = ['7.*']}"}, "blocks names '7.*', which matches no quantised layer"),

@@ -28,6 +28,12 @@ def quantised(**options):
     return training.quantise(stages(), TERNARY, TERNARY, **options)
 
 
+def test_blocks_may_come_from_an_iterator():
+    expected = Schedule.periodic(4, 10, blocks=(0, 0, 1, 1))
+    assert Schedule.periodic(4, 10, blocks=iter([0, 0, 1, 1])) == expected
+    assert Schedule.periodic(4, 10, blocks=(layer // 2 for layer in range(4))) == expected
+
+
 @pytest.mark.parametrize("interval", INTERVALS)
 @pytest.mark.parametrize("power_law", POWER_LAWS)
 def test_a_block_decays_as_a_layer_of_a_network_of_blocks_does(interval, power_law):

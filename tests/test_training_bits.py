@@ -131,9 +131,17 @@ def test_patterns_match_whole_names_with_any_case_kept_and_ends_may_have_no_acti
     "options, error, message",
     [
         ({"weights": {"layr1.*": FOUR}}, ValueError, r"weights names 'layr1\.\*', which matches no .*did you mean 'layer1"),
-        ({"weights": {"stam": FOUR}}, ValueError, r"'stam', which matches no linear or convolution.*did you mean 'stem'\?"),
+        (
+            {"weights": {"stam": FOUR}},
+            ValueError,
+            r"'stam', which matches no linear, convolution, attention or recurrent layer that.*did you mean 'stem'\?",
+        ),
         ({"weights": {"layer?": FOUR}}, ValueError, r"it matches 'layer1', and 'layer\?\.\*' matches what is inside"),
-        ({"weights": {"act": FOUR}}, ValueError, r"weights names 'act', a ReLU, which is and has no linear or convolution"),
+        (
+            {"weights": {"act": FOUR}},
+            ValueError,
+            r"weights names 'act', a ReLU, which is and has no linear, convolution, attention or recurrent",
+        ),
         ({"activations": {"qqqq": FOUR}}, ValueError, r"no activation that the forward pass uses; there are 'act', 'layer1"),
         (
             {"weights": {"*": FOUR, "layer1.*": TWO}},
@@ -141,6 +149,17 @@ def test_patterns_match_whole_names_with_any_case_kept_and_ends_may_have_no_acti
             r"'layer1\.\*' behind '\*', which matches all that it does: .* so put 'layer1\.\*' before '\*'",
         ),
         ({"weights": {"*": FOUR, "first": EIGHT}}, ValueError, r"put 'first' before '\*'"),
+        (
+            {"weights": {"stem": FOUR, "ste?": TWO}},
+            ValueError,
+            r"'ste\?' behind 'stem', which matches all .* 'ste\?' before 'stem'",
+        ),
+        ({"weights": {"first": FOUR, "stem": TWO}}, ValueError, "'stem' behind 'first', which matches all that it does"),
+        (
+            {"weights": {"layer1.*": FOUR, "layer2.*": TWO, "layer?.*": EIGHT}},
+            ValueError,
+            r"'layer\?\.\*' behind 'layer1\.\*' and 'layer2\.\*', which match all that it does: .* before 'layer1",
+        ),
         ({"weights": {}}, ValueError, "weights is an empty mapping"),
         ({"weights": {"*": None}}, ValueError, "nothing to quantise: give a Quantiser"),
         ({"weights": {"last": EIGHT, "*": None}, "keep": ("first",)}, None, ""),

@@ -344,6 +344,27 @@ def test_the_output_can_be_changed_in_place_and_an_infinite_input_leaves_the_qua
     assert module.scale.grad.isnan()
 
 
+@pytest.mark.parametrize("quantum_gradient", ["value", "expectation"])
+@pytest.mark.parametrize("shape", [(), (2, 1)], ids=["layer", "channel"])
+@pytest.mark.parametrize("way", ["eager", "create_graph", "composed", "compiled"])
+@pytest.mark.parametrize("strategy", kernels.STRATEGIES)
+def test_infinite_inputs_add_their_level_to_the_gradient_of_the_quantum_on_every_way(strategy, way, shape, quantum_gradient):
+    scale = torch.full(shape, 0.5, dtype=torch.float64)
+    module = learned(SIGNED, "uniform", strategy, scale=scale, quantum_gradient=quantum_gradient)
+    x = torch.tensor([[-torch.inf, torch.inf, 9.0], [torch.inf, -torch.inf, -9.0]], dtype=torch.float64, requires_grad=True)
+    if way == "create_graph":
+        of_x, of_scale = torch.autograd.grad(module(x).sum(), (x, module.scale), create_graph=True)
+        assert of_scale.requires_grad
+        again = torch.autograd.grad(of_scale.sum() + of_x.sum(), (x, module.scale), allow_unused=True)
+        assert all(each is None or not each.isnan().any() for each in again)
+    else:
+        call = {"eager": module, "composed": module._composed}.get(way) or torch.compile(module, backend="aot_eager")
+        of_x, of_scale = torch.autograd.grad(call(x).sum(), (x, module.scale))
+    assert torch.equal(of_x, torch.zeros_like(x))
+    expected = torch.tensor([[-8.0 + 7 + 7], [7.0 - 8 - 8]], dtype=torch.float64)
+    torch.testing.assert_close(of_scale, expected if shape else expected.sum())
+
+
 def test_gradient_scale_counts_the_elements_that_share_a_quantum():
     x, weights = numbers(6, 5, 7), numbers(6, 5, 7, seed=1)
     for quantiser, highest in ((SIGNED, 7), (UNSIGNED, 15), (TERNARY, 1), (Quantiser.linear(4, quantum=0.25), 7)):
@@ -385,6 +406,11 @@ def test_quantise_with_a_learned_quantum_is_a_scaled_quantiser_with_a_parameter(
             "quantum must be one of 'learned', not 'learnt'. Did you mean",
         ),
         (lambda: Quantise(TERNARY, quantum=1.0), TypeError, "quantum must be one of 'learned', not 1.0"),
+        (
+            lambda: Quantise(TERNARY, "uniform", "mode", 0.0, 0.1, None, "learned"),
+            TypeError,
+            "takes from 2 to 7 positional arguments but 8 were given",
+        ),
         (lambda: Quantise(TERNARY, scale=2.0), ValueError, "scale is for a learned quantum: pass quantum='learned'"),
         (lambda: learned(TERNARY, scale=0.0), ValueError, "scale must be finite and greater than 0 everywhere, not 0.0"),
         (lambda: learned(TERNARY, scale=-1.0), ValueError, "greater than 0 everywhere, not -1.0"),

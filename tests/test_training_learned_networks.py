@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from training_helpers import TERNARY, bright_features, same
 
 from anabook import Quantiser, Schedule, deploy, models, training
 from anabook.training import Learned, Scaled, learned_quanta
 from anabook.training.places import with_fixed_quanta
-from anabook.training.quanta import spare_from_decay
+from anabook.training.quanta import check_quanta, spare_from_decay
 
 UNSIGNED = Quantiser.linear(2, signed=False, rounding="nearest")
 X, Y = bright_features()
@@ -257,6 +258,26 @@ def test_a_quantum_that_is_lost_is_refused_with_the_name_of_its_layer():
 
     with pytest.raises(FloatingPointError, match="the learned quantum of the weight of 'fc2' became -0.1"):
         training.fit(net, (X, Y), None, epochs=2, callback=spoil)
+
+
+def test_all_quanta_of_a_network_are_checked_with_one_read_of_the_device():
+    reads = []
+
+    class Reads(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            reads.append(func) if func is torch.ops.aten._local_scalar_dense.default else None
+            return func(*args, **(kwargs or {}))
+
+    net = network()
+    assert len(training.learned_quanta(net)) > 2
+    with Reads():
+        check_quanta(net)
+    assert len(reads) == 1
+    with torch.no_grad():
+        net.fc1_act.scale.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="the learned quantum of 'fc1_act' became nan"):
+        check_quanta(net)
+    check_quanta(models.mlp(8, (6,)))  # which has none
 
 
 @pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"compile": True}], ids=str)

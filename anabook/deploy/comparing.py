@@ -18,6 +18,7 @@ from anabook.deploy.programs import Program, program, shape_of
 from anabook.deploy.steps import Head, MaxPool, Threshold
 from anabook.training import kernels
 from anabook.training.places import Scaled
+from anabook.training.scaled import quantiser_in
 
 _NOTHING = 2**40
 """More than any number of an integer network."""
@@ -217,8 +218,7 @@ def _floats(x: np.ndarray, ints: IntegerNetwork, dtype: torch.dtype) -> Tensor:
 def _stored(read: Program, node: fx.Node, index: np.ndarray) -> Tensor:
     """What the quantiser's module gives for these levels."""
     module = read.module(node)
-    quantise = module.quantise if isinstance(module, Scaled) else module
-    levels = torch.tensor(quantise.quantiser.levels).to(read.dtype)[torch.from_numpy(index)]
+    levels = torch.tensor(quantiser_in(module).quantiser.levels).to(read.dtype)[torch.from_numpy(index)]
     return levels * module.scale.to(read.dtype) if isinstance(module, Scaled) else levels
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import fx, nn
 
+from anabook.training.tracing import called_name
+
 NOTHING = (
     nn.Identity,
     nn.Dropout,
@@ -32,5 +34,4 @@ WITHOUT_PLACE: dict[type[nn.Module], str] = {
 
 def operation(node: fx.Node) -> str:
     """The name of the function or the method that a node calls."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return name.strip("_")
+    return called_name(node).strip("_")

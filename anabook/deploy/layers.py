@@ -17,6 +17,7 @@ from anabook.deploy.steps import Add, Head, Weighted
 from anabook.deploy.wires import CannotConvert, Wire, fractions, kinds
 from anabook.training.modules import Quantise
 from anabook.training.places import Scaled
+from anabook.training.scaled import quantiser_in
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _ADDING = ("add", "iadd")
@@ -254,7 +255,7 @@ class Levels(NamedTuple):
 
 def levels_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtype: torch.dtype) -> Levels:
     """The levels and thresholds of a quantiser's module, the thresholds as it holds them in the network's float type."""
-    quantiser = (module.quantise if isinstance(module, Scaled) else module).quantiser
+    quantiser = quantiser_in(module).quantiser
     found = multiples(quantiser.levels.tolist(), np.float64, -128, 255)
     if found is None or found[1][-1] - min(found[1][0], 0) > 255 or (found[1][0] < 0 and found[1][-1] > 127):
         raise CannotConvert(

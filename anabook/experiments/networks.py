@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from anabook import training
 from anabook.experiments.config import Config
 from anabook.experiments.tasks import Quantisers
 from anabook.quantisers import Quantiser
+from anabook.training.learned import Learned
 from anabook.training.modules import Quantise
 
 
@@ -82,6 +82,9 @@ class StraightThrough(nn.Module):
 def straight_through(net: nn.Module, weights: Quantisers, activations: Quantisers, clip: bool, **how: Any) -> nn.Module:
     """The same conversion as `training.quantise`'s, with `StraightThrough` in place of noise; by default the last layer stays.
 
+    Raises:
+        ValueError: learned quanta, which the baseline does not have.
+
     Example:
         >>> from anabook import models
         >>> seed = torch.manual_seed(0)
@@ -92,9 +95,11 @@ def straight_through(net: nn.Module, weights: Quantisers, activations: Quantiser
     net = training.quantise(net, weights, activations, **how)
     training.initialise_near_thresholds(net, torch.initial_seed() % 2**63)
     for name, module in list(net.named_modules()):
-        if isinstance(module, Quantise) and ".parametrizations." not in f".{name}":
-            parent, _, last = name.rpartition(".")
-            setattr(net.get_submodule(parent), last, StraightThrough(module.quantiser, clip))
-        if parametrize.is_parametrized(module, "weight"):
-            module.parametrizations.weight[0] = StraightThrough(module.parametrizations.weight[0].quantiser, clip)
+        if isinstance(module, Learned):
+            raise ValueError(
+                f"the straight-through baseline has fixed quanta, and that of {module.name or name!r} is learned: "
+                "leave quantum='learned' out."
+            )
+        if isinstance(module, Quantise):  # of activations and of weights of every kind, with a quantum of its own or without
+            net.set_submodule(name, StraightThrough(module.quantiser, clip).train(module.training))
     return net

@@ -19,8 +19,11 @@ Quantisers = Quantiser | Mapping[str, Quantiser | str | None] | None
 """What `quantise` and `calibrate` take for weights, and for activations."""
 
 _ENDS = ("first", "last")
+WEIGHTED_KINDS = "linear, convolution, attention or recurrent layer"
+"""The modules whose weights can be quantised, in words."""
+
 _KINDS = {
-    "weights": "linear or convolution layer that the forward pass uses",
+    "weights": f"{WEIGHTED_KINDS} that the forward pass uses",
     "activations": "activation that the forward pass uses",
 }
 
@@ -88,7 +91,8 @@ def assigned(
         ends: the places in the "first" and in the "last" layer.
 
     Raises:
-        ValueError: a key that matches nothing, with the nearest name; or one behind another that matches all it does.
+        ValueError: a key that matches nothing, with the nearest name; or one behind others that match all it does. "first",
+            "last" and "*" may be behind some that match the same, as in a network of one layer, or where all are named.
     """
     if value is None or isinstance(value, Quantiser):
         return Assignment(dict.fromkeys(places, value) if value is not None else {})
@@ -101,13 +105,17 @@ def assigned(
             by_key[key] = {place for place, name in places.items() if matches(key, place) or matches(key, name)}
             if not by_key[key]:
                 raise ValueError(_unmatched(net, what, key, places))
-        for earlier, taken in by_key.items():
-            if by_key[key] and by_key[key] < taken:
-                raise ValueError(
-                    f"{what} names {key!r} behind {earlier!r}, which matches all that it does: the first key that matches "
-                    f"decides, so put {key!r} before {earlier!r}."
-                )
-        for place in by_key[key] - found.quantisers.keys():
+        behind = [earlier for earlier, taken in by_key.items() if by_key[key] and by_key[key] < taken][:1]
+        free = by_key[key] - found.quantisers.keys()
+        if not free and key not in (*_ENDS, "*"):
+            behind = behind or [earlier for earlier, taken in by_key.items() if earlier != key and by_key[key] & taken]
+        if behind:
+            names = " and ".join(map(repr, behind))
+            raise ValueError(
+                f"{what} names {key!r} behind {names}, which match{'es' if len(behind) == 1 else ''} all that it does: the first "
+                f"key that matches decides, so put {key!r} before {names}."
+            )
+        for place in free:
             found.quantisers[place] = quantiser if isinstance(quantiser, Quantiser) else None
             if is_name(key):
                 found.named.add(place)

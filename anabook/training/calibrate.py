@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from anabook._validate import choice
 from anabook.quantisers import Quantiser
 from anabook.training.assignment import Quantisers, quantises_any
-from anabook.training.convert import plan_places
 from anabook.training.flows import QUANTISABLE, is_weight, parameters_of, weight_names
 from anabook.training.grouping import (
     ACTIVATIONS,
@@ -26,6 +25,7 @@ from anabook.training.grouping import (
 from anabook.training.learned import highest
 from anabook.training.order import calls, run_once
 from anabook.training.places import Place
+from anabook.training.planning import plan_places
 from anabook.training.sites import functions_as_modules, put_places
 from anabook.training.sources import as_inputs
 
@@ -190,10 +190,12 @@ def _best_scale(*cases: tuple[Tensor, Tensor, Quantiser]) -> Tensor:
 
 
 def _lsq_scale(*cases: tuple[Tensor, Tensor, Quantiser]) -> Tensor:
-    """For each row, where learned step sizes start; of several inputs of one quantiser, for all their numbers."""
-    target, quantiser = torch.cat([y for _, y, _ in cases], 1), cases[0][2]
-    unit = float(quantiser.steps.min())  # LSQ's levels are multiples of 1
-    found = 2 * target.abs().mean(1) / math.sqrt(highest(quantiser)) / unit
+    """For each row, where learned step sizes start; of several inputs, the mean of their starts, by their counts."""
+    starts, numbers = [], sum(y.shape[1] for _, y, _ in cases)
+    for _, y, quantiser in cases:
+        unit = float(quantiser.steps.min())  # LSQ's levels are multiples of 1
+        starts.append(2 * y.abs().mean(1) / math.sqrt(highest(quantiser)) / unit * (y.shape[1] / numbers))
+    found = torch.stack(starts).sum(0)
     return torch.where(found > 0, found, torch.ones_like(found)).float()
 
 

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from anabook._validate import did_you_mean, nearest
 from anabook.quantisers import Quantiser
-from anabook.training.assignment import Assignment, Quantisers, quantises_any
-from anabook.training.flows import INPUT, QUANTISABLE, Flow, owner_of
-from anabook.training.grouping import (
-    ACTIVATIONS,
-    Group,
-    assignments,
-    check_arguments,
-    copied,
-    groups_of,
-    part_activations,
-    place_in,
-)
-from anabook.training.learned import Learned, settings_of
-from anabook.training.modules import Quantise
-from anabook.training.order import applications, calls
-from anabook.training.places import Beginning, Ending, PerCall, Place, Scaled, copy_hooks, quantises
-from anabook.training.recurrences import follow_parametrisations
+from anabook.training.assignment import Quantisers, quantises_any
+from anabook.training.conversion import Converted, Plan, converted
+from anabook.training.grouping import ACTIVATIONS, check_arguments, copied, part_activations
+from anabook.training.learned import settings_of
+from anabook.training.planning import plan_places
 from anabook.training.report import report
-from anabook.training.scaled import checked_scale
 from anabook.training.sites import functions_as_modules, put_places
-from anabook.training.state_dicts import mark
 
 if TYPE_CHECKING:
     from anabook.laws import Law
     from anabook.noise import Noise
     from anabook.symbolic import Density
     from anabook.variants import Variant
-
-_REMEMBERED = {"activation_relu_or_gelu": 0}
-"""Attributes in which torch's modules note what their activation is, for a shortcut that does not call it, and what
-turns the shortcut off."""
 
 
 def quantise(
@@ -88,7 +65,7 @@ def quantise(
     `*`, `?` and `[…]` as in `fnmatch`, where `*` matches dots too, so that "layer1.*" is all inside `layer1`; "first" and
     "last", the first and the last weighted module and the activations that follow it. Its values are quantisers, or None
     or "float" for what stays in float. The first key that matches decides, so special cases come first and "*" last; a
-    key that can decide nothing is refused. What no key matches stays in float, with the warning above.
+    key behind others that match all that it does is refused. What no key matches stays in float, with the warning above.
 
     Args:
         net: the float network; it is not changed.
@@ -114,7 +91,7 @@ def quantise(
             not for the network's own input. It needs levels of both signs, as what it rounds has.
         summands: quantiser for each summand of an addition of two tensors that holds other numbers. With the quantum of
             `activations`, and `scales` from `calibrate` with the same `summands`, all that is added has one quantum,
-            which an integer network needs.
+            which an integer network needs; where it is learned, it is one parameter of all the quantisers.
 
     LSQ is uniform noise, the mode, and learned quanta, with the start and the gradient scale of its authors::
 
@@ -152,124 +129,35 @@ def quantise(
         2      last (Linear)  8 bits {-128, -127, …, 127}  4 bits {-8, -7, …, 7}
     """
     check_arguments(net, weights, activations, swap)
-    of_weights, of_activations = settings_of(quantum, quantum_gradient, gradient_scale)
+    quanta = settings_of(quantum, quantum_gradient, gradient_scale)
     _check_places(activations, before, summands)
     net = copied(net)
     part_activations(net, swap)
     unread = functions_as_modules(net, swap) if quantises_any(activations) else {}
-    own: dict[str, Quantiser] = {}
+    plan = Plan()
     if before is not None or summands is not None:
-        plan = plan_places(net, weights, activations, before, summands, keep=keep, swap=swap, example=example)
-        own, unread = plan.quantisers, {**plan.unread, **unread}
-        put_places(net, before is not None, summands is not None, only=own)
-    order = calls(net, (*QUANTISABLE, *swap, Place), example)
-    groups = groups_of(net, order, need_activations=quantises_any(activations), unread=unread)
-    on_weights, on_activations = assignments(net, groups, weights, activations)
-    kept = _kept(net, groups, keep, on_weights)
-    scales = _scales(net, groups, scales)
-    number = 0
-    places: dict[str, dict[str, nn.Module]] = {}
-    for group in groups:
-        put, kind = [], getattr(*owner_of(net, group.weight)).dtype
-        quantiser = on_weights.quantisers.get(group.weight)
-        if quantiser is not None and group.weight not in kept:
-            module = Quantise(quantiser, noise, strategy)
-            put.append(_quantise_weight(net, group.weight, module, scales.get(group.weight), of_weights, kind))
-        for name in group.activations:
-            place = place_in(groups, name, group)
-            is_place = isinstance(net.get_submodule(name), Place)
-            quantiser = own.get(name) if is_place else on_activations.quantisers.get(place)
-            # What shapes the output stays, also where the same module shapes features.
-            stays = name in kept or (group is groups[-1] and group.weight in kept)
-            if quantiser is None or (stays and (is_place or place not in on_activations.named)):
-                places.setdefault(name, {})[group.weight] = net.get_submodule(name)
-            else:
-                put.append(Quantise(quantiser, noise, strategy))
-                scale = scales.get(place, scales.get(name))
-                step = _with_quantum(put[-1], scale, of_activations, place, kind)
-                places.setdefault(name, {})[group.weight] = step
-        for module in put:
-            module.layer = number
-        number += bool(put)
-    if number == 0:
-        also = (
-            " with what the mappings leave in float" if any(isinstance(q, Mapping) for q in (weights, activations)) else ""
-        )
-        raise ValueError(f"nothing is left to quantise: keep={tuple(_names(keep))!r}{also} covers the whole network.")
-    places = {name: each for name, each in places.items() if any(map(quantises, each.values()))}
-    _swap(net, order, groups, places)
-    _check_swapped(net, places, example)
-    mark(net)
-    asked = {*kept, *_names(keep), *_left_in_float(groups, on_activations)}
-    _warn_of_floats(net, groups[0].weight, asked, quantises_any(weights), quantises_any(activations), example, unread)
-    return net
+        plan = plan_places(net, weights, activations, before, summands, keep=keep, swap=swap, example=example, unread=unread)
+        unread = {**plan.unread, **unread}
+        put_places(net, before is not None, summands is not None, only=plan.quantisers)
+    done = converted(
+        net,
+        weights,
+        activations,
+        noise=noise,
+        strategy=strategy,
+        keep=keep,
+        swap=swap,
+        example=example,
+        scales=scales,
+        quanta=quanta,
+        plan=plan,
+        unread=unread,
+    )
+    _warn_of_floats(done, quantises_any(weights), quantises_any(activations), example, unread)
+    return done.net
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The places of a float network that get quantisers of their own.
-
-    Attributes:
-        quantisers: by the names of the places.
-        tied: names of quantisers, those of places and of activations, whose levels are added up, a set for each such sum.
-        unread: the modules whose programs cannot be read, with the reasons.
-    """
-
-    quantisers: dict[str, Quantiser]
-    tied: list[set[str]]
-    unread: dict[str, str]
-
-
-def plan_places(
-    net: nn.Module,
-    weights: Quantisers,
-    activations: Quantisers,
-    before: Quantiser | None,
-    summands: Quantiser | None,
-    *,
-    keep: Iterable[str],
-    swap: tuple[type[nn.Module], ...],
-    example: Any,
-) -> Plan:
-    """Where `before` and `summands` put quantisers: every place is tried, and those stay to which other numbers come.
-
-    The arguments are those of `quantise`.
-    """
-    probe = copied(net)
-    groups = groups_of(probe, calls(probe, QUANTISABLE, example), need_activations=False)
-    kept = _kept(probe, groups, keep, assignments(probe, groups, weights, None)[0])
-    uses, unread = put_places(probe, before is not None, summands is not None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        probe = quantise(probe, weights, activations, keep=keep, swap=swap, example=example)
-    flows: dict[str, list[Flow]] = {}
-    for name, flow in applications(probe, example, places=True):
-        flows.setdefault(name, []).append(flow)
-    quantisers = {}
-    for name, use in uses.items():
-        given = [flow for flow in flows.get(name, ()) if flow.kind in ("float", "unknown")]
-        if use != "summand" and (use in kept or all(flow.sources == (INPUT,) for flow in given)):
-            continue
-        if given:
-            quantisers[name] = summands if use == "summand" else before
-    return Plan(quantisers, _tied([name for name, use in uses.items() if use == "summand"], flows), unread)
-
-
-def _tied(summands: list[str], flows: dict[str, list[Flow]]) -> list[set[str]]:
-    tied: list[set[str]] = []
-    for left, right in zip(summands[::2], summands[1::2]):
-        together = set()
-        for name in (left, right):
-            for flow in flows.get(name, ()):
-                together |= {name} if flow.kind in ("float", "unknown") else set(flow.sources)
-        for other in [each for each in tied if each & together]:
-            together |= other
-            tied.remove(other)
-        tied.append(together)
-    return [each for each in tied if len(each) > 1]
-
-
-def _check_places(activations: Quantiser | None, before: Any, summands: Any) -> None:
+def _check_places(activations: Quantisers, before: Any, summands: Any) -> None:
     for what, value in (("before", before), ("summands", summands)):
         if value is not None and not isinstance(value, Quantiser):
             raise TypeError(f"{what} must be a Quantiser or None, not {value!r}.")
@@ -281,172 +169,22 @@ def _check_places(activations: Quantiser | None, before: Any, summands: Any) -> 
             )
 
 
-def _names(keep: Any) -> list[str]:
-    names = [keep] if isinstance(keep, str) else list(keep) if isinstance(keep, Iterable) else None
-    if names is None or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"keep must be a collection of module names, not {keep!r}.")
-    return names
-
-
-def _left_in_float(groups: list[Group], on_activations: Assignment) -> set[str]:
-    """The activations that a mapping leaves in float: places, and the names of those that it does so everywhere."""
-    places: dict[str, set[str]] = {}
-    for group in groups:
-        for name in group.activations:
-            places.setdefault(name, set()).add(place_in(groups, name, group))
-    floats = on_activations.floats
-    return floats | {name for name, each in places.items() if each <= floats}
-
-
-def _kept(net: nn.Module, groups: list[Group], keep: Any, on_weights: Assignment) -> set[str]:
-    """The names of the modules, among those in `groups`, that stay in float by `keep` or by what is said of weights."""
-    candidates = [name for group in groups for name in (group.weight, *group.activations)]
-    allowed = list(dict.fromkeys((*(name for name, _ in net.named_modules() if name), *candidates)))
-    ends = {"first": groups[0].weight, "last": groups[-1].weight}
-    kept = set()
-    for name in _names(keep):
-        if name in ends:
-            kept.add(ends[name])
-        elif name in allowed:
-            kept.update(c for c in candidates if c == name or c.startswith(f"{name}."))
-        else:
-            raise ValueError(_unknown(name, [*ends, *allowed]))
-    return (kept - on_weights.named) | on_weights.floats
-
-
-def _unknown(name: str, allowed: list[str]) -> str:
-    near = nearest(name, allowed)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(map(repr, allowed))}."
-    return f"keep names {name!r}, but the network has no such module. {hint}"
-
-
-def _scales(net: nn.Module, groups: list[Group], scales: Any) -> dict[str, Any]:
-    if scales is not None and not isinstance(scales, Mapping):
-        raise TypeError(f"scales must map names of modules to numbers or tensors, not {type(scales).__name__}.")
-    shapes: dict[str, tuple[int, ...]] = {}
-    for group in groups:
-        weight = getattr(*owner_of(net, group.weight))
-        shapes[group.weight] = () if isinstance(weight, nn.parameter.UninitializedParameter) else tuple(weight.shape)
-        for name in group.activations:
-            shapes[name] = shapes[place_in(groups, name, group)] = ()
-    for name, scale in (scales or {}).items():
-        if name not in shapes:
-            raise ValueError(
-                f"scales names {name!r}, but the network has no such weighted module or activation"
-                f"{did_you_mean(str(name), shapes)}."
-            )
-        given = tuple(getattr(scale, "shape", ()))
-        if shapes[name] and math.prod(given) > 1 and not _broadcasts(given, shapes[name]):
-            raise ValueError(
-                f"the scale of {name!r} must be one number or fit to a weight of shape {shapes[name]}, as one "
-                f"for each channel of shape {(shapes[name][0], *[1] * (len(shapes[name]) - 1))} does, not have "
-                f"the shape {given}."
-            )
-    return dict(scales or {})
-
-
-def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
-    try:
-        return torch.broadcast_shapes(shape, to) == to
-    except RuntimeError:
-        return False
-
-
-def _with_quantum(
-    module: Quantise,
-    scale: Tensor | None,
-    learned: dict[str, Any] | None,
-    name: str,
-    kind: torch.dtype,
-    batched: bool = True,
-) -> nn.Module:
-    """The quantiser with the quantum that it is to have, if any; a learned one in float64 where the weights are."""
-    if learned is None:
-        return module if scale is None else Scaled(module, scale)
-    start: Any = 1.0 if scale is None else scale
-    if kind == torch.float64:
-        start = checked_scale(start, torch.float64)
-    what = repr(name) if batched else f"the weight of {name!r}"
-    return Learned(module, start, **learned, batched=batched, name=what)
-
-
-def _quantise_weight(
-    net: nn.Module, name: str, module: Quantise, scale: Tensor | None, learned: dict[str, Any] | None, kind: torch.dtype
-) -> Quantise:
-    layer, parameter = owner_of(net, name)
-    weight = getattr(layer, parameter)
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        raise ValueError(f"a {type(layer).__name__} has no weight yet: run one batch through the network first.")
-    step = _with_quantum(module, scale, learned, name, kind, batched=False).to(weight.device)
-    # The check that "unsafe" leaves out would run the parametrisation, and so draw from the global generator.
-    parametrize.register_parametrization(layer, parameter, step, unsafe=True)
-    follow_parametrisations(layer)
-    layer.parametrizations.train(layer.training)
-    return module
-
-
-def _swap(net: nn.Module, order: list[str], groups: list[Group], places: dict[str, dict[str, nn.Module]]) -> None:
-    """Put the quantisers, of which each activation's name has one for each layer, where the activations were."""
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    weights = {group.weight for group in groups}
-    used: dict[str, list[str]] = {}
-    current = groups[0].weight
-    for name in order:
-        current = name if name in weights else current
-        if name in places:
-            used.setdefault(name, []).append(current)
-    for name, by_layer in places.items():
-        old, (parent, _, child) = net.get_submodule(name), name.rpartition(".")
-        owner = net.get_submodule(parent)
-        steps = list(by_layer.values())
-        for each in filter(quantises, steps):
-            copy_hooks(old, each)
-        if len(steps) == 1:
-            step = steps[0]
-        else:
-            step = PerCall(steps, [list(by_layer).index(weight) for weight in used[name]])
-            owner.register_forward_pre_hook(Beginning(child))
-            owner.register_forward_hook(Ending(child), always_call=False)
-        net.set_submodule(name, step.to(device).train(old.training))
-        for attribute, off in _REMEMBERED.items():
-            if hasattr(owner, attribute):
-                setattr(owner, attribute, off)
-
-
-def _check_swapped(net: nn.Module, places: dict[str, dict[str, nn.Module]], example: Any) -> None:
-    """Refuse a network that goes on using activations which it was to use no longer, or calls them in another order."""
-    found = [name for name in calls(net, (Quantise, Scaled), example) if "parametrizations" not in name.split(".")]
-    for name, by_layer in places.items():
-        steps = list(by_layer.values())
-        expected = (
-            [name]
-            if len(steps) == 1
-            else [f"{name}.quantisers.{i}" for i in net.get_submodule(name).which if quantises(steps[i])]
-        )
-        called = [each for each in found if each in expected]
-        if not called or (len(steps) > 1 and called != expected):
-            what = "called in another order than before" if called else "not called any more"
-            raise ValueError(
-                f"the activation {name!r} is {what} once a quantiser has taken its place: the network keeps it "
-                "elsewhere, or counts its calls; give each layer its own activation module."
-            )
-
-
-def _warn_of_floats(
-    net: nn.Module, first: str, kept: set[str], weights: bool, activations: bool, example: Any, unread: dict[str, str]
-) -> None:
+def _warn_of_floats(done: Converted, weights: bool, activations: bool, example: Any, unread: dict[str, str]) -> None:
     """Name what stays in float though neither `keep` nor the network's input says so."""
 
     def asked_for(name: str) -> bool:
-        return any(name == each or name.startswith(f"{each}.") for each in kept)
+        return any(name == each or name.startswith(f"{each}.") for each in done.kept)
 
-    everything = report(net, example)
+    everything = report(done.net, example)
     floats = [o for o in everything.floats if not asked_for(o.name)]
     in_weight = [o.name for o in floats if weights and o.weight_is_float]
     in_input = [
         o.name
         for o in floats
-        if activations and o.input_is_float and o.name != first and not (o.takes_the_networks_input or asked_for(o.source))
+        if activations
+        and o.input_is_float
+        and o.name not in done.first
+        and not (o.takes_the_networks_input or asked_for(o.source))
     ]
     parts = [
         f"the {what}{'s' if len(names) > 1 else ''} of {_listing(names)}"
@@ -457,7 +195,7 @@ def _warn_of_floats(
     said = [f"{' and '.join(parts)} {verb} in float"] if parts else []
     if unread and in_input:
         name, why = next(iter(unread.items()))
-        what = f"{name!r}" if name else f"this {type(net).__name__}"
+        what = f"{name!r}" if name else f"this {type(done.net).__name__}"
         said.append(
             f"the program of {what}{f' (and {len(unread) - 1} more)' if len(unread) > 1 else ''} cannot be rewritten ({why}), so "
             "functions and additions in it stay what they are"

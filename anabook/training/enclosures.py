@@ -20,6 +20,7 @@ from anabook.training.flows import WEIGHTED
 from anabook.training.modules import Quantise
 from anabook.training.order import program
 from anabook.training.places import Scaled
+from anabook.training.scaled import quantiser_in
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -184,7 +185,7 @@ class Enclosing:
         )
 
     def _noisy(self, module: nn.Module) -> bool:
-        return id(module.quantise if isinstance(module, Scaled) else module) in self.ends
+        return id(quantiser_in(module)) in self.ends
 
     def _quantised(self, module: nn.Module, x: Enclosure) -> Enclosure:
         if isinstance(module, Scaled):

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from anabook.training.assignment import Assignment, Quantisers, assigned, check_quantisers, quantises_any
-from anabook.training.flows import QUANTISABLE, is_weight, parameters_of
+from anabook.training.assignment import WEIGHTED_KINDS, Assignment, Quantisers, assigned, check_quantisers, quantises_any
+from anabook.training.flows import QUANTISABLE, is_weight, owner_of, parameters_of
 from anabook.training.layers import check_module
 from anabook.training.modules import Quantise
 
@@ -62,7 +62,7 @@ def groups_of(
             (current or early).activations.append(name)
     if not groups:
         raise ValueError(
-            f"nothing to quantise: this {type(net).__name__} has no linear, convolution, attention or recurrent layer"
+            f"nothing to quantise: this {type(net).__name__} has no {WEIGHTED_KINDS}"
             f"{' that its forward pass uses' if any(isinstance(m, QUANTISABLE) for m in net.modules()) else ''}."
         )
     if need_activations and not any(group.activations for group in groups.values()):
@@ -81,19 +81,39 @@ def place_in(groups: list[Group], name: str, group: Group) -> str:
     return name if len(using) == 1 else f"{name}.quantisers.{using.index(group)}"
 
 
+def ends_of(net: nn.Module, groups: list[Group]) -> dict[str, list[Group]]:
+    """The groups of the "first" and of the "last" weighted module: of an attention or a recurrent layer, of all its weights."""
+    owners = [_module_of(net, group.weight) for group in groups]
+    return {
+        end: [group for group, owner in zip(groups, owners) if owner == owners[at]]
+        for end, at in (("first", 0), ("last", -1))
+    }
+
+
+def _module_of(net: nn.Module, weight: str) -> str:
+    """The name of the module that applies a weight; the linear layer at the end of an attention is a part of it."""
+    _, parameter = owner_of(net, weight)
+    name = weight if parameter == "weight" else weight.removesuffix(parameter).removesuffix(".")
+    above = name.rpartition(".")[0]
+    return above if isinstance(net.get_submodule(above), nn.MultiheadAttention) else name
+
+
 def assignments(net: nn.Module, groups: list[Group], weights: Quantisers, activations: Quantisers) -> list[Assignment]:
     """What each weight gets, by the name of its module, and what each activation gets, by its place as `place_in` names it."""
     of_weights = {group.weight: group.weight for group in groups}
     places = {place_in(groups, name, group): name for group in groups for name in group.activations}
-    ends = {"first": groups[0], "last": groups[-1]}
+    ends = ends_of(net, groups)
     return [
-        assigned(net, "weights", weights, of_weights, {end: {group.weight} for end, group in ends.items()}),
+        assigned(net, "weights", weights, of_weights, {end: {group.weight for group in each} for end, each in ends.items()}),
         assigned(
             net,
             "activations",
             activations,
             places,
-            {end: {place_in(groups, name, group) for name in group.activations} for end, group in ends.items()},
+            {
+                end: {place_in(groups, name, group) for group in each for name in group.activations}
+                for end, each in ends.items()
+            },
         ),
     ]
 

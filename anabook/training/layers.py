@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from anabook.training.modules import Quantise
-from anabook.training.places import Scaled
+from anabook.training.scaled import quantiser_in
 
 
 class Layer(NamedTuple):
@@ -146,7 +146,7 @@ def quantised_weight_modules(net: nn.Module) -> list[QuantisedWeight]:
         if parametrize.is_parametrized(module):
             for parameter, steps in module.parametrizations.items():
                 for step in steps:
-                    quantise = step.quantise if isinstance(step, Scaled) else step
+                    quantise = quantiser_in(step)
                     if isinstance(quantise, Quantise):
                         found.append(QuantisedWeight(name, module, step, quantise, parameter))
     return found

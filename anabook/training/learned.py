@@ -35,7 +35,7 @@ from anabook.training._modes import forward_mode, rewriting, transforming
 from anabook.training._ops import FLOATS, PLAIN, as_type, compute_dtype
 from anabook.training._plans import Plan
 from anabook.training.scaled import Scaled, checked_scale
-from anabook.training.scaled_kernels import ScaledCall
+from anabook.training.scaled_kernels import ScaledCall, in_quanta
 
 if TYPE_CHECKING:
     from anabook.quantisers import Quantiser
@@ -134,7 +134,7 @@ class Learned(Scaled):
         scale, factor = self.scale.to(wide.dtype), self.factor(x)
         if factor != 1.0:  # the value to the last bit, the gradient times the factor
             scale = scale.detach() + (scale - scale.detach()) * factor
-        u = wide / scale
+        u = in_quanta(wide, scale)
         value = self.quantise(u)
         if self.quantum_gradient == "value":
             return as_type(value * scale, x.dtype)
@@ -150,15 +150,19 @@ class Learned(Scaled):
         shared = (x.numel() // len(x) if self.batched and x.dim() else x.numel()) / self.scale.numel()
         return 1 / math.sqrt(max(shared, 1) * self._highest)
 
+    def sound(self) -> Tensor:
+        """Whether the quantum is positive and finite everywhere, as a tensor on its device, which nothing waits for."""
+        scale = self.scale.detach()
+        return ((scale > 0) & (scale < math.inf)).all()
+
     def check(self) -> None:
         """Refuse a quantum that is not positive and finite.
 
         Raises:
             FloatingPointError: there is one.
         """
-        with torch.no_grad():
-            low, high = (self.scale, self.scale) if self.scale.numel() == 1 else self.scale.aminmax()
-            low, high = low.item(), high.item()
+        ends = (self.scale,) if self.scale.numel() == 1 else self.scale.aminmax()
+        low, high = torch.stack([end.detach().reshape(()) for end in (ends[0], ends[-1])]).tolist()
         if not (low > 0 and high < math.inf):
             wrong = low if not low > 0 else high
             raise FloatingPointError(

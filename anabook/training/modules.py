@@ -104,6 +104,7 @@ class Quantise(nn.Module):
         mean: float | None = None,
         std: float | None = None,
         generator: torch.Generator | None = None,
+        *,
         quantum: str | None = None,
         scale: Tensor | float = 1.0,
         quantum_gradient: str = "value",

@@ -32,7 +32,7 @@ from anabook.training.flows import (
 )
 from anabook.training.modules import Quantise
 from anabook.training.places import Place, Scaled
-from anabook.training.tracing import Tracer
+from anabook.training.tracing import Tracer, called_name
 
 _INSIDE: dict[type[nn.Module], tuple[str, ...]] = {
     nn.MultiheadAttention: ("out_proj",),
@@ -171,7 +171,7 @@ def _read_applications(net: nn.Module, places: tuple[type[nn.Module], ...]) -> l
         elif node.op == "output":
             continue
         else:
-            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+            name = called_name(node)
             name = str(node.args[1]) if name == "getattr" else name
             found.extend(_applied(name, inputs))
             if plain_name(name) not in APPLYING:
@@ -364,6 +364,3 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from _tensors_in(item)
-
-
-# What operations make of levels -------------------------------------------------------------------------------------

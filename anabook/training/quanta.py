@@ -17,6 +17,8 @@ LEAST_SHARE = 0.5
 def learned_quanta(net: nn.Module) -> dict[str, nn.Parameter]:
     """The learned quanta of a network, by the names of their parameters: for a group of the optimiser's own, or to look at.
 
+    One that several quantisers share, since their levels are added up, comes once, by the first name.
+
     Example:
         >>> from anabook import Quantiser, models
         >>> from anabook.training import quantise
@@ -24,17 +26,25 @@ def learned_quanta(net: nn.Module) -> dict[str, nn.Parameter]:
         >>> learned_quanta(net).keys()
         dict_keys(['fc1.parametrizations.weight.0.scale'])
     """
-    return {f"{name}.scale" if name else "scale": module.scale for name, module in _learned(net)}
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for name, module in _learned(net):
+        found.setdefault(id(module.scale), (f"{name}.scale" if name else "scale", module.scale))
+    return dict(found.values())
 
 
 def check_quanta(net: nn.Module) -> None:
-    """Refuse a learned quantum that is not positive and finite, naming its layer.
+    """Refuse a learned quantum that is not positive and finite, naming its layer; waits for the device once for all.
 
     Raises:
         FloatingPointError: there is one.
     """
-    for _, module in _learned(net):
-        module.check()
+    modules = [module for _, module in _learned(net)]
+    if not modules:
+        return
+    device = modules[0].scale.device
+    if not torch.stack([module.sound().to(device) for module in modules]).all().item():
+        for module in modules:
+            module.check()
 
 
 def keep_positive(optimiser: torch.optim.Optimizer, net: nn.Module) -> None:

@@ -16,6 +16,7 @@ from anabook.training.learned import Learned
 from anabook.training.modules import Quantise
 from anabook.training.order import applications
 from anabook.training.places import Scaled
+from anabook.training.scaled import quantiser_in
 
 _UNUSED = "not used in evaluation"
 
@@ -157,7 +158,7 @@ def _weighted(net: nn.Module) -> Iterator[tuple[str, tuple[nn.Module, str]]]:
 
 def _operation(name: str, module: nn.Module | None, parameter: str, flow: Flow, modules: dict[str, nn.Module]) -> Operation:
     quantise, step = _quantiser_of_weight(module, parameter)
-    sources = [_quantise_in(modules[s]) for s in flow.sources] if flow.kind in ("levels", "combined") else []
+    sources = [quantiser_in(modules[s]) for s in flow.sources] if flow.kind in ("levels", "combined") else []
     kind = "Parameter" if module is None else type(module).__name__.removeprefix("Parametrized")
     return Operation(
         name=name,
@@ -178,12 +179,8 @@ def _quantiser_of_weight(module: nn.Module | None, parameter: str) -> tuple[Quan
     if module is None or not parametrize.is_parametrized(module, parameter):
         return None, None
     last = module.parametrizations[parameter][-1]
-    quantise = _quantise_in(last)
+    quantise = quantiser_in(last)
     return (quantise, last) if isinstance(quantise, Quantise) else (None, None)
-
-
-def _quantise_in(module: nn.Module) -> Quantise:
-    return module.quantise if isinstance(module, Scaled) else module
 
 
 def _joined(flows: list[Flow]) -> Flow:

@@ -17,14 +17,11 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from anabook.training.tracing import Tracer
+from anabook.training.in_place import OUT_OF_PLACE, settle
+from anabook.training.tracing import CannotRewrite, Tracer
 
 Edit = Callable[[nn.Module, fx.Graph], list[str]]
 """What changes a module's program; gives the names of what it has put in."""
-
-
-class CannotRewrite(ValueError):
-    """A module whose program cannot be read, or not be put back; the message is the reason."""
 
 
 def rewrite(module: nn.Module, edit: Edit) -> list[str]:
@@ -38,7 +35,7 @@ def rewrite(module: nn.Module, edit: Edit) -> list[str]:
         edit: changes a graph, whose nodes call the modules inside by their names.
 
     Returns:
-        What `edit` has put in; nothing is changed where that is nothing.
+        What `edit` has put in; nothing is changed where that is nothing, or where an error is raised.
 
     Raises:
         CannotRewrite: the program cannot be read, or depends on more than the inputs, the modules inside and the mode.
@@ -56,18 +53,38 @@ def rewrite(module: nn.Module, edit: Edit) -> list[str]:
         >>> rewrite(net, absolute), net(torch.tensor([-1.0])), isinstance(net, Doubled)
         (['relu'], tensor([2.]), True)
     """
-    evaluation = _graph(module, training=False)
-    done = edit(module, evaluation)
-    if done:
-        training = _graph(module, training=True)
-        if edit(module, training) != done:
-            raise CannotRewrite("it does something else in training mode")
-        module.__class__ = _class_of(type(module), _Program.of(evaluation, training))
+    evaluation, before = _graph(module, training=False), set(module._modules)
+    try:
+        done = edit(module, evaluation)
+        if done:
+            training = _graph(module, training=True)
+            if edit(module, training) != done:
+                raise CannotRewrite("it does something else in training mode")
+            module.__class__ = _class_of(type(module), _Program.of(evaluation, training))
+    except CannotRewrite:
+        for name in module._modules.keys() - before:
+            delattr(module, name)
+        raise
     return done
+
+
+class _Proxy(fx.Proxy):
+    """Records `x += y` as what it is; torch.fx takes it for `x = x + y`, which leaves other names of x as they were."""
+
+
+def _recording(target: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
+
+
+for _operation in OUT_OF_PLACE:
+    setattr(_Proxy, f"__{_operation.__name__}__", _recording(_operation))
 
 
 class _Tracer(Tracer):
     """Stops at every module inside."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -88,6 +105,7 @@ def _graph(module: nn.Module, training: bool) -> fx.Graph:
             drawn = states != _random_states()
     except Exception as error:  # whatever a program raises when it meets a stand-in for its input
         raise CannotRewrite((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+    settle(probe, graph)
     made = {name for name in set(vars(probe)) - set(before) if name.startswith("_tensor_constant")}
     changed = {name for name, value in vars(probe).items() if name not in made and value is not before.get(name, probe)}
     if drawn:

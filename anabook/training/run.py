@@ -220,7 +220,7 @@ class Run:
         return torch.autocast(kind, self.precision, enabled=self.precision is not None)
 
     def _train_score(self) -> Score:
-        # One wait for the device per epoch, not one per step.
+        # The device is waited for at the end of an epoch, not at each step: for learned quanta once, then for all the losses.
         check_quanta(self.net)
         rows = torch.stack(self.sums).cpu().double().numpy()
         wrong = ~np.isfinite(rows[:, 0]) & (rows[:, 2] > 0)

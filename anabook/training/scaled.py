@@ -41,6 +41,19 @@ class Scaled(nn.Module):
         return weight
 
 
+def quantiser_in(module: Any) -> Any:
+    """The `Quantise` of a step: itself, or the one that a quantum of its own is around.
+
+    Example:
+        >>> from anabook import Quantiser
+        >>> from anabook.training import Quantise
+        >>> step = Quantise(Quantiser.ternary())
+        >>> quantiser_in(Scaled(step, 0.5)) is quantiser_in(step) is step
+        True
+    """
+    return module.quantise if isinstance(module, Scaled) else module
+
+
 def checked_scale(scale: Any, dtype: torch.dtype = torch.float32) -> Tensor:
     """A copy of the scale as a tensor.
 

@@ -63,8 +63,33 @@ def scaled_slope_each(
     *keys, call = rest
     u, wide = as_type(x, quantum.dtype) / quantum, as_type(grad, quantum.dtype)
     rate = kernels.slope(wide, u, back, *call.slope)
-    # Where the slope is 0 an infinite input adds nothing.
-    return as_type(rate, x.dtype), wide * _value(u, c, keys, call) - torch.where(rate == 0, rate, u * rate)
+    return as_type(rate, x.dtype), slope_of_quantum(wide * _value(u, c, keys, call), u, rate)
+
+
+def slope_of_quantum(own: Tensor, u: Tensor, rate: Tensor) -> Tensor:
+    """∂y/∂ε = m(u) − u·m′(u), where the slope m′ is 0 without the second term, also for an infinite u.
+
+    Example:
+        >>> slope_of_quantum(torch.tensor([3.0, 7.0]), torch.tensor([2.5, torch.inf]), torch.tensor([1.0, 0.0]))
+        tensor([0.5000, 7.0000])
+    """
+    flat = rate == 0
+    # Once for the value, and once for its own derivatives, in which u would be a factor of 0.
+    return own - torch.where(flat, rate, torch.where(flat, 0.0, u) * rate)
+
+
+def in_quanta(x: Tensor, quantum: Tensor) -> Tensor:
+    """x/ε for autograd: the derivative with respect to ε of an infinite x is 0, so that 0 is what it adds behind a slope of 0.
+
+    Example:
+        >>> quantum = torch.tensor(0.5, requires_grad=True)
+        >>> u = in_quanta(torch.tensor([1.0, torch.inf]), quantum)
+        >>> u.clamp(max=3.0).sum().backward()
+        >>> u.tolist(), quantum.grad.item()
+        ([2.0, inf], -4.0)
+    """
+    endless = x.isinf()
+    return torch.where(endless, x / quantum.detach(), torch.where(endless, 0.0, x) / quantum)
 
 
 def _value(u: Tensor, c: kernels.Constants, keys: list[Tensor], call: Fused) -> Tensor:
@@ -146,8 +171,8 @@ def _plainly(grad: Tensor, x: Tensor, scale: Tensor, plan: Plan, value: Plan, ke
     """Both gradients where the caller wants to differentiate again, which only plain functions allow."""
     kind = plan.constants.dtype
     quantum, wide = as_type(scale, kind), as_type(grad, kind)
-    u = as_type(x, kind) / quantum
+    u = in_quanta(as_type(x, kind), quantum)
     rate = kernels.slope(torch.ones_like(u), u, plan.backward, *plan.slope)
     own = Call.apply(u, value, keys if value.kernel in kernels.DRAWING else None)
-    each = wide * (own - u * rate)
+    each = wide * slope_of_quantum(own, u, rate)
     return as_type(wide * rate, x.dtype), each.sum() if scale.numel() == 1 else each

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from anabook.training.flows import QUANTISABLE, plain_name
 from anabook.training.grouping import ACTIVATIONS
+from anabook.training.in_place import changes_in_place, hand_on
 from anabook.training.places import Place
 from anabook.training.rewriting import CannotRewrite, Edit, rewrite
+from anabook.training.tracing import called_name
 
 _FUNCTIONS: dict[str, type[nn.Module]] = {kind.__name__.lower(): kind for kind in ACTIVATIONS}
 """The modules that compute what torch's functions and methods of these names do; their arguments are the same."""
@@ -21,6 +24,9 @@ _ADDING = ("add", "iadd")
 def functions_as_modules(net: nn.Module, swap: tuple[type[nn.Module], ...]) -> dict[str, str]:
     """Put modules in place of the functions that compute these activations, as `torch.relu`, `F.gelu` or `x.tanh()` do.
 
+    What a function or a module of these types changes in place is, from there on in the program, what it gives. Whether
+    the caller of a program goes on with an input that this program has changed is not looked at.
+
     Returns:
         The modules whose programs cannot be read, with the reasons.
     """
@@ -28,7 +34,7 @@ def functions_as_modules(net: nn.Module, swap: tuple[type[nn.Module], ...]) -> d
         if isinstance(module, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
             kind = _FUNCTIONS.get(plain_name(getattr(module.activation, "__name__", "")))
             if kind is not None and kind in swap:  # a function that is given as such
-                module.activation = kind()
+                module.activation = kind().train(module.training)
     return _rewrite_all(_own_programs(net), lambda name, owner: _modules_for_functions(owner, swap))
 
 
@@ -39,11 +45,17 @@ def _modules_for_functions(owner: nn.Module, swap: tuple[type[nn.Module], ...]) 
         put: list[str] = []
         for node in list(graph.nodes):
             made = _as_module(node, swap)
-            if made is not None:
+            if made is None:
+                own = node.op == "call_module" and isinstance(module.get_submodule(node.target), swap)
+                if own and changes_in_place(module, node) and hand_on(module, graph, node, node):
+                    put.append(node.target)
+            else:
                 name = _free(type(made).__name__.lower(), {*taken, *put})
                 _register(module, name, made)
                 with graph.inserting_after(node):
                     called = graph.call_module(name, (node.args[0] if node.args else node.kwargs["input"],))
+                if getattr(made, "inplace", False) or changes_in_place(module, node):
+                    hand_on(module, graph, node, called)
                 node.replace_all_uses_with(called)
                 graph.erase_node(node)
                 put.append(name)
@@ -55,7 +67,7 @@ def _modules_for_functions(owner: nn.Module, swap: tuple[type[nn.Module], ...]) 
 def _as_module(node: fx.Node, swap: tuple[type[nn.Module], ...]) -> nn.Module | None:
     if node.op not in ("call_function", "call_method"):
         return None
-    kind = _FUNCTIONS.get(plain_name(_called(node)))
+    kind = _FUNCTIONS.get(plain_name(called_name(node)))
     if kind is None or kind not in swap:
         return None
     others = {name: value for name, value in node.kwargs.items() if name != "input"}
@@ -94,6 +106,9 @@ def put_places(
                     continue
                 found[full] = after if after == "summand" or not name else f"{name}.{after}"
                 _register(module, child, Place())
+                if label is use.args[0] and wanted.endswith("_left") and changes_in_place(module, use):
+                    hand_on(module, graph, use, use)
+                    use.target = "add" if use.op == "call_method" else torch.add
                 with graph.inserting_before(use):
                     placed = graph.call_module(child, (label,))
                 _hand(use, label, placed, wanted)
@@ -107,7 +122,7 @@ def put_places(
         names = {name.rpartition(".")[0] for name in only}
         owners = [each for each in owners if each[0] in names]
     unread = _rewrite_all(owners, making)
-    return found, unread
+    return {name: use for name, use in found.items() if name.rpartition(".")[0] not in unread}, unread
 
 
 def _sites(
@@ -121,7 +136,7 @@ def _sites(
             several = isinstance(module.get_submodule(node.target), nn.MultiheadAttention)
             for given in dict.fromkeys(inputs[:3] if several else inputs[:1]):
                 yield f"before_{node.target.replace('.', '_')}", node, given, node.target
-        elif summands and node.op in ("call_function", "call_method") and plain_name(_called(node)) in _ADDING:
+        elif summands and node.op in ("call_function", "call_method") and plain_name(called_name(node)) in _ADDING:
             if len(node.args) == 2 and not node.kwargs and all(_is_tensor(each) for each in node.args):
                 for side, given in zip(("left", "right"), node.args):
                     yield f"sum{number}_{side}", node, given, "summand"
@@ -139,11 +154,9 @@ def _hand(use: fx.Node, given: fx.Node, placed: fx.Node, wanted: str) -> None:
 
 def _is_tensor(value: Any) -> bool:
     """Whether a value of a program may be what layers give, rather than a parameter, a constant or a size."""
-    return isinstance(value, fx.Node) and value.op != "get_attr" and plain_name(_called(value)) not in ("size", "getattr")
-
-
-def _called(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return (
+        isinstance(value, fx.Node) and value.op != "get_attr" and plain_name(called_name(value)) not in ("size", "getattr")
+    )
 
 
 def _free(name: str, taken: set[str]) -> str:
