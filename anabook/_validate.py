@@ -105,11 +105,32 @@ def reason(error: BaseException) -> str:
     return lines[0].rstrip() if lines else type(error).__name__
 
 
+def shown(value: object) -> str:
+    """`repr(value)`; of numbers with more digits than Python converts to text, how large they are.
+
+    Example:
+        >>> shown((2, 10**5000))
+        '(2, an integer of 16610 bits)'
+    """
+    try:
+        return repr(value)
+    except ValueError:
+        if isinstance(value, (tuple, list)):
+            inner = ", ".join(map(shown, value))
+            return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
+        if isinstance(value, int):
+            return f"an integer of {value.bit_length()} bits"
+        return f"a {type(value).__name__} with too many digits to show"
+
+
 def real(value: object, what: str, *, minimum: float | None = None, above: float | None = None) -> float:
     """Return `value` as a finite float, at least `minimum` and greater than `above` where these are given."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, np.integer, np.floating)):
-        raise TypeError(f"{what} must be a real number, not {value!r}.")
-    number = float(value)
+        raise TypeError(f"{what} must be a real number, not {shown(value)}.")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer or a fraction beyond the floats
+        number = math.inf if value > 0 else -math.inf
     bound = ""
     if minimum is not None:
         bound = f" and at least {minimum:g}"
@@ -125,10 +146,10 @@ def integer(value: object, what: str, *, minimum: int, maximum: int | None = Non
     """Return `value` as an int within [minimum, maximum]."""
     allowed = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{what} must be an integer {allowed}, not {value!r}.")
+        raise TypeError(f"{what} must be an integer {allowed}, not {shown(value)}.")
     number = int(value)
     if number < minimum or (maximum is not None and number > maximum):
-        raise ValueError(f"{what} must be an integer {allowed}, not {number}.")
+        raise ValueError(f"{what} must be an integer {allowed}, not {shown(number)}.")
     return number
 
 

@@ -464,8 +464,18 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     _add_unit(export, "of a checkpoint: ")
     export.add_argument("--mean", type=float, help="of the inputs in training (computed from the prepared data)")
     export.add_argument("--std", type=float, help="of the inputs in training (computed from the prepared data)")
-    export.add_argument("--report", action="store_true", help="say what each layer costs")
+    export.add_argument(
+        "--report", action="store_true", help="say what each layer costs, and with --c how large the code is"
+    )
     export.set_defaults(run=_export)
+
+
+def _report(ints: Any, c: bool) -> str:
+    """What an integer network costs; as C, too, where this machine can compile it."""
+    try:
+        return str(ints.report(c=c))
+    except FileNotFoundError as error:
+        return f"{ints.report()}\n\nThe size of the C code was not measured: {error}"
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -487,7 +497,7 @@ def _export(arguments: argparse.Namespace) -> int:
         std=arguments.std,
         packed=arguments.packed,
     )
-    print(ints.report() if arguments.report else ints)
+    print(_report(ints, arguments.c is not None) if arguments.report else ints)
     for file in written:
         print(f"{config.label}: {file}, {file.stat().st_size:,} bytes")
     return 0

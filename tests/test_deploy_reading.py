@@ -433,6 +433,8 @@ def test_networks_that_are_not_deployed_are_refused():
         (np.zeros((1, 9), np.uint8), {"mean": [0.5, 0.4, 0.3]}, TypeError, "mean must be one number for all channels"),
         (np.zeros((1, 9), np.uint8), {"bounds": (0.0, 1.0)}, TypeError, "bounds must be two integers"),
         (np.zeros((1, 9), np.uint8), {"bounds": (5, 5)}, ValueError, "bounds must increase"),
+        (np.zeros((1, 9), np.uint8), {"bounds": (0, 10**5000)}, ValueError, r"not be \(0, an integer of 16610 bits\)\.$"),
+        (np.zeros((1, 9), np.uint8), {"bounds": (10**5000,)}, TypeError, r"not \(an integer of 16610 bits,\)\.$"),
         (
             np.full((1, 9), 17, np.uint8),
             {"bounds": (0, 16)},

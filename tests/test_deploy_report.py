@@ -1,6 +1,7 @@
 """What an integer network costs: every count found again by carrying the operations out one by one."""
 
 import itertools
+import shutil
 from fractions import Fraction
 from math import ceil, prod
 
@@ -9,6 +10,7 @@ import pytest
 from deploy_networks import random_inputs, random_network
 
 from anabook._table import Table
+from anabook.deploy import c_code
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.report import PICOJOULES, Cost, packed_bytes, peak, report
 from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, SumPool, Threshold, Weighted
@@ -211,3 +213,25 @@ def test_the_tables_say_it_in_a_terminal_and_in_a_notebook():
     assert "estimates" in kinds.caption and "Horowitz" in kinds.caption and kinds.rows[0][6] == "13.3 nJ"
     assert str(layers) in repr(found) and str(kinds) in repr(found)
     assert found._repr_html_().count("<table>") == 2
+
+
+@pytest.mark.skipif(
+    not (any(map(shutil.which, c_code.COMPILERS)) and shutil.which("size")),
+    reason="there is no C compiler, or no program size",
+)
+def test_code_and_data_of_the_compiled_network_are_in_the_report(tmp_path):
+    network = residual()
+    found = network.report(c=True)
+    network.to_c(tmp_path)
+    assert found.c == c_code.sizes(tmp_path) and network.report().c is None
+    code, tables, memory = found.c
+    assert found.tables[:2] == network.report().tables and len(found.tables) == 3
+    assert found.tables[2].rows == (tuple(f"{n:,} B" for n in (code, tables, code + tables, memory)),)
+    assert str(found.tables[2]) in repr(found) and found._repr_html_().count("<table>") == 3
+
+
+def test_c_in_the_report_is_asked_for_by_true_or_false():
+    with pytest.raises(TypeError, match="^c must be True or False, not 'gcc'.$"):
+        residual().report(c="gcc")
+    with pytest.raises(FileNotFoundError, match="^there is no C compiler no-such-cc on this machine.$"):
+        residual().report(c=True, compiler="no-such-cc")

@@ -85,6 +85,13 @@ def test_the_file_of_weights_and_given_statistics_do_without_store_and_data(stor
     words = [copied, "--npz", tmp_path / "two.npz", f"--mean={given.mean / 16!r}", f"--std={given.std / 16!r}", "--report"]
     assert main(["export", *map(str, words)]) == 0
     assert "Horowitz" in capsys.readouterr().out
+    assert main(["export", str(copied), "--c", str(tmp_path / "c"), *map(str, words[-3:])]) == 0
+    said = capsys.readouterr().out
+    assert "in flash" in said or "The size of the C code was not measured: there is no" in said
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert main(["export", str(copied), "--c", str(tmp_path / "c"), *map(str, words[-3:])]) == 0
+    said = capsys.readouterr().out
+    assert "Horowitz" in said and "The size of the C code was not measured: there is no C compiler cc, gcc, clang" in said
     assert deploy.load(tmp_path / "two.npz") == expected == deploy.load(tmp_path / "one.npz")
     assert "anabook data" in sentence(capsys, copied, "--npz", tmp_path / "three.npz")
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["mine.npz", "one.npz", "two.npz"]

@@ -174,9 +174,12 @@ class IntegerNetwork:
 
         return onnx_graph.to_onnx(self, path, features, packed)
 
-    def report(self) -> Report:
-        """Bytes, operations, widths of sums and an estimate of energy, beside other arithmetic; see `anabook.deploy.report`."""
-        return report(self)
+    def report(self, c: bool = False, compiler: str | None = None) -> Report:
+        """Bytes, operations, widths of sums and an estimate of energy, beside other arithmetic; see `anabook.deploy.report`.
+
+        With `c`, also the bytes of code and data of the network as C, compiled on this machine.
+        """
+        return report(self, c, compiler)
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -17,7 +17,7 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils import parametrize
 
-from anabook._validate import real, reason
+from anabook._validate import real, reason, shown
 from anabook.deploy import arrays
 from anabook.deploy.fields import check_size, is_whole
 from anabook.deploy.steps import INPUT
@@ -154,12 +154,12 @@ def bounds_of(example: np.ndarray, bounds: Any) -> tuple[int, int]:
             )
         return int(kind.min), int(kind.max)
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2 or not all(map(is_whole, bounds)):
-        raise TypeError(f"bounds must be two integers, the least and the greatest input, not {bounds!r}.")
+        raise TypeError(f"bounds must be two integers, the least and the greatest input, not {shown(bounds)}.")
     low, high = map(int, bounds)
     if not low < high:
-        raise ValueError(f"bounds must increase, not be {bounds!r}.")
+        raise ValueError(f"bounds must increase, not be {shown(bounds)}.")
     if max(-low, high) >= 2**31:
-        raise ValueError(f"bounds must lie within 32 bits with a sign, not be {bounds!r}.")
+        raise ValueError(f"bounds must lie within 32 bits with a sign, not be {shown(bounds)}.")
     if example.size and (example.min() < low or example.max() > high):
         raise ValueError(f"the example reaches from {example.min()} to {example.max()}, beyond the bounds {low} and {high}.")
     return low, high

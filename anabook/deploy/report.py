@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from math import prod
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from anabook._table import Table
+from anabook._validate import flag
+from anabook.deploy import c_code
 from anabook.deploy.packing import per_byte
 from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, positions
 
@@ -116,6 +119,7 @@ class Report:
         layers: one `Cost` each.
         kinds: the same network in floats of 32 bits, in 8 bits, in 4 bits, and as it is.
         peak_bytes: of features as NumPy keeps them: a byte each, more where they need more.
+        c: bytes of the network as compiled C, where that was asked for.
 
     Example:
         >>> from fractions import Fraction
@@ -131,6 +135,7 @@ class Report:
     layers: tuple[Cost, ...]
     kinds: tuple[Kind, ...]
     peak_bytes: int
+    c: c_code.Sizes | None = None
 
     @property
     def total(self) -> Cost:
@@ -141,8 +146,8 @@ class Report:
         return found
 
     @property
-    def tables(self) -> tuple[Table, Table]:
-        """Layer by layer; and beside other arithmetic."""
+    def tables(self) -> tuple[Table, ...]:
+        """Layer by layer; beside other arithmetic; and the compiled C, where that was asked for."""
         header = (
             "layer",
             "weights",
@@ -191,7 +196,13 @@ class Report:
             f"The same network in other arithmetic. Energies are estimates ({_SOURCE}): operations, and one access to each "
             "parameter and two to each feature; no control, no second reading, no leakage."
         )
-        return first, Table(caption, header, lines)
+        tables = first, Table(caption, header, lines)
+        if self.c is None:
+            return tables
+        header = ("code", "weights and thresholds", "both, in flash", "memory")
+        code, constants, memory = self.c
+        caption = "As C, compiled for this machine to be small (-Os); memory is what lies in static buffers."
+        return *tables, Table(caption, header, (tuple(map(_bytes, (code, constants, code + constants, memory))),))
 
     def __repr__(self) -> str:
         return "\n\n".join(map(str, self.tables))
@@ -200,7 +211,7 @@ class Report:
         return "".join(table._repr_html_() for table in self.tables)
 
 
-def report(network: Any) -> Report:
+def report(network: Any, c: bool = False, compiler: str | None = None) -> Report:
     """What an `IntegerNetwork` costs for one example; see `Report`.
 
     Beside the network stand three that have the same shapes and dense weights: in floats, with one product, one addition
@@ -208,6 +219,16 @@ def report(network: Any) -> Report:
     output, which has a scale and a bias. In the network itself zero weights cost nothing, weights of ±1 an addition in 32
     bits, thresholds a comparison each, which is an addition in 32 bits as well; features take as many bits as their
     levels need.
+
+    Args:
+        network: an `IntegerNetwork`.
+        c: whether to write the network as C, compile it and say how large it is; see `anabook.deploy.c_code.sizes`.
+        compiler: a C compiler's command; None takes cc, gcc or clang, whichever there is.
+
+    Raises:
+        TypeError: c is neither True nor False.
+        FileNotFoundError: c is asked for, and there is no compiler, or no program `size`.
+        ValueError: the network cannot be written as C.
 
     Example:
         >>> from anabook.deploy.network import IntegerNetwork
@@ -217,6 +238,7 @@ def report(network: Any) -> Report:
         >>> [(kind.name, kind.weight_bytes, kind.products, kind.additions) for kind in report(net).kinds]
         [('float, 32 bits', 40, 10, 10), ('8 bits', 10, 10, 10), ('4 bits', 5, 10, 10), ('this network', 2, 0, 6)]
     """
+    compiled = _compiled(network, compiler) if flag(c, "c") else None
     layers = tuple(_layers(network))
     total = Cost("total")
     for layer in layers:
@@ -261,7 +283,14 @@ def report(network: Any) -> Report:
             arithmetic=arithmetic,
         )
     )
-    return Report(layers, tuple(kinds), peak(network, {name: 8 * network.extents[name].dtype.itemsize for name in moved}))
+    most = peak(network, {name: 8 * network.extents[name].dtype.itemsize for name in moved})
+    return Report(layers, tuple(kinds), most, compiled)
+
+
+def _compiled(network: Any, compiler: str | None) -> c_code.Sizes:
+    with tempfile.TemporaryDirectory() as folder:
+        c_code.write(network, folder)
+        return c_code.sizes(folder, compiler=compiler)
 
 
 def _kind(network: Any, name: str, bits: dict[str, int], **given: Any) -> Kind:
