@@ -7,18 +7,18 @@ simplification. What neither tells stays open, however small the constant looks.
 
 from __future__ import annotations
 
-import itertools
+import math
 from functools import lru_cache
 from typing import Any
 
 import mpmath
 import sympy as sp
 
+from anabook.convergence.constant_functions import ends, exponential, function_of
 from anabook.convergence.leash import GIVES_UP, bounded
 
 _DIGITS = (20, 60, 200, 600)
 _STEPS = 40_000
-_MAGNITUDE = 4000  # bits before the point in what an exponential is taken of
 _BITS = 4000  # of a fraction; algebra with longer ones makes single steps that nothing can end
 
 
@@ -57,6 +57,10 @@ def sign(constant: sp.Expr) -> int:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
+    if isinstance(constant, sp.exp) and constant.args[0].is_real:
+        return 1
+    if constant.is_Mul:
+        return math.prod(sign(part) for part in constant.args)
     short = all(q.p.bit_length() + q.q.bit_length() < _BITS for q in constant.atoms(sp.Rational))
     if short and bounded(_is_zero, constant, steps=4 * _STEPS):
         return 0
@@ -93,19 +97,17 @@ def approximate(constant: sp.Expr) -> Any:
 def _approximate(constant: sp.Expr, digits: int) -> Any:
     context = mpmath.ctx_iv.MPIntervalContext()
     context.dps = digits
-    low, high = _ends(_interval(constant, context))
+    low, high = ends(_interval(constant, context))
     with mpmath.workdps(digits):
-        return (low + high) / 2 if high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10") else None
+        known = mpmath.isfinite(low) and mpmath.isfinite(high) and high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10")
+        return (low + high) / 2 if known else None
 
 
 def _interval(constant: sp.Expr, iv: Any) -> Any:
-    """An interval that holds the constant.
-
-    That is proven by interval arithmetic for numbers, sums, products, powers, and the functions that mpmath has intervals of.
-    Of other functions it is a heuristic: see `_function`.
+    """An interval that holds the constant, by interval arithmetic.
 
     Raises:
-        ValueError, OverflowError: none is found in so many digits.
+        ValueError, OverflowError: none is found in so many digits, or none is known.
     """
     if constant.is_Integer:
         return iv.mpf(int(constant))
@@ -135,61 +137,32 @@ def _interval(constant: sp.Expr, iv: Any) -> Any:
     if isinstance(constant, sp.Function):
         return _function(constant, iv)
     if isinstance(constant, sp.NumberSymbol):
-        digits = iv.dps + 10
-        return _around([constant.evalf(digits)], digits, iv)
+        return _around(constant.evalf(iv.dps + 10), iv)
+    if isinstance(constant, sp.CRootOf) and constant.is_real:
+        error = sp.Rational(1, 10 ** (iv.dps + 5))
+        near = constant.eval_rational(dx=error)
+        return _interval(near, iv) + _interval(error, iv) * iv.mpf([-1, 1])
     raise ValueError("no interval arithmetic is known for this constant.")
 
 
 def _function(constant: sp.Expr, iv: Any) -> Any:
-    """A function's values where its arguments may be. SymPy's own estimates leave out what the arguments are wrong by.
-
-    For exp, log, sin, cos, tan, floor and ceiling these are intervals of mpmath's. For others (erf, gamma, …) they are a
-    heuristic: SymPy's values at the ends and in the middle of where the arguments may be, with as much again on either side,
-    which holds the constant where the function is nearly straight on so short a way, and proves nothing.
-    """
+    """A function's values where its arguments may be. SymPy's own estimates leave out what the arguments are wrong by."""
     inside = [_interval(part, iv) for part in constant.args]
-    name = type(constant).__name__
-    if name in ("exp", "sin", "cos", "log") and len(inside) == 1:
-        if name == "exp" and max(mpmath.mag(inside[0].a), mpmath.mag(inside[0].b)) > _MAGNITUDE:
-            raise OverflowError
-        if name == "log" and not inside[0].a > 0:
-            raise ValueError("the logarithm of what may be negative.")
-        return getattr(iv, name)(inside[0])
-    if name == "tan":
-        return iv.sin(inside[0]) / iv.cos(inside[0])
-    if name in ("floor", "ceiling"):
-        down = name == "floor"
-        whole = {int(end) - (end < int(end)) if down else int(end) + (end > int(end)) for end in _ends(inside[0])}
+    if isinstance(constant, (sp.floor, sp.ceiling)):
+        down = isinstance(constant, sp.floor)
+        whole = {int(end) - (end < int(end)) if down else int(end) + (end > int(end)) for end in ends(inside[0])}
         if len(whole) > 1:
-            raise ValueError("more than one whole number.")
+            raise ValueError("which whole number it is, is not told.")
         return iv.mpf(whole.pop())
-    digits = iv.dps + 10
-    corners: list[list[sp.Expr]] = []
-    for part, values in zip(constant.args, inside):
-        low, high = _ends(values)
-        if high - low > mpmath.mpf(10) ** (-iv.dps // 2):
-            raise ValueError("the arguments are known to too few digits.")
-        with mpmath.workdps(4 * digits):
-            points = (low, (low + high) / 2, high)
-            corners.append([part] if part.is_Rational else [sp.Float(point, 4 * digits) for point in points])
-    values = [constant.func(*corner).evalf(digits) for corner in itertools.product(*corners)]
-    return _around(values, digits, iv)
+    return function_of(constant, inside, iv)
 
 
-def _ends(values: Any) -> tuple[Any, Any]:
-    low, high = values._mpi_
-    return mpmath.mp.make_mpf(low), mpmath.mp.make_mpf(high)
-
-
-def _around(values: list[sp.Expr], digits: int, iv: Any) -> Any:
-    """An interval with all of these and as much again on either side, and what they may be rounded by."""
-    if not all(value.is_Float for value in values):
-        raise ValueError("the constant has no real value.")
-    with mpmath.workdps(2 * digits):
-        numbers = [mpmath.mpf(value._mpf_) for value in values]
-        spread = max(numbers) - min(numbers)
-        error = spread + max(map(abs, numbers)) * mpmath.mpf(10) ** (3 - iv.dps)
-        return iv.mpf([min(numbers) - error, max(numbers) + error])
+def _around(value: sp.Expr, iv: Any) -> Any:
+    """An interval around one of mpmath's own constants, whose digits are right but for the last ones."""
+    with mpmath.workdps(iv.dps + 10):
+        number = mpmath.mpf(value._mpf_)
+        error = abs(number) * mpmath.mpf(10) ** (-iv.dps - 5)
+        return iv.mpf([number - error, number + error])
 
 
 def _power(base: sp.Expr, exponent: sp.Expr, iv: Any) -> Any:
@@ -202,7 +175,7 @@ def _power(base: sp.Expr, exponent: sp.Expr, iv: Any) -> Any:
         raise ValueError("a broken power of what may be negative.")
     if exponent == sp.Rational(1, 2):
         return iv.sqrt(inside)
-    return iv.exp(_interval(exponent, iv) * iv.log(inside))
+    return exponential(iv, _interval(exponent, iv) * iv.log(inside))
 
 
 def _is_zero(constant: sp.Expr) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import mpmath
 import sympy
 
+from anabook._validate import integer
 from anabook.convergence.answers import stopped
 from anabook.convergence.constants import NotOfThisForm
 from anabook.convergence.evaluation import as_function, real_value
 from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.formula_text import show
+from anabook.convergence.formulas import given_families, listed
 from anabook.convergence.leash import GIVES_UP, bounded
 from anabook.convergence.tails import family_of, half_width, is_one, law_of, lower_end, support
 from anabook.namespaces import sympy_namespace
@@ -107,12 +110,13 @@ def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | N
         >>> noises_at("uniform", [power_law(1, 1)], 0.5)
         [LayerNoise(family='uniform', mean=-0.5, std=0.5, lower=-1.3660254037844386, upper=0.36602540378443865)]
     """
-    schedules = list(schedules)
-    families = [families] * len(schedules) if is_one(families) else list(families)
-    if len(families) != len(schedules):
-        raise ValueError(f"{len(schedules)} schedules need {len(schedules)} families, not {len(families)}.")
-    if not lam > 0:
+    families, schedules = by_layer(families, schedules)
+    if not (isinstance(lam, (Real, mpmath.mpf)) and not isinstance(lam, bool)):
+        raise TypeError(f"lambda must be a positive number, not {lam!r}.")
+    if not (lam > 0 and mpmath.isfinite(lam)):
         raise ValueError(f"lambda must be positive, not {lam!r}.")
+    if digits is not None:
+        integer(digits, "digits", minimum=15)
     with mpmath.workdps(digits or 50):
         lam = lam if isinstance(lam, mpmath.mpf) else PRECISE.number(lam)  # one with more digits keeps them
         noises = [_noise_at(i, family, pair, lam) for i, (family, pair) in enumerate(zip(families, schedules))]
@@ -135,6 +139,20 @@ def _noise_at(i: int, family: Any, pair: Any, lam: Any) -> LayerNoise:
     return LayerNoise(family, *numbers, *(_at(end, lam) for end in _ends(family, mean, std)))
 
 
+def by_layer(families: Any, schedules: Any) -> tuple[list[Any], list[Any]]:
+    """Families and schedules, one of each a layer.
+
+    Raises:
+        TypeError, ValueError: they are no lists, or not equally long.
+    """
+    schedules = listed(schedules, "schedules must be one pair (mean, std) a layer")
+    families = given_families(families)
+    families = [families] * len(schedules) if is_one(families) else families
+    if len(families) != len(schedules):
+        raise ValueError(f"{len(schedules)} schedules need {len(schedules)} families, not {len(families)}.")
+    return families, schedules
+
+
 def pair_of(i: int, pair: Any) -> tuple[Any, Any]:
     """The mean and the standard deviation that a layer's schedule gives."""
     try:
@@ -153,7 +171,11 @@ def _ends(family: Any, mean: Any, std: Any) -> tuple[Any, Any]:
 def _at(part: Any, lam: Any) -> Any:
     if hasattr(part, "free_symbols"):
         return _formula_at(part, lam, mpmath.mp.prec)
-    return PRECISE.number(part(lam) if callable(part) else part)
+    value = part(lam) if callable(part) else part
+    if isinstance(value, bool) or not isinstance(value, (Real, mpmath.mpf)) or not mpmath.isfinite(value):
+        where = f", at λ = {mpmath.nstr(lam, 3)}" if callable(part) else ""
+        raise ValueError(f"means and stds must be finite real numbers, not {value!r}{where}.")
+    return PRECISE.number(value)
 
 
 @functools.lru_cache(maxsize=4096)

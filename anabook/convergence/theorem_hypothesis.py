@@ -10,7 +10,7 @@ import sympy as sp
 from anabook._validate import choice
 from anabook.convergence.answers import both
 from anabook.convergence.formula_text import show
-from anabook.convergence.formulas import families_of, read
+from anabook.convergence.formulas import families_of, given_families, read
 from anabook.convergence.leash import SECONDS, within
 from anabook.convergence.limits import leading
 from anabook.convergence.noisy_heavisides import alone, noisy_units, noisy_weights
@@ -69,6 +69,7 @@ def check(
           (17) in layer 0 fails: it asks that the layer be right on its threshold, hence for (12).
     """
     choice(reading, READINGS, "reading")
+    families = given_families(families)
     work_out(families)
     with within(seconds):
         if isinstance(schedules, Schedule):
@@ -134,6 +135,7 @@ def two_layers(families: Any, schedules: Any, seconds: float = SECONDS) -> tuple
         (i) False
         (ii) None
     """
+    families = given_families(families)
     work_out(families)
     with within(seconds):
         if isinstance(schedules, Schedule):
