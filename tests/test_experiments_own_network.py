@@ -320,3 +320,10 @@ def test_a_quantisation_without_a_network_is_refused():
 def test_names_are_found_in_packages_too_with_the_file_that_they_are_written_in():
     loaded = own_networks.load("anabook.models:mlp")
     assert loaded.file == "models.py" and loaded.module == "anabook.models"
+
+
+def test_planning_reads_the_file_of_a_network_once(place, monkeypatch):
+    loads, load = [], own_networks.load
+    monkeypatch.setattr(own_networks, "load", lambda name: loads.append(name) or load(name))
+    one(place)
+    assert loads == [f"{place}:net"]

@@ -6,11 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrize
 
 from anabook import Quantiser, Schedule, training
 from anabook.training import Quantise
+from anabook.training.calibrate import _lost
 
 TERNARY = Quantiser.ternary()
 FOUR_BITS = Quantiser.linear(4, quantum=0.1)
@@ -404,6 +407,17 @@ def test_calibrated_scale_is_the_best_of_a_fine_search(per):
 
             finest = min(lost(s) for s in np.geomspace(0.05, 2, 1000) * np.abs(row).max())
             assert lost(found) <= 1.02 * finest + 1e-12
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from((TERNARY, UNSIGNED, FOUR_BITS, Quantiser([1, 3], [2.5]))))
+def test_what_a_scale_loses_is_the_mean_squared_error_ties_included(seed, n, quantiser):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-12, 13, (3, n)) / 8  # many inputs fall on thresholds
+    y = x if seed % 2 else np.maximum(x, 0)
+    scales = 2.0 ** rng.integers(-3, 4, 3)
+    direct = [np.mean((b - s * quantiser(a / s)) ** 2) for a, b, s in zip(x, y, scales)]
+    assert _lost(*map(torch.tensor, (x, y)), quantiser)(torch.tensor(scales)).numpy() == pytest.approx(direct, abs=1e-12)
 
 
 def test_scales_for_each_channel_lose_no_more_than_one_for_the_layer():

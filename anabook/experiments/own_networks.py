@@ -205,9 +205,10 @@ def described(
         raise ValueError(f"keep must be a list of names of modules, not {own['keep']!r}.")
     own["quantum"] = real(own["quantum"], "quantum", above=0.0)
     own |= _of_data(data)
-    if network not in NETWORKS:
-        own["source"] = load(network).sha256[:16]
-    net = _quantised(data, own, width, shrink, size)
+    loaded = None if network in NETWORKS else load(network)
+    if loaded is not None:
+        own["source"] = loaded.sha256[:16]
+    net = _quantised(data, own, loaded, width, shrink, size)
     own["turns"] = list(_turns(net, blocks))
     return own
 
@@ -248,12 +249,15 @@ def check_folds(data: str, n_folds: int) -> None:
         )
 
 
-def _quantised(data: str, own: Mapping[str, Any], width: float | None, shrink: int | None, size: str) -> nn.Module:
+def _quantised(
+    data: str, own: Mapping[str, Any], loaded: Loaded | None, width: float | None, shrink: int | None, size: str
+) -> nn.Module:
+    """The network as its runs quantise it, made once by the function that was loaded."""
     import torch
 
     from anabook import training
 
-    task = _task(data, {**own, "turns": [0]})
+    task = _task(data, {**own, "turns": [0]}, loaded)
     settings = task.size(size)
     with torch.random.fork_rng(devices=[]):
         net = task.build(settings["width"] if width is None else width, settings["shrink"] if shrink is None else shrink)
@@ -286,7 +290,7 @@ def task_of(data: str, own: tuple[tuple[str, Any], ...]) -> Task:
     return _task(data, dict(own))
 
 
-def _task(data: str, own: Mapping[str, Any]) -> Task:
+def _task(data: str, own: Mapping[str, Any], loaded: Loaded | None = None) -> Task:
     lacking = [name for name in _NEEDED if name not in own]
     if lacking:
         raise ValueError(f"own_network lacks {', '.join(lacking)}: own_networks.described gives all that it needs.")
@@ -298,7 +302,7 @@ def _task(data: str, own: Mapping[str, Any]) -> Task:
         quantum=own["quantum"],
         weights=_quantisers("weights", own["weights"], own["quantum"]),
         activations=_quantisers("activations", own["activations"], own["quantum"]),
-        build=lambda width, shape, classes: _built(own, width, shape, classes),
+        build=lambda width, shape, classes: _built(own, loaded, width, shape, classes),
         shrinks=tuple(by for by in (1, 2, 4) if all(side % by == 0 for side in sides)),
         keep=tuple(own["keep"]),
         turns=tuple(own["turns"]),
@@ -310,11 +314,12 @@ def _task(data: str, own: Mapping[str, Any]) -> Task:
     return Task(data, network, own["classes"], shape, "none", dict.fromkeys(SIZES, SIZE))
 
 
-def _built(own: Mapping[str, Any], width: float, shape: tuple[int, ...], classes: int) -> nn.Module:
+def _built(own: Mapping[str, Any], loaded: Loaded | None, width: float, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network of a task; its function is looked up unless it was loaded before, when the config was made."""
     name = own["network"]
     if name in NETWORKS:
         return build(name, width, shape, classes)
-    loaded = load(name)
+    loaded = load(name) if loaded is None else loaded
     if loaded.sha256[:16] != own["source"]:
         raise ValueError(
             f"the network {name!r} is written otherwise than when this run was planned: its file {loaded.file} has the hash "

@@ -163,30 +163,44 @@ def _of_features(
 def _best_scale(*cases: tuple[Tensor, Tensor, Quantiser]) -> Tensor:
     """For each row, the scale with the least mean squared error: the best of a grid, then of a finer one around it.
 
+    Each row is sorted once. What a scale loses then takes two numbers of each bin: how many inputs fall into it, which is where
+    its ends lie among the sorted ones, and the sum of what these are to become, from sums added up in that order.
+
     Args:
         cases: inputs, what they are to become, and the quantiser; the errors of several are added up.
     """
     device = cases[0][0].device
-    stairs = [[torch.tensor(v, device=device) for v in (q.levels, q.thresholds)] for *_, q in cases]
     reach = torch.stack([y.abs().amax(1) / max(abs(q.levels[0]), abs(q.levels[-1])) for _, y, q in cases]).amax(0)
     reach = torch.where(reach > 0, reach, torch.ones_like(reach))  # nothing but zeros: any scale does
-
-    def errors(scale: Tensor) -> Tensor:
-        s, lost = scale[:, None], torch.zeros_like(scale)
-        for (x, y, _), (levels, thresholds) in zip(cases, stairs):
-            at = torch.searchsorted(thresholds, (x / s).contiguous(), right=True)
-            lost += (y - s * levels[at]).square().mean(1)
-        return lost
+    lost = [_lost(*case) for case in cases]
 
     def best(scales: Tensor) -> Tensor:
-        lost = torch.stack([errors(scale) for scale in scales])
-        return scales.gather(0, lost.argmin(0, keepdim=True))[0]
+        found = torch.stack([torch.stack([each(scale) for each in lost]).sum(0) for scale in scales])
+        return scales.gather(0, found.argmin(0, keepdim=True))[0]
 
     step = 2 ** (1 / 8)
     coarse = torch.tensor([step**k for k in range(-40, 17)], device=device, dtype=torch.float64)
     fine = torch.tensor([step ** (k / 16) for k in range(-16, 17)], device=device, dtype=torch.float64)
     found = best(coarse[:, None] * reach)
     return best(fine[:, None] * found).float()
+
+
+def _lost(x: Tensor, y: Tensor, quantiser: Quantiser) -> Callable[[Tensor], Tensor]:
+    """A function of one scale s for each row that gives the mean of (y − s·σ(x/s))² over the row."""
+    levels, thresholds = (torch.tensor(v, device=x.device, dtype=x.dtype) for v in (quantiser.levels, quantiser.thresholds))
+    given, order = x.sort(1)
+    sums = torch.cat([y.new_zeros(len(y), 1), y.gather(1, order).cumsum(1)], 1)
+    squares, n = y.square().sum(1), x.shape[1]
+
+    def lost(scale: Tensor) -> Tensor:
+        s = scale[:, None]
+        ends = torch.searchsorted(given, s * thresholds)  # the first that reaches each threshold
+        ends = torch.cat([torch.zeros_like(ends[:, :1]), ends, torch.full_like(ends[:, :1], n)], 1)
+        rounded = s * levels
+        of_bins = sums.gather(1, ends).diff(dim=1)
+        return (squares + (rounded * (rounded * ends.diff(dim=1) - 2 * of_bins)).sum(1)) / n
+
+    return lost
 
 
 def _lsq_scale(*cases: tuple[Tensor, Tensor, Quantiser]) -> Tensor:
