@@ -30,7 +30,8 @@ ONNX := onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0
 ON_OLDEST := $(filter-out tests/test_training_densities.py,$(wildcard tests/test_training_*.py))
 
 # Tests start Python many times, and each start would compile the package anew where the environment forbids to keep that.
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+# Some of these take a thread for each core: beside other tests, threads that wait by counting take the time of those that work.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .PHONY: help setup site slides lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean

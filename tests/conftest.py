@@ -4,8 +4,10 @@ import os
 import random
 import sys
 
-# Before any numerical library is imported: the tests run side by side, one thread each.
+# Before any numerical library is imported: the tests run side by side, one thread each. Processes that they start may have
+# more, which are to sleep while they wait: on cores that are all taken, turning in a circle doubles what a sweep costs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 from pathlib import Path
@@ -17,11 +18,22 @@ spec.loader.exec_module(architecture)
 TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 ROWS = architecture.table(TEXT)
 ORDER = [row.room for row in ROWS]
-IMPORTS = architecture.imports()
-OWN = [each for each in IMPORTS if each.target.split(".")[0] == "anabook"]
-GRAPH = architecture.arrows(IMPORTS)
 NOT_SHOWN = (architecture.BASICS, "namespaces", "combs", "anabook", "cli")
 """Rooms that are not on the pages of the package: nobody calls them from outside."""
+
+
+@functools.cache  # read when a test asks: collecting tests is done by every worker
+def imports():
+    return architecture.imports()
+
+
+def own():
+    return [each for each in imports() if each.target.split(".")[0] == "anabook"]
+
+
+@functools.cache
+def graph_of_rooms():
+    return architecture.arrows(imports())
 
 
 def test_the_table_has_a_row_for_every_room():
@@ -32,30 +44,30 @@ def test_the_table_has_a_row_for_every_room():
 def test_no_arrow_goes_upwards():
     rooms = {architecture.room(name) for name in architecture.modules()}
     place = {name: number for number, name in enumerate([*ORDER, *(rooms - set(ORDER))])}
-    upwards = [str(each) for each in OWN if place[architecture.room(each.source)] < place[architecture.room(each.target)]]
+    upwards = [str(each) for each in own() if place[architecture.room(each.source)] < place[architecture.room(each.target)]]
     assert not upwards, "\n".join(upwards)
 
 
 def test_no_modules_import_each_other_not_even_within_functions():
     graph = {}
-    for each in OWN:
+    for each in own():
         graph.setdefault(each.source, set()).add(each.target)
     found = architecture.circles(graph)
-    lines = [str(each) for names in found for each in OWN if each.source in names and each.target in names]
+    lines = [str(each) for names in found for each in own() if each.source in names and each.target in names]
     assert not found, "\n".join(lines)
 
 
 def test_the_table_says_what_each_room_imports():
     wrong = [
-        f"{row.room}: the table says {sorted(row.imports)}, the imports are {sorted(GRAPH.get(row.room, ()))}"
+        f"{row.room}: the table says {sorted(row.imports)}, the imports are {sorted(graph_of_rooms().get(row.room, ()))}"
         for row in ROWS
-        if set(row.imports) != GRAPH.get(row.room, set())
+        if set(row.imports) != graph_of_rooms().get(row.room, set())
     ]
     assert not wrong, "\n".join([*wrong, "`python tools/architecture.py` writes them"])
 
 
 def test_the_picture_has_the_arrows_of_the_imports():
-    graph = {name: GRAPH.get(name, set()) - {architecture.BASICS} for name in ORDER}
+    graph = {name: graph_of_rooms().get(name, set()) - {architecture.BASICS} for name in ORDER}
     drawn, expected = architecture.picture(TEXT), architecture.without_detours(graph)
     missing = [f"{a} --> {b} is missing" for a, targets in expected.items() for b in targets - drawn.get(a, set())]
     missing += [
@@ -70,7 +82,7 @@ def test_rooms_without_torch_never_import_it():
     without = {row.room for row in ROWS if row.torch == "never"}
     assert {"quantisers", "noise", "regularisation", "schedules", "symbolic", "variants", "convergence"} <= without
     assert {row.torch for row in ROWS} == {"never", "needed"}
-    inside = [each for each in IMPORTS if architecture.room(each.source) in without]
+    inside = [each for each in imports() if architecture.room(each.source) in without]
     found = [str(each) for each in inside if each.target.split(".")[0] in ("torch", "torchvision", "torchaudio")]
     assert not found, "\n".join(found)
 
@@ -78,7 +90,7 @@ def test_rooms_without_torch_never_import_it():
 def test_loading_a_room_without_torch_loads_none_that_needs_it():
     without = {row.room for row in ROWS if row.torch == "never"}
     graph = {}
-    for each in IMPORTS:
+    for each in imports():
         if each.loads:
             parts = each.target.split(".")
             parents = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}  # packages are loaded before their modules

@@ -1,5 +1,6 @@
 """Convergence asks the law: laws beyond the four families, given as a `Law`, a `Noise` or a `Density`."""
 
+import functools
 import math
 
 import mpmath
@@ -46,11 +47,26 @@ STUDENT = Law(
     ends=lambda m: Power(2, m.one / 2),
     std=math.inf,
 )
-NORMAL = Density(sp.exp(-((x - 1) ** 2) / 8) / sp.sqrt(8 * sp.pi), x)
-QUADRATIC = Density(sp.Rational(3, 4) * (1 - x**2), x, (-1, 1))
 GAMMA = sp.gamma(sp.Rational(1, 4))
-EXPONENTIAL = Density(sp.exp(-x), x, (0, sp.oo))
 MARGINS = ([(2, 2), (1, 1)], [(1, 1), (2, 2)], [(3, 4), (2, 3), (1, 1)], [(1, 1), (1, 1), (1, 1)], [(1, 3), (1, 1), (2, 1)])
+
+
+# Not made while tests are collected: SymPy takes seconds, and each worker collects them all.
+
+
+@functools.cache
+def normal():
+    return Density(sp.exp(-((x - 1) ** 2) / 8) / sp.sqrt(8 * sp.pi), x)
+
+
+@functools.cache
+def quadratic():
+    return Density(sp.Rational(3, 4) * (1 - x**2), x, (-1, 1))
+
+
+@functools.cache
+def exponential():
+    return Density(sp.exp(-x), x, (0, sp.oo))
 
 
 def test_the_law_says_how_its_tail_ends():
@@ -60,9 +76,9 @@ def test_the_law_says_how_its_tail_ends():
         "exp(−s²/(2·std²))",
         "exp(−π·s/(√3·std))",
     ]
-    bump = ab.laws.placed(QUADRATIC)[0]
+    bump = ab.laws.placed(quadratic())[0]
     assert tail_of(bump) == Edge(2, sp.Rational(3, 20)) == tail_of(BUMP)
-    assert tail_of(ab.laws.placed(NORMAL)[0]) == tail_of("normal")
+    assert tail_of(ab.laws.placed(normal())[0]) == tail_of("normal")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +125,7 @@ def test_what_the_check_says_of_a_law_of_ones_own_is_what_networks_do(law, steps
 
 
 def test_network_a_converges_with_one_order_of_the_schedules_only():
-    for law in (LAPLACE, QUADRATIC):
+    for law in (LAPLACE, quadratic()):
         for pair, word in (([(2, 2), (1, 1)], "right"), ([(1, 1), (2, 2)], "wrong")):
             schedules = [log_margin(law, *step) for step in pair]
             assert check(law, schedules).holds is (word == "right")
@@ -119,8 +135,8 @@ def test_network_a_converges_with_one_order_of_the_schedules_only():
 @pytest.mark.parametrize("steps", MARGINS)
 def test_a_density_that_is_the_normal_law_gets_the_normal_laws_verdicts(steps):
     schedules = [log_margin("normal", p, kappa) for p, kappa in steps]
-    mine, known = check(NORMAL, schedules), check("normal", schedules)
-    assert [log_margin(NORMAL, p, kappa) for p, kappa in steps] == schedules
+    mine, known = check(normal(), schedules), check("normal", schedules)
+    assert [log_margin(normal(), p, kappa) for p, kappa in steps] == schedules
     assert (mine.holds, mine.conditions) == (known.holds, known.conditions)
     assert (mine.rates, mine.bounds) == (known.rates, known.bounds)
     assert mine.explain() == known.explain()
@@ -128,7 +144,7 @@ def test_a_density_that_is_the_normal_law_gets_the_normal_laws_verdicts(steps):
 
 
 def test_a_noise_of_the_law_and_a_list_of_laws_are_read_too():
-    for given in (ab.Noise(LAPLACE, 3, 7), [LAPLACE, "normal"], [ab.Noise("normal"), QUADRATIC]):
+    for given in (ab.Noise(LAPLACE, 3, 7), [LAPLACE, "normal"], [ab.Noise("normal"), quadratic()]):
         assert check(given, [power_law(1, 2), power_law(1, 2)], weights="same").holds is True
         assert check(given, [power_law(1, 2), (0, LAMBDA)]).holds is False
     assert check(ab.Noise("normal"), [power_law(1, 2)]).families == ("normal",)
@@ -137,17 +153,18 @@ def test_a_noise_of_the_law_and_a_list_of_laws_are_read_too():
 
 def test_on_its_threshold_the_edge_of_a_law_is_exact():
     reach = sp.sqrt(5)
-    for law in (BUMP, QUADRATIC):
+    for law in (BUMP, quadratic()):
         assert check(law, [(-reach * LAMBDA, LAMBDA)] * 2).holds is True
         assert check(law, [(-(reach - sp.Rational(1, 10**20)) * LAMBDA, LAMBDA)]).holds is False
 
 
 @pytest.mark.parametrize(
     "law",
-    [LAPLACE, WIDE, BUMP, STUDENT, NORMAL, QUADRATIC, EXPONENTIAL],
+    [LAPLACE, WIDE, BUMP, STUDENT, normal, quadratic, exponential],
     ids=["laplace", "wide", "bump", "student", "normal", "quadratic", "exponential"],
 )
 def test_networks_in_many_digits_agree_with_doubles_and_with_quadrature(law):
+    law = law if isinstance(law, Law) else law()
     network = networks.Network([[[1], [1]], [[1, 2]]], [[0.5, -0.25], [-1]])
     noises = [(law, -0.5, 0.75), (law, 0.25, 1.5)]
     doubles, fine = (network.regularised([1], noises, digits=digits) for digits in (None, 50))
@@ -164,7 +181,7 @@ def test_networks_in_many_digits_agree_with_doubles_and_with_quadrature(law):
 
 def test_tails_keep_their_digits_in_networks():
     unit = networks.chain(1)
-    for law in (BUMP, QUADRATIC):  # the second is not a Law, but has one
+    for law in (BUMP, quadratic()):  # the second is not a Law, but has one
         for depth in (mpmath.mpf("1e-3"), mpmath.mpf("1e-40"), mpmath.mpf("1e-9000")):
             with mpmath.workdps(9100):
                 mean = -(mpmath.sqrt(5) * (1 - depth))
@@ -176,7 +193,7 @@ def test_tails_keep_their_digits_in_networks():
                 floats = networks.LayerNoise(law, *map(float, noise[1:]))
                 assert float(unit.regularised([0], [floats]).deviation[0]) == pytest.approx(-float(expected), rel=1e-12)
     for t in (8, 40):
-        found = unit.regularised([0], [(NORMAL, mpmath.mpf(-t), mpmath.mpf(1))], digits=50).deviation[0]
+        found = unit.regularised([0], [(normal(), mpmath.mpf(-t), mpmath.mpf(1))], digits=50).deviation[0]
         known = unit.regularised([0], [("normal", mpmath.mpf(-t), mpmath.mpf(1))], digits=50).deviation[0]
         assert abs(found / known - 1) < mpmath.mpf("1e-45")
 
@@ -199,7 +216,7 @@ SILENT = Law("silent", LAPLACE.density, LAPLACE.distribution)
 REFUSED = {
     "a power": (STUDENT, r"^the tail of student noise decays like a power, t\^−2, and "),
     "a tail of which nothing is said": (SILENT, "^how the tail of silent noise ends is not known: "),
-    "lopsided": (EXPONENTIAL, "^the conditions are proved for laws that are symmetric about .*, and density noise is not "),
+    "lopsided": (exponential, "^the conditions are proved for laws that are symmetric about .*, and density noise is not "),
     "no probability": (LAPLACE.changed(weight=2.0), r"must be a probability's law, and that of laplace is none: its .*\.$"),
 }
 
@@ -207,6 +224,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_laws_for_which_nothing_is_proved_are_refused_in_a_sentence(case):
     law, words = REFUSED[case]
+    law = law if isinstance(law, Law) else law()
     for call in (lambda: check(law, [power_law(1, 2)]), lambda: log_margin(law, 1, 1)):
         with pytest.raises(ValueError, match=words) as caught:
             call()

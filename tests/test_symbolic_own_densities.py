@@ -1,5 +1,6 @@
 """Densities as users write them: with floats, from sympy.stats, with poles, and beyond what SymPy can do."""
 
+import functools
 import math
 import sys
 import threading
@@ -23,9 +24,6 @@ from anabook.training import Quantise
 t = sp.Symbol("t")
 TERNARY = ab.Quantiser.ternary()
 NORMAL = sp.exp(-(t**2) / 2) / sp.sqrt(2 * sp.pi)
-ARCSINE = Density(1 / (sp.pi * sp.sqrt(1 - t**2)), t, (-1, 1))
-QUARTIC = Density(sp.exp(-(t**4)) / (2 * sp.gamma(sp.Rational(5, 4))), t)
-MIXTURE = Density(0.3 * NORMAL.subs(t, t + 2) + 0.7 * NORMAL.subs(t, 2 * t - 2) * 2, t)
 
 
 # --- numbers are made exact at the door ----------------------------------------------------------------------------
@@ -221,8 +219,9 @@ def test_limits_count_work_and_not_time():
 
 
 def test_gaussian_mixture_is_quick_to_build_and_to_train_with():
+    mixture = Density(0.3 * NORMAL.subs(t, t + 2) + 0.7 * NORMAL.subs(t, 2 * t - 2) * 2, t)
     before = _steps()
-    law = Density(MIXTURE.expression.subs(x, 2 * x) * 2, x)  # one that nothing remembers
+    law = Density(mixture.expression.subs(x, 2 * x) * 2, x)  # one that nothing remembers
     assert law.mean == sp.Rational(1, 20) and law.std == sp.sqrt(946) / 40
     Quantise(TERNARY, noise=law)
     assert _steps() - before < 100_000, "this many are 2 s on a slow machine"
@@ -247,7 +246,8 @@ def test_tables_of_integrals_are_exact_to_roundings(expression, support, referen
 
 
 def test_quadratic_and_broken_powers_have_known_moments():
-    assert QUARTIC.std == sp.sqrt(sp.gamma(sp.Rational(3, 4))) / sp.sqrt(sp.gamma(sp.Rational(1, 4)))
+    quartic = Density(sp.exp(-(t**4)) / (2 * sp.gamma(sp.Rational(5, 4))), t)
+    assert quartic.std == sp.sqrt(sp.gamma(sp.Rational(3, 4))) / sp.sqrt(sp.gamma(sp.Rational(1, 4)))
     weibull = Density(random.density(random.Weibull("W", 1, 1.3))(t), t, (0, sp.oo))
     assert float(weibull.mean) == pytest.approx(stats.weibull_min(1.3).mean(), rel=1e-14)
     assert float(weibull.std) == pytest.approx(stats.weibull_min(1.3).std(), rel=1e-13)
@@ -268,18 +268,25 @@ def test_a_rounded_constant_trains_like_the_normal_law(strategy):
 # --- poles ---------------------------------------------------------------------------------------------------------
 
 POLES = {
-    "both ends": (ARCSINE, (-1.0, 1.0)),
-    "beta": (Density(random.density(random.Beta("B", sp.Rational(1, 2), sp.Rational(1, 2)))(t), t, (0, 1)), (0.0, 1.0)),
-    "logarithm": (Density(-sp.log(t), t, (0, 1)), (0.0,)),
-    "inside": (Density(-sp.log(sp.Abs(t)) / 2, t, (-1, 1)), (0.0,)),
-    "inside, without Abs": (Density(-sp.log(t**2) / 4, t, (-1, 1)), (0.0,)),
-    "root inside": (Density(1 / (4 * sp.sqrt(sp.Abs(t))), t, (-1, 1)), (0.0,)),
+    "both ends": (1 / (sp.pi * sp.sqrt(1 - t**2)), (-1, 1), (-1.0, 1.0)),
+    "beta": (random.density(random.Beta("B", sp.Rational(1, 2), sp.Rational(1, 2)))(t), (0, 1), (0.0, 1.0)),
+    "logarithm": (-sp.log(t), (0, 1), (0.0,)),
+    "inside": (-sp.log(sp.Abs(t)) / 2, (-1, 1), (0.0,)),
+    "inside, without Abs": (-sp.log(t**2) / 4, (-1, 1), (0.0,)),
+    "root inside": (1 / (4 * sp.sqrt(sp.Abs(t))), (-1, 1), (0.0,)),
 }
+
+
+@functools.cache
+def with_poles(name):
+    """A density and its poles. Not made while tests are collected: SymPy takes seconds, and each worker collects them all."""
+    expression, support, poles = POLES[name]
+    return Density(expression, t, support), poles
 
 
 @pytest.mark.parametrize("name", POLES)
 def test_density_is_infinite_at_its_poles_and_finite_elsewhere(name):
-    law, poles = POLES[name]
+    law, poles = with_poles(name)
     noise = law.noise()
     assert [noise.pdf(pole) for pole in poles] == [math.inf] * len(poles)
     assert np.isfinite(noise.pdf(np.linspace(-2.01, 2.03, 100))).all()
@@ -293,7 +300,7 @@ def test_density_is_infinite_at_its_poles_and_finite_elsewhere(name):
 @pytest.mark.parametrize("name", POLES)
 @pytest.mark.parametrize("strategy", ["expectation", "mode"])
 def test_gradients_at_poles_are_finite(name, strategy):
-    law, poles = POLES[name]
+    law, poles = with_poles(name)
     noise = law.noise(0.0, 0.25)
     places = [0.5 + noise._shift + noise._scale * pole for pole in poles]
     points = torch.tensor([*places, 0.3, -0.2], dtype=torch.float64).requires_grad_()
@@ -319,17 +326,18 @@ def test_a_formula_has_the_value_that_it_tends_to_where_it_has_none():
 
 
 @pytest.mark.parametrize(
-    "text, density",
+    "text, expression, support",
     [
-        ("3/4*(1 - t^2) on [-1, 1]", Density(sp.Rational(3, 4) * (1 - t**2), t, (-1, 1))),
-        ("0.75*(1 - t**2) on [-1, 1.0]", Density(sp.Rational(3, 4) * (1 - t**2), t, (-1, 1))),
-        ("exp(-abs(t))/2", Density(sp.exp(-sp.Abs(t)) / 2, t)),
-        ("exp(-t) on [0, oo]", Density(sp.exp(-t), t, (0, sp.oo))),
-        ("1/(pi*sqrt(1 - t**2)) on [-1, 1]", Density(1 / (sp.pi * sp.sqrt(1 - t**2)), t, (-1, 1))),
-        ("min(1 + t, 1 - t) on [-1, 1]", Density(sp.Min(1 + t, 1 - t), t, (-1, 1))),
+        ("3/4*(1 - t^2) on [-1, 1]", sp.Rational(3, 4) * (1 - t**2), (-1, 1)),
+        ("0.75*(1 - t**2) on [-1, 1.0]", sp.Rational(3, 4) * (1 - t**2), (-1, 1)),
+        ("exp(-abs(t))/2", sp.exp(-sp.Abs(t)) / 2, (-sp.oo, sp.oo)),
+        ("exp(-t) on [0, oo]", sp.exp(-t), (0, sp.oo)),
+        ("1/(pi*sqrt(1 - t**2)) on [-1, 1]", 1 / (sp.pi * sp.sqrt(1 - t**2)), (-1, 1)),
+        ("min(1 + t, 1 - t) on [-1, 1]", sp.Min(1 + t, 1 - t), (-1, 1)),
     ],
 )
-def test_a_density_may_be_written_as_text(text, density):
+def test_a_density_may_be_written_as_text(text, expression, support):
+    density = Density(expression, t, support)
     read = symbolic.density_of(text)
     assert read is symbolic.density_of(text)
     assert read.support == density.support and sp.simplify(read.pdf - density.pdf) == 0
