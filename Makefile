@@ -34,7 +34,7 @@ ON_OLDEST := $(filter-out tests/test_training_densities.py,$(wildcard tests/test
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup site slides lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean
+.PHONY: help setup site slides figures lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean
 
 help: ## show this list
 	@echo 'anabook: the book and the package. Targets:'
@@ -85,6 +85,9 @@ _build/.site: $(PAGES) $(PACKAGE) $(STATIC) $(PACKING) $(ENGINE) _build/.configu
 
 slides: .venv/.stamp ## the lecture's slides with speaker notes, one file: _build/slides/lecture.html
 	@$(BIN)/python tools/slides.py
+
+figures: .venv/.stamp ## every figure of the book as SVG and PDF, with captions and alternative texts: _build/figures
+	@$(BIN)/python tools/figure_pack.py
 
 lint: .venv/.stamp ## style, format and types of the code, by ruff and mypy (a minute)
 	@$(BIN)/ruff check .

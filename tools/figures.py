@@ -1,11 +1,12 @@
 """Draw the figures of the recorded experiments from `data/results`.
 
-    python tools/figures.py                                  every figure, to _build/figures
+    python tools/figures.py                                  every figure, to _build/experiments
     python tools/figures.py cifar10 gsc12 --to FOLDER        those of some data sets
     python tools/figures.py --results FOLDER --size paper    other runs
 
 The files are DATA-NAME.png, with the names of `anabook.plots.EXPERIMENT_FIGURES`, and "order" and "sizes"; the chapters call the
-same functions. A figure none of whose units has been run is left out, and named.
+same functions, and `tools/figure_pack.py` packs what the chapters have drawn. A figure none of whose units has been run is left
+out, and named.
 
 Exit codes: 0 figures were written, 2 there is nothing to draw, or a name is wrong.
 """
@@ -72,7 +73,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Draw the figures of recorded experiments.")
     parser.add_argument("data", nargs="*", help="data sets (all that are recorded at this size)")
     parser.add_argument(
-        "--to", default=ROOT / "_build" / "figures", metavar="FOLDER", help="where to write (_build/figures)"
+        "--to", default=ROOT / "_build" / "experiments", metavar="FOLDER", help="where to write (_build/experiments)"
     )
     parser.add_argument("--results", metavar="FOLDER", help="recorded runs (data/results, and those that come with anabook)")
     parser.add_argument("--size", default="scaled", help="of the runs (scaled)")
