@@ -34,7 +34,7 @@ from pdf_joining import BOOKMARK, Book, Part, outline, part_of  # noqa: E402
 from printing import NotPrinted, opened, printed, profile, served, started  # noqa: E402
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import BrowserContext, Page
 
 SITE = ROOT / "_build" / "html"
 OUT = ROOT / "_build" / "pdf"
@@ -104,12 +104,10 @@ def places_linked_to(site: Path) -> dict[str, set[str]]:
     return found
 
 
-def print_page(context: BrowserContext, address: str, name: str, solutions: str, places: Collection[str]) -> Part:
-    """A page of the book as the browser prints it, with names for its ``places``."""
-    with opened(context, address, f"book/{name}.html?solutions={solutions}") as page:
-        page.evaluate(NAME_PLACES, sorted(places))
-        headings = page.evaluate(HEADINGS)
-        return part_of(name, printed(page), headings)
+def print_page(page: Page, name: str, places: Collection[str]) -> Part:
+    """An opened page of the book as the browser prints it, with names for its ``places``."""
+    page.evaluate(NAME_PLACES, sorted(places))
+    return part_of(name, printed(page), page.evaluate(HEADINGS))
 
 
 def print_front(context: BrowserContext, text: str) -> Part:
@@ -172,7 +170,8 @@ def print_book(names: Sequence[str], whole: bool, solutions: str, folder: Path, 
     parts: dict[str, Part] = {}
     with started() as browser, served(site) as address, profile(browser, address) as context:
         for name in names:
-            part = parts[name] = print_page(context, address, name, solutions, places[name])
+            with opened(context, address, f"book/{name}.html?solutions={solutions}") as page:
+                part = parts[name] = print_page(page, name, places[name])
             chapter = Book(address, elsewhere=names)
             chapter.add(part)
             print(write(folder / f"{name}.pdf", chapter, next((each.title for each in outline(part)), name)), flush=True)

@@ -1,5 +1,5 @@
 /* Makes a page ready for paper when it is printed, from the browser or by tools/pdf.py, and puts it back afterwards: the light
-   theme, folded code unfolded, what interactive figures say, and a scale for what is wider than paper. print.css does the rest.
+   theme, folded code and proofs unfolded, what interactive figures say, and a scale for what is wider than paper. print.css does the rest.
    `?solutions=shown` in the address prints the folded solutions, too. */
 (() => {
   "use strict";
@@ -47,7 +47,6 @@
     restore();
     set(root, "data-theme", "light");
     const solutions = new URLSearchParams(location.search).get("solutions") === "shown";
-    root.classList.toggle("print-solutions", solutions);
     for (const details of document.querySelectorAll("article details:not([open])")) set(details, "open", "");
     for (const still of document.querySelectorAll("article :is(.fk-still, .df-still)")) {
       if (still.querySelector(".still-text")) continue;
@@ -57,11 +56,9 @@
       still.append(text);
     }
     root.classList.add("print-measuring");
-    if (solutions) {
-      for (const solution of document.querySelectorAll("article .solution.toggle-hidden")) {
-        solution.classList.remove("toggle-hidden");
-        undo.push(() => solution.classList.add("toggle-hidden"));
-      }
+    for (const box of document.querySelectorAll(`article .toggle-hidden${solutions ? "" : ":not(.solution)"}`)) {
+      box.classList.remove("toggle-hidden");
+      undo.push(() => box.classList.add("toggle-hidden"));
     }
     for (const each of measured()) scale(...each);
     root.classList.remove("print-measuring");
