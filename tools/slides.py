@@ -1,7 +1,8 @@
-"""Make the lecture's slides: one HTML file with speaker notes that needs no network.
+"""Make the lecture's slides: one HTML file with speaker notes that needs no network, and PDFs of it.
 
     python tools/slides.py                       book/slides/lecture.md to _build/slides/lecture.html
     python tools/slides.py --to FILE MY.md       another deck
+    python tools/slides.py --pdf both            lecture.pdf, too, and lecture-notes.pdf, with a page of notes behind each slide
 
 Slides are Markdown, with three dashes between two of them. Each begins with a title and a few lines about itself:
 
@@ -14,7 +15,9 @@ What follows is shown, up to a line "Note:"; the rest is for the speaker. Figure
 labels; "interactive: shake" puts the front page's figure on the slide. reveal.js comes from the package sphinx-revealjs and
 MathJax from sphinx-mathjax-offline. A policy in the file forbids the browser to load anything from elsewhere.
 
-Exit codes: 0 the deck was written, 2 a slide is wrong, and a sentence says which.
+For a PDF the deck is opened in Chromium or Chrome.
+
+Exit codes: 0 all was written, 2 a slide is wrong or no browser was found, and a sentence says so.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -43,9 +47,19 @@ WIDTH, HEIGHT = 1280, 720
 MINUTES = 75
 KEYS = ("minutes", "from", "figure", "interactive")
 INTERACTIVE = ("shake",)
+PDFS = {"slides": ("slides",), "notes": ("notes",), "both": ("slides", "notes")}
 
-sys.path.insert(0, str(BOOK / "_ext"))
+sys.path[:0] = [str(BOOK / "_ext"), str(ROOT / "tools")]
 from anabook_figures import inlined  # noqa: E402
+from printing import opened, printed, profile, served, started  # noqa: E402
+
+# Formulas are set, and reveal.js has made a page of each slide.
+PAGED = """async () => {
+    await MathJax.startup.promise;
+    await document.fonts.ready;
+    for (let wait = 0; wait < 100 && !document.querySelector('.pdf-page'); wait++) await new Promise(r => setTimeout(r, 50));
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
@@ -217,6 +231,9 @@ html.reveal-print body .reveal .slides .pdf-page section {
 .reveal .drawn ~ p { margin: 8px 0; text-align: center; }
 .reveal mjx-container[display="true"] { margin: 6px 0 !important; }
 .reveal .notes { display: none; }
+html.reveal-print .reveal .speaker-notes-pdf[data-layout=separate-page] {
+  box-sizing: border-box; font: 24px/1.4 system-ui, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif; padding: 34px 64px; }
+html.reveal-print .reveal .speaker-notes-pdf[data-layout=separate-page]:last-child { page-break-after: avoid; }
 .reveal .fk-figure { font-size: 22px; margin: 0; }
 .reveal .fk-panel { max-width: none; }
 .reveal .fk-still img { max-height: 520px; width: 100%; }
@@ -262,6 +279,21 @@ def page(slides: list[Slide]) -> str:
     )
 
 
+def print_deck(deck: Path, kinds: Sequence[str]) -> Iterator[tuple[Path, bytes]]:
+    """PDFs of a deck, beside it: of its "slides", a page each, or with a page of "notes" behind each.
+
+    Raises:
+        NotPrinted: no browser was found, or a script of the deck failed.
+    """
+    with started() as browser, served(deck.resolve().parent) as address, profile(browser, address) as context:
+        for kind in kinds:
+            notes = kind == "notes"
+            path = f"{quote(deck.name)}?print-pdf{'&showNotes=separate-page' if notes else ''}"
+            with opened(context, address, path, PAGED) as page:
+                target = deck.with_name(f"{deck.stem}{'-notes' if notes else ''}.pdf")
+                yield target, printed(page, prefer_css_page_size=True)
+
+
 def told(slides: list[Slide]) -> Iterator[str]:
     """What a lecturer wants to know of the deck."""
     drawings = sum(bool(slide.figure) for slide in slides)
@@ -273,16 +305,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("deck", nargs="?", type=Path, default=DECK, help="the slides, in Markdown")
     parser.add_argument("--to", type=Path, default=OUT, help="the HTML file to write")
+    parser.add_argument("--pdf", choices=PDFS, help="PDFs beside it: of the slides, with notes, or both")
     options = parser.parse_args(arguments)
     try:
         slides = read_deck(options.deck)
         text = page(slides)
+        options.to.parent.mkdir(parents=True, exist_ok=True)
+        options.to.write_text(text, encoding="utf-8")
+        print(f"slides: {options.to} ({len(text) / 1e6:.1f} MB): {'; '.join(told(slides))}")
+        for path, data in print_deck(options.to, PDFS[options.pdf]) if options.pdf else ():
+            path.write_bytes(data)
+            print(f"slides: {path} ({len(data) / 1e6:.1f} MB)")
     except (ValueError, OSError) as error:
         print(f"slides: {error}", file=sys.stderr)
         return 2
-    options.to.parent.mkdir(parents=True, exist_ok=True)
-    options.to.write_text(text, encoding="utf-8")
-    print(f"slides: {options.to} ({len(text) / 1e6:.1f} MB): {'; '.join(told(slides))}")
     return 0
 
 

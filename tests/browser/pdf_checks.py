@@ -1,0 +1,154 @@
+"""What a PDF of a page lacks of it: each check returns sentences, none if all is well."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pypdfium2
+from bs4 import BeautifulSoup, Tag
+from pypdf import PdfReader
+from pypdfium2 import raw
+
+# Of print.css, in points: the paper's margins at the left and at the right.
+LEFT, RIGHT = 18 / 25.4 * 72, 16 / 25.4 * 72
+RAW_TEX = r"\$\$|\\[()\[\]]|\\(?:frac|sum|mathbb|sigma|theta|nu|begin|operatorname)\b"
+
+# The letters of all formulas that are printed, when the page has been set.
+LETTERS = """solutions => [...document.querySelectorAll('article mjx-c')].filter(each =>
+    (solutions === 'shown' || !each.closest('.solution'))).length"""
+
+
+class Source(NamedTuple):
+    """What a page has: lines of code and text, cells of tables, headings, figures, pictures' texts, numbers of equations."""
+
+    lines: list[str]
+    cells: list[str]
+    headings: list[str]
+    figures: int
+    pictures: list[str]
+    equations: list[str]
+    prose: str
+
+
+def squeezed(text: str) -> str:
+    """Text as it can be compared: no white space, ligatures as their letters, a hyphen at the end of a line as one."""
+    text = text.replace("\ufffe", "-").replace("\x02", "-").replace("\u00ad", "")
+    return re.sub(r"[\s\u200b]+", "", unicodedata.normalize("NFKC", text))
+
+
+def source_of(path: Path, solutions: str = "hidden") -> Source:
+    """What the built page in ``path`` has, with solutions or without."""
+    article = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select_one("article")
+    assert isinstance(article, Tag)
+    for each in article.select("script, .headerlink, .on-a-card" + (", .solution" if solutions == "hidden" else "")):
+        each.decompose()
+    shown = article.select("pre")
+    lines = [line.rstrip() for box in shown for line in box.get_text().split("\n") if line.strip()]
+    cells = [cell.get_text() for cell in article.select("td, th") if not cell.select(".math") and r"\(" not in cell.get_text()]
+    pictures = [str(image["alt"]) for image in article.select("img[alt]")]
+    pictures += [str(drawing["aria-label"]) for drawing in article.select("svg[role=img]")]
+    equations = [number.get_text() for number in article.select(".eqno")]
+    headings = [heading.get_text() for heading in article.select("h1, h2, h3") if not heading.select(".math")]
+    for each in article.select("pre, code, .math"):
+        each.decompose()
+    return Source(lines, cells, headings, len(article.select("figure")), pictures, equations, article.get_text())
+
+
+class Printed:
+    """A PDF as viewers see it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.drawn = pypdfium2.PdfDocument(data)
+        self.reader = PdfReader(io.BytesIO(data))
+        self.pages = [page.get_textpage() for page in self.drawn]
+
+    def texts(self) -> list[str]:
+        """The text of each page, without its foot."""
+        texts = []
+        for page in self.pages:
+            foot = page.get_text_bounded(top=40)
+            texts.append(page.get_text_range().replace(foot, "") if foot else page.get_text_range())
+        return texts
+
+    def beyond(self) -> list[str]:
+        """Text that reaches into the margins."""
+        found = []
+        for number, (page, text) in enumerate(zip(self.drawn, self.pages), 1):
+            for index in range(text.count_rects()):
+                left, bottom, right, top = text.get_rect(index)
+                if left < LEFT - 1.5 or right > page.get_width() - RIGHT + 1.5:
+                    found.append(f"page {number}: {text.get_text_bounded(left, bottom, right, top)[:60]!r} reaches to {right:.0f}")
+        return found
+
+    def formula_letters(self) -> int:
+        """Letters in fonts without a name, which is how a browser writes MathJax's."""
+        total = 0
+        name, flags = ctypes.create_string_buffer(200), ctypes.c_int()
+        for page in self.pages:
+            for index in range(page.count_chars()):
+                if not raw.FPDFText_GetFontInfo(page.raw, index, name, 200, ctypes.byref(flags)) or not name.value:
+                    total += not chr(raw.FPDFText_GetUnicode(page.raw, index)).isspace()
+        return total
+
+    def elements(self) -> Counter[str]:
+        """How many elements of each kind the structure has, and how many pictures of each text."""
+        found: Counter[str] = Counter()
+
+        def walk(node: Any) -> None:
+            found[node.get("/S", "")] += 1
+            if "/Alt" in node:
+                found[squeezed(str(node["/Alt"]))] += 1
+            inside = node["/K"].get_object() if "/K" in node else []
+            for child in inside if isinstance(inside, list) else [inside]:
+                child = child.get_object()
+                if isinstance(child, dict):
+                    walk(child)
+
+        walk(self.reader.root_object["/StructTreeRoot"])
+        return found
+
+    def bookmarks(self) -> list[tuple[int, str, int]]:
+        """Bookmarks with their depths from 0 and the pages from 0 that they lead to."""
+
+        def walk(items: list[Any], depth: int) -> list[tuple[int, str, int]]:
+            found = []
+            for item in items:
+                if isinstance(item, list):
+                    found += walk(item, depth + 1)
+                else:
+                    found.append((depth, item.title, self.reader.get_destination_page_number(item)))
+            return found
+
+        return walk(self.reader.outline, 0)
+
+
+def missing(printed: Printed, source: Source, letters: int) -> list[str]:
+    """What a page has and its PDF lacks, and what the PDF has that no reader should see.
+
+    Args:
+        letters: how many the page's formulas have.
+    """
+    texts = printed.texts()
+    whole = squeezed("".join(texts))
+    found = printed.beyond()
+    for kind, wanted in (("line", source.lines), ("cell", source.cells), ("heading", source.headings)):
+        found += [f"the {kind} {text.strip()[:80]!r} is not in the text" for text in wanted if squeezed(text) not in whole]
+    found += [f"equation {number} is not in the text" for number in source.equations if number not in whole]
+    if printed.formula_letters() < letters:
+        found.append(f"{printed.formula_letters()} of {letters} letters of formulas are drawn")
+    tex = len(re.findall(RAW_TEX, "".join(texts))) - sum(len(re.findall(RAW_TEX, line)) for line in source.lines)
+    if tex > len(re.findall(RAW_TEX, source.prose)):
+        found.append("raw TeX is in the text")
+    elements = printed.elements()
+    if elements["/Figure"] < source.figures + len(source.pictures):
+        found.append(f"{elements['/Figure']} figures and pictures of {source.figures} and {len(source.pictures)}")
+    found += [f"no picture says {text[:60]!r}" for text in source.pictures if not elements[squeezed(text)]]
+    titles = [squeezed(title) for _, title, _ in printed.bookmarks()]
+    found += [f"no bookmark for {heading!r}" for heading in source.headings if squeezed(heading) not in titles]
+    return found
