@@ -25,11 +25,41 @@
     }
   }
 
-  // A formula in a line of text that is wider than the text becomes a box that scrolls.
+  const SMALLEST = 0.65;  // of the size of a formula, or of a table
+
+  // A displayed formula that is wider than its box is set smaller, as far as it can be read.
+  function shrink(formula) {
+    const box = formula.parentElement;
+    box.style.fontSize = "";
+    if (formula.clientWidth && formula.scrollWidth > formula.clientWidth) {
+      box.style.fontSize = `${100 * Math.max(SMALLEST, 0.985 * formula.clientWidth / formula.scrollWidth)}%`;
+    }
+  }
+
+  // So is a table; in its cells lines break first.
+  function tighten(table) {
+    const box = table.parentElement;
+    table.style.fontSize = "";
+    table.classList.remove("tight");
+    if (!box.clientWidth || box.scrollWidth <= box.clientWidth + 1) return;
+    table.classList.add("tight");
+    const size = parseFloat(getComputedStyle(table).fontSize);
+    for (const part of [1, 0.9, 0.8, 0.7, SMALLEST]) {
+      table.style.fontSize = `${part * size}px`;
+      if (box.scrollWidth <= box.clientWidth + 1) return;
+    }
+  }
+
+  // So is a formula in a line of text; if that does not do, it becomes a box that scrolls.
   function fold(formula) {
     const room = formula.closest("p, li, dd, td, th, figcaption, div").clientWidth;
+    const parent = formula.parentElement;
     formula.classList.remove("wide-formula");
-    if (room && formula.getBoundingClientRect().width > room) formula.classList.add("wide-formula");
+    parent.style.fontSize = "";
+    const width = formula.getBoundingClientRect().width;
+    if (!room || width <= room) return;
+    parent.style.fontSize = `${100 * Math.max(SMALLEST, 0.99 * room / width)}%`;
+    if (formula.getBoundingClientRect().width > room) formula.classList.add("wide-formula");
   }
 
   // A browser may break a line between a formula and the full stop behind it, or the bracket before it.
@@ -57,7 +87,9 @@
     for (const code of document.querySelectorAll("article code.literal")) {
       code.classList.toggle("short-code", code.textContent.length <= 24 && !code.closest("td"));
     }
-    document.querySelectorAll("article mjx-container:not([display])").forEach(fold);
+    document.querySelectorAll("article span.math > mjx-container:not([display])").forEach(fold);
+    document.querySelectorAll("article div.math > mjx-container").forEach(shrink);
+    document.querySelectorAll("article table").forEach(tighten);
     for (const [selector, name] of boxes) {
       for (const element of document.querySelectorAll(`article ${selector}`)) mark(element, name);
     }
