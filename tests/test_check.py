@@ -300,6 +300,35 @@ def test_every_answer_on_file_is_used_by_a_solution_and_offered_by_its_exercise(
         assert f'`check("{label}", ' in text
 
 
-@pytest.mark.parametrize("chapter", ["quantisers", "noise"])
-def test_the_first_chapters_check_at_least_three_answers_each(chapter):
+@pytest.mark.parametrize("chapter", ["quantisers", "noise", "strategies", "cifar10", "speech", "stopping"])
+def test_these_chapters_check_at_least_three_answers_each(chapter):
     assert sum(label.startswith(f"ex-{chapter}-") for label in EXERCISES) >= 3
+
+
+@pytest.mark.parametrize(
+    ("label", "answer", "sentence"),
+    [
+        ("ex-strategies-1", 1.1, "that is the half-width; the standard deviation is asked for."),
+        ("ex-strategies-2", lambda s: 0.5, "(4 of 4 points are not). write the tie of the two upper levels"),
+        ("ex-strategies-3", 0, "that is the mean of the noise;"),
+        ("ex-strategies-4", [1, 2], "[1] is not right (counting from 0). write down all seven probabilities"),
+        ("ex-strategies-5", [-0.25, -0.75, -1.25], "none of the values is right. among the levels that tie, the highest"),
+        ("ex-strategies-6", [0.25, 0.25], "none of the values is right. at the distance u from a level"),
+        ("ex-cifar10-1", [16.7, 21.9, 16.7, 21.9], "[2], [3] are not right (counting from 0)."),
+        ("ex-cifar10-2", 3, "that takes 1.96 for the factor;"),
+        ("ex-cifar10-3", [23, 92], "count the batches of 64"),
+        ("ex-cifar10-4", math.sqrt(2 * math.log(30)), "that is a bound from above"),
+        ("ex-speech-1", [0, 0.5, 0.75], "the answer is an array of numbers of shape (2, 3)"),
+        ("ex-speech-2", math.sqrt(0.24 / 978), "in points, not as a fraction"),
+        ("ex-speech-3", [0.79, 0.63], "none of the values is right. rank the mean accuracies"),
+        ("ex-speech-4", "generalisation", "look at how well it does on the clips"),
+        ("ex-stopping-1", [0.6, 1, 1, 1], "[1] is not right (counting from 0). for each interval ask"),
+        ("ex-stopping-2", [1, 9.05], "none of the values is right. maximise m for a given v"),
+        ("ex-stopping-3", 4, "the bias of fc1 has a path around both activations."),
+        ("ex-stopping-4", [180, 1], "[1] is not right (counting from 0). the noise reaches 1/256"),
+        ("ex-stopping-5", [1, 1 / 7], "none of the values is right. count the periods"),
+    ],
+)
+def test_a_wrong_answer_to_an_exercise_of_the_book_gets_a_sentence_that_helps(label, answer, sentence):
+    verdict = check(label, answer)
+    assert not verdict and sentence in verdict.message
