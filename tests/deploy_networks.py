@@ -8,7 +8,7 @@ import numpy as np
 
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.running import Extent, extent
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, Input, MaxPool, Step, SumPool, Threshold, Weighted
+from anabook.deploy.steps import INPUT, Add, Concat, Flatten, Head, Input, MaxPool, Step, SumPool, Threshold, Weighted
 
 LEVELS = (
     [-1, 0, 1],
@@ -25,7 +25,7 @@ LEVELS = (
 
 def random_network(seed: int) -> IntegerNetwork:
     """A network drawn from a seed: on images or on vectors, with or without a head."""
-    return _Drawing(np.random.default_rng(seed)).network()
+    return _Drawing(seed).network()
 
 
 def random_inputs(network: IntegerNetwork, n: int, seed: int = 0, extreme: int = 1) -> np.ndarray:
@@ -38,8 +38,8 @@ def random_inputs(network: IntegerNetwork, n: int, seed: int = 0, extreme: int =
 
 
 class _Drawing:
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, seed: int) -> None:
+        self.rng, self.joins = np.random.default_rng(seed), np.random.default_rng((seed, 1))
         self.steps: list[Step] = []
         self.extents: dict[str, Extent] = {}
 
@@ -54,7 +54,7 @@ class _Drawing:
         at = INPUT
         if images:
             for _ in range(rng.integers(1, 4)):
-                at = self.block(at)
+                at = self.joined(self.block(at))
             at = self.add(Flatten(name=self.name("flatten"), inputs=(at,)))
         for _ in range(rng.integers(0, 3)):
             n = int(rng.integers(1, 12))
@@ -107,6 +107,17 @@ class _Drawing:
             if self.extents[at].dtype.itemsize > 1:
                 at = self.threshold(at)
         return at
+
+    def joined(self, at: str) -> str:
+        """Now and then the channels with those of earlier tensors of the same size, wide or narrow, of one sign or of both."""
+        rng, size = self.joins, self.extents[at].shape[1:]
+        others = [name for name, each in self.extents.items() if len(each.shape) == 3 and each.shape[1:] == size]
+        if rng.random() < 0.6 or (rng.random() < 0.5 and others == [at]):
+            return at
+        inputs = [*rng.choice(others, int(rng.integers(1, 3))).tolist(), at]
+        rng.shuffle(inputs)
+        at = self.add(Concat(name=self.name("cat"), inputs=tuple(inputs)))
+        return self.threshold(at) if self.extents[at].dtype.itemsize > 1 or rng.random() < 0.3 else at
 
     def pool(self, at: str) -> str:
         rng, (_, height, width) = self.rng, self.extents[at].shape

@@ -47,6 +47,17 @@ class Residual(nn.Module):
         return x + self.block(x)
 
 
+class Joined(nn.Module):
+    """What several blocks make of one input, their channels one after the other; perhaps the input itself among them."""
+
+    def __init__(self, blocks: list[nn.Module], itself: bool) -> None:
+        super().__init__()
+        self.blocks, self.itself = nn.ModuleList(blocks), itself
+
+    def forward(self, x):
+        return torch.cat([x] * self.itself + [block(x) for block in self.blocks], dim=1)
+
+
 class Drawing:
     """A network drawn from a seed, with the integers that it takes.
 
@@ -59,6 +70,7 @@ class Drawing:
 
     def __init__(self, seed: int, n: int = 6) -> None:
         self.rng = rng = np.random.default_rng(seed)
+        self.joins = np.random.default_rng((seed, 1))
         self.ties = bool(rng.random() < 0.4)
         torch.manual_seed(seed)
         images = rng.random() < 0.7
@@ -104,8 +116,30 @@ class Drawing:
         self.spread()
         self.x = rng.integers(low, high + 1, (n, *shape))
 
+    def joined(self) -> list[nn.Module]:
+        """Branches whose channels are put one after the other: levels of one quantum, or sums of several that are quantised then."""
+        rng, c, (rows, columns) = self.joins, self.channels, self.size
+        outputs = [int(n) for n in rng.integers(1, 4, 2)]
+        if rng.random() < 0.5:
+            blocks: list[nn.Module] = [
+                nn.Sequential(nn.Conv2d(c, outputs[0], 1), nn.ReLU()),
+                nn.Sequential(nn.Conv2d(c, outputs[1], 3, padding=1, bias=False), nn.BatchNorm2d(outputs[1]), nn.ReLU()),
+            ]
+            itself = bool(rng.random() < 0.5)
+            self.channels = sum(outputs) + c * itself
+            return [nn.Conv2d(c, c, 1), nn.ReLU(), Joined(blocks, itself)]
+        pools = (nn.Identity(), nn.BatchNorm2d(outputs[1]), nn.AvgPool2d(1))
+        second = nn.Sequential(nn.Conv2d(c, outputs[1], 1), pools[rng.integers(3)])
+        self.channels = sum(outputs)
+        between = [nn.BatchNorm2d(sum(outputs))] if not isinstance(second[1], nn.BatchNorm2d) and rng.random() < 0.7 else []
+        pool = [nn.MaxPool2d((1, 2))] if columns > 3 and rng.random() < 0.3 else []
+        self.size = (rows, columns // 2) if pool else self.size
+        return [Joined([nn.Conv2d(c, outputs[0], 1, bias=False), second], False), *between, *pool, nn.ReLU()]
+
     def block(self, first: bool) -> list[nn.Module]:
         rng = self.rng
+        if self.joins.random() < 0.2:
+            return self.joined()
         c = self.channels
         if rng.random() < 0.3:
             inner = nn.Sequential(nn.Conv2d(c, c, 3, padding=1, bias=False), self.norm(c), nn.ReLU())
@@ -189,7 +223,8 @@ class Drawing:
                 found[name] = torch.tensor(each, dtype=torch.float32).reshape(shape) if rng.random() < 0.7 else number
             if isinstance(module, nn.ReLU) and "block" not in name and rng.random() < 0.3:
                 found[name] = number
-        return found if not any(isinstance(m, Residual) for m in net.modules()) else {}
+        together = any(isinstance(m, Residual) or isinstance(m, Joined) and m.itself for m in net.modules())
+        return {} if together else found
 
     def spread(self) -> None:
         """Batch normalisations whose thresholds lie where the sums are, unless they are there for ties."""

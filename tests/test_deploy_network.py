@@ -12,7 +12,7 @@ from deploy_networks import random_inputs, random_network
 
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.running import INT32, Extent, carrier, extent, run
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, Input, MaxPool, SumPool, Threshold, Weighted
+from anabook.deploy.steps import INPUT, Add, Concat, Flatten, Head, Input, MaxPool, SumPool, Threshold, Weighted
 
 SEEDS = range(60)
 
@@ -24,6 +24,8 @@ def plain(step, inputs):
         return np.array(inputs[0]).ravel().astype(object)
     if isinstance(step, Add):
         return inputs[0].astype(object) + inputs[1].astype(object)
+    if isinstance(step, Concat):
+        return np.array([plane for each in inputs for plane in each.tolist()], object)
     if isinstance(step, (Weighted, Head)) and step.weights.ndim == 2:
         return np.array([sum(int(w) * z for w, z in zip(row, x)) for row in step.weights.tolist()], object)
     shape = inputs[0].shape
@@ -113,7 +115,7 @@ def test_the_random_networks_have_all_kinds_of_steps():
                 parts["ceil"] += step.ceil_mode and step.padding != (0, 0)
             if isinstance(step, Head):
                 parts[str(step.weights.dtype)] += 1
-    assert set(kinds) == {"Weighted", "Threshold", "MaxPool", "SumPool", "Add", "Flatten", "Head"}
+    assert set(kinds) == {"Weighted", "Threshold", "MaxPool", "SumPool", "Add", "Concat", "Flatten", "Head"}
     assert min(kinds.values()) >= 8, kinds
     wanted = ("stride", "padding", "dilation", "groups", "signs", "places", "uneven", "ceil", "int8", "float32")
     assert min(parts[name] for name in wanted) >= 5, parts

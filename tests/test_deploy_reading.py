@@ -14,8 +14,8 @@ from deploy_torch import Drawing
 from torch import nn
 
 import anabook as ab
-from anabook import Quantiser, models
-from anabook.deploy.steps import Add, Head, MaxPool, SumPool, Threshold, Weighted
+from anabook import Quantiser, models, training
+from anabook.deploy.steps import Add, Concat, Head, MaxPool, SumPool, Threshold, Weighted
 from anabook.training import Quantise, Scaled, deploy, quantise
 
 TERNARY = Quantiser.ternary()
@@ -60,7 +60,8 @@ def test_the_random_networks_are_of_all_kinds():
         if drawn.ties:
             found = ab.deploy.compare(drawn.net, ints, drawn.x)
             parts["by fractions"] += sum(each.decided for each in found.quantisers)
-    assert {Weighted, Threshold, MaxPool, SumPool, Add, Head} <= set(kinds), kinds
+    assert {Weighted, Threshold, MaxPool, SumPool, Add, Concat, Head} <= set(kinds), kinds
+    assert kinds[Concat] >= 10, kinds
     wanted = (
         "rising",
         "falling",
@@ -233,13 +234,92 @@ def test_quanta_for_each_channel_go_through_depthwise_layers():
     net[3] = nn.Conv2d(3, 6, 3)
     net[3].weight.data = net[3].weight.data.mul(4).round()
     with pytest.raises(
-        ValueError, match="'3' adds up channels with quanta of their own; only a convolution with a group for each"
+        ValueError,
+        match=r"'3' adds up channels with quanta of their own \(0.05, 0.125, 0.3\); only a convolution with a group for each",
     ):
         ab.deploy.to_integer(net, x)
     flat = nn.Sequential(*net[:3], nn.Flatten(), nn.Linear(75, 2))
     flat[4].weight.data = flat[4].weight.data.mul(9).round()
     with pytest.raises(ValueError, match="'4' adds up channels with quanta of their own"):
         ab.deploy.to_integer(flat, x)
+
+
+class Branches(nn.Module):
+    """Two branches with quanta of their own, and what comes after their channels were put together."""
+
+    def __init__(self, quanta, *after):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 3, 1, bias=False), nn.Conv2d(2, 2, 3, padding=1, bias=False)
+        self.acts = nn.ModuleList([Scaled(Quantise(FOUR, std=0.0), quantum) for quantum in quanta])
+        self.after = nn.Sequential(*after)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.normal_(module.weight, std=2.0)
+                module.weight.data.round_()
+
+    def forward(self, x):
+        parts = [act(conv(x)) for act, conv in zip(self.acts, (self.first, self.second))]
+        return self.after(torch.cat((parts[0], parts[1], parts[0]), -3))
+
+
+FOUR = Quantiser.linear(4, signed=False, rounding="nearest")
+
+
+def test_channels_of_equal_quanta_are_put_one_after_the_other():
+    torch.manual_seed(3)
+    x = np.random.default_rng(3).integers(-9, 10, (8, 2, 6, 6)).astype(np.int8)
+    net = Branches((0.5, 0.5), nn.Conv2d(8, 4, 3), Quantise(TERNARY, std=0.0)).eval()
+    ints = compared(net, x)
+    (joined,) = [step for step in ints.steps if isinstance(step, Concat)]
+    assert joined.inputs == ("acts.0", "acts.1", "acts.0") and ints.extents[joined.name].shape == (8, 6, 6)
+    found = ints.features(x)
+    assert np.array_equal(found[joined.name], np.concatenate([found[name] for name in joined.inputs], 1))
+    rows = Branches((0.5, 0.5), nn.Flatten(), nn.Linear(288, 2)).eval()
+    compared(rows, x)
+
+
+def test_quanta_that_differ_are_refused_by_who_adds_them_up_and_by_nobody_else():
+    torch.manual_seed(4)
+    x = np.random.default_rng(4).integers(-9, 10, (8, 2, 6, 6)).astype(np.int8)
+    net = Branches((0.5, 0.25), nn.Conv2d(8, 4, 3), Quantise(TERNARY, std=0.0)).eval()
+    with pytest.raises(
+        ValueError, match=r"'after.0' adds up channels with quanta of their own \(0.5, 0.25\).* told summands="
+    ):
+        ab.deploy.to_integer(net, x)
+    pools = (
+        nn.MaxPool2d(2),
+        nn.AvgPool2d(2, stride=1),
+        Quantise(FOUR, std=0.0),
+        nn.Conv2d(8, 4, 2),
+        Quantise(TERNARY, std=0.0),
+    )
+    for after in (pools, (nn.BatchNorm2d(8), *pools[2:]), (nn.Conv2d(8, 8, 3, groups=8), *pools[2:]), pools[:1]):
+        compared(Branches((0.5, 0.25), *after).eval(), x)
+
+
+def test_concatenated_levels_that_one_weight_adds_up_share_a_quantum_where_sums_do():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.third = (nn.Conv2d(n, 4, 3, padding=1) for n in (1, 4, 8))
+            self.last = nn.Linear(64, 3)
+
+        def forward(self, x):
+            a = torch.relu(self.first(x))
+            b = torch.relu(self.second(a))
+            return self.last(nn.functional.avg_pool2d(torch.relu(self.third(torch.cat([a, b], 1))), 2).flatten(1))
+
+    torch.manual_seed(0)
+    net, x = Net(), np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8)).astype(np.uint8)
+    inputs = torch.tensor(x).float() / 256
+    weights = Quantiser.linear(4, rounding="nearest")
+    alone, tied = (training.calibrate(net, inputs, weights, FOUR, summands=each) for each in (None, weights))
+    assert alone["relu"] != alone["relu_1"] and tied["relu"] is tied["relu_1"] and tied["relu_2"] == alone["relu_2"]
+    with pytest.raises(ValueError, match="'third' adds up channels with quanta of their own"):
+        ab.deploy.to_integer(deploy(quantise(net, weights, FOUR, scales=alone)), x, std=256)
+    compared(deploy(quantise(net, weights, FOUR, scales=tied, summands=weights)), x, std=256)
+    learned = quantise(net, weights, FOUR, scales=tied, summands=weights, quantum={"activations": "learned"})
+    assert learned.relu.scale is learned.relu_1.scale and learned.relu.scale is not learned.relu_2.scale
 
 
 def test_shared_activations_functions_and_residuals_are_read():
@@ -338,7 +418,7 @@ class Gives(nn.Module):
     def __init__(self, forward):
         super().__init__()
         self.conv, self.act, self.other = nn.Conv2d(1, 4, 3, bias=False), Quantise(TERNARY, std=0.0), nn.Linear(3, 4)
-        self.fine = Scaled(Quantise(TERNARY, std=0.0), 0.5)
+        self.fine, self.norm = Scaled(Quantise(TERNARY, std=0.0), 0.5), nn.BatchNorm2d(4)
         self.free = nn.Parameter(torch.ones(1))
         self.conv.weight.data = torch.ones_like(self.conv.weight)
         self.what = forward
@@ -380,6 +460,18 @@ class Gives(nn.Module):
         (
             Gives(lambda s, x: nn.functional.dropout(s.act(s.conv(x)))),
             "'dropout' drops features at random in evaluation, too",
+        ),
+        (
+            Gives(lambda s, x: torch.cat([s.act(s.conv(x))] * 2, 2)),
+            "'cat' concatenates along axis 2; steps put channels one",
+        ),
+        (
+            Gives(lambda s, x: torch.cat(s.act(s.conv(x)).chunk(2, 1), 1)),
+            "'cat' concatenates what 'chunk' gives in one piece",
+        ),
+        (
+            Gives(lambda s, x: s.act(torch.cat([torch.max_pool2d(s.norm(s.conv(x)), 2)] * 2, 1))),
+            "'cat' takes the maxima 'max_pool2d' of floats",
         ),
         (Gives(lambda s, x: s.act(s.conv(x)).abs()), "'abs_1' is a abs, which has no place"),
         (Gives(lambda s, x: s.act(s.conv(x)) if x.sum() > 0 else x), "the program of this Gives cannot be read"),

@@ -410,7 +410,9 @@ def test_calibrated_scale_is_the_best_of_a_fine_search(per):
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from((TERNARY, UNSIGNED, FOUR_BITS, Quantiser([1, 3], [2.5]))))
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from((TERNARY, UNSIGNED, FOUR_BITS, Quantiser([1, 3], [2.5])))
+)
 def test_what_a_scale_loses_is_the_mean_squared_error_ties_included(seed, n, quantiser):
     rng = np.random.default_rng(seed)
     x = rng.integers(-12, 13, (3, n)) / 8  # many inputs fall on thresholds

@@ -1,6 +1,8 @@
 """Algorithm 1 in its plain form: annealing, determinism, scores with and without noise, clear refusals."""
 
 import dataclasses
+import re
+import warnings
 
 import numpy as np
 import pytest
@@ -60,6 +62,36 @@ def test_global_generator_is_left_as_it_was():
     state = torch.random.get_rng_state()
     training.fit(net, blobs(120), SCHEDULE, epochs=1)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("noise_every, steps", [("epoch", 1), ("iteration", 3)])
+@pytest.mark.parametrize("epochs", [1, 4, 5, 7, 8, 9])
+def test_a_schedule_that_outlasts_the_training_is_said_before_it_with_the_epochs_that_it_takes(noise_every, steps, epochs):
+    settings = {"batch_size": 40, "noise_every": noise_every}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        net = network()
+        training.fit(net, blobs(120), SCHEDULE, epochs=epochs, **settings)
+    left = sum(layer.weight.std > 0 for layer in training.layers(net))
+    said = [str(each.message) for each in caught if "before the schedule does" in str(each.message)]
+    assert bool(said) == (left > 0)
+    if said:
+        wanted = int(re.search(r"pass epochs=(\d+)", said[0])[1])
+        assert f"at t = 8, with noise left in {left} of 2 layers" in said[0] and epochs < wanted == 9
+        last = wanted - 1 / steps
+        assert SCHEDULE(1, last) == (0.0, 0.0) and SCHEDULE(1, last - 1)[1] > 0
+    assert all(layer.activations[0].std == 0 for layer in training.layers(training.deploy(net)))
+
+
+def test_noise_that_is_meant_to_stay_is_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for schedule in (
+            Schedule.static(2),
+            lambda layer, t: (0.0, 0.2),
+            Schedule.from_callable(2, lambda layer, t: (0.0, 0.2)),
+        ):
+            training.fit(network(), blobs(120), schedule, epochs=1)
 
 
 def test_history_tells_the_noise_the_rate_and_the_scores_of_every_epoch():

@@ -219,6 +219,14 @@ static void add_${a}_${b}_${c}(const ${A} *one, const ${B} *other, ${C} *out, in
 }
 """
 
+JOIN = """\
+static void join_${a}_${b}(const ${A} *in, ${B} *out, int size)
+{
+    while (size-- > 0)
+        *out++ = (${B})*in++;
+}
+"""
+
 COPY = """\
 static void copy_$a(const ${A} *in, int32_t *out, int size)
 {

@@ -13,7 +13,7 @@ import numpy as np
 from anabook.deploy import c_helpers as helpers
 from anabook.deploy.memory import plan
 from anabook.deploy.running import Extent
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, Step, SumPool, Threshold, Weighted
+from anabook.deploy.steps import INPUT, Add, Concat, Flatten, Head, MaxPool, Step, SumPool, Threshold, Weighted
 
 LINEARS = {"ternary": helpers.LINEAR_TERNARY, "int8": helpers.LINEAR_INT8, "real": helpers.LINEAR_REAL}
 CONVOLUTIONS = {"ternary": helpers.CONVOLVE_TERNARY, "int8": helpers.CONVOLVE_INT8}
@@ -293,6 +293,17 @@ class Code:
         call = self.function("add_${a}_${b}_${c}", helpers.ADD, a=a, b=b, c=c)
         self.note(step, f"the sum, {words(self.shape(step.name))},")
         self.lines(4, f"{call}({one}, {other}, {out}, {self.size(step.name)});")
+        self.keep(step)
+
+    def emit_concat(self, number: int, step: Concat) -> None:
+        to, out = self.comes[step.name]
+        self.note(step, f"the channels, one after the other, {words(self.shape(step.name))},")
+        at = 0
+        for name in step.inputs:
+            kind, where = self.comes[name]
+            call = self.function("join_${a}_${b}", helpers.JOIN, a=kind, b=to)
+            self.lines(4, f"{call}({where}, {out}{f' + {at}' if at else ''}, {self.size(name)});")
+            at += self.size(name)
         self.keep(step)
 
     def emit_flatten(self, number: int, step: Flatten) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from anabook.deploy import layers, pools
-from anabook.deploy.kinds import FLATTENING, NOTHING, operation
+from anabook.deploy.kinds import CONCATENATING, FLATTENING, NOTHING, joined, operation
 from anabook.deploy.programs import Program, shape_of
 from anabook.training.modules import Quantise
 from anabook.training.places import Scaled
@@ -123,6 +123,8 @@ class Evaluation:
             a, b = (self.near[each] for each in node.args)
             total = a.value + b.value
             return _near(total, (a.error + b.error + 2 * _UNIT * total.abs()) * _MORE)
+        if kind in CONCATENATING:
+            return Near(*(torch.cat([self.near[each][i] for each in joined(node)], 1) for i in (0, 1)))
         return self._pooled(node, module, kind, value, error)
 
     def _call(self, node: fx.Node) -> tuple[nn.Module | None, Any, fx.Node]:
@@ -204,6 +206,12 @@ class Evaluation:
         if kind in ("add", "iadd"):
             a, b = (self._number(each, *at) for each in node.args)
             return _plain(a.rest + b.rest)
+        if kind in CONCATENATING:
+            channel = at[1]
+            for part in joined(node):
+                if channel < shape_of(part)[0]:
+                    return self._number(part, at[0], channel, *at[2:])
+                channel -= shape_of(part)[0]
         if kind is nn.Linear:
             return self._exactly_applied(node, module, at, lambda where: (at[0], *where))
         if kind is nn.Conv2d:

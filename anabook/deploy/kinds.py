@@ -21,6 +21,8 @@ NOTHING = (
 
 FLATTENING = (nn.Flatten, "flatten", "view", "reshape", "squeeze")
 
+CONCATENATING = ("cat", "concat", "concatenate")
+"""What puts tensors one behind another."""
 
 WITHOUT_PLACE: dict[type[nn.Module], str] = {
     nn.MultiheadAttention: "its softmax, and its products of features with features, are no sums with fixed weights",
@@ -30,6 +32,12 @@ WITHOUT_PLACE: dict[type[nn.Module], str] = {
     nn.GroupNorm: "it normalises each example by itself, so no thresholds can be computed beforehand",
 }
 """Modules that networks have and integer networks cannot, with the reasons."""
+
+
+def joined(node: fx.Node) -> list[fx.Node]:
+    """The tensors that a concatenation puts one behind another, in order, the same one as often as it is named."""
+    tensors = node.args[0] if node.args else node.kwargs.get("tensors", ())
+    return [each for each in (tensors if isinstance(tensors, (tuple, list)) else ()) if isinstance(each, fx.Node)]
 
 
 def operation(node: fx.Node) -> str:

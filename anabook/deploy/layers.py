@@ -143,7 +143,8 @@ def _read(values: np.ndarray, kind: tuple) -> tuple[Fraction, np.ndarray] | None
 def _same_scale(name: str, wire: Wire) -> Fraction:
     if wire.one_scale is None:
         raise CannotConvert(
-            f"{name!r} adds up channels with quanta of their own; only a convolution with a group for each channel can take them."
+            f"{name!r} adds up channels with quanta of their own ({_listed(wire.scale)}); only a convolution with a group for "
+            "each channel can take them. What is concatenated shares one quantum where calibrate and quantise were told summands=…"
         )
     return wire.one_scale
 
@@ -232,8 +233,8 @@ def _added(state: State, name: str, node: fx.Node, wires: list[Wire]) -> Wire:
 
 
 def _listed(scale: np.ndarray) -> str:
-    values = [f"{float(value):g}" for value in scale.ravel()[:3]]
-    return ", ".join(values) + (" …" if scale.size > 3 else "")
+    values = list(dict.fromkeys(f"{float(value):g}" for value in scale.ravel()))
+    return ", ".join(values[:3]) + (" …" if len(values) > 3 else "")
 
 
 # Quantisers ---------------------------------------------------------------------------------------------------------

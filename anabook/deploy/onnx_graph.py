@@ -28,7 +28,7 @@ from anabook import _files
 from anabook._validate import flag
 from anabook._validate import path as path_at
 from anabook.deploy.arrays import narrowest
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, beyond, positions
+from anabook.deploy.steps import INPUT, Add, Concat, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, beyond, positions
 
 OPSET, IR_VERSION = 21, 10
 """Of ordinary models: what runtimes have known since 2024."""
@@ -369,6 +369,12 @@ class _Graph:
         if len(types) > 1:  # else the sum, too, has room in the eight bits of both
             a, b = self.as_int32(a), self.as_int32(b)
         return self.node("Add", a, b)
+
+    def _Concat(self, step: Concat, *parts: str) -> str:
+        kinds = {self.types[each] for each in parts}
+        kind = _byte(*self.extents[step.name].bounds) if len(kinds) > 1 else next(iter(kinds))
+        tensors = [self.as_int32(each) if kind is None else self.cast(each, kind) for each in parts]
+        return self.node("Concat", *tensors, axis=1)
 
     def _Flatten(self, step: Flatten, x: str) -> str:
         return self.node("Flatten", x, axis=1)

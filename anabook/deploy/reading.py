@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from anabook.deploy import layers, pools, thresholds
+from anabook.deploy import joins, layers, pools, thresholds
 from anabook.deploy.kinds import FLATTENING, NOTHING, WITHOUT_PLACE, operation
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.programs import bounds_of, integers, program, shape_of, standardisation
 from anabook.deploy.state import State
-from anabook.deploy.steps import INPUT, Flatten, Input, MaxPool, Step, Threshold, Weighted
+from anabook.deploy.steps import INPUT, Concat, Flatten, Input, MaxPool, Step, Threshold, Weighted
 from anabook.deploy.wires import CannotConvert, Wire
 from anabook.training.modules import Quantise
 from anabook.training.places import Scaled
@@ -32,7 +32,8 @@ def to_integer(
     network that is off.
 
     Read are linear layers and convolutions in two dimensions, batch normalisation, maxima and averages over windows,
-    additions of equal quanta, flattening, dropout, and the quantisers of this package, with a quantum for each channel, too.
+    additions of equal quanta, concatenations of channels, flattening, dropout, and the quantisers of this package, with a
+    quantum for each channel, too.
     The last linear layer may be in float; then so is that step, and only that. Its weights are kept in 32 bits, and all that it
     gives must lie within what these hold, as programs in C compute it so.
 
@@ -67,8 +68,8 @@ def to_integer(
 
 
 PLACES = (
-    "there are linear and convolution layers, batch normalisation, quantisers, maximum and average pools, flattening and "
-    "additions of equal quanta"
+    "there are linear and convolution layers, batch normalisation, quantisers, maximum and average pools, flattening, "
+    "additions of equal quanta and concatenations of channels"
 )
 """What an integer network is made of, for those who brought something else."""
 
@@ -119,7 +120,7 @@ class Reader(State):
             return self.quantised(name, module, *inputs)
         if kind in FLATTENING:
             return self.flattened(name, node, *inputs)
-        for read in (layers.read, pools.read):
+        for read in (layers.read, pools.read, joins.read):
             found = read(self, name, node, module, kind, inputs)
             if found is not None:
                 return found
@@ -192,8 +193,9 @@ class Reader(State):
             )
 
     def comes_from_levels(self, step: Step | None) -> bool:
-        while isinstance(step, (MaxPool, Flatten)):
-            step = next((each for each in self.steps if each.name == step.inputs[0]), None)
+        if isinstance(step, (MaxPool, Flatten, Concat)):
+            steps = {each.name: each for each in self.steps}
+            return all(self.comes_from_levels(steps.get(name)) for name in step.inputs)
         return isinstance(step, Threshold)
 
 

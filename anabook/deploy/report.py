@@ -14,7 +14,7 @@ from anabook._table import Table
 from anabook._validate import flag
 from anabook.deploy import c_code
 from anabook.deploy.packing import per_byte
-from anabook.deploy.steps import INPUT, Add, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, positions
+from anabook.deploy.steps import INPUT, Add, Concat, Flatten, Head, MaxPool, SumPool, Threshold, Weighted, positions
 
 PICOJOULES = {
     "int8 addition": 0.03,
@@ -413,8 +413,8 @@ def _kept(network: Any) -> dict[str, Any]:
 def _feature_bits(network: Any, name: str) -> int:
     """What one number of a tensor needs: enough bits for the levels of a quantiser, else for everything within bounds."""
     step = next((each for each in network.steps if each.name == name), None)
-    if isinstance(step, MaxPool):
-        return _feature_bits(network, step.inputs[0])
+    if isinstance(step, (MaxPool, Concat)):
+        return max(_feature_bits(network, each) for each in step.inputs)
     if isinstance(step, Threshold):
         return max(1, (len(step.levels) - 1).bit_length())
     if isinstance(step, Head):

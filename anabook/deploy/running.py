@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from anabook.deploy.arrays import narrowest
-from anabook.deploy.steps import Add, Flatten, Head, MaxPool, Step, SumPool, Threshold, Weighted, beyond, out_size
+from anabook.deploy.steps import Add, Concat, Flatten, Head, MaxPool, Step, SumPool, Threshold, Weighted, beyond, out_size
 
 INT32 = (-(2**31) + 2, 2**31 - 2)
 """What an accumulator may be: with its sign turned, too, and so that a threshold above every accumulator is an int32."""
@@ -195,6 +195,20 @@ def _(step: Add, inputs: Sequence[Extent]) -> Extent:
 
 
 @extent.register
+def _(step: Concat, inputs: Sequence[Extent]) -> Extent:
+    if len(inputs) < 2:
+        raise ValueError(f"{step.name!r} takes 2 tensors or more, not {len(inputs)}.")
+    shapes = {each.shape[1:] for each in inputs}
+    if len(shapes) > 1 or not all(each.shape for each in inputs):
+        raise ValueError(
+            f"{step.name!r} puts the channels of tensors of the shapes {', '.join(str(each.shape) for each in inputs)} one "
+            "after the other; but for the channels they must be equal."
+        )
+    low, high = (np.concatenate(ends) for ends in zip(*(each.channels(step.name) for each in inputs)))
+    return Extent((len(low), *inputs[0].shape[1:]), low, high)
+
+
+@extent.register
 def _(step: Flatten, inputs: Sequence[Extent]) -> Extent:
     (x,) = _taken(step, inputs, 1)
     low, high = (b if np.ndim(b) == 0 else np.repeat(b, prod(x.shape[1:])) for b in (x.low, x.high))
@@ -362,6 +376,11 @@ def _(step: SumPool, inputs: Sequence[np.ndarray], given: Extent) -> np.ndarray:
 def _(step: Add, inputs: Sequence[np.ndarray], given: Extent) -> np.ndarray:
     a, b = inputs
     return (a.astype(np.int32) + b.astype(np.int32)).astype(given.dtype, copy=False)
+
+
+@run.register
+def _(step: Concat, inputs: Sequence[np.ndarray], given: Extent) -> np.ndarray:
+    return np.concatenate([each.astype(given.dtype, copy=False) for each in inputs], axis=1)
 
 
 @run.register

@@ -19,11 +19,13 @@ from anabook._archives import WRONG, arrays_in, why
 from anabook._validate import path as path_at
 from anabook.deploy.arrays import narrowest
 from anabook.deploy.packing import MOST, pack, unpack
-from anabook.deploy.steps import Add, Flatten, Head, Input, MaxPool, Step, SumPool, Threshold, Weighted
+from anabook.deploy.steps import Add, Concat, Flatten, Head, Input, MaxPool, Step, SumPool, Threshold, Weighted
 
 _FORMAT = "anabook integer network 1"
 _TABLE = "network"
-_KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (Weighted, Threshold, MaxPool, SumPool, Add, Flatten, Head)}
+_KINDS: dict[str, type[Step]] = {
+    kind.__name__: kind for kind in (Weighted, Threshold, MaxPool, SumPool, Add, Concat, Flatten, Head)
+}
 
 
 def save(given: Input, steps: Sequence[Step], path: str | Path) -> Path:

@@ -138,6 +138,16 @@ class Add(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Concat(Step):
+    """The channels of several tensors, one after the other.
+
+    Example:
+        >>> Concat(name="cat", inputs=("branch1", "branch2", "branch3")).inputs
+        ('branch1', 'branch2', 'branch3')
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flatten(Step):
     """All axes but the batch in one, in the order of rows.
 

@@ -61,7 +61,8 @@ def calibrate(
         rule: "error" is the least squared error, as above; "lsq" is s = 2·E|v|/√q for the numbers v to be rounded and the
             highest level q in quanta, where learned step sizes start (Esser et al. 2020).
         swap, before, summands, keep: as for `quantise`. For what is added, one scale is fitted to all summands together,
-            those that are levels of activations included; they share one tensor.
+            those that are levels of activations included, and with `summands` to all levels that are concatenated and then
+            summed by one weight; they share one tensor.
 
     Returns:
         The scales by the names of the modules.

@@ -91,7 +91,8 @@ def quantise(
             not for the network's own input. It needs levels of both signs, as what it rounds has.
         summands: quantiser for each summand of an addition of two tensors that holds other numbers. With the quantum of
             `activations`, and `scales` from `calibrate` with the same `summands`, all that is added has one quantum,
-            which an integer network needs; where it is learned, it is one parameter of all the quantisers.
+            which an integer network needs; where it is learned, it is one parameter of all the quantisers. The same holds
+            for levels that are concatenated and then summed by one weight.
 
     LSQ is uniform noise, the mode, and learned quanta, with the start and the gradient scale of its authors::
 

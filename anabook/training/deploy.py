@@ -17,9 +17,10 @@ from anabook.training.state_dicts import OnlyLevels, unmark
 def deploy(net: nn.Module) -> nn.Module:
     """A noise-free copy in evaluation mode whose weights are plain tensors of quantised values.
 
-    The parametrisations are gone; each swapped activation stays a `Quantise` whose noise is removed for good, so the
-    copy computes what `net.eval()` computes, in either mode. Learned quanta are constants. Weights that
-    share a parameter go on sharing one where they come out equal. A state dict with weights that are not rounded is refused.
+    The parametrisations are gone; each swapped activation stays a `Quantise` whose noise is removed for good, at one stroke
+    where some is left, so the copy computes what `net.eval()` computes, in either mode. Learned quanta are constants. Weights
+    that share a parameter go on sharing one where they come out equal. A state dict with weights that are not rounded is
+    refused.
 
     Example:
         >>> from anabook import Quantiser, models

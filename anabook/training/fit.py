@@ -22,7 +22,7 @@ from anabook.training.latent import initialise_near_thresholds, shift_by_mean
 from anabook.training.layers import check_schedule, layers, set_noise
 from anabook.training.objectives import Loss, Objective
 from anabook.training.optimisers import check_makers, make_optimiser, make_scheduler, rate_in
-from anabook.training.precautions import warn_of_single_levels
+from anabook.training.precautions import warn_of_noise_left, warn_of_single_levels
 from anabook.training.quanta import keep_positive, spare_from_decay
 from anabook.training.run import Run
 from anabook.training.sources import Source, length
@@ -69,7 +69,8 @@ def fit(
     """Train a network in place on the cross-entropy of its outputs, or on another loss (paper, Algorithm 1).
 
     At the start of epoch t every layer's noise is set to the schedule's (layer, t). Then the latent weights take one
-    step of the optimiser per batch. After the last epoch the noise is left as it stands.
+    step of the optimiser per batch. After the last epoch the noise is left as it stands; a warning says before the first one
+    where the schedule would have taken it away later, since `deploy` takes what is left away at one stroke.
 
     On one machine the same seed, network, data and number of threads give the same weights bit for bit. The global
     generators of torch, NumPy and Python are seeded, and left as they were. A DataLoader's workers are seeded from them
@@ -254,6 +255,7 @@ def fit(
             INITIALISATIONS[initialise](net, seed)
         if not resumed:
             warn_of_single_levels(net)
+        warn_of_noise_left(schedule, epochs, length(batches) if noise_every == "iteration" else None)
         run.stopper = None if rule is None else Stopper(net, rule, batches.arrays and batches.arrays[0])
         try:
             run.captured = captured(run) if compile else None

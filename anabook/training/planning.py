@@ -47,16 +47,23 @@ def plan_places(
             wanted = bool(given) if use == "summand" else any(flow.sources != (INPUT,) for flow in given)
             if wanted:
                 quantisers[name] = summands if use == "summand" else before
-    return Plan(quantisers, _tied([name for name, use in uses.items() if use == "summand"], flows), unplaced)
+    tied = [] if summands is None else _tied([name for name, use in uses.items() if use == "summand"], flows)
+    return Plan(quantisers, tied, unplaced)
 
 
 def _tied(summands: list[str], flows: dict[str, list[Flow]]) -> list[set[str]]:
-    tied: list[set[str]] = []
+    """What has one quantum: levels that are added to each other, and those that a weight adds up, behind a concatenation."""
+    wanted: list[set[str]] = []
     for left, right in zip(summands[::2], summands[1::2]):
         together = set()
         for name in (left, right):
             for flow in flows.get(name, ()):
                 together |= {name} if flow.kind in ("float", "unknown") else set(flow.sources)
+        wanted.append(together)
+    every = [flow for name, found in flows.items() if name not in summands for flow in found]
+    wanted += [set(flow.sources) for flow in every if flow.kind in ("levels", "combined")]
+    tied: list[set[str]] = []
+    for together in wanted:
         for other in [each for each in tied if each & together]:
             together |= other
             tied.remove(other)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from typing import Any
 
 from torch import nn
 
+from anabook.schedules import Schedule
 from anabook.training.layers import layers, quantised_weights
 
 WIDE = 4.0
@@ -50,4 +53,33 @@ def warn_of_wide_noise(net: nn.Module) -> None:
             f"{what}: Schedule.for_network(net, period=...) takes it from the network's own quantisers.",
             UserWarning,
             stacklevel=6,
+        )
+
+
+def warn_of_noise_left(schedule: Any, epochs: int, steps: int | None) -> None:
+    """Say how many layers will still have noise when training ends, where the schedule would take it away later.
+
+    Noise that never ends is meant to stay, as that of a plain straight-through estimator; of a function nobody knows the end.
+
+    Args:
+        schedule: as for `fit`.
+        epochs: how many there are to be.
+        steps: of an epoch, where the noise is set before every step; None where it is set once per epoch.
+    """
+    if not isinstance(schedule, Schedule) or schedule.rule is not None:
+        return
+    lag = 1 if steps is None else 1 / steps  # the noise of the last steps was set so long before the end
+    ends = [
+        end
+        for layer, (_, end) in enumerate(schedule.intervals)
+        if schedule(layer, epochs - lag)[1] > 0 and schedule(layer, end)[1] == 0
+    ]
+    if ends:
+        n, end = schedule.n_layers, max(ends)
+        warnings.warn(
+            f"epochs={epochs} {'ends' if epochs == 1 else 'end'} before the schedule does, at t = {end:g}, with noise left in "
+            f"{len(ends)} of {n} {'layer' if n == 1 else 'layers'}, which training.deploy takes away at one stroke: pass "
+            f"epochs={math.ceil(end + lag)}, or a schedule that is shorter.",
+            UserWarning,
+            stacklevel=4,
         )
