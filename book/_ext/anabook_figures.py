@@ -68,6 +68,12 @@ def two_colours(text: str) -> str:
     return re.sub(r"\b(fill|stroke|stop-color): (#[0-9a-fA-F]{6})\b", both, text)
 
 
+def smaller(text: str) -> str:
+    """A drawing without comments and without the white space between and in its tags; the same picture."""
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    return re.sub(r' +(?="|/>)', "", re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", text))).strip()
+
+
 def inlined(text: str, key: str, words: str) -> str:
     """The markup of a figure.
 
@@ -77,7 +83,7 @@ def inlined(text: str, key: str, words: str) -> str:
         words: what is to be seen, for those who do not see it.
     """
     text = re.sub(r"<style.*?</style>", "", text, flags=re.S)  # it would hold for the whole page
-    text = re.sub(r"<(title|metadata)\b.*?</\1>", "", text, flags=re.S)
+    text = smaller(re.sub(r"<(title|metadata)\b.*?</\1>", "", text, flags=re.S))
     for pattern in (r'\bid="', r'xlink:href="#', r"url\(#"):
         text = re.sub(pattern, lambda found: found[0] + key, text)
     paper = "<image" in text

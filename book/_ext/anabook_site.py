@@ -3,6 +3,8 @@
 * Jupyter Book always loads sphinx-thebe, which points every page at a CDN and emits its script twice. The book has no live
   kernels, so its handlers are disconnected.
 * MathJax is copied from the sphinx-mathjax-offline package, reduced to what the pages load (2.7 of 24 MB).
+* The theme loads Font Awesome twice: as fonts with a style sheet, and as a script of 1.5 MB that draws the same dozen icons. The
+  script is left out.
 * ANABOOK_REPOSITORY and ANABOOK_BRANCH set the address of the repository; without it no page links to one.
 """
 
@@ -49,6 +51,20 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         else:
             (target / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / part, target / part)
+
+
+def drop_icons_script(app: Sphinx, exception: Exception | None) -> None:
+    """Take the theme's script of icons out of the finished pages; its fonts have them, too."""
+    if exception is not None or app.builder.format != "html":
+        return
+    output = Path(app.outdir)
+    for path in output.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        kept = re.sub(r"\s*<script[^>]*/fontawesome\.js[^>]*></script>", "", text)
+        if kept != text:
+            path.write_text(kept, encoding="utf-8")
+    for file in (output / "_static" / "scripts").glob("fontawesome.js*"):
+        file.unlink()
 
 
 class Repository(NamedTuple):
@@ -154,4 +170,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_repository, priority=400)
     app.connect("html-page-context", clean_page, priority=900)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", drop_icons_script)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
