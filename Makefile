@@ -12,7 +12,7 @@ NOTEBOOKS := $(wildcard book/*.ipynb)
 PAGES := $(NOTEBOOKS) $(wildcard book/*.md) book/references.bib
 PACKAGE := $(shell find anabook -name '*.py' 2>/dev/null)
 STATIC := $(shell find book/_static book/_live -type f -not -path '*/__pycache__/*')
-CONFIGURATION := _config.yml _toc.yml $(wildcard book/_ext/*.py) requirements.txt
+CONFIGURATION := _config.yml _toc.yml book/pages.toml book/search.toml $(wildcard book/_ext/*.py) requirements.txt
 
 # Python in the page: LIVE=0 leaves it out. ANABOOK_PYODIDE=folder takes official Pyodide in place of the pinned engine.
 LIVE ?= 1

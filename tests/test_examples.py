@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def shown() -> dict[tuple[str, str], object]:
     """The classes and functions on the pages of the package, by module and name; exceptions are left out."""
     found = {}
-    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "book").glob("api*.md")))
     for name, options in re.findall(r"^\.\. automodule:: ([\w.]+)\n((?:   .*\n)*)", text, flags=re.M):
         module = importlib.import_module(name)
         members = re.search(r":members: *(.*)$", options, flags=re.M)

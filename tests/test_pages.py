@@ -19,9 +19,17 @@ def test_every_page_has_a_number_of_its_own_and_a_sentence_in_the_order_of_the_c
     numbers = [page["number"] for page in PAGES.values()]
     assert len(set(numbers)) == len(numbers)
     for page in PAGES.values():
-        assert set(page) == {"number", "summary"}
+        assert set(page) - {"title"} == {"number", "summary"}
         assert 40 <= len(page["summary"]) <= 155, page["summary"]  # what search engines show
         assert page["summary"].endswith(".")
+
+
+def test_a_title_names_the_straight_through_estimator_where_the_page_is_about_it():
+    titles = {name: page["title"] for name, page in PAGES.items() if "title" in page}
+    for name in ("00-start-here", "01-quantisers", "04-zoo", "16-which-estimator"):
+        assert re.search(r"straight-through estimators?\b", titles[name]), name
+    assert "straight-through" in titles["05-strategies"]
+    assert len(set(titles.values())) == len(titles) and all(30 <= len(title) <= 85 for title in titles.values())
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -29,7 +37,7 @@ def test_a_chapter_has_the_number_of_its_file(name):
     if digits := re.match(r"(\d\d)-", name):
         assert PAGES[name]["number"] == str(int(digits[1]))
     else:
-        assert re.fullmatch(r"\d+[a-z]|[A-Z]", PAGES[name]["number"])
+        assert re.fullmatch(r"\d+[a-z]|[A-Z]\d?", PAGES[name]["number"])
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)

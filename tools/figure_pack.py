@@ -31,6 +31,7 @@ import matplotlib
 import plain
 import slides
 import typst
+from anabook_figures import standalone
 
 from anabook._validate import path as path_at
 from anabook._validate import refused
@@ -103,33 +104,6 @@ def pixels(data: str, label: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{width * 0.75:g}pt" '
         f'height="{height * 0.75:g}pt" viewBox="0 0 {width * 0.75:g} {height * 0.75:g}">'
         f'<image width="{width * 0.75:g}" height="{height * 0.75:g}" xlink:href="data:image/png;base64,{data}"/></svg>'
-    )
-
-
-def standalone(svg: str, label: str, title: str, words: str) -> str:
-    """A drawing that can stand alone, and beside others in one document: its names begin with its label, it has no style sheet.
-
-    Raises:
-        ValueError: no SVG, or one with a script or an address in it.
-    """
-    head = re.match(r"<svg ([^>]*)>", svg.strip())
-    if head is None:
-        raise ValueError(f"{label} must be an svg element, and begins with {svg.strip()[:40]!r}")
-    if wrong := re.search(
-        r"<script|\son\w+=|<foreignObject|href=\"(?!#|data:image/)[^\"]*\"|url\((?!#)[^)]*\)", svg, flags=re.I
-    ):
-        raise ValueError(f"{label} has {wrong[0]!r} in it: a figure of the pack may have no script and no address")
-    attributes = re.sub(r'\s*\b(?:data-panels|role|aria-label|xmlns(?::xlink)?)="[^"]*"', "", head[1])
-    body = svg.strip()[head.end() : svg.strip().rindex("</svg>")]
-    joins = ' stroke-linejoin="round" stroke-linecap="butt"' if "<style" in body else ""
-    body = re.sub(r"<style.*?</style>|<(title|metadata)\b.*?</\1>|<defs>\s*</defs>", "", body, flags=re.S)
-    for pattern in (r'\bid="', r'href="#', r"url\(#"):
-        body = re.sub(pattern, lambda found: f"{found[0]}{label}-", body)
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{attributes.strip()}{joins} role="img" aria-labelledby="{label}-title {label}-desc">\n'
-        f'<title id="{label}-title">{escape(title)}</title>\n'
-        f'<desc id="{label}-desc">{escape(words)}</desc>\n{body.strip()}\n</svg>\n'
     )
 
 

@@ -213,12 +213,17 @@ def _answer(label: str, labels: plain.Labels) -> list[nbformat.NotebookNode]:
     return [nbformat.v4.new_markdown_cell(words), nbformat.v4.new_code_cell("\n".join(lines))]
 
 
+def needs(code: str) -> tuple[str, list[str]]:
+    """The extras of the package that code needs, as pip writes them, and what else it needs."""
+    extras = [extra for extra, pattern in EXTRAS.items() if re.search(pattern, code)]
+    return f"[{','.join(extras)}]" if extras else "", [name for name in ALSO if re.search(rf"\b{name}\b", code)]
+
+
 def _install(code: str, package: str) -> str:
     """The first cell, for code that needs some of the package's extras."""
-    needed = [extra for extra, pattern in EXTRAS.items() if re.search(pattern, code)]
-    extras = f"[{','.join(needed)}]" if needed else ""
-    also = "".join(f" {name}" for name in ALSO if re.search(rf"\b{name}\b", code))
-    return (WITH_SOURCE if package else WITH_WHEEL).format(extras=extras, also=also, source=package)
+    extras, also = needs(code)
+    more = "".join(f" {name}" for name in also)
+    return (WITH_SOURCE if package else WITH_WHEEL).format(extras=extras, also=more, source=package)
 
 
 def _references(keys: list[str]) -> str:

@@ -3,7 +3,8 @@
 * The heading of a page, its entry in every table of contents, and its figures, equations, theorems and exercises carry the
   page's number: chapter 5 has Figure 5.1. The number is that of the page's file, so it does not move when a page is added.
 * `chapter-list` is the table of contents of the front page, with one sentence under each title.
-* The same sentence is the page's description for search engines and previews.
+* The same sentence is the page's description for search engines and previews; its `title`, if it has one, is the page's
+  title there.
 """
 
 from __future__ import annotations
@@ -26,17 +27,25 @@ FOLDER = "book/"
 
 
 @cache
+def described(source: str) -> dict[str, dict[str, dict[str, str]]]:
+    """The file book/pages.toml."""
+    return tomllib.loads((Path(source) / FOLDER / "pages.toml").read_text(encoding="utf-8"))
+
+
 def pages(source: str) -> dict[str, dict[str, str]]:
-    """What book/pages.toml says of each page, by its name in Sphinx."""
-    path = Path(source) / FOLDER / "pages.toml"
-    described = tomllib.loads(path.read_text(encoding="utf-8"))["pages"]
-    return {FOLDER + name: page for name, page in described.items()}
+    """What book/pages.toml says of each page with a number, by its name in Sphinx."""
+    return {FOLDER + name: page for name, page in described(source)["pages"].items()}
+
+
+def others(source: str) -> dict[str, dict[str, str]]:
+    """What it says of the other pages."""
+    return described(source)["others"]
 
 
 def check_pages(app: Sphinx, env: BuildEnvironment) -> None:
     """Refuse to build a site one of whose pages has no number or no sentence."""
-    wanted, described = set(env.found_docs) - {env.config.root_doc}, set(pages(str(app.srcdir)))
-    if wrong := sorted(wanted ^ described):
+    wanted = set(env.found_docs) - {env.config.root_doc}
+    if wrong := sorted(wanted ^ set(pages(str(app.srcdir)))):
         raise ConfigError(f"book/pages.toml and _toc.yml must name the same pages, and do not for: {', '.join(wrong)}.")
 
 
@@ -76,16 +85,16 @@ def fill_lists(app: Sphinx, doctree: nodes.document, name: str) -> None:
     found = list(doctree.findall(chapter_list))
     if not found:
         return
-    env, described = app.env, pages(str(app.srcdir))
+    env, rows_of = app.env, pages(str(app.srcdir))
     made: list[nodes.Node] = []
     for part in app.env.external_site_map.root.subtrees:
         made.append(nodes.rubric("", part.caption or ""))
         rows = nodes.definition_list(classes=["chapter-list"])
         for file in part.files():
-            title = f"{described[file]['number']}. {env.titles[file].astext()}"
+            title = f"{rows_of[file]['number']}. {env.titles[file].astext()}"
             address = app.builder.get_relative_uri(name, file)
             link = nodes.reference("", "", nodes.Text(title), internal=True, refuri=address)
-            entry = nodes.definition("", nodes.paragraph("", described[file]["summary"]))
+            entry = nodes.definition("", nodes.paragraph("", rows_of[file]["summary"]))
             rows += nodes.definition_list_item("", nodes.term("", "", link), entry)
         made.append(rows)
     for node in found:
@@ -94,9 +103,11 @@ def fill_lists(app: Sphinx, doctree: nodes.document, name: str) -> None:
 
 def describe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Say in the page's head what the page is about."""
-    if page := pages(str(app.srcdir)).get(pagename):
+    if page := {**others(str(app.srcdir)), **pages(str(app.srcdir))}.get(pagename):
         sentence = escape(page["summary"], quote=True)
         context["metatags"] = f'{context.get("metatags", "")}\n<meta name="description" content="{sentence}">'
+        if "title" in page:
+            context["title"] = escape(page["title"], quote=True)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

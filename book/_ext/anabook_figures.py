@@ -68,6 +68,12 @@ def two_colours(text: str) -> str:
     return re.sub(r"\b(fill|stroke|stop-color): (#[0-9a-fA-F]{6})\b", both, text)
 
 
+def smaller(text: str) -> str:
+    """A drawing without comments and without the white space between and in its tags; the same picture."""
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    return re.sub(r' +(?="|/>)', "", re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", text))).strip()
+
+
 def inlined(text: str, key: str, words: str) -> str:
     """The markup of a figure.
 
@@ -77,7 +83,7 @@ def inlined(text: str, key: str, words: str) -> str:
         words: what is to be seen, for those who do not see it.
     """
     text = re.sub(r"<style.*?</style>", "", text, flags=re.S)  # it would hold for the whole page
-    text = re.sub(r"<(title|metadata)\b.*?</\1>", "", text, flags=re.S)
+    text = smaller(re.sub(r"<(title|metadata)\b.*?</\1>", "", text, flags=re.S))
     for pattern in (r'\bid="', r'xlink:href="#', r"url\(#"):
         text = re.sub(pattern, lambda found: found[0] + key, text)
     paper = "<image" in text
@@ -102,6 +108,33 @@ def inlined(text: str, key: str, words: str) -> str:
     kind = " on-paper" if paper else ""
     rest = f'<span class="figure-parts" aria-hidden="true">{parts}</span>' if parts else ""
     return f'<span class="drawn{" in-parts" if parts else ""}{kind}">{whole}{rest}</span>'
+
+
+def standalone(svg: str, label: str, title: str, words: str) -> str:
+    """A drawing that can stand alone, and beside others in one document: its names begin with its label, it has no style sheet.
+
+    Raises:
+        ValueError: no SVG, or one with a script or an address in it.
+    """
+    head = re.match(r"<svg ([^>]*)>", svg.strip())
+    if head is None:
+        raise ValueError(f"{label} must be an svg element, and begins with {svg.strip()[:40]!r}")
+    if wrong := re.search(
+        r"<script|\son\w+=|<foreignObject|href=\"(?!#|data:image/)[^\"]*\"|url\((?!#)[^)]*\)", svg, flags=re.I
+    ):
+        raise ValueError(f"{label} has {wrong[0]!r} in it: a figure of the pack may have no script and no address")
+    attributes = re.sub(r'\s*\b(?:data-panels|role|aria-label|xmlns(?::xlink)?)="[^"]*"', "", head[1])
+    body = svg.strip()[head.end() : svg.strip().rindex("</svg>")]
+    joins = ' stroke-linejoin="round" stroke-linecap="butt"' if "<style" in body else ""
+    body = re.sub(r"<style.*?</style>|<(title|metadata)\b.*?</\1>|<defs>\s*</defs>", "", body, flags=re.S)
+    for pattern in (r'\bid="', r'href="#', r"url\(#"):
+        body = re.sub(pattern, lambda found: f"{found[0]}{label}-", body)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{attributes.strip()}{joins} role="img" aria-labelledby="{label}-title {label}-desc">\n'
+        f'<title id="{label}-title">{escape(title)}</title>\n'
+        f'<desc id="{label}-desc">{escape(words)}</desc>\n{body.strip()}\n</svg>\n'
+    )
 
 
 def inline_figures(app: Sphinx, doctree: nodes.document, name: str) -> None:

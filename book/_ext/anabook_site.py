@@ -3,6 +3,8 @@
 * Jupyter Book always loads sphinx-thebe, which points every page at a CDN and emits its script twice. The book has no live
   kernels, so its handlers are disconnected.
 * MathJax is copied from the sphinx-mathjax-offline package, reduced to what the pages load (2.7 of 24 MB).
+* The theme loads Font Awesome twice: as fonts with a style sheet, and as a script of 1.5 MB that draws the same dozen icons. The
+  script is left out.
 * ANABOOK_REPOSITORY and ANABOOK_BRANCH set the address of the repository; without it no page links to one.
 """
 
@@ -13,7 +15,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -51,26 +53,60 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
             shutil.copy2(source / part, target / part)
 
 
-def set_repository(app: Sphinx, config: Config) -> None:
-    """Show repository and launch buttons when, and only when, an address is given in the environment."""
+def drop_icons_script(app: Sphinx, exception: Exception | None) -> None:
+    """Take the theme's script of icons out of the finished pages; its fonts have them, too."""
+    if exception is not None or app.builder.format != "html":
+        return
+    output = Path(app.outdir)
+    for path in output.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        kept = re.sub(r"\s*<script[^>]*/fontawesome\.js[^>]*></script>", "", text)
+        if kept != text:
+            path.write_text(kept, encoding="utf-8")
+    for file in (output / "_static" / "scripts").glob("fontawesome.js*"):
+        file.unlink()
+
+
+class Repository(NamedTuple):
+    """Where the sources of the book are: address, branch, and whose form of addresses it has."""
+
+    url: str
+    branch: str
+    provider: str
+
+
+def repository() -> Repository | None:
+    """The repository that the environment names; none if it names none.
+
+    Raises:
+        ConfigError: not an address of a repository on a host that is known.
+    """
     url = os.environ.get("ANABOOK_REPOSITORY", "").strip().rstrip("/").removesuffix(".git")
     if not url:
-        return
+        return None
     match = re.fullmatch(r"https://([^/\s]+)/(?:[^/\s]+/)+[^/\s]+", url)
     provider = next((name for name in PROVIDERS if match and name in match[1].lower()), None)
     if match is None or provider is None:
         raise ConfigError(
             f"ANABOOK_REPOSITORY is {url!r}; expected https://HOST/OWNER/NAME on a {', '.join(PROVIDERS)} host"
         )
+    return Repository(url, os.environ.get("ANABOOK_BRANCH", "").strip() or "main", provider)
+
+
+def set_repository(app: Sphinx, config: Config) -> None:
+    """Show repository, source and launch buttons when, and only when, an address is given in the environment."""
+    place = repository()
+    if place is None:
+        return
     options = config.html_theme_options
-    options["repository_url"] = url
-    options["repository_branch"] = os.environ.get("ANABOOK_BRANCH", "").strip() or "main"
-    options["repository_provider"] = provider
-    options["use_repository_button"] = options["use_issues_button"] = True
+    options["repository_url"] = place.url
+    options["repository_branch"] = place.branch
+    options["repository_provider"] = place.provider
+    options["use_repository_button"] = options["use_issues_button"] = options["use_source_button"] = True
     buttons = {"notebook_interface": "jupyterlab"}
-    if provider in ("github", "gitlab"):
+    if place.provider in ("github", "gitlab"):
         buttons["binderhub_url"] = "https://mybinder.org"
-    if provider == "github":
+    if place.provider == "github":
         buttons["colab_url"] = "https://colab.research.google.com"
     options["launch_buttons"] = buttons
 
@@ -134,4 +170,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_repository, priority=400)
     app.connect("html-page-context", clean_page, priority=900)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", drop_icons_script)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
