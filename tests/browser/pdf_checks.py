@@ -74,15 +74,15 @@ class Piece(NamedTuple):
 
 
 class Printed:
-    """A PDF as viewers see it, without the foot of its pages."""
+    """A PDF as viewers see it, without the ``foot`` of its pages, which is so many points high."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, foot: float = FOOT) -> None:
         self.drawn = pypdfium2.PdfDocument(data)
         self.reader = PdfReader(io.BytesIO(data))
-        self.pieces = [piece for number, page in enumerate(self.drawn, 1) for piece in self._pieces(number, page)]
+        self.pieces = [piece for number, page in enumerate(self.drawn, 1) for piece in self._pieces(number, page, foot)]
 
     @staticmethod
-    def _pieces(number: int, page: Any) -> list[Piece]:
+    def _pieces(number: int, page: Any, foot: float) -> list[Piece]:
         """Pieces in the order in which they are drawn; pdfium's own order is a guess where a page has formulas in tables."""
         found, text = [], page.get_textpage()
         for each in page.get_objects(filter=[raw.FPDF_PAGEOBJ_TEXT], textpage=text):
@@ -90,7 +90,7 @@ class Printed:
             font = each.get_font().get_base_name()
             if each.level:  # MathJax cuts stretched brackets; a browser draws what is cut as a picture with edges of its own
                 left = right = math.nan
-            if top > FOOT:
+            if top > foot:
                 found.append(Piece(number, left, right, font, each.extract()))
         return found
 
@@ -110,6 +110,19 @@ class Printed:
             if piece.left < LEFT - 1.5 or piece.right > width - RIGHT + 1.5
             if piece.text.strip()
         ]
+
+    def outside(self) -> list[str]:
+        """Text of which a part is not on its page."""
+        found = []
+        for number, page in enumerate(self.drawn, 1):
+            width, height = page.get_size()
+            for each in page.get_objects(filter=[raw.FPDF_PAGEOBJ_TEXT], textpage=page.get_textpage()):
+                left, bottom, right, top = each.get_bounds()
+                if not each.level and (left < 0 or bottom < 0 or right > width or top > height):
+                    found.append(
+                        f"page {number}: {each.extract()[:60]!r} reaches from {left:.0f}, {bottom:.0f} to {right:.0f}, {top:.0f}"
+                    )
+        return found
 
     def formula_letters(self) -> int:
         """How many letters of formulas are drawn."""
