@@ -7,6 +7,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,6 +161,14 @@ class Printed:
         return walk(self.reader.outline, 0)
 
 
+def stands_in(wanted: str, pages: Sequence[str]) -> bool:
+    """Whether a text is on one of the pages, or begins on one and ends on the next."""
+    if any(wanted in page for page in pages):
+        return True
+    cuts = [(wanted[:cut], wanted[cut:]) for cut in range(1, len(wanted))]
+    return any(first in page and rest in after for page, after in zip(pages, pages[1:]) for first, rest in cuts)
+
+
 def missing(printed: Printed, source: Source, letters: int) -> list[str]:
     """What a page has and its PDF lacks, and what the PDF has that no reader should see.
 
@@ -167,11 +176,13 @@ def missing(printed: Printed, source: Source, letters: int) -> list[str]:
         letters: how many the page's formulas have.
     """
     texts = printed.texts()
-    whole = squeezed("".join(texts))
+    pages = [squeezed(text) for text in texts]
     found = printed.beyond()
     for kind, wanted in (("line", source.lines), ("cell", source.cells), ("heading", source.headings)):
-        found += [f"the {kind} {text.strip()[:80]!r} is not in the text" for text in wanted if squeezed(text) not in whole]
-    found += [f"equation {number} is not in the text" for number in source.equations if number not in whole]
+        found += [
+            f"the {kind} {each.strip()[:80]!r} is not in the text" for each in wanted if not stands_in(squeezed(each), pages)
+        ]
+    found += [f"equation {number} is not in the text" for number in source.equations if not stands_in(number, pages)]
     if printed.formula_letters() < 0.99 * letters:  # pdfium passes over a few that lie on others
         found.append(f"{printed.formula_letters()} of {letters} letters of formulas are drawn")
     tex = len(re.findall(RAW_TEX, "".join(texts))) - sum(len(re.findall(RAW_TEX, line)) for line in source.lines)
