@@ -34,7 +34,7 @@ ON_OLDEST := $(filter-out tests/test_training_densities.py,$(wildcard tests/test
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup site slides figures lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean
+.PHONY: help setup site slides pdf figures lint test test-unit test-notebooks test-site test-browser test-oldest notebooks bench study clean
 
 help: ## show this list
 	@echo 'anabook: the book and the package. Targets:'
@@ -42,6 +42,7 @@ help: ## show this list
 	@echo
 	@echo 'PYTHON=/path/to/python3.11 chooses the interpreter that .venv is made of;'
 	@echo 'ANABOOK_REPOSITORY=https://… make site shows the repository and launch buttons.'
+	@echo 'make pdf CHAPTERS="02-noise 04-zoo" prints these pages only.'
 	@echo 'make LIVE=0 … leaves out Python in the pages, and does not load its engine.'
 
 setup: .venv/.stamp $(ENGINE) ## make .venv with the exact versions of requirements.txt and the package
@@ -83,8 +84,11 @@ _build/.site: $(PAGES) $(PACKAGE) $(STATIC) $(PACKING) $(ENGINE) _build/.configu
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build/.doctrees; echo 'site: FAILED, see the warnings above' >&2; exit 1; }
 	@touch $@
 
-slides: .venv/.stamp ## the lecture's slides with speaker notes, one file: _build/slides/lecture.html
-	@$(BIN)/python tools/slides.py
+slides: .venv/.stamp ## the lecture's slides with speaker notes, as HTML and as PDFs: _build/slides
+	@$(BIN)/python tools/slides.py --pdf both
+
+pdf: _build/.site ## print the site: a PDF of each page, and _build/pdf/anabook.pdf of all (minutes; SOLUTIONS=shown adds them)
+	@$(BIN)/python tools/pdf.py --solutions $(or $(SOLUTIONS),hidden) $(if $(CHAPTERS),--chapters $(CHAPTERS))
 
 figures: .venv/.stamp ## every figure of the book as SVG and PDF, with captions and alternative texts: _build/figures
 	@$(BIN)/python tools/figure_pack.py

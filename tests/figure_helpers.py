@@ -8,13 +8,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+from printing import ARGUMENTS, find_browser
+
 STATIC = Path(__file__).resolve().parents[1] / "book" / "_static"
 NODE = shutil.which("node")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 THEMES = {
     "light": {"ground": "#ffffff", "ink": "#222832", "muted": "#48566b"},
     "dark": {"ground": "#14181e", "ink": "#ced6dd", "muted": "#9ca4af"},
@@ -27,21 +30,17 @@ _PAGE = (
 )
 
 
-def browser_path():
-    return os.environ.get("ANABOOK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
 @contextlib.contextmanager
 def browser():
     """A browser; where there is none the test is skipped, in continuous integration failed."""
-    path = browser_path()
+    path = find_browser()
     if path is None:
         reason = "no Chromium or Chrome was found, so the figure was not tried out"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        window = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        window = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield window
         window.close()
 

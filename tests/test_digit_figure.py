@@ -9,7 +9,7 @@ import figure_helpers
 import nbformat
 import numpy as np
 import pytest
-from figure_helpers import NODE, STATIC, THEMES, browser_path, page_with, still_of, style_of
+from figure_helpers import NODE, STATIC, THEMES, find_browser, page_with, still_of, style_of
 
 from anabook import datasets, deploy
 from anabook.deploy.steps import Threshold
@@ -34,7 +34,7 @@ def in_browser(body, data):
 ENGINES = [
     pytest.param(in_node, marks=pytest.mark.skipif(NODE is None, reason="node was not found"), id="node"),
     pytest.param(
-        in_browser, marks=pytest.mark.skipif(browser_path() is None, reason="no Chromium or Chrome was found"), id="browser"
+        in_browser, marks=pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome was found"), id="browser"
     ),
 ]
 

@@ -243,8 +243,8 @@ class Book:
         before, after = DecodedStreamObject(), DecodedStreamObject()
         before.set_data(b"q")
         after.set_data(b"\n".join(lines))
-        content = page.raw_get("/Contents")
-        content = list(content.get_object()) if isinstance(content.get_object(), ArrayObject) else [content]
+        drawn = page.raw_get("/Contents") if "/Contents" in page else ArrayObject()
+        content = list(drawn.get_object()) if isinstance(drawn.get_object(), ArrayObject) else [drawn]
         page[NameObject("/Contents")] = ArrayObject(
             [self.writer._add_object(before), *content, self.writer._add_object(after)]
         )

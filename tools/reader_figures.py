@@ -181,7 +181,7 @@ def mass() -> tuple[str, str]:
     """Chapter 4's other one: the factors of four layers with the fast sigmoid."""
     m, n = VARIANTS["fast_sigmoid"].mass, 4
     factors = [m ** (n - i) for i in range(n)]
-    panel = Panel(0, "What each layer's gradient is multiplied by, as a power of 10", (0.3, n + 0.7), (-5, 1))
+    panel = Panel(0, "Factor of each layer's gradient, as a power of 10", (0.3, n + 0.7), (-5, 1))
     panel.ticks(range(1, n + 1), (0, -2, -4))
     for i, factor in enumerate(factors, 1):
         height = math.log10(factor)

@@ -53,11 +53,15 @@ sys.path[:0] = [str(BOOK / "_ext"), str(ROOT / "tools")]
 from anabook_figures import inlined  # noqa: E402
 from printing import opened, printed, profile, served, started  # noqa: E402
 
-# Formulas are set, and reveal.js has made a page of each slide.
+# Formulas are set, and reveal.js has made a page of each slide; those after the first it hides from screen readers.
 PAGED = """async () => {
     await MathJax.startup.promise;
     await document.fonts.ready;
     for (let wait = 0; wait < 100 && !document.querySelector('.pdf-page'); wait++) await new Promise(r => setTimeout(r, 50));
+    for (const slide of document.querySelectorAll('.pdf-page section')) {
+        slide.removeAttribute('aria-hidden');
+        slide.removeAttribute('hidden');
+    }
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
 

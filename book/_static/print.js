@@ -1,11 +1,13 @@
 /* Makes a page ready for paper when it is printed, from the browser or by tools/pdf.py, and puts it back afterwards: the light
-   theme, folded code and proofs unfolded, what interactive figures say, and a scale for what is wider than paper. print.css does the rest.
-   `?solutions=shown` in the address prints the folded solutions, too. */
+   theme, folded code and proofs unfolded, what interactive figures say, a scale for what is wider than paper, and a class for
+   what is too short to be split. print.css does the rest. `?solutions=shown` in the address prints folded solutions, too. */
 (() => {
   "use strict";
   const root = document.documentElement;
-  // How small each kind may become; what needs more is wrapped.
-  const least = { formula: 0.5, table: 0.6, text: 0.7 };
+  // How small each kind may become; code and text that need more are wrapped.
+  const least = { formula: 0.5, table: 0.6, output: 0.7, code: 0.85 };
+  // Boxes up to this height, in mm of paper, stay in one piece.
+  const whole = 80;
   let undo = [];
 
   function set(element, name, value) {
@@ -17,7 +19,7 @@
   function scale(element, wide, room, kind) {
     if (!room || wide <= room) return;
     const wanted = (0.99 * room) / wide;
-    if (kind === "text" && wanted < least.text) return;
+    if (wanted < least[kind] && (kind === "output" || kind === "code")) return;
     element.style.setProperty("--print-scale", Math.max(wanted, least[kind]).toFixed(3));
     undo.push(() => element.style.removeProperty("--print-scale"));
   }
@@ -38,9 +40,17 @@
     for (const text of document.querySelectorAll("article pre")) {
       const style = getComputedStyle(text);
       const frame = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
-      found.push([text, text.scrollWidth - frame, text.clientWidth - frame, "text"]);
+      const kind = text.closest(".cell_output") ? "output" : "code";
+      found.push([text, text.scrollWidth - frame, text.clientWidth - frame, kind]);
     }
     return found;
+  }
+
+  function short() {
+    const boxes = "div.cell_input, div.cell_output div.highlight, :not(.cell_input, .cell_output) > [class*='highlight-'], table,"
+      + " div.exercise, div.proof, div.tip, div.note";
+    const limit = (whole * 96) / 25.4;
+    return [...document.querySelectorAll(boxes)].filter(box => box.offsetHeight && box.offsetHeight < limit);
   }
 
   function prepare() {
@@ -60,7 +70,12 @@
       box.classList.remove("toggle-hidden");
       undo.push(() => box.classList.add("toggle-hidden"));
     }
-    for (const each of measured()) scale(...each);
+    const [sizes, boxes] = [measured(), short()];
+    for (const each of sizes) scale(...each);
+    for (const box of boxes) {
+      box.classList.add("print-whole");
+      undo.push(() => box.classList.remove("print-whole"));
+    }
     root.classList.remove("print-measuring");
   }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
+import math
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +16,13 @@ from bs4 import BeautifulSoup, Tag
 from pypdf import PdfReader
 from pypdfium2 import raw
 
-# Of print.css, in points: the paper's margins at the left and at the right.
+# Of print.css, in points: the paper's margins at the left and at the right; the foot's height.
 LEFT, RIGHT = 18 / 25.4 * 72, 16 / 25.4 * 72
+FOOT = 40
 RAW_TEX = r"\$\$|\\[()\[\]]|\\(?:frac|sum|mathbb|sigma|theta|nu|begin|operatorname)\b"
 
-# The letters of all formulas that are printed, when the page has been set.
-LETTERS = """solutions => [...document.querySelectorAll('article mjx-c')].filter(each =>
+# How many letters the formulas have that are printed; spaces are none.
+LETTERS = """solutions => [...document.querySelectorAll('article mjx-c:not(.mjx-c20, .mjx-cA0)')].filter(each =>
     (solutions === 'shown' || !each.closest('.solution'))).length"""
 
 
@@ -50,7 +52,9 @@ def source_of(path: Path, solutions: str = "hidden") -> Source:
         each.decompose()
     shown = article.select("pre")
     lines = [line.rstrip() for box in shown for line in box.get_text().split("\n") if line.strip()]
-    cells = [cell.get_text() for cell in article.select("td, th") if not cell.select(".math") and r"\(" not in cell.get_text()]
+    cells = [
+        cell.get_text() for cell in article.select("td, th") if not cell.select(".math") and r"\(" not in cell.get_text()
+    ]
     pictures = [str(image["alt"]) for image in article.select("img[alt]")]
     pictures += [str(drawing["aria-label"]) for drawing in article.select("svg[role=img]")]
     equations = [number.get_text() for number in article.select(".eqno")]
@@ -60,41 +64,70 @@ def source_of(path: Path, solutions: str = "hidden") -> Source:
     return Source(lines, cells, headings, len(article.select("figure")), pictures, equations, article.get_text())
 
 
-class Printed:
-    """A PDF as viewers see it."""
+class Piece(NamedTuple):
+    """Text that is drawn at once: its page from 1, its edges in points, its font's name, which MathJax's have not."""
 
-    def __init__(self, data: bytes) -> None:
+    page: int
+    left: float
+    right: float
+    font: str
+    text: str
+
+
+class Printed:
+    """A PDF as viewers see it, without the ``foot`` of its pages, which is so many points high."""
+
+    def __init__(self, data: bytes, foot: float = FOOT) -> None:
         self.drawn = pypdfium2.PdfDocument(data)
         self.reader = PdfReader(io.BytesIO(data))
-        self.pages = [page.get_textpage() for page in self.drawn]
+        self.pieces = [piece for number, page in enumerate(self.drawn, 1) for piece in self._pieces(number, page, foot)]
+
+    @staticmethod
+    def _pieces(number: int, page: Any, foot: float) -> list[Piece]:
+        """Pieces in the order in which they are drawn; pdfium's own order is a guess where a page has formulas in tables."""
+        found, text = [], page.get_textpage()
+        for each in page.get_objects(filter=[raw.FPDF_PAGEOBJ_TEXT], textpage=text):
+            left, _, right, top = each.get_bounds()
+            font = each.get_font().get_base_name()
+            if each.level:  # MathJax cuts stretched brackets; a browser draws what is cut as a picture with edges of its own
+                left = right = math.nan
+            if top > foot:
+                found.append(Piece(number, left, right, font, each.extract()))
+        return found
 
     def texts(self) -> list[str]:
-        """The text of each page, without its foot."""
-        texts = []
-        for page in self.pages:
-            foot = page.get_text_bounded(top=40)
-            texts.append(page.get_text_range().replace(foot, "") if foot else page.get_text_range())
+        """The text of each page."""
+        texts = [""] * len(self.drawn)
+        for piece in self.pieces:
+            texts[piece.page - 1] += piece.text
         return texts
 
     def beyond(self) -> list[str]:
         """Text that reaches into the margins."""
+        width = self.drawn[0].get_width()
+        return [
+            f"page {piece.page}: {piece.text[:60]!r} reaches from {piece.left:.0f} to {piece.right:.0f}"
+            for piece in self.pieces
+            if piece.left < LEFT - 1.5 or piece.right > width - RIGHT + 1.5
+            if piece.text.strip()
+        ]
+
+    def outside(self) -> list[str]:
+        """Text of which a part is not on its page."""
         found = []
-        for number, (page, text) in enumerate(zip(self.drawn, self.pages), 1):
-            for index in range(text.count_rects()):
-                left, bottom, right, top = text.get_rect(index)
-                if left < LEFT - 1.5 or right > page.get_width() - RIGHT + 1.5:
-                    found.append(f"page {number}: {text.get_text_bounded(left, bottom, right, top)[:60]!r} reaches to {right:.0f}")
+        for number, page in enumerate(self.drawn, 1):
+            width, height = page.get_size()
+            for each in page.get_objects(filter=[raw.FPDF_PAGEOBJ_TEXT], textpage=page.get_textpage()):
+                left, bottom, right, top = each.get_bounds()
+                if not each.level and (left < 0 or bottom < 0 or right > width or top > height):
+                    found.append(
+                        f"page {number}: {each.extract()[:60]!r} reaches from {left:.0f}, {bottom:.0f} to {right:.0f}, {top:.0f}"
+                    )
         return found
 
     def formula_letters(self) -> int:
-        """Letters in fonts without a name, which is how a browser writes MathJax's."""
-        total = 0
-        name, flags = ctypes.create_string_buffer(200), ctypes.c_int()
-        for page in self.pages:
-            for index in range(page.count_chars()):
-                if not raw.FPDFText_GetFontInfo(page.raw, index, name, 200, ctypes.byref(flags)) or not name.value:
-                    total += not chr(raw.FPDFText_GetUnicode(page.raw, index)).isspace()
-        return total
+        """How many letters of formulas are drawn."""
+        return sum(not letter.isspace() for piece in self.pieces if not piece.font for letter in piece.text)
 
     def elements(self) -> Counter[str]:
         """How many elements of each kind the structure has, and how many pictures of each text."""
@@ -128,6 +161,14 @@ class Printed:
         return walk(self.reader.outline, 0)
 
 
+def stands_in(wanted: str, pages: Sequence[str]) -> bool:
+    """Whether a text is on one of the pages, or begins on one and ends on the next."""
+    if any(wanted in page for page in pages):
+        return True
+    cuts = [(wanted[:cut], wanted[cut:]) for cut in range(1, len(wanted))]
+    return any(first in page and rest in after for page, after in zip(pages, pages[1:]) for first, rest in cuts)
+
+
 def missing(printed: Printed, source: Source, letters: int) -> list[str]:
     """What a page has and its PDF lacks, and what the PDF has that no reader should see.
 
@@ -135,12 +176,14 @@ def missing(printed: Printed, source: Source, letters: int) -> list[str]:
         letters: how many the page's formulas have.
     """
     texts = printed.texts()
-    whole = squeezed("".join(texts))
+    pages = [squeezed(text) for text in texts]
     found = printed.beyond()
     for kind, wanted in (("line", source.lines), ("cell", source.cells), ("heading", source.headings)):
-        found += [f"the {kind} {text.strip()[:80]!r} is not in the text" for text in wanted if squeezed(text) not in whole]
-    found += [f"equation {number} is not in the text" for number in source.equations if number not in whole]
-    if printed.formula_letters() < letters:
+        found += [
+            f"the {kind} {each.strip()[:80]!r} is not in the text" for each in wanted if not stands_in(squeezed(each), pages)
+        ]
+    found += [f"equation {number} is not in the text" for number in source.equations if not stands_in(number, pages)]
+    if printed.formula_letters() < 0.99 * letters:  # pdfium passes over a few that lie on others
         found.append(f"{printed.formula_letters()} of {letters} letters of formulas are drawn")
     tex = len(re.findall(RAW_TEX, "".join(texts))) - sum(len(re.findall(RAW_TEX, line)) for line in source.lines)
     if tex > len(re.findall(RAW_TEX, source.prose)):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import os
 import re
-import shutil
-import threading
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -17,7 +13,9 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+from printing import SETTLED
+
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 THEMES = ("light", "dark")
 ARTICLE = "article"
@@ -153,51 +151,12 @@ RUN_AXE = """async () => {
         + `(${v.nodes[0].failureSummary.split('\\n').slice(1).join(' ').trim().slice(0, 160)})`);
 }"""
 
-SETTLED = """async () => {
-    if (document.querySelector('article .math')) {
-        for (let wait = 0; wait < 100 && !window.MathJax?.startup?.promise; wait++) await new Promise(r => setTimeout(r, 50));
-        await window.MathJax?.startup?.promise;
-    }
-    await document.fonts.ready;
-    for (const image of document.images) { image.loading = 'eager'; }
-    await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
-    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
-}"""
-
 FADED = """async () => {
     // A theme's colours fade in.
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
     const ends = document.getAnimations().filter(each => Number.isFinite(each.effect?.getComputedTiming().endTime));
     await Promise.race([Promise.allSettled(ends.map(each => each.finished)), new Promise(done => setTimeout(done, 2000))]);
 }"""
-
-
-def find_browser() -> str | None:
-    """The path of an installed Chromium or Chrome; ANABOOK_BROWSER names another."""
-    named = os.environ.get("ANABOOK_BROWSER")
-    if named:
-        return shutil.which(named)
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *arguments: Any) -> None:
-        """Say nothing: what fails is seen by the browser."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve ``folder`` on this machine for the time of the block; yields its address, with no slash at the end."""
-    handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
 
 
 @contextmanager

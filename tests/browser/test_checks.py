@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from site_checks import THEMES, accessibility, context_of, inspect, served
+from printing import served
+from site_checks import THEMES, accessibility, context_of, inspect
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>A page</title>

@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup, Tag
+from pdf_checks import Printed, squeezed
 from playwright.sync_api import Browser, Page
-from site_checks import context_of, listen, served
+from printing import served
+from site_checks import context_of, listen
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+import slides  # noqa: E402
 
 READY = """async () => {
     await MathJax.startup.promise;
@@ -125,15 +130,58 @@ def test_the_stair_can_be_shaken_and_the_speaker_has_notes(browser: Browser, dec
         assert problems == []
 
 
-def test_printed_it_has_a_page_for_each_slide(browser: Browser, deck: Path) -> None:
-    with served(deck) as address, context_of(browser, "desktop", address) as context:
-        tab = context.new_page()
-        tab.goto(f"{address}/lecture.html?print-pdf", wait_until="load")
-        tab.evaluate("() => MathJax.startup.promise")
-        tab.locator(".pdf-page").nth(29).wait_for()
-        slides = tab.evaluate("() => Reveal.getTotalSlides()")
-        printed = tab.pdf(prefer_css_page_size=True, print_background=True)
-        assert len(re.findall(rb"/Type\s*/Page\b", printed)) == slides >= 30
+def made(*arguments: object) -> None:
+    """Runs the tool."""
+    command = [sys.executable, str(ROOT / "tools" / "slides.py"), *map(str, arguments)]
+    subprocess.run(command, check=True)
+
+
+@pytest.fixture(scope="module")
+def papers(deck: Path) -> dict[str, Printed]:
+    """The deck printed, without notes and with them."""
+    made("--to", deck / "lecture.html", "--pdf", "both")
+    names = {"slides": "lecture.pdf", "notes": "lecture-notes.pdf"}
+    return {kind: Printed((deck / name).read_bytes(), foot=0) for kind, name in names.items()}
+
+
+def said(slide: Tag) -> list[str]:
+    """The words of a slide that stand outside formulas and figures, line by line."""
+    for each in slide.select(".drawn, .fk-figure, .notes"):
+        each.decompose()
+    lines = [line.get_text() for line in slide.select("h2, p, li, th, td, pre")]
+    return [squeezed(words) for line in lines for words in re.split(r"\\\(.*?\\\)|\\\[.*?\\\]", line, flags=re.S)]
+
+
+def test_printed_it_has_a_page_for_each_slide_with_all_that_it_says(deck: Path, papers: dict[str, Printed]) -> None:
+    page = BeautifulSoup((deck / "lecture.html").read_text(encoding="utf-8"), "html.parser")
+    notes = [squeezed(aside.get_text()) for aside in page.select(".slides > section > .notes")]
+    shown = [said(slide) for slide in page.select(".slides > section")]
+    alone, both = ([squeezed(text) for text in papers[kind].texts()] for kind in ("slides", "notes"))
+    assert len(alone) == len(shown) >= 30 and len(both) == 2 * len(shown)
+    for number, (words, note) in enumerate(zip(shown, notes)):
+        for texts in (alone[number], both[2 * number]):
+            assert [each for each in words if each not in texts] == [], number + 1
+        assert note in both[2 * number + 1], number + 1
+        assert note not in alone[number]
+    titles = [squeezed(title) for _, title, _ in papers["slides"].bookmarks()]
+    assert titles == [squeezed(slide.title) for slide in slides.read_deck()]
+
+
+@pytest.mark.parametrize("kind", slides.PDFS["both"])
+def test_nothing_printed_reaches_beyond_its_page(papers: dict[str, Printed], kind: str) -> None:
+    drawn = papers[kind].drawn
+    sizes = {page.get_size() for page in drawn}
+    assert sizes == {(slides.WIDTH * 0.75, slides.HEIGHT * 0.75)}
+    assert papers[kind].outside() == []
+
+
+def test_the_check_finds_a_slide_that_is_too_long_on_paper(tmp_path: Path) -> None:
+    (tmp_path / "deck.md").write_text(
+        "# A title\nminutes: 1\n\n" + "- a line\n" * 30 + "\nNote:\n\nSay: x\n", encoding="utf-8"
+    )
+    made(tmp_path / "deck.md", "--to", tmp_path / "deck.html", "--pdf", "slides")
+    paper = Printed((tmp_path / "deck.pdf").read_bytes(), foot=0)
+    assert paper.outside() or squeezed(paper.texts()[0]).count("aline") < 30
 
 
 @pytest.mark.parametrize("fault", FAULTS)
