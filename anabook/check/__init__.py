@@ -8,7 +8,7 @@ Answers are kept as hashes of rounded values: out of sight, so that nobody reads
 though not out of reach of somebody who wants it. Those of the book are data, in `book/exercises.toml`; `EXERCISES` has
 them by label. A teacher can check exercises of their own: `exercise` makes an entry from the true answer, `as_toml` writes
 it for such a file, `read` reads one, and `check` takes a dictionary of entries. `grade` runs a folder of students' notebooks
-and says which of their answers are right.
+and says which of their answers are right. `below` says how far apart numbers are that should be equal.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 from anabook.check.checker import Reply, check, exercise
+from anabook.check.differences import below
 from anabook.check.entries import Exercise, as_toml, of_the_book, read
 
-__all__ = ["EXERCISES", "Exercise", "Graded", "Reply", "as_toml", "check", "exercise", "grade", "read"]
+__all__ = ["EXERCISES", "Exercise", "Graded", "Reply", "as_toml", "below", "check", "exercise", "grade", "read"]
 
 _OF_LECTURERS = ("Graded", "grade")
 

@@ -4,7 +4,7 @@ The model is that of Yin et al. (2019): y = vᵀ H(Z w) with m inputs, the indep
 teacher y* = v*ᵀ H(Z w*) by the loss ½ (y − y*)², averaged over all Z. Here the derivative of the Heaviside function H is
 replaced by the density of normal noise with a mean and a standard deviation, as additive noise has it. With ‖w‖ = ‖w*‖ = 1
 all depends on the angle θ between w and w* and on v, v*, and both gradients in w lie in the plane of w and w*. They are given by
-two numbers: along w, and along the unit vector u that is perpendicular to w and on the side of w*.
+two numbers: along w, and along the unit vector w⊥ that is perpendicular to w and on the side of w*.
 
 The formulas are derived in the chapter on what annealing optimises.
 """
@@ -27,7 +27,7 @@ class InPlane(NamedTuple):
 
     Attributes:
         along: its component along w; a descent step subtracts it, so a positive one makes w shorter.
-        across: its component along u, towards the teacher; negative where descent turns w towards w*.
+        across: its component along w⊥, towards the teacher; negative where descent turns w towards w*.
 
     Example:
         >>> InPlane(3.0, -4.0).cosine(InPlane(0.0, -1.0))
@@ -117,7 +117,7 @@ def sampled_gradient(
     _angle(angle)
     b, a = real(std, "std", above=0.0), real(mean, "mean")
     choice(forward, FORWARD, "forward")
-    s, t = generator(rng).normal(size=(2, integer(n, "n", minimum=2), len(v)))  # Z w and Z u
+    s, t = generator(rng).normal(size=(2, integer(n, "n", minimum=2), len(v)))  # Z w and Z w⊥
     output = (s >= a) if forward == "mode" else ndtr((s - a) / b)
     error = output @ v - (s * math.cos(angle) + t * math.sin(angle) >= 0) @ teacher
     slope = v * np.exp(-(((s - a) / b) ** 2) / 2) / (b * math.sqrt(2 * math.pi))

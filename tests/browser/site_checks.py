@@ -19,6 +19,7 @@ from printing import SETTLED
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 THEMES = ("light", "dark")
 ARTICLE = "article"
+SETTLES_MS = 150  # until the page's script has fitted formulas and tables to their boxes
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 
 RAW_TEX = [
@@ -105,6 +106,44 @@ OVERFLOW = """() => {
     }
     return found;
 }"""
+
+SIDEWAYS = """() => {
+    // What has to be moved sideways to be read: code, outputs, formulas, tables, figures.
+    const boxes = 'pre, .output, .text_html, div.math, mjx-container, figure, .pst-scrollable-table-container, [style*="overflow"]';
+    const found = [];
+    for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
+        const over = box.scrollWidth - box.clientWidth;
+        if (over <= 3 || !box.checkVisibility() || box.closest('mjx-assistive-mml')) continue;
+        if (getComputedStyle(box).overflowX === 'visible') continue;
+        const figure = box.closest('figure')?.id || box.querySelector('figure')?.id || '';
+        const kind = box.matches('.cell_output :is(div.math, mjx-container)') ? 'computed formula' : figure || box.tagName.toLowerCase();
+        found.push([kind, `${over} px of a ${kind} are out of sight: ${box.innerText.trim().replace(/\\s+/g, ' ').slice(0, 60)}`]);
+    }
+    return found;
+}"""
+
+WRAPPED = """() => {
+    // Lines of code, and of outputs, that do not fit their box.
+    const found = [];
+    for (const box of document.querySelectorAll('article .cell pre')) {
+        const style = getComputedStyle(box);
+        const room = box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        if (!box.checkVisibility() || !room) continue;
+        const ruler = document.createElement('span');
+        ruler.textContent = 'x'.repeat(100);
+        ruler.style.cssText = 'position: absolute; visibility: hidden; white-space: pre';
+        box.append(ruler);
+        const fits = Math.floor(room / (ruler.getBoundingClientRect().width / 100));
+        ruler.remove();
+        for (const line of box.textContent.split('\\n')) {
+            if (line.trimEnd().length > fits) found.push(`of ${line.length} letters ${fits} fit: ${line.trim().slice(0, 60)}`);
+        }
+    }
+    return found;
+}"""
+
+MAY_SCROLL = ("computed formula", "fig-zoo-probabilities", "fig-zoo-others", "fig-algorithm-inside")
+"""On a phone alone: formulas that SymPy has derived, and pictures whose labels would be too small in the width of a phone."""
 
 SAME_TEXT = """() => {
     // Colours, size, weight and whatever shines through: the same for an element and for all around it means the same contrast.
@@ -238,6 +277,16 @@ def overflow(page: Page) -> list[str]:
     return [f"overflow: {each}" for each in page.evaluate(OVERFLOW)]
 
 
+def sideways(page: Page, allowed: Collection[str] = ()) -> list[str]:
+    """What a reader must scroll sideways to see; ``allowed`` names figures, or kinds of boxes, that may scroll."""
+    return [f"sideways: {each}" for kind, each in page.evaluate(SIDEWAYS) if kind not in allowed]
+
+
+def wrapped(page: Page) -> list[str]:
+    """Lines in the boxes of a chapter's cells that are longer than their box."""
+    return [f"wrapped: {each}" for each in page.evaluate(WRAPPED)]
+
+
 def turn_to(page: Page, theme: str) -> list[str]:
     """Ask for a theme and wait until the page has it; the problem if it never does."""
     page.emulate_media(color_scheme=theme, reduced_motion="reduce")
@@ -249,13 +298,19 @@ def turn_to(page: Page, theme: str) -> list[str]:
 
 
 def inspect(
-    context: BrowserContext, address: str, path: str, formulas: bool = False, axe: Collection[str] = THEMES
+    context: BrowserContext,
+    address: str,
+    path: str,
+    formulas: bool = False,
+    axe: Collection[str] = THEMES,
+    fits: str | None = None,
 ) -> list[str]:
     """All problems of the page at ``path``, in both themes, with everything that is folded unfolded.
 
     Args:
         formulas: whether the page is to show some.
         axe: the themes in which axe-core looks at the page, which takes most of the time.
+        fits: the device on which nothing may have to be scrolled sideways, and on a desktop no line of a cell may wrap.
     """
     page = context.new_page()
     try:
@@ -265,6 +320,9 @@ def inspect(
         problems += overflow(page)
         page.evaluate(PREPARE)
         page.evaluate(SETTLED)
+        if fits is not None:
+            page.wait_for_timeout(SETTLES_MS)
+            problems += sideways(page, MAY_SCROLL if fits == "phone" else ()) + (wrapped(page) if fits == "desktop" else [])
         problems += [f"maths {each}" for each in page.evaluate(MATHS)]
         if formulas and page.query_selector("article mjx-container mjx-math") is None:
             problems.append("maths: no formula is shown, and the source has some")

@@ -57,11 +57,17 @@ FAULTS = {
 
 
 def problems_of(
-    body: str, browser, folder: Path, device: str = "desktop", theme: str = AUTO, axe: tuple[str, ...] = THEMES
+    body: str,
+    browser,
+    folder: Path,
+    device: str = "desktop",
+    theme: str = AUTO,
+    axe: tuple[str, ...] = THEMES,
+    fits: str | None = None,
 ) -> list[str]:
     (folder / "page.html").write_text(PAGE.format(body=body, theme=theme), encoding="utf-8")
     with served(folder) as address, context_of(browser, device, address) as context:
-        return inspect(context, address, "page.html", axe=axe)
+        return inspect(context, address, "page.html", axe=axe, fits=fits)
 
 
 def test_a_page_without_the_formulas_of_its_source_is_found(browser, tmp_path):
@@ -150,3 +156,37 @@ def test_a_page_is_put_to_axe_in_the_themes_that_are_named(browser, tmp_path, th
     body = FAULTS["text too faint in the dark"][0] + FAULTS["a button without a name"][0]
     found = problems_of(body, browser, tmp_path, axe=(theme,))
     assert sorted(each.split(":")[1].strip() for each in found) == expected and all(f"[{theme}]" in each for each in found)
+
+
+WIDE = "<div style='width: 1400px'>wide</div>"
+SCROLLS = "style='overflow-x: auto' tabindex='0'"
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        f"<pre {SCROLLS}>{'word ' * 400}</pre>",
+        f"<div class='output' {SCROLLS}>{WIDE}</div>",
+        f"<div {SCROLLS}><table><tr><td>{WIDE}</td></tr></table></div>",
+        f"<figure {SCROLLS}>{WIDE}<svg aria-label='a line'></svg></figure>",
+        f"<div class='math' {SCROLLS}><mjx-container>{WIDE}</mjx-container></div>",
+        f"<pre style='overflow-x: hidden'>{'word ' * 400}</pre>",
+    ],
+)
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_what_must_be_scrolled_sideways_is_found(browser, tmp_path, box, device):
+    assert any(each.startswith("sideways: ") for each in problems_of(box, browser, tmp_path, device, axe=(), fits=device))
+    assert not any(each.startswith("sideways: ") for each in problems_of(box, browser, tmp_path, device, axe=()))
+
+
+def test_a_figure_may_scroll_on_a_phone_only_if_it_is_named(browser, tmp_path):
+    for name, device, count in (("fig-zoo-others", "phone", 0), ("fig-zoo-others", "desktop", 1), ("fig-else", "phone", 1)):
+        box = f"<figure id='{name}' {SCROLLS}>{WIDE}<svg aria-label='a line'></svg></figure>"
+        assert len(problems_of(box, browser, tmp_path, device, axe=(), fits=device)) == count, (name, device)
+
+
+def test_a_line_of_a_cell_that_wraps_on_a_desktop_is_found(browser, tmp_path):
+    cell = "<div class='cell'><pre style='width: 600px; font: 10px monospace; white-space: pre-wrap'>{}\nshort</pre></div>"
+    assert problems_of(cell.format("word " * 12), browser, tmp_path, axe=(), fits="desktop") == []
+    (found,) = problems_of(cell.format("word " * 40), browser, tmp_path, axe=(), fits="desktop")
+    assert found.startswith("wrapped: of 200 letters ")

@@ -68,7 +68,7 @@ AXE_IN = {"desktop": ("light",), "phone": ("dark",)}
 @pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES])
 def test_page_has_no_problem(profiles, site, page, device):
     formulas = page in PAGES and source_has_maths(page)
-    problems = inspect(profiles[device], site, f"{page}.html", formulas, axe=AXE_IN[device])
+    problems = inspect(profiles[device], site, f"{page}.html", formulas, axe=AXE_IN[device], fits=device)
     assert not problems, "\n".join(["", *problems])
 
 
