@@ -111,6 +111,10 @@ def test_an_effort_that_is_none_is_refused(tmp_path, line, sentence):
             "**Table.** T\n\n| a | b\\|c |\n|---|---|\n| d |  |",
         ),
         ("```toml\n:::{note}\n```", "```toml\n:::{note}\n```"),
+        (
+            "```sh\n:::\n```\n\n::::{note}\nRun {ref}`there <sec-ste>`\n\n```python\n:::{note}\n\n\n\n1\n```\n::::",
+            "```sh\n:::\n```\n\n**Note**\n\nRun there\n\n```python\n:::{note}\n\n\n\n1\n```",
+        ),
     ],
 )
 def test_myst_becomes_plain(myst, shown):

@@ -122,9 +122,14 @@ def plain(text: str, labels: Labels, efforts: dict[str, str] | None = None) -> s
         kept.append(match[0])
         return f"\0{len(kept) - 1}\0"
 
-    text = CODE.sub(keep, text)
+    text = _without_myst(CODE.sub(keep, text), labels, efforts or {})
+    return re.sub("\0(\\d+)\0", lambda match: kept[int(match[1])], text)
+
+
+def _without_myst(text: str, labels: Labels, efforts: dict[str, str]) -> str:
+    """The same for a text whose code has been put aside, or a part of it."""
     text = TARGET.sub("", text)
-    text = BLOCK.sub(lambda match: _block(match, labels, efforts or {}), text)
+    text = BLOCK.sub(lambda match: _block(match, labels, efforts), text)
     text = EQUATION.sub(lambda match: f" \\tag{{{labels[match['label']][1:-1]}}}\n$$", text)
     text = ROLE.sub(lambda match: _role(match["role"], match["text"], labels), text)
     text = re.sub(r"\((\*[^*\n]+\*) \(((?:chapter|appendix) \w+)\)\)", r"(\1, \2)", text)  # no brackets in brackets
@@ -132,7 +137,6 @@ def plain(text: str, labels: Labels, efforts: dict[str, str] | None = None) -> s
     for sign in (r"^:{3,}", r"^`{3,}\{", r"\{[a-z:]+\}`"):
         if found := re.search(sign + ".{0,40}", text, re.MULTILINE):
             raise NotPlain(f"there is no plain form for {found[0]!r}")
-    text = re.sub("\0(\\d+)\0", lambda match: kept[int(match[1])], text)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
 
 
@@ -164,7 +168,7 @@ def exercise_name(label: str, labels: Labels) -> str:
 def _block(match: re.Match, labels: Labels, efforts: dict[str, str]) -> str:
     kind, title = match["kind"], match["title"].strip()
     options, body = _options(match["body"])
-    inner = plain(body, labels, efforts)
+    inner = _without_myst(body, labels, efforts)
     label = options.get("label", "")
     if kind == "exercise":
         effort = f"*{efforts[label]}*\n\n" if label in efforts else ""
