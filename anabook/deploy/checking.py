@@ -70,7 +70,7 @@ class Check:
         of = f" of the {self.operations} operations" if self.operations else ""
         caption = f"training.deploy or deploy.to_integer will refuse {n}{of} of this {self.network}."
         if any(hint in each.reason for each in self.refusals):
-            caption += f" {PLACES[0].upper()}{PLACES[1:]}."
+            caption += f" For integers {PLACES}."
         return Table(caption, ("what", "kind", "reason", "what to change"), rows)
 
     def __repr__(self) -> str:

@@ -61,13 +61,12 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
         remedy = "quantise these weights, too: see keep= and weights= of training.quantise, whose report lists them all"
         if is_linear:
             # It stays in float: a last layer may.
-            _same_scale(name, wire)
-            given = wire.with_(floats=CannotConvert(why, remedy), step=name, shape=(len(weights),))
-            zero, offset = Fraction(0), _same_offset(name, wire)
+            zero, scale, offset = Fraction(0), _same_scale(name, wire), _same_offset(name, wire)
             sums = [offset * sum(map(Fraction, row), zero) if offset else zero for row in weights.tolist()]
             offsets = [Fraction(b) + each for b, each in zip(bias.tolist(), sums)]
             state.floats = (wire.step, weights)
-            return given.with_(offset=fractions(offsets, given.shape))
+            shape = (len(weights),)
+            return Wire.plain(name, shape, scale, fractions(offsets, shape)).with_(floats=CannotConvert(why, remedy))
         raise CannotConvert(why, remedy)
     whole, quanta = found
     if is_linear:
