@@ -205,6 +205,16 @@ def test_a_padded_first_layer_counts_what_lies_inside():
     assert ints.steps[1].thresholds.shape == (2, 1, 4, 4) and whole.steps[1].thresholds.shape == (2, 1, 1, 1)
 
 
+def test_a_last_layer_in_float_takes_sums():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3, bias=False), nn.Flatten(), nn.Linear(12, 2))
+    net = deploy(
+        quantise(net, Quantiser.linear(4, rounding="nearest"), Quantiser.linear(4, signed=False, rounding="nearest"))
+    )
+    ints = compared(net, np.random.default_rng(0).integers(0, 256, (9, 1, 6, 6)).astype(np.uint8), std=60.0)
+    assert ints.steps[-1].weights.dtype == np.float32
+
+
 def test_levels_without_a_zero_are_padded_with_zeros():
     torch.manual_seed(0)
     first, second, last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=2), nn.Linear(192, 2)

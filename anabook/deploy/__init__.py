@@ -10,11 +10,15 @@ from typing import Any
 
 from anabook.deploy.network import IntegerNetwork
 
-__all__ = ["IntegerNetwork", "compare", "load", "to_integer"]
+__all__ = ["IntegerNetwork", "check", "compare", "load", "to_integer"]
 
 load = IntegerNetwork.load
 
-_WITH_TORCH = {"to_integer": "anabook.deploy.reading", "compare": "anabook.deploy.comparing"}
+_WITH_TORCH = {
+    "check": "anabook.deploy.checking",
+    "to_integer": "anabook.deploy.reading",
+    "compare": "anabook.deploy.comparing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import fx, nn
 
 from anabook.deploy.kinds import CONCATENATING, joined
+from anabook.deploy.layers import BETWEEN
 from anabook.deploy.state import State
 from anabook.deploy.steps import Concat
 from anabook.deploy.wires import CannotConvert, Wire
@@ -31,16 +32,16 @@ def read(state: State, name: str, node: fx.Node, module: nn.Module | None, kind:
     for wire in parts:
         if wire.later:
             raise CannotConvert(
-                f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between."
+                f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between.", BETWEEN
             )
     step = state.add(Concat(name=name, inputs=tuple(wire.step for wire in parts)))
-    names = ("scale", "offset", "gamma", "radicand", "shift")
-    return Wire(
-        step,
-        state.extents[step].shape,
-        *(_one_after_the_other([getattr(wire, each) for wire in parts], [wire.shape for wire in parts]) for each in names),
-        normed=next((wire.normed for wire in parts if wire.normed is not None), None),
+    shapes = [wire.shape for wire in parts]
+    scale, offset, gamma, radicand, shift = (
+        _one_after_the_other([getattr(wire, each) for wire in parts], shapes)
+        for each in ("scale", "offset", "gamma", "radicand", "shift")
     )
+    normed = next((wire.normed for wire in parts if wire.normed is not None), None)
+    return Wire(step, state.extents[step].shape, scale, offset, gamma, radicand, shift, normed)
 
 
 def _check_axis(name: str, node: fx.Node, shape: tuple[int, ...]) -> None:

@@ -34,6 +34,13 @@ WITHOUT_PLACE: dict[type[nn.Module], str] = {
 """Modules that networks have and integer networks cannot, with the reasons."""
 
 
+REMEDIES: dict[type[nn.Module], str] = {
+    nn.LayerNorm: "an nn.BatchNorm2d or nn.BatchNorm1d in its place becomes thresholds",
+    nn.GroupNorm: "an nn.BatchNorm2d in its place becomes thresholds",
+}
+"""What may stand in place of some of them; for the others there is nothing to put there."""
+
+
 def joined(node: fx.Node) -> list[fx.Node]:
     """The tensors that a concatenation puts one behind another, in order, the same one as often as it is named."""
     tensors = node.args[0] if node.args else node.kwargs.get("tensors", ())

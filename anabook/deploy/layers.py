@@ -20,6 +20,9 @@ from anabook.training.places import Scaled
 from anabook.training.scaled import quantiser_in
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+BETWEEN = "put a quantiser there: before=… and summands=… of training.quantise do it, and so does an activation"
+"""What to change where floats come to a step that takes integers."""
+
 _ADDING = ("add", "iadd")
 _MOST_VALUES = 256
 
@@ -43,7 +46,8 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
     is_linear = isinstance(module, nn.Linear)
     if is_linear and len(wire.shape) != 1:
         raise CannotConvert(
-            f"{name!r} is a linear layer on a tensor of shape {wire.shape}; steps take vectors, so flatten it."
+            f"{name!r} is a linear layer on a tensor of shape {wire.shape}; steps take vectors, so flatten it.",
+            "put an nn.Flatten before it, or an nn.Conv2d of size 1 in its place",
         )
     weights = numbers(name, "weight", module.weight)
     bias = np.zeros(len(weights)) if module.bias is None else numbers(name, "bias", module.bias)
@@ -54,15 +58,16 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
             f"the weights of {name!r} take {count} values, which are not integers from -128 to 127 times a quantum"
             f"{'; only a last linear layer may stay in float' if is_linear else ''}."
         )
-        if is_linear and wire.one_scale is not None and wire.one_offset is not None:
+        remedy = "quantise these weights, too: see keep= and weights= of training.quantise, whose report lists them all"
+        if is_linear:
             # It stays in float: a last layer may.
-            given = wire.with_(floats=why, step=name, shape=(len(weights),))
-            zero = Fraction(0)
-            sums = [wire.one_offset * sum(map(Fraction, row), zero) if wire.one_offset else zero for row in weights.tolist()]
+            zero, scale, offset = Fraction(0), _same_scale(name, wire), _same_offset(name, wire)
+            sums = [offset * sum(map(Fraction, row), zero) if offset else zero for row in weights.tolist()]
             offsets = [Fraction(b) + each for b, each in zip(bias.tolist(), sums)]
             state.floats = (wire.step, weights)
-            return given.with_(offset=fractions(offsets, given.shape))
-        raise CannotConvert(why)
+            shape = (len(weights),)
+            return Wire.plain(name, shape, scale, fractions(offsets, shape)).with_(floats=CannotConvert(why, remedy))
+        raise CannotConvert(why, remedy)
     whole, quanta = found
     if is_linear:
         step = Weighted(name=name, inputs=(wire.step,), weights=whole)
@@ -73,9 +78,7 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
     shape = state.extents[state.add(step)].shape
     scales = [q * s for q, s in zip(quanta, scales)]
     given = Wire.plain(name, shape, fractions(scales, shape), fractions(bias.tolist(), shape))
-    offset = wire.one_offset
-    if offset is None:
-        raise CannotConvert(f"{name!r} takes sums with biases of their own; a quantiser must come in between.")
+    offset = _same_offset(name, wire)
     if offset:
         given = given.with_(offset=_with_offset(step, wire, given.offset, quanta, offset, shape))
     return given
@@ -99,7 +102,9 @@ def _with_offset(
 
 def _convolution(name: str, module: nn.Conv2d, wire: Wire, whole: np.ndarray) -> Weighted:
     if module.padding_mode != "zeros":
-        raise CannotConvert(f"{name!r} pads with padding_mode={module.padding_mode!r}; steps pad with zeros.")
+        raise CannotConvert(
+            f"{name!r} pads with padding_mode={module.padding_mode!r}; steps pad with zeros.", "pad with zeros"
+        )
     padding = module.padding
     if isinstance(padding, str):
         spans = [d * (k - 1) if padding == "same" else 0 for k, d in zip(module.kernel_size, module.dilation)]
@@ -144,9 +149,16 @@ def _same_scale(name: str, wire: Wire) -> Fraction:
     if wire.one_scale is None:
         raise CannotConvert(
             f"{name!r} adds up channels with quanta of their own ({_listed(wire.scale)}); only a convolution with a group for "
-            "each channel can take them. What is concatenated shares one quantum where calibrate and quantise were told summands=…"
+            "each channel can take them. What is concatenated has one quantum where calibrate and quantise were told summands=…",
+            "pass summands=… to calibrate and to quantise, which gives one quantum to levels that are concatenated",
         )
     return wire.one_scale
+
+
+def _same_offset(name: str, wire: Wire) -> Fraction:
+    if wire.one_offset is None:
+        raise CannotConvert(f"{name!r} takes sums with biases of their own; a quantiser must come in between.", BETWEEN)
+    return wire.one_offset
 
 
 def _scales_by_group(name: str, wire: Wire, groups: int, outputs: int) -> list[Fraction]:
@@ -168,10 +180,12 @@ def numbers(name: str, what: str, tensor: torch.Tensor) -> np.ndarray:
 
 def _check_plain(name: str, wire: Wire, hint: str = "") -> None:
     if wire.normed is not None:
-        raise CannotConvert(f"{name!r} takes the floats that {wire.normed!r} gives; a quantiser must come in between{hint}.")
+        raise CannotConvert(
+            f"{name!r} takes the floats that {wire.normed!r} gives; a quantiser must come in between{hint}.", BETWEEN
+        )
     if wire.later:
         raise CannotConvert(
-            f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between{hint}."
+            f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between{hint}.", BETWEEN
         )
 
 
@@ -183,7 +197,10 @@ def _normed(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, wire: Wire) -> W
         raise CannotConvert(f"{name!r} normalises what {wire.normed!r} has normalised; one of the two can be read.")
     _check_plain(name, wire)
     if module.running_mean is None:
-        raise CannotConvert(f"{name!r} has no running mean and variance: it normalises each batch by itself.")
+        raise CannotConvert(
+            f"{name!r} has no running mean and variance: it normalises each batch by itself.",
+            "make it with track_running_stats=True",
+        )
     mean, variance = (numbers(name, what, getattr(module, what)).tolist() for what in ("running_mean", "running_var"))
     radicand = [Fraction(v) + Fraction(module.eps) for v in variance]
     if min(radicand) <= 0:
@@ -226,7 +243,8 @@ def _added(state: State, name: str, node: fx.Node, wires: list[Wire]) -> Wire:
     if (np.broadcast_to(a.scale, shape) != np.broadcast_to(b.scale, shape)).any():
         raise CannotConvert(
             f"{name!r} adds multiples of {_listed(a.scale)} ({a.step!r}) to multiples of {_listed(b.scale)} ({b.step!r}); their "
-            "quanta must be equal."
+            "quanta must be equal.",
+            "pass the same summands=… to calibrate and to quantise, which gives one quantum to all that is added",
         )
     step = state.add(Add(name=name, inputs=(a.step, b.step)))
     return Wire.plain(step, a.shape, a.scale, a.offset + b.offset)
@@ -261,7 +279,8 @@ def levels_of(name: str, module: Quantise | Scaled, shape: tuple[int, ...], dtyp
     if found is None or found[1][-1] - min(found[1][0], 0) > 255 or (found[1][0] < 0 and found[1][-1] > 127):
         raise CannotConvert(
             f"the {quantiser.n_levels} levels of {name!r} are not integers from -128 to 127, or from 0 to 255, times a quantum: "
-            "features must fit into 8 bits."
+            "features must fit into 8 bits.",
+            "quantise these features with evenly spaced levels, 256 of them at most",
         )
     held = torch.tensor(quantiser.thresholds).to(dtype).double().tolist()
     return Levels(found[0], found[1], list(map(Fraction, held)), _scale_of(name, module, shape, dtype))

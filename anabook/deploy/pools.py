@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import fx, nn
 
+from anabook.deploy.layers import BETWEEN
 from anabook.deploy.programs import shape_of
 from anabook.deploy.state import State
 from anabook.deploy.steps import Flatten, MaxPool, SumPool
@@ -120,12 +121,12 @@ def read(state: State, name: str, node: fx.Node, module: nn.Module | None, kind:
 def _averaged(state: State, name: str, wire: Wire, given: Windows) -> Wire:
     if wire.later:
         raise CannotConvert(
-            f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between."
+            f"{name!r} takes the maxima {wire.later[-1].name!r} of floats; a quantiser must come in between.", BETWEEN
         )
     if wire.is_padded_differently:
-        raise CannotConvert(f"{name!r} averages sums that depend on the padding; a quantiser must come in between.")
+        raise CannotConvert(f"{name!r} averages sums that depend on the padding; a quantiser must come in between.", BETWEEN)
     if any(given.padding) and (wire.normed is not None or (wire.offset != 0).any()):
-        raise CannotConvert(f"{name!r} pads with zeros what is 0 for no integer; a quantiser must come in between.")
+        raise CannotConvert(f"{name!r} pads with zeros what is 0 for no integer; a quantiser must come in between.", BETWEEN)
     whole = given.factor * prod(given.kernel)
     if wire.normed is not None and whole != 1:
         raise CannotConvert(f"{name!r} multiplies what {wire.normed!r} has normalised by a factor (divisor_override).")

@@ -24,6 +24,7 @@ from anabook.deploy.steps import INPUT
 from anabook.deploy.wires import CannotConvert
 from anabook.training.modules import Quantise
 from anabook.training.places import Beginning, Scaled
+from anabook.training.scaled import quantiser_in
 
 
 class Program(NamedTuple):
@@ -203,22 +204,39 @@ def _inputs(graph: fx.Graph) -> list[fx.Node]:
 
 
 def _check_deployed(net: nn.Module) -> None:
+    for _, error in unfit(net):
+        raise error
+
+
+def _not_fixed(label: str, module: nn.Module) -> CannotConvert:
+    steps = [step for each in module.parametrizations.values() for step in each]
+    if any(isinstance(quantiser_in(step), Quantise) for step in steps):
+        return CannotConvert(f"the weights of {label} are not fixed yet: hand over training.deploy(net).")
+    return CannotConvert(
+        f"the weights of {label} are computed anew in each pass ({', '.join(type(step).__name__ for step in steps)}), and "
+        "training.deploy fixes only those that are quantised.",
+        "quantise them, or make them plain: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')",
+    )
+
+
+def unfit(net: nn.Module) -> Iterator[tuple[nn.Module, CannotConvert]]:
+    """The modules that are not as `training.deploy` leaves them, or whose programs are not what their classes say."""
     for name, module in net.named_modules():
         label = repr(name or type(module).__name__)
         if parametrize.is_parametrized(module):
-            raise CannotConvert(f"the weights of {label} are not fixed yet: hand over training.deploy(net).")
+            yield module, _not_fixed(label, module)
         hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
         if not all(isinstance(hook, Beginning) for hook in hooks):  # those count the calls of a shared activation
-            raise CannotConvert(
-                f"{label} has forward hooks, which may change what it gives and cannot be read: remove them."
+            yield (
+                module,
+                CannotConvert(f"{label} has forward hooks, which may change what it gives and cannot be read: remove them."),
             )
         if "forward" in vars(module):
-            raise CannotConvert(f"the forward of {label} was put in place of its class's, and cannot be read: remove it.")
+            said = f"the forward of {label} was put in place of its class's, and cannot be read: remove it."
+            yield module, CannotConvert(said)
         if isinstance(module, Quantise) and (module.mean, module.std) != (0.0, 0.0):
-            raise CannotConvert(
-                f"the quantiser {label} has noise of mean {module.mean:g} and std {module.std:g} left: hand over "
-                "training.deploy(net)."
-            )
+            said = f"the quantiser {label} has noise of mean {module.mean:g} and std {module.std:g} left"
+            yield module, CannotConvert(f"{said}: hand over training.deploy(net).")
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             real(module.eps, f"the eps of {label}", minimum=0)
 

@@ -10,12 +10,13 @@ import torch
 from torch import fx, nn
 
 from anabook.deploy import joins, layers, pools, thresholds
-from anabook.deploy.kinds import FLATTENING, NOTHING, WITHOUT_PLACE, operation
+from anabook.deploy.kinds import FLATTENING, NOTHING, REMEDIES, WITHOUT_PLACE, operation
 from anabook.deploy.network import IntegerNetwork
 from anabook.deploy.programs import bounds_of, integers, program, shape_of, standardisation
 from anabook.deploy.state import State
 from anabook.deploy.steps import INPUT, Concat, Flatten, Input, MaxPool, Step, Threshold, Weighted
 from anabook.deploy.wires import CannotConvert, Wire
+from anabook.training.grouping import ACTIVATIONS
 from anabook.training.modules import Quantise
 from anabook.training.places import Scaled
 
@@ -89,12 +90,19 @@ class Reader(State):
 
     def refuse_without_place(self) -> None:
         for node in self.program.net.graph.nodes:
-            module = self.program.module(node)
-            why = next((why for kind, why in WITHOUT_PLACE.items() if isinstance(module, kind)), None)
-            if why is not None:
-                raise CannotConvert(
-                    f"{node.target!r} is a {type(module).__name__}, which has no place in an integer network: {why}."
-                )
+            if (error := self.without_place(node)) is not None:
+                raise error
+
+    def without_place(self, node: fx.Node) -> CannotConvert | None:
+        """Why what a node calls is nothing for integers, where it is one of the modules of which that is known."""
+        module = self.program.module(node)
+        kind = next((kind for kind in WITHOUT_PLACE if isinstance(module, kind)), None)
+        if kind is None:
+            return None
+        return CannotConvert(
+            f"{node.target!r} is a {type(module).__name__}, which has no place in an integer network: {WITHOUT_PLACE[kind]}.",
+            REMEDIES.get(kind, "networks with it compute in float; leave it out, or do without integers"),
+        )
 
     def wire(self, node: fx.Node) -> Wire:
         if node.op == "placeholder":
@@ -109,7 +117,7 @@ class Reader(State):
         inputs = [self.wires[each] for each in node.all_input_nodes if each in self.wires]
         for wire in inputs:
             if wire.floats is not None and kind not in (*NOTHING, *layers.NORMS) and not self.comes_last(node):
-                raise CannotConvert(wire.floats)
+                raise wire.floats
         if kind in NOTHING and len(inputs) == 1:
             if kind == "dropout" and {**dict(zip(("input", "p", "training"), node.args)), **node.kwargs}.get(
                 "training", True
@@ -126,7 +134,10 @@ class Reader(State):
                 return found
         label = kind if isinstance(kind, str) else kind.__name__
         hint = ": leave it out, and apply it to what the integer network gives" if self.comes_last(node) else f": {PLACES}"
-        raise CannotConvert(f"{name!r} is a {label}, which has no place in an integer network{hint}.")
+        remedy = ""
+        if isinstance(module, ACTIVATIONS) or label in {each.__name__.lower() for each in ACTIVATIONS}:
+            remedy = "quantise it: activations=… of training.quantise puts a quantiser in its place"
+        raise CannotConvert(f"{name!r} is a {label}, which has no place in an integer network{hint}.", remedy)
 
     def comes_last(self, node: fx.Node) -> bool:
         """Whether no layer and no quantiser comes at this node or after it, but one before: as with a softmax of scores."""
@@ -138,24 +149,13 @@ class Reader(State):
     def quantised(self, name: str, module: Quantise | Scaled, wire: Wire) -> Wire:
         """Thresholds for a quantiser with all that came since the integers before it."""
         table = layers.levels_of(name, module, wire.shape, self.program.dtype)
-        given = self.extents[wire.step]
         signs = wire.sign
-        cases, number = wire.affines()
-        ends = given.channels(wire.step, signs)
-        least_integers = np.empty((len(table.places), *number.shape), np.int64)
         scales = np.broadcast_to(table.scale, (wire.shape[0], *[1] * (len(wire.shape) - 1))).ravel()
-        for channel in range(wire.shape[0]):
-            places = [place * scales[channel] for place in table.places]
-            least, most = int(ends[0][channel]), int(ends[1][channel])
-            here = number[channel]
-            for case in np.unique(here):
-                found = thresholds.integers(places, cases[case], least, most)
-                least_integers[:, channel][:, here == case] = np.array(found, np.int64)[:, np.newaxis]
         quanta = tuple(table.quantum * scale for scale in scales)
         step = Threshold(
             name=name,
             inputs=(wire.step,),
-            thresholds=least_integers.astype(np.int32),
+            thresholds=self.least_integers(wire, table, scales),
             levels=np.array(table.integers, np.int64),
             quantum=quanta[0] if len(set(quanta)) == 1 else quanta,
             signs=None if (signs > 0).all() else signs.copy(),
@@ -164,6 +164,21 @@ class Reader(State):
         for pool in wire.later:
             found = self.add(dataclasses.replace(pool, inputs=(found,)))
         return Wire.plain(found, self.extents[found].shape, table.scale * table.quantum)
+
+    def least_integers(self, wire: Wire, table: layers.Levels, scales: np.ndarray) -> np.ndarray:
+        """For each threshold, channel and place the least integer that reaches it, as in `Threshold`."""
+        given, signs = self.extents[wire.step], wire.sign
+        cases, number = wire.affines()
+        ends = given.channels(wire.step, signs)
+        found = np.empty((len(table.places), *number.shape), np.int64)
+        for channel in range(wire.shape[0]):
+            places = [place * scales[channel] for place in table.places]
+            least, most = int(ends[0][channel]), int(ends[1][channel])
+            here = number[channel]
+            for case in np.unique(here):
+                least_of = thresholds.integers(places, cases[case], least, most)
+                found[:, channel][:, here == case] = np.array(least_of, np.int64)[:, np.newaxis]
+        return found.astype(np.int32)
 
     def flattened(self, name: str, node: fx.Node, *wires: Wire) -> Wire:
         (wire,) = wires

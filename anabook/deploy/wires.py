@@ -14,7 +14,15 @@ from anabook.deploy.thresholds import Affine
 
 
 class CannotConvert(ValueError):
-    """A network, or a part of it, that has no integer network; the message names the module and the reason."""
+    """A network, or a part of it, that has no integer network; the message names the module and the reason.
+
+    Attributes:
+        remedy: what to change, where that is known and not said in the message.
+    """
+
+    def __init__(self, said: str, remedy: str = "") -> None:
+        super().__init__(said)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Wire:
         scale, offset, gamma, radicand, shift: see `Affine`.
         normed: the name of the batch normalisation whose gamma, radicand and shift these are.
         later: windows of which the maximum is taken, once the quantiser that must follow has come: stairs and maxima commute.
-        floats: the name of a last layer in float with the reason why it is one; nothing but the output can follow.
+        floats: of a last layer in float why it is one; nothing but the output can follow.
     """
 
     step: str
@@ -42,7 +50,7 @@ class Wire:
     shift: np.ndarray
     normed: str | None = None
     later: tuple[MaxPool, ...] = ()
-    floats: str | None = None
+    floats: CannotConvert | None = None
 
     @classmethod
     def plain(cls, step: str, shape: tuple[int, ...], scale: Any, offset: Any = Fraction(0)) -> Wire:
