@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -93,6 +94,21 @@ def test_names_are_the_figures_own_and_no_style_leaks_into_the_page():
     assert names and all(name.startswith("f7-") for name in names)
     used = set(re.findall(r'href="#([^"]*)"', made)) | set(re.findall(r"url\(#([^)]*)\)", made))
     assert used and used <= names
+
+
+def test_a_smaller_drawing_is_the_same_drawing():
+    text = inline.svg(two_panels())
+    less = site.smaller(text)
+    assert len(less) < 0.95 * len(text) and site.smaller(less) == less and "<!--" not in less
+
+    def parts(drawing):
+        elements = ElementTree.fromstring(drawing).iter()
+        return [
+            (each.tag, {name: " ".join(value.split()) for name, value in each.attrib.items()}, (each.text or "").strip())
+            for each in elements
+        ]
+
+    assert parts(less) == parts(text)
 
 
 def test_every_line_stands_out_in_the_dark_and_greys_turn_round():

@@ -28,6 +28,7 @@ DEFINED = {
     ("anabook.training", "quantise"): r"def quantise\b",
     ("anabook.training", "Quantise"): r"class Quantise\b",
     ("anabook.check", "check"): r"def check\b",
+    ("anabook.check", "grade"): r"def grade\b",
     ("anabook.convergence.verdicts", "CONDITIONS"): r"CONDITIONS\b",
     ("anabook.variants", "VARIANTS"): r"VARIANTS\b",
 }

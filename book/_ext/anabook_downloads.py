@@ -89,7 +89,7 @@ def on_the_page(said: Command, notebook: str, wheel: str) -> str:
     """
     take = f'<a href="{escape(notebook)}" download>its notebook</a>'
     package = f'<a href="{escape(wheel)}" download>the package</a>'
-    where = f"put {take} and {package} into one folder. There say" if said.from_file else f"take {take} and say"
+    where = f"put {take} and {package} into one folder. There run" if said.from_file else f"take {take} and run"
     return (
         f'<p class="how-to-run">To run this chapter on your machine, with Python 3.11 or later, {where} '
         f'<code class="docutils literal notranslate">{escape(said.text)}</code>, then '
@@ -101,9 +101,9 @@ def in_the_notebook(said: Command) -> str:
     """The first cell of the copy that readers take."""
     where = (
         f"The site that you have it from has the package, too, as a file: `{FOLDER}/{wheel_name()}`, linked below the title of "
-        "each chapter. Put it into this notebook's folder, and there say"
+        "each chapter. Put it into this notebook's folder, and there run"
         if said.from_file
-        else "Say"
+        else "Run"
     )
     return (
         "**How to run this notebook.** It needs Python 3.11 or later and the package `anabook` with its recorded results, and "

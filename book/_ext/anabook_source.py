@@ -73,9 +73,8 @@ def lines_of(module: str, name: str) -> tuple[Path, int, int] | None:
     """
     home = owner = importlib.import_module(module)
     for part in filter(None, name.split(".")):
-        owner, home = home, inspect.getattr_static(home, part, None)
-        if home is None:
-            home = inspect.getattr_static(owner, part, None)
+        # A module may load a name when it is first asked for; a class is asked for what stands in it, not for what it gives.
+        owner, home = home, (getattr if inspect.ismodule(home) else inspect.getattr_static)(home, part, None)
     thing, first, last = defined(home), 1, 1
     try:
         file = inspect.getsourcefile(thing)
