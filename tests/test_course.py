@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from anabook import datasets
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import course  # noqa: E402
@@ -31,6 +33,7 @@ def test_notebooks_the_package_and_how_to_begin_are_in_it(unpacked):
         "02-noise.ipynb",
         "12-svhn.ipynb",
         "README.md",
+        "check.py",
     ]
     (wheel,) = unpacked.glob("anabook-*.whl")
     text = (unpacked / "README.md").read_text()
@@ -58,6 +61,59 @@ def test_a_notebook_runs_with_the_package_of_the_archive_alone(unpacked, tmp_pat
         text=True,
     )
     assert done.stdout == "['blank', 'blank', 'blank', 'blank'] ''\n", done.stdout + done.stderr
+
+
+def test_the_folder_says_whether_all_is_there(unpacked, tmp_path):
+    """With the wheel of the archive alone; and without the package, what is missing and for which notebook."""
+    (wheel,) = unpacked.glob("anabook-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "package")
+
+    def said(*options, **more):
+        environment = {**os.environ, **more}
+        arguments = [sys.executable, *options, str(unpacked / "check.py")]
+        return subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    done = said(PYTHONPATH=str(tmp_path / "package"))
+    assert done.returncode == 0 and done.stdout.endswith(" answers on file, 2 notebooks: ready.\n"), (
+        done.stdout + done.stderr
+    )
+    done = said("-I", "-S")  # of what is installed, nothing is found
+    assert done.returncode == 1 and "missing: anabook, for 02-noise.ipynb, 12-svhn.ipynb\n" in done.stdout
+    assert done.stderr == "Install as README.md says, with the Python of this folder's .venv.\n"
+
+
+def test_data_sets_and_pages_are_packed_where_they_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "build_wheel", lambda folder: folder / "anabook-1-py3-none-any.whl")
+    monkeypatch.setattr(course, "SITE", tmp_path / "html")
+    monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "store"))
+    datasets.store.save(datasets.digits())
+    (tmp_path / "html" / "_static").mkdir(parents=True)
+    for name in ("index.html", "_static/style.css"):
+        (tmp_path / "html" / name).write_text(name)
+    arguments = [CHAPTERS[0], "--pages", "--data", "digits", "--out", str(tmp_path / "c.zip")]
+    assert course.main(arguments) == 0
+    with zipfile.ZipFile(tmp_path / "c.zip") as archive:
+        archive.extractall(tmp_path)
+    text = (tmp_path / "course" / "README.md").read_text()
+    assert "open `book/index.html` in a browser" in text and "where the notebooks find them: digits." in text
+    assert (tmp_path / "course" / "book" / "_static" / "style.css").read_text() == "_static/style.css"
+    monkeypatch.delenv("ANABOOK_DATA")
+    monkeypatch.chdir(tmp_path / "course")
+    assert datasets.store.names() == ["digits"] and len(datasets.store.load("digits").x_test) == 359
+
+
+def test_a_data_set_that_is_not_prepared_and_pages_that_are_not_built_are_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ANABOOK_DATA", str(tmp_path / "store"))
+    monkeypatch.setattr(course, "SITE", tmp_path / "html")
+    for option, sentence in (
+        (["--data", "digits"], "'digits'"),
+        (["--pages"], "--pages needs the built pages: run `make site`"),
+    ):
+        assert course.main([CHAPTERS[0], *option, "--out", str(tmp_path / "c.zip")]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("course: ") and sentence in said and said.count("\n") == 1
+    assert not (tmp_path / "c.zip").exists()
 
 
 def test_with_dependencies_pip_is_asked_for_all_of_them(tmp_path, monkeypatch):

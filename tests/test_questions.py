@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import anabook_questions as questions  # noqa: E402
 
 ASKED = questions.read(ROOT / "book" / "questions.toml")
-PARTS = [part for part in yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]]
+PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
 CAPTIONS = [part["caption"] for part in PARTS if part["caption"] != "Appendices"]
 BY_LABEL = {question.label: question for question in ASKED}
 
@@ -86,7 +86,15 @@ def test_the_page_shows_every_part_and_the_last_chapter_of_each_leads_to_it():
 )
 def test_a_question_that_is_none_is_refused_by_label(tmp_path, changed, sentence):
     option = {"text": "yes", "why": "so"}
-    good = {"label": "q-a", "part": "P", "chapter": "ch-a", "text": "?", "options": [option] * 3, "right": "A", "tempting": "B"}
+    good = {
+        "label": "q-a",
+        "part": "P",
+        "chapter": "ch-a",
+        "text": "?",
+        "options": [option] * 3,
+        "right": "A",
+        "tempting": "B",
+    }
 
     def written(table):
         def value(each):

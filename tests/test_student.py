@@ -142,7 +142,8 @@ def test_the_first_cell_says_how_to_get_what_the_notebook_needs():
     from_there = student.derive(nb, package="git+https://example.org/book").cells[0].source
     assert '%pip install "anabook[training] @ git+https://example.org/book" mlxtend' in from_there
     from_a_wheel = student.derive(notebook(new_code_cell("import anabook"))).cells[0].source
-    assert '%pip install "{wheels[-1]}"' in from_a_wheel and "belongs into the folder" in from_a_wheel
+    assert '%pip install {source} "{wheels[-1]}"' in from_a_wheel and "belongs into the folder" in from_a_wheel
+    assert 'source = "--no-index --find-links wheels" if Path("wheels").is_dir() else ""' in from_a_wheel
     compile(from_a_wheel.replace("%pip", "pass #"), "first cell", "exec")
     with pytest.raises(SystemExit, match="2"):
         student.main(["--package", 'git+https://example.org/"; rm'])

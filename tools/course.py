@@ -2,10 +2,13 @@
 
     python tools/course.py book/01-quantisers.ipynb book/02-noise.ipynb      into _build/course.zip
     python tools/course.py --with-dependencies book/02-noise.ipynb
+    python tools/course.py --pages --data cifar10 book/11-cifar10.ipynb
 
-The archive has a folder with the students' notebooks (tools/student.py), the package as a wheel beside them, and README.md. With
---with-dependencies, pip also fetches all that package and JupyterLab need, for the system and the Python that this runs on, and
-the archive needs no network even to be installed. With PyTorch that is gigabytes.
+The archive has a folder with the students' notebooks (tools/student.py), the package as a wheel beside them, README.md, and
+check.py, which says whether all is there. Recorded runs and answers on file are in the wheel. Data sets that `anabook data` has
+prepared are added by --data, the pages of the book, as `make site` has built them, by --pages. With --with-dependencies, pip also
+fetches all that package and JupyterLab need, for the system and the Python that this runs on, and the archive needs no network
+even to be installed. With PyTorch that is gigabytes.
 
 Exit codes: 0 written, 1 pip failed, 2 bad arguments.
 """
@@ -25,8 +28,10 @@ import nbformat
 import student
 
 from anabook import _validate
+from anabook.datasets import store
 
 ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "_build" / "html"
 README = """\
 # Course
 
@@ -34,14 +39,18 @@ You need Python 3.11 or later. In a terminal, in this folder:
 
     python3 -m venv .venv
     {install}
+    .venv/bin/python check.py
     .venv/bin/jupyter lab
 
-On Windows it is `python` and `.venv\\Scripts\\` in the place of `.venv/bin/`. {network}
-
+On Windows it is `python` and `.venv\\Scripts\\` in the place of `.venv/bin/`. {network} The third line says whether
+everything that the notebooks need is there; run them in this folder.
+{contents}
 Every exercise has a cell for words and one for code. Notebooks:
 
 {notebooks}
 """
+PAGES = "\nThe book is in the folder `book`: open `book/index.html` in a browser.\n"
+DATA = "\nData sets are in the folder `data`, where the notebooks find them: {names}.\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,12 +66,17 @@ def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(description="Pack a course into one archive.")
     parser.add_argument("paths", nargs="+", type=student.at_home, metavar="NOTEBOOK", help="the chapters")
     parser.add_argument("--with-dependencies", action="store_true", help="fetch what is to be installed, too")
+    parser.add_argument("--pages", action="store_true", help="the book's pages, too, as `make site` built them")
+    parser.add_argument("--data", action="append", default=[], metavar="NAME", help="a data set of the store, too")
     parser.add_argument(
         "--out", type=student.at_home, default=Path("_build/course.zip"), metavar="FILE", help="(%(default)s)"
     )
     options = parser.parse_args(arguments)
     try:
         chapters = {path.name: _chapter(path) for path in options.paths}
+        data = [_prepared(name) for name in options.data]
+        if options.pages and not (SITE / "index.html").is_file():
+            raise ValueError("--pages needs the built pages: run `make site` first.")
         target = _target(options.out)
     except ValueError as error:
         print(f"course: {error}", file=sys.stderr)
@@ -80,9 +94,17 @@ def _main(arguments: list[str] | None) -> int:
         except subprocess.CalledProcessError as error:
             print(f"course: pip failed: {_validate.reason(ValueError(error.stderr))}", file=sys.stderr)
             return 1
-        (folder / "README.md").write_text(
-            readme(chapters, wheel.name + extras, also, options.with_dependencies), encoding="utf-8"
-        )
+        contents = PAGES if options.pages else ""
+        if options.pages:
+            shutil.copytree(SITE, folder / "book", ignore=shutil.ignore_patterns(".*"))
+        if data:
+            (folder / "data" / "cache").mkdir(parents=True)
+            contents += DATA.format(names=", ".join(path.stem for path in data))
+        for path in data:
+            shutil.copy(path, folder / "data" / "cache" / path.name)
+        text = readme(chapters, wheel.name + extras, also, options.with_dependencies, contents)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        shutil.copy(ROOT / "tools" / "course_check.py", folder / "check.py")
         pack(folder, target)
     print(f"course: {target}, {target.stat().st_size / 2**20:.1f} MB")
     return 0
@@ -110,12 +132,15 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def readme(chapters: dict[str, nbformat.NotebookNode], package: str, also: list[str], offline: bool) -> str:
+def readme(
+    chapters: dict[str, nbformat.NotebookNode], package: str, also: list[str], offline: bool, contents: str = ""
+) -> str:
     """What the students read first."""
     source = "--no-index --find-links wheels " if offline else ""
     install = " ".join([f'.venv/bin/pip install {source}"./{package}"', "jupyterlab", *also])
     network = "No network is needed." if offline else "The second line needs a network; nothing after it does."
-    return README.format(install=install, network=network, notebooks="\n".join(f"* {name}" for name in chapters))
+    notebooks = "\n".join(f"* {name}" for name in chapters)
+    return README.format(install=install, network=network, contents=contents, notebooks=notebooks)
 
 
 def pack(folder: Path, target: Path) -> None:
@@ -129,6 +154,16 @@ def pack(folder: Path, target: Path) -> None:
 
 def _chapter(path: Path) -> nbformat.NotebookNode:
     return student.derive(student.read(path), path.stem)
+
+
+def _prepared(name: str) -> Path:
+    """The file of a data set of the store.
+
+    Raises:
+        ValueError: it is not there; `DatasetError` is one.
+    """
+    store.describe(name)
+    return store.path_of(name)
 
 
 def _target(path: Path) -> Path:

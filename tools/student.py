@@ -53,7 +53,8 @@ if importlib.util.find_spec("anabook") is None:
     %pip install "anabook{extras} @ {source}"{also}"""
 WITH_WHEEL = """\
 # This notebook needs the package anabook (Python 3.11 or later), and nothing else of the book's repository.
-# It comes as a file, anabook-….whl, which belongs into the folder of this notebook.
+# It comes as a file, anabook-….whl, which belongs into the folder of this notebook. With a folder "wheels" beside it, in which
+# everything else is, no network is needed.
 import importlib.util
 from pathlib import Path
 
@@ -61,7 +62,8 @@ if importlib.util.find_spec("anabook") is None:
     wheels = sorted(Path().glob("anabook-*.whl"))
     if not wheels:
         raise ModuleNotFoundError("put the file anabook-….whl beside this notebook, and run this cell again.")
-    %pip install "{{wheels[-1]}}{extras}"{also}"""
+    source = "--no-index --find-links wheels" if Path("wheels").is_dir() else ""
+    %pip install {{source}} "{{wheels[-1]}}{extras}"{also}"""
 
 
 class NotDerivable(ValueError):

@@ -1,8 +1,8 @@
 """Concept questions with feedback for every option, from book/questions.toml.
 
-`concept-questions` takes the name of a part of the book and shows its questions: fields with options to choose from, and below them
-a folded list of all answers. That much is plain HTML, which can be read without a script and on paper. A script
-(book/_static/questions.js) lets a reader check an answer on the spot, and a lecturer show one question to a class and count hands.
+`concept-questions` takes the name of a part of the book and shows its questions: fields with options to choose from, and below
+them a folded list of all answers. That much is plain HTML, which can be read without a script and on paper. A script
+(book/_static/questions.js) lets a reader check an answer on the spot, and a lecturer show a question to a class and count hands.
 """
 
 from __future__ import annotations
@@ -144,7 +144,10 @@ class ConceptQuestions(SphinxDirective):
         return [*found, *messages]
 
     def field(self, number: str, question: Question) -> nodes.Node:
-        """A question with its options."""
+        """A question with its options; other pages refer to it by its label."""
+        standard = self.env.get_domain("std")
+        standard.data["labels"][question.label] = self.env.docname, question.label, f"question {number}"
+        standard.data["anonlabels"][question.label] = self.env.docname, question.label
         name = element("span", nodes.Text(number), class_="cq-number")
         legend = element("legend", name, nodes.Text(" "), *self.inline(question.text))
         rows = []

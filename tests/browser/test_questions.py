@@ -25,7 +25,9 @@ def test_an_answer_is_checked_by_mouse_and_by_keys_and_the_feedback_is_read(brow
         question.get_by_text("twice as much").click()
         assert said.inner_text() == "", "a choice is not judged before it is made"
         check.click()
-        assert said.inner_text().startswith("B: No. The largest error is twice as large") and "most often" in said.inner_text()
+        assert (
+            said.inner_text().startswith("B: No. The largest error is twice as large") and "most often" in said.inner_text()
+        )
         assert said.locator("mjx-container").count() == 2
         question.get_by_role("radio").nth(1).focus()
         tab.keyboard.press("ArrowDown")

@@ -1,0 +1,130 @@
+"""The laboratory briefs: what they promise, and that everything in them runs, from the course's folder to the marks."""
+
+import csv
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from anabook import cli
+from anabook.check import EXERCISES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {1: ROOT / "book" / "laboratory-1.md", 2: ROOT / "book" / "laboratory-2.md"}
+SECTIONS = ["Goals", "What is given", "Steps", "What is handed in, and how it is marked", "What goes wrong"]
+
+sys.path.insert(0, str(ROOT / "tools"))
+import course  # noqa: E402
+
+by_page = pytest.mark.parametrize("number", PAGES)
+
+
+def text(number: int) -> str:
+    return PAGES[number].read_text(encoding="utf-8")
+
+
+def blocks(number: int, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text(number), flags=re.M | re.S)
+
+
+def labels(number: int) -> list[str]:
+    """The exercises that count, as the section on marks names them."""
+    marks = text(number).split("count, two points each:")[1].split(".")[0]
+    return re.findall(r"`(ex-[\w-]+)`", marks)
+
+
+@by_page
+def test_a_brief_says_what_a_session_needs(number):
+    assert re.findall(r"^## (.*)", text(number), flags=re.M) == SECTIONS
+    steps = text(number).split("## Steps")[1].split("## ")[0]
+    minutes = [int(each) for each in re.findall(r"^\| (\d+) \|", steps, flags=re.M)]
+    assert sum(minutes) == 90 and len(minutes) >= 5
+    asked = re.findall(r"\{ref\}`(ex-[\w-]+)`", steps)
+    assert asked == labels(number) and set(asked) <= set(EXERCISES)
+    times = tomllib.loads((ROOT / "book" / "exercises.toml").read_text(encoding="utf-8"))
+    assert sum(times[label]["minutes"] for label in asked) <= 70
+
+
+@by_page
+def test_the_points_add_up(number):
+    by_hand = sum(int(each) for each in re.findall(r"^\| (\d) \| ", text(number).split("read by a person")[1], flags=re.M))
+    words = {12: "twelve", 14: "fourteen"}
+    assert f"That is {words[2 * len(labels(number)) + by_hand]} points." in text(number)
+
+
+@by_page
+def test_the_teaching_page_leads_to_it(number):
+    assert f"{{ref}}`lab-{number}`" in (ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
+
+
+@by_page
+def test_the_cells_of_a_brief_run_one_after_the_other(number):
+    code = "\n".join(blocks(number, "python"))
+    if number == 2:
+        assert code.count("range(5)") == 1
+        code = code.replace("range(5)", "range(2)")  # thirty networks are for the laboratory
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    if number == 1:
+        assert done.stdout.startswith("[0.07 0.14 0.21]")
+        assert [f"{float(row.split()[1]):.2f}" for row in done.stdout.splitlines()[-4:]] == ["0.29", "0.20", "0.26", "0.25"]
+    else:
+        rows = re.findall(r"^(uniform|normal|logistic) +(?:expectation|mode) +(\d+\.\d)", done.stdout, flags=re.M)
+        assert len(rows) == 6 and all(float(mean) > 70 for _, mean in rows)
+
+
+@by_page
+def test_the_lecturers_command_makes_the_folder(number, tmp_path, monkeypatch):
+    (command,) = [each for each in blocks(number, "bash") if "course.py" in each]
+    python, tool, *arguments = shlex.split(command)
+    assert (python, tool) == (".venv/bin/python", "tools/course.py")
+    monkeypatch.chdir(ROOT)
+    place = arguments.index("--out") + 1
+    assert arguments[place] == f"_build/laboratory-{number}.zip"
+    arguments[place] = str(tmp_path / "course.zip")
+    monkeypatch.setattr(
+        course, "build_wheel", lambda folder: folder / "anabook-1-py3-none-any.whl"
+    )  # held by test_course.py
+    assert course.main(arguments) == 0
+    with zipfile.ZipFile(tmp_path / "course.zip") as archive:
+        names = {Path(name).name for name in archive.namelist()}
+    assert {Path(each).name for each in arguments if each.endswith(".ipynb")} < names
+
+
+ANSWERS = {
+    "ex-quantisers-6": "4",
+    "ex-noise-1": "0.2 * 3.14159265 / 3**0.5",
+    "ex-noise-3": "[0.5 / 2.575829, 0.5 * 3.14159265 / 3**0.5 / 5.293305]",
+    "ex-noise-5": "[8.3, 20.3]",
+    "ex-start-1": "0.7",
+    "ex-cifar10-2": "5",
+    "ex-which-3": "[0.1199, -0.5317]",
+}
+
+
+@by_page
+def test_the_command_for_marks_gives_the_columns_that_count(number, tmp_path, monkeypatch, capsys):
+    """Two students: one has all answers right, the other one slipped in the first and has no others."""
+    (command,) = [each for each in blocks(number, "bash") if "grade" in each]
+    program, *arguments = shlex.split(command)
+    assert program == "anabook"
+    first, *others = labels(number)
+    for name, answers in (("anna", {each: ANSWERS[each] for each in (first, *others)}), ("ben", {first: "0.2"})):
+        (tmp_path / "handed-in" / name).mkdir(parents=True)
+        lines = ["from anabook.check import check", *(f'print(check("{each}", {given}))' for each, given in answers.items())]
+        nbformat.write(
+            new_notebook(cells=[new_code_cell("\n".join(lines))]), tmp_path / "handed-in" / name / "laboratory.ipynb"
+        )
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 0
+    with open("marks.csv", encoding="utf-8") as file:
+        anna, ben = csv.DictReader(file)
+    assert [anna[each] for each in labels(number)] == ["right"] * len(labels(number)), (anna, capsys.readouterr().out)
+    assert ben[first] == "wrong" and all(ben[each] in ("", "open", "blank") for each in others)
