@@ -98,12 +98,18 @@ lint: .venv/.stamp ## style, format and types of the code, by ruff and mypy (a m
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# The site is built beside the notebooks, since it takes one core alone; its own stage waits for it.
 test: .venv/.stamp ## unit tests, stored outputs, the site without warnings, every page in a browser
 	@mkdir -p _build/test
-	@summary=; failed=0; \
+	@summary=; failed=0; site=; trap '[ -z "$$site" ] || kill -- -$$site' EXIT; \
+	run() { \
+		if [ $$1 = notebooks ]; then set -m; $(MAKE) --no-print-directory test-site > _build/test/site.log 2>&1 & site=$$!; set +m; fi; \
+		if [ $$1 = site ]; then wait $$site && status=0 || status=$$?; site=; cat _build/test/site.log; return $$status; fi; \
+		$(MAKE) --no-print-directory test-$$1 2>&1 | tee _build/test/$$1.log; \
+	}; \
 	for stage in unit notebooks site browser; do \
 		echo; echo "test: $$stage"; start=$$SECONDS; \
-		if $(MAKE) --no-print-directory test-$$stage 2>&1 | tee _build/test/$$stage.log; then verdict=passed; else verdict=FAILED; failed=1; fi; \
+		if run $$stage; then verdict=passed; else verdict=FAILED; failed=1; fi; \
 		last=$$(grep -v '^make' _build/test/$$stage.log | tail -n 1); \
 		summary+=$$(printf 'test: %-9s %s in %d s · %s' "$$stage" "$$verdict" $$((SECONDS - start)) "$$last")$$'\n'; \
 	done; \

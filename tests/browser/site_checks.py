@@ -166,18 +166,29 @@ SAME_TEXT = """() => {
         return placed.some(([other, b]) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom
             && !other.contains(element));
     };
+    const around = new Map();  // the boxes in which an element may be scrolled away
+    const boxes = element => {
+        if (!element) return [];
+        if (!around.has(element)) {
+            const own = getComputedStyle(element).overflow === 'visible' ? [] : [element];
+            around.set(element, [...own, ...boxes(element.parentElement)]);
+        }
+        return around.get(element);
+    };
     const whole = element => {  // none of it is scrolled away
         const a = element.getBoundingClientRect();
-        return [element.closest('pre, dt, code'), element.closest('pre, dt, code').parentElement].map(box => box.getBoundingClientRect())
+        return boxes(element.parentElement).filter(each => !each.matches('html, body')).map(box => box.getBoundingClientRect())
             .every(b => b.left <= a.left && a.right <= b.right && b.top <= a.top && a.bottom <= b.bottom);
     };
     const says = element => [...element.childNodes].filter(node => node.nodeType === 3).map(node => node.data.trim()).join('');
     for (const each of document.querySelectorAll('[data-same-text]')) each.removeAttribute('data-same-text');
     const seen = new Set();
-    for (const element of document.querySelectorAll('article :is(pre, dt, code) *')) {
-        if (!says(element) || covered(element)) continue;
-        if (seen.has(kind(element))) element.setAttribute('data-same-text', '');
-        else if (says(element).length > 1 && whole(element)) seen.add(kind(element));  // of a single letter axe-core is not sure
+    for (const element of document.querySelectorAll('article *')) {
+        if (!says(element)) continue;
+        if (says(element).length < 2) element.setAttribute('data-same-text', '');  // of a single letter axe-core is never sure
+        else if (covered(element)) continue;
+        else if (seen.has(kind(element))) element.setAttribute('data-same-text', '');
+        else if (whole(element)) seen.add(kind(element));
     }
 }"""
 
@@ -260,8 +271,8 @@ def raw_tex(page: Page) -> list[str]:
 def accessibility(page: Page) -> list[str]:
     """What axe-core finds in the article.
 
-    Code and signatures have thousands of words in a dozen colours, and to compute a contrast takes axe-core milliseconds:
-    of the words that look the same, in boxes that look the same, it computes the first one's.
+    A page has thousands of words in a dozen colours, and to compute a contrast takes axe-core milliseconds: of the words that look
+    the same, in boxes that look the same, it computes the first one's.
     """
     if page.query_selector(f"{ARTICLE}, main") is None:
         return ["axe: the page has no article"]

@@ -89,6 +89,7 @@ def test_a_planted_fault_is_found(browser, tmp_path, fault):
 
 
 FAINT = "<span style='color: #999'>{}</span>"
+PLAIN = "<p>More <span>words</span></p>"
 WORDS = "<span style='color: #111'>word</span> " * 20
 
 
@@ -124,6 +125,25 @@ def test_code_that_is_too_faint_is_found_among_many_words(browser, tmp_path, cod
 def test_a_faint_word_of_a_signature_is_found(browser, tmp_path, box):
     (found,) = problems_of(box.format(WORDS + FAINT.format("faint") + WORDS), browser, tmp_path, axe=("light",))
     assert found.startswith("axe: color-contrast: 1 times")
+
+
+@pytest.mark.parametrize(
+    "body, count",
+    [
+        (f"<p>{WORDS}</p><p>{FAINT.format('faint')}</p>", 1),
+        (f"<p>{FAINT.format('(')}</p><p>{FAINT.format('faint')}</p><p>{FAINT.format('again')}</p>", 1),
+        (f"<p>some <span>words</span></p><div style='background: #333'><p>some <span>words</span></p>{PLAIN}</div>", 2),
+        ("<ul>" + "<li>an <em>word</em></li>" * 9 + "<li style='color: #999'>an <em>word</em></li></ul>", 2),
+        (f"<table><tr><td>{FAINT.format('a')}<b style='color: #999'>bc</b></td></tr></table>", 1),
+        (
+            f"<div style='width: 99px; height: 9px; overflow: hidden'><p>{WORDS}</p>{FAINT.format('away')}</div>{FAINT.format('seen')}",
+            1,
+        ),
+    ],
+)
+def test_prose_that_is_too_faint_is_found_among_many_words(browser, tmp_path, body, count):
+    found = [each for each in problems_of(body, browser, tmp_path, axe=("light",)) if "contrast" in each]
+    assert len(found) == 1 and found[0].startswith(f"axe: color-contrast: {count} times"), found
 
 
 def test_contrast_is_computed_once_for_words_that_look_the_same(browser, tmp_path):
