@@ -40,7 +40,7 @@
   function tighten(table) {
     const box = table.parentElement;
     table.style.fontSize = "";
-    table.classList.remove("tight");
+    table.classList.remove("tight", "tightest");
     if (!box.clientWidth || box.scrollWidth <= box.clientWidth + 1) return;
     table.classList.add("tight");
     const size = parseFloat(getComputedStyle(table).fontSize);
@@ -48,6 +48,7 @@
       table.style.fontSize = `${part * size}px`;
       if (box.scrollWidth <= box.clientWidth + 1) return;
     }
+    table.classList.add("tightest");
   }
 
   // So is a formula in a line of text; if that does not do, it becomes a box that scrolls.

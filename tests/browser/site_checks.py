@@ -98,6 +98,7 @@ OVERFLOW = """() => {
         const right = element.getBoundingClientRect().right;
         if (right <= width + 1 || !element.checkVisibility()) continue;
         if (element.closest('mjx-assistive-mml, .visually-hidden, .sr-only')) continue;
+        if (element.ownerSVGElement) continue;  // a drawing shows nothing beyond its own box
         let scrolls = false;
         for (let up = element.parentElement; up && up !== document.body; up = up.parentElement) {
             if (['auto', 'scroll'].includes(getComputedStyle(up).overflowX)) { scrolls = true; break; }
@@ -125,7 +126,7 @@ SIDEWAYS = """() => {
 }"""
 
 WRAPPED = """() => {
-    // Lines of code, and of outputs, that do not fit their box.
+    // Lines of code, and of outputs in columns, that do not fit their box. Sentences in outputs may wrap.
     const found = [];
     for (const box of document.querySelectorAll('article .cell pre')) {
         const style = getComputedStyle(box);
@@ -137,8 +138,10 @@ WRAPPED = """() => {
         box.append(ruler);
         const fits = Math.floor(room / (ruler.getBoundingClientRect().width / 100));
         ruler.remove();
-        for (const line of box.textContent.split('\\n')) {
-            if (line.trimEnd().length > fits) found.push(`of ${line.length} letters ${fits} fit: ${line.trim().slice(0, 60)}`);
+        for (const line of box.textContent.split('\\n').map(line => line.trimEnd())) {
+            const columns = (line.trim().match(/ {2,}/g) || []).length >= 2;
+            if (line.length <= fits || (box.closest('.cell_output') && !columns)) continue;
+            found.push(`of ${line.length} letters ${fits} fit: ${line.trim().slice(0, 60)}`);
         }
     }
     return found;
@@ -324,7 +327,7 @@ def sideways(page: Page, allowed: Collection[str] = ()) -> list[str]:
 
 
 def wrapped(page: Page) -> list[str]:
-    """Lines in the boxes of a chapter's cells that are longer than their box."""
+    """Lines of code, and of columns, in the cells of a chapter that are longer than their box."""
     return [f"wrapped: {each}" for each in page.evaluate(WRAPPED)]
 
 
