@@ -16,7 +16,7 @@ from pygments.lexers import PythonLexer
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
 
-from anabook_lines import DEEPER, SHORT, in_lines  # noqa: E402
+from anabook_lines import DEEPER, SHORT, in_lines
 
 
 def boxed(code: str) -> str:

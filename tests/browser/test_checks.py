@@ -197,4 +197,6 @@ def test_a_line_of_code_or_columns_that_wraps_on_a_desktop_is_found(browser, tmp
     cell = f"<div class='cell'><div class='{kind}'><pre style='{style}'>{{}}\nshort</pre></div></div>"
     assert problems_of(cell.format(words * 12), browser, tmp_path, axe=(), fits="desktop") == []
     problems = problems_of(cell.format(words * 40), browser, tmp_path, axe=(), fits="desktop")
-    assert len(problems) == len(found) and all(problem.startswith(f"wrapped: {each}") for problem, each in zip(problems, found))
+    assert len(problems) == len(found) and all(
+        problem.startswith(f"wrapped: {each}") for problem, each in zip(problems, found)
+    )
