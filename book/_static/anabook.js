@@ -36,11 +36,12 @@
     }
   }
 
-  // So is a table; in its cells lines break first.
+  // So is a table; in its cells lines break first. Computed tables with formulas would be too small, and scroll.
   function tighten(table) {
     const box = table.parentElement;
+    if (table.closest(".cell_output") && table.querySelector("mjx-container")) return;
     table.style.fontSize = "";
-    table.classList.remove("tight", "tightest");
+    table.classList.remove("tight");
     if (!box.clientWidth || box.scrollWidth <= box.clientWidth + 1) return;
     table.classList.add("tight");
     const size = parseFloat(getComputedStyle(table).fontSize);
@@ -48,7 +49,6 @@
       table.style.fontSize = `${part * size}px`;
       if (box.scrollWidth <= box.clientWidth + 1) return;
     }
-    table.classList.add("tightest");
   }
 
   // So is a formula in a line of text; if that does not do, it becomes a box that scrolls.

@@ -119,7 +119,9 @@ SIDEWAYS = """() => {
         if (over <= 3 || !box.checkVisibility() || box.closest('mjx-assistive-mml')) continue;
         if (getComputedStyle(box).overflowX === 'visible') continue;
         const figure = box.closest('figure')?.id || box.querySelector('figure')?.id || '';
-        const kind = box.matches('.cell_output :is(div.math, mjx-container)') ? 'computed formula' : figure || box.tagName.toLowerCase();
+        const computed = box.closest('.cell_output') && (box.matches('div.math, mjx-container') ? 'computed formula'
+            : box.querySelector('table mjx-container') ? 'computed table of formulas' : '');
+        const kind = computed || figure || box.tagName.toLowerCase();
         found.push([kind, `${over} px of a ${kind} are out of sight: ${box.innerText.trim().replace(/\\s+/g, ' ').slice(0, 60)}`]);
     }
     return found;
@@ -147,8 +149,14 @@ WRAPPED = """() => {
     return found;
 }"""
 
-MAY_SCROLL = ("computed formula", "fig-zoo-probabilities", "fig-zoo-others", "fig-algorithm-inside")
-"""On a phone alone: formulas that SymPy has derived, and pictures whose labels would be too small in the width of a phone."""
+MAY_SCROLL = (
+    "computed formula",  # what SymPy has derived
+    "computed table of formulas",  # the zoo's
+    "fig-zoo-probabilities",
+    "fig-zoo-others",
+    "fig-algorithm-inside",
+)
+"""On a phone alone: what would be too small to be read in its width."""
 
 SAME_TEXT = """() => {
     // Colours, size, weight and whatever shines through: the same for an element and for all around it means the same contrast.
