@@ -36,9 +36,10 @@
     }
   }
 
-  // So is a table; in its cells lines break first.
+  // So is a table; in its cells lines break first. Computed tables with formulas would be too small, and scroll.
   function tighten(table) {
     const box = table.parentElement;
+    if (table.closest(".cell_output") && table.querySelector("mjx-container")) return;
     table.style.fontSize = "";
     table.classList.remove("tight");
     if (!box.clientWidth || box.scrollWidth <= box.clientWidth + 1) return;

@@ -96,6 +96,7 @@ OVERFLOW = """() => {
         const right = element.getBoundingClientRect().right;
         if (right <= width + 1 || !element.checkVisibility()) continue;
         if (element.closest('mjx-assistive-mml, .visually-hidden, .sr-only')) continue;
+        if (element.ownerSVGElement) continue;  // a drawing shows nothing beyond its own box
         let scrolls = false;
         for (let up = element.parentElement; up && up !== document.body; up = up.parentElement) {
             if (['auto', 'scroll'].includes(getComputedStyle(up).overflowX)) { scrolls = true; break; }
@@ -116,14 +117,16 @@ SIDEWAYS = """() => {
         if (over <= 3 || !box.checkVisibility() || box.closest('mjx-assistive-mml')) continue;
         if (getComputedStyle(box).overflowX === 'visible') continue;
         const figure = box.closest('figure')?.id || box.querySelector('figure')?.id || '';
-        const kind = box.matches('.cell_output :is(div.math, mjx-container)') ? 'computed formula' : figure || box.tagName.toLowerCase();
+        const computed = box.closest('.cell_output') && (box.matches('div.math, mjx-container') ? 'computed formula'
+            : box.querySelector('table mjx-container') ? 'computed table of formulas' : '');
+        const kind = computed || figure || box.tagName.toLowerCase();
         found.push([kind, `${over} px of a ${kind} are out of sight: ${box.innerText.trim().replace(/\\s+/g, ' ').slice(0, 60)}`]);
     }
     return found;
 }"""
 
 WRAPPED = """() => {
-    // Lines of code, and of outputs, that do not fit their box.
+    // Lines of code, and of outputs in columns, that do not fit their box. Sentences in outputs may wrap.
     const found = [];
     for (const box of document.querySelectorAll('article .cell pre')) {
         const style = getComputedStyle(box);
@@ -135,15 +138,23 @@ WRAPPED = """() => {
         box.append(ruler);
         const fits = Math.floor(room / (ruler.getBoundingClientRect().width / 100));
         ruler.remove();
-        for (const line of box.textContent.split('\\n')) {
-            if (line.trimEnd().length > fits) found.push(`of ${line.length} letters ${fits} fit: ${line.trim().slice(0, 60)}`);
+        for (const line of box.textContent.split('\\n').map(line => line.trimEnd())) {
+            const columns = (line.trim().match(/ {2,}/g) || []).length >= 2;
+            if (line.length <= fits || (box.closest('.cell_output') && !columns)) continue;
+            found.push(`of ${line.length} letters ${fits} fit: ${line.trim().slice(0, 60)}`);
         }
     }
     return found;
 }"""
 
-MAY_SCROLL = ("computed formula", "fig-zoo-probabilities", "fig-zoo-others", "fig-algorithm-inside")
-"""On a phone alone: formulas that SymPy has derived, and pictures whose labels would be too small in the width of a phone."""
+MAY_SCROLL = (
+    "computed formula",  # what SymPy has derived
+    "computed table of formulas",  # the zoo's
+    "fig-zoo-probabilities",
+    "fig-zoo-others",
+    "fig-algorithm-inside",
+)
+"""On a phone alone: what would be too small to be read in its width."""
 
 SAME_TEXT = """() => {
     // Colours, size, weight and whatever shines through: the same for an element and for all around it means the same contrast.
@@ -294,7 +305,7 @@ def sideways(page: Page, allowed: Collection[str] = ()) -> list[str]:
 
 
 def wrapped(page: Page) -> list[str]:
-    """Lines in the boxes of a chapter's cells that are longer than their box."""
+    """Lines of code, and of columns, in the cells of a chapter that are longer than their box."""
     return [f"wrapped: {each}" for each in page.evaluate(WRAPPED)]
 
 

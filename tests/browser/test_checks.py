@@ -205,8 +205,19 @@ def test_a_figure_may_scroll_on_a_phone_only_if_it_is_named(browser, tmp_path):
         assert len(problems_of(box, browser, tmp_path, device, axe=(), fits=device)) == count, (name, device)
 
 
-def test_a_line_of_a_cell_that_wraps_on_a_desktop_is_found(browser, tmp_path):
-    cell = "<div class='cell'><pre style='width: 600px; font: 10px monospace; white-space: pre-wrap'>{}\nshort</pre></div>"
-    assert problems_of(cell.format("word " * 12), browser, tmp_path, axe=(), fits="desktop") == []
-    (found,) = problems_of(cell.format("word " * 40), browser, tmp_path, axe=(), fits="desktop")
-    assert found.startswith("wrapped: of 200 letters ")
+@pytest.mark.parametrize(
+    "kind, words, found",
+    [
+        ("cell_input", "word ", ["of 199 letters "]),
+        ("cell_output", "word   ", ["of 277 letters "]),
+        ("cell_output", "word ", []),
+    ],
+)
+def test_a_line_of_code_or_columns_that_wraps_on_a_desktop_is_found(browser, tmp_path, kind, words, found):
+    style = "width: 600px; font: 10px monospace; white-space: pre-wrap"
+    cell = f"<div class='cell'><div class='{kind}'><pre style='{style}'>{{}}\nshort</pre></div></div>"
+    assert problems_of(cell.format(words * 12), browser, tmp_path, axe=(), fits="desktop") == []
+    problems = problems_of(cell.format(words * 40), browser, tmp_path, axe=(), fits="desktop")
+    assert len(problems) == len(found) and all(
+        problem.startswith(f"wrapped: {each}") for problem, each in zip(problems, found)
+    )
