@@ -36,6 +36,12 @@ BINARY = (Quantiser.ternary(), Quantiser.heaviside(), Quantiser([-1, 1], [0.0]),
 """Quantisers whose numbers are short in binary, so that sums hit thresholds."""
 
 
+def standardised(x: torch.Tensor, mean: float | tuple[float, ...], std: float | tuple[float, ...]) -> torch.Tensor:
+    """(x − mean) / std, each one number or one for each channel."""
+    mean, std = (torch.tensor(part).reshape(-1, *[1] * (x.ndim - 2)) for part in (mean, std))
+    return (x - mean) / std
+
+
 class Residual(nn.Module):
     """What goes in, and what a block makes of it, added."""
 
@@ -84,6 +90,10 @@ class Drawing:
         modules: list[nn.Module] = []
         if rng.random() < 0.15:
             modules.append(nn.ReLU())  # a quantiser on the input itself
+        if images and self.channels > 1 and self.joins.random() < 0.4:
+            self.mean = tuple(map(float, self.joins.integers(-9, 130, self.channels) / 4))
+            if modules:
+                self.std = tuple(map(float, self.joins.integers(1, 60, self.channels) / 3))
         if images:
             for _ in range(rng.integers(1, 3)):
                 modules += self.block(first=not modules)
@@ -247,6 +257,6 @@ class Drawing:
                 hooks.append(module.register_forward_pre_hook(fit))
         x = torch.tensor(self.rng.integers(self.bounds[0], self.bounds[1] + 1, (16, *self.shape)), dtype=torch.float32)
         with torch.no_grad():
-            self.net((x - self.mean) / self.std)
+            self.net(standardised(x, self.mean, self.std))
         for hook in hooks:
             hook.remove()

@@ -10,12 +10,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from deploy_torch import Drawing
+from deploy_torch import Drawing, standardised
 from torch import nn
 
 import anabook as ab
 from anabook import Quantiser, models, training
-from anabook.deploy.steps import Add, Concat, Head, MaxPool, SumPool, Threshold, Weighted
+from anabook.deploy.steps import Add, Concat, Head, Input, MaxPool, SumPool, Threshold, Weighted
 from anabook.training import Quantise, Scaled, deploy, quantise
 
 TERNARY = Quantiser.ternary()
@@ -55,6 +55,8 @@ def test_the_random_networks_are_of_all_kinds():
             if isinstance(step, Weighted) and step.weights.ndim == 4:
                 parts["groups"] += step.groups > 1
                 parts["dilation"] += step.dilation != (1, 1)
+            parts["means"] += isinstance(ints.input.mean, tuple)
+            parts["stds"] += isinstance(ints.input.std, tuple)
             if isinstance(step, Head):
                 parts[f"{step.weights.dtype} head"] += 1
         if drawn.ties:
@@ -73,6 +75,8 @@ def test_the_random_networks_are_of_all_kinds():
         "dilation",
         "int8 head",
         "float32 head",
+        "means",
+        "stds",
     )
     assert all(parts[name] >= 3 for name in wanted), parts
     assert parts["by fractions"] > 300 and parts["levels"] == 256, parts
@@ -186,7 +190,7 @@ def compared(net, x, mean=0.0, std=1.0, bounds=None):
     assert found.equal, found
     if found.off is not None:
         with torch.no_grad():
-            out = net((torch.from_numpy(x.astype(np.float32)) - mean) / std).double().numpy()
+            out = net(standardised(torch.from_numpy(x.astype(np.float32)), mean, std)).double().numpy()
         if found.answers == 0 and sum(each.through for each in found.quantisers) == 0:
             np.testing.assert_allclose(ints(x), out, rtol=1e-4, atol=1e-4 * np.abs(out).max())
     return ints
@@ -203,6 +207,64 @@ def test_a_padded_first_layer_counts_what_lies_inside():
     assert (ints(x)[1] == 1).all()
     whole = compared(net, x, mean=0.0, std=2.0, bounds=(0, 3))
     assert ints.steps[1].thresholds.shape == (2, 1, 4, 4) and whole.steps[1].thresholds.shape == (2, 1, 1, 1)
+
+
+IMAGENET = [255 * each for each in (0.485, 0.456, 0.406)], [255 * each for each in (0.229, 0.224, 0.225)]
+
+
+def test_zeros_are_padded_in_the_units_of_each_channel():
+    net = nn.Sequential(nn.Conv2d(2, 1, 3, padding=1, bias=False), Quantise(TERNARY, std=0.0))
+    net[0].weight.data = torch.tensor([1.0, -1.0]).reshape(1, 2, 1, 1).expand(1, 2, 3, 3).clone()
+    x = np.zeros((1, 2, 4, 4), np.uint8)
+    ints = compared(net, x, mean=[0.25, 0.0], std=2.0, bounds=(0, 3))
+    # As with one channel: −4·0.25/2 = −0.5 in a corner is level 0, where as many places are inside.
+    assert ints(x)[0, 0].tolist() == [[0, -1, -1, 0], [-1] * 4, [-1] * 4, [0, -1, -1, 0]]
+    same = compared(net, x, mean=(0.25, 0.25), std=[2.0, 2.0], bounds=(0, 3))
+    assert same.input.mean == Fraction(1, 4) and same.input.std == 2 and (same(x) == 0).all()
+
+
+def test_a_photograph_is_standardised_channel_by_channel_in_every_runtime(tmp_path):
+    from onnxruntime import InferenceSession
+
+    torch.manual_seed(0)
+    mean, stds = IMAGENET
+    quantisers = Quantiser.linear(4, rounding="nearest"), Quantiser.linear(4, signed=False, rounding="nearest")
+    body = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten(), nn.Linear(5, 2)
+    x = np.random.default_rng(0).integers(0, 256, (9, 3, 6, 6)).astype(np.uint8)
+    rounds_first = deploy(quantise(nn.Sequential(nn.Hardtanh(), *body), *quantisers))
+    one_std = deploy(quantise(nn.Sequential(*body), *quantisers))
+    depthwise = nn.Conv2d(3, 3, 3, padding=1, groups=3), nn.BatchNorm2d(3), nn.ReLU(), *body
+    by_groups = deploy(quantise(nn.Sequential(*depthwise), *quantisers))
+    vectors = deploy(quantise(nn.Sequential(nn.Flatten(), nn.Linear(108, 4), nn.ReLU(), nn.Linear(4, 2)), *quantisers))
+    for net, std in ((rounds_first, stds), (one_std, 58.0), (by_groups, stds), (vectors, 58.0)):
+        ints = compared(net, x, mean=mean, std=std)
+        assert ab.deploy.load(ints.save(tmp_path / "net.npz")) == ints and "(123.675, 116.28, 103.53)" in str(ints)
+        session = InferenceSession(ints.to_onnx(tmp_path / "net.onnx"))
+        assert np.array_equal(session.run(None, {"input": x})[0], ints(x))
+        assert "[" in session.get_modelmeta().custom_metadata_map["input"]
+        ints.to_c(tmp_path)
+    for net, name in ((one_std, "0"), (vectors, "1")):
+        with pytest.raises(
+            ValueError, match=rf"'{name}' adds up channels of the input with standard deviations of their own"
+        ):
+            ab.deploy.to_integer(net, x, mean=mean, std=stds)
+        (found,) = ab.deploy.check(net, x, mean=mean, std=stds).refusals
+        assert found.remedy.startswith("standardise with one std for all channels (means may differ)")
+    with pytest.raises(ValueError, match="the input's std must be one number, or one for each of the 3 channels, not 2"):
+        ab.deploy.IntegerNetwork(Input((3, 6, 6), 0, 255, std=(Fraction(1), Fraction(2))), ints.steps)
+
+
+def test_sums_with_biases_of_their_own_are_summed_again():
+    torch.manual_seed(2)
+    quantisers = Quantiser.linear(4, rounding="nearest"), Quantiser.linear(4, signed=False, rounding="nearest")
+    for last in (nn.Conv2d(4, 3, 3, padding=1), nn.Conv2d(4, 8, 2, groups=2)):
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 3), last, nn.BatchNorm2d(last.out_channels), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)
+        )
+        net.eval()(torch.zeros(1, 1, 6, 6))
+        with pytest.warns(UserWarning, match="the input of '1' stays in float"):
+            small = deploy(quantise(net, *quantisers))
+        compared(small, np.random.default_rng(2).integers(0, 256, (9, 1, 6, 6)).astype(np.uint8), mean=3.0, std=60.0)
 
 
 def test_a_last_layer_in_float_takes_sums():
@@ -532,7 +594,15 @@ def test_networks_that_are_not_deployed_are_refused():
         (np.zeros((1, 9), np.int64), {}, ValueError, r"an example of int64 does not say how large .* bounds=\(low, high\)"),
         (np.zeros((1, 9), np.uint8), {"std": 0.0}, ValueError, "std must be finite and greater than 0, not 0.0"),
         (np.zeros((1, 9), np.uint8), {"mean": np.nan}, ValueError, "mean must be finite, not nan"),
-        (np.zeros((1, 9), np.uint8), {"mean": [0.5, 0.4, 0.3]}, TypeError, "mean must be one number for all channels"),
+        (np.zeros((1, 9), np.uint8), {"mean": [0.5, 0.4, 0.3]}, ValueError, "or one for each of the 9 channels, not 3"),
+        (np.zeros((1, 9), np.uint8), {"std": ()}, ValueError, r"std must be a number, or one for each channel, not \(\)"),
+        (np.zeros((1, 9), np.uint8), {"std": [1] * 8 + [0]}, ValueError, "std must be finite and greater than 0, not 0.0"),
+        (
+            np.zeros((1, 9), np.uint8),
+            {"mean": "grey"},
+            TypeError,
+            "mean must be a number, or one for each channel, not 'grey'",
+        ),
         (np.zeros((1, 9), np.uint8), {"bounds": (0.0, 1.0)}, TypeError, "bounds must be two integers"),
         (np.zeros((1, 9), np.uint8), {"bounds": (5, 5)}, ValueError, "bounds must increase"),
         (np.zeros((1, 9), np.uint8), {"bounds": (0, 10**5000)}, ValueError, r"not be \(0, an integer of 16610 bits\)\.$"),

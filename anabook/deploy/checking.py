@@ -16,10 +16,9 @@ from anabook._table import Table
 from anabook._validate import reason
 from anabook.deploy.kinds import CONCATENATING, NOTHING, operation
 from anabook.deploy.layers import Levels
-from anabook.deploy.programs import bounds_of, integers, program, shape_of, standardisation, unfit
+from anabook.deploy.programs import bounds_of, input_of, integers, program, shape_of, standardisation, unfit
 from anabook.deploy.reading import PLACES, Reader
 from anabook.deploy.running import Extent
-from anabook.deploy.steps import Input
 from anabook.deploy.wires import Wire
 from anabook.training.modules import Quantise
 from anabook.training.places import Beginning
@@ -110,8 +109,8 @@ def check(net: nn.Module, example: Any, *, mean: Any = 0.0, std: Any = 1.0, boun
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, not {type(net).__name__}.")
     array = integers(example)
-    mean, std = standardisation(mean, std)
-    low, high = bounds_of(array, bounds)
+    standardisation(mean, std)  # refused whatever the network is
+    bounds_of(array, bounds)
     name, refusals = type(net).__name__, []
     try:
         net = _deployed(net)
@@ -125,7 +124,7 @@ def check(net: nn.Module, example: Any, *, mean: Any = 0.0, std: Any = 1.0, boun
         read = program(net, array)
     except (ValueError, TypeError) as error:
         return Check(name, 0, [*refusals, _of_the_whole(name, error)])
-    reader = _Collector(read, Input(read.shape, low, high, mean, std))
+    reader = _Collector(read, input_of(read, array, mean, std, bounds))
     reader.collect()
     return Check(name, len(read.nodes), [*refusals, *reader.refusals])
 

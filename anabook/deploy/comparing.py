@@ -212,7 +212,13 @@ def _given(name: str, read: Program, ints: IntegerNetwork) -> str:
 def _floats(x: np.ndarray, ints: IntegerNetwork, dtype: torch.dtype) -> Tensor:
     """The network's input as its data pipeline makes it: in the network's float type, standardised there."""
     whole = torch.from_numpy(x.astype(np.float64)).to(dtype)
-    return (whole - float(ints.input.mean)) / float(ints.input.std)
+    if not isinstance(ints.input.mean, tuple) and not isinstance(ints.input.std, tuple):
+        return (whole - float(ints.input.mean)) / float(ints.input.std)
+    mean, std = (
+        torch.tensor(list(map(float, part)), dtype=torch.float64).to(dtype).reshape(-1, *[1] * (whole.ndim - 2))
+        for part in (ints.input.means, ints.input.stds)
+    )
+    return (whole - mean) / std
 
 
 def _stored(read: Program, node: fx.Node, index: np.ndarray) -> Tensor:

@@ -63,7 +63,7 @@ class Evaluation:
     Args:
         read: the network's program.
         x: integers, shape (n, …).
-        mean, std: the network takes (x − mean) / std.
+        mean, std: the network takes (x − mean) / std; tuples have one number for each channel.
         weights: where what is read of the weights is kept for the next batch.
 
     Attributes:
@@ -76,8 +76,8 @@ class Evaluation:
         self,
         read: Program,
         x: np.ndarray,
-        mean: Fraction,
-        std: Fraction,
+        mean: Fraction | tuple[Fraction, ...],
+        std: Fraction | tuple[Fraction, ...],
         weights: dict[fx.Node, tuple[np.ndarray, list[Fraction]] | None] | None = None,
     ) -> None:
         self.program, self.x, self.mean, self.std = read, x, mean, std
@@ -101,11 +101,9 @@ class Evaluation:
     def _through(self, node: fx.Node) -> Near:
         if node.op == "placeholder":
             whole = torch.from_numpy(self.x.astype(np.float64))
-            mean, std = float(self.mean), float(self.std)
+            mean, std = (_by_channel(part, whole) for part in (self.mean, self.std))
             value = (whole - mean) / std
-            return _near(
-                value, (whole.abs() + abs(mean)) / std * (6 * _UNIT), torch.tensor([mean, std], dtype=torch.float64)
-            )
+            return _near(value, (whole.abs() + mean.abs()) / std * (6 * _UNIT), mean, std)
         module, kind, before = self._call(node)
         value, error = self.near[before]
         if kind in NOTHING:
@@ -192,7 +190,8 @@ class Evaluation:
 
     def _computed(self, node: fx.Node, *at: int) -> Number:
         if node.op == "placeholder":
-            return _plain((int(self.x[at]) - self.mean) / self.std)
+            mean, std = (part[at[1]] if isinstance(part, tuple) else part for part in (self.mean, self.std))
+            return _plain((int(self.x[at]) - mean) / std)
         if node in self._levels:
             index, levels = self._levels[node]
             return _plain(levels[at[1]][index[at]])
@@ -318,6 +317,12 @@ def _counted(value: Tensor, places: list[list[Fraction]]) -> Tensor:
         return torch.bucketize(value, at, right=True)
     by_channel = [_counted(value[:, i].contiguous(), [each]) for i, each in enumerate(places)]
     return torch.stack(by_channel, 1)
+
+
+def _by_channel(part: Fraction | tuple[Fraction, ...], like: Tensor) -> Tensor:
+    """One number for all, or one for each channel, as float64 that broadcast with a batch."""
+    values = part if isinstance(part, tuple) else (part,)
+    return torch.tensor(list(map(float, values)), dtype=torch.float64).reshape(-1, *[1] * (like.ndim - 2))
 
 
 def _plain(value: Fraction) -> Number:

@@ -43,6 +43,22 @@ def check_size(what: str, value: Fraction | int) -> None:
         raise ValueError(f"{what} must be 0 or from 1e-300 to 1e300 in size, not about 1e{power}.")
 
 
+def check_channels(what: str, value: Any, shape: Any) -> None:
+    """Refuse a mean or a std that has not one number for each channel of what comes in, nor one for all.
+
+    Raises:
+        ValueError: it is one.
+
+    Example:
+        >>> check_channels("mean", (Fraction(1), Fraction(2)), (3, 32, 32))
+        Traceback (most recent call last):
+            ...
+        ValueError: mean must be one number, or one for each of the 3 channels, not 2.
+    """
+    if isinstance(value, tuple) and len(value) != shape[0]:
+        raise ValueError(f"{what} must be one number, or one for each of the {shape[0]} channels, not {len(value)}.")
+
+
 def _pair(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(map(is_whole, value))
 
@@ -105,5 +121,6 @@ low=0, high=16, mean=Fraction(0, 1), std=0.5).
     if not isinstance(given, Input):
         raise TypeError(f"input must be an Input of anabook.deploy.steps, not {type(given).__name__}.")
     whole = isinstance(given.shape, (tuple, list)) and all(map(is_whole, (given.low, given.high, *given.shape)))
-    if not whole or not all(isinstance(n, (int, Fraction)) for n in (given.mean, given.std)):
+    numbers = [n for part in (given.mean, given.std) for n in (part if isinstance(part, tuple) else (part,))]
+    if not whole or not all(isinstance(n, (int, Fraction)) for n in numbers):
         raise TypeError(f"the input's shape and bounds must be integers, its mean and std fractions, not those of {given}.")

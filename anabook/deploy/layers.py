@@ -13,7 +13,7 @@ from torch import fx, nn
 from anabook.deploy.quanta import multiples
 from anabook.deploy.running import Extent, run
 from anabook.deploy.state import State
-from anabook.deploy.steps import Add, Head, Weighted
+from anabook.deploy.steps import INPUT, Add, Flatten, Head, Weighted
 from anabook.deploy.wires import CannotConvert, Wire, fractions, kinds
 from anabook.training.modules import Quantise
 from anabook.training.places import Scaled
@@ -61,8 +61,8 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
         remedy = "quantise these weights, too: see keep= and weights= of training.quantise, whose report lists them all"
         if is_linear:
             # It stays in float: a last layer may.
-            zero, scale, offset = Fraction(0), _same_scale(name, wire), _same_offset(name, wire)
-            sums = [offset * sum(map(Fraction, row), zero) if offset else zero for row in weights.tolist()]
+            zero, scale, each_offset = Fraction(0), _same_scale(state, name, wire), _offsets(name, wire).tolist()
+            sums = [sum((o * Fraction(w) for o, w in zip(each_offset, row) if o), zero) for row in weights.tolist()]
             offsets = [Fraction(b) + each for b, each in zip(bias.tolist(), sums)]
             state.floats = (wire.step, weights)
             shape = (len(weights),)
@@ -71,32 +71,52 @@ def _weighted(state: State, name: str, module: nn.Linear | nn.Conv2d, wire: Wire
     whole, quanta = found
     if is_linear:
         step = Weighted(name=name, inputs=(wire.step,), weights=whole)
-        scales = [_same_scale(name, wire)] * len(whole)
+        scales = [_same_scale(state, name, wire)] * len(whole)
     else:
         step = _convolution(name, module, wire, whole)
-        scales = _scales_by_group(name, wire, module.groups, len(whole))
+        scales = _scales_by_group(state, name, wire, module.groups, len(whole))
     shape = state.extents[state.add(step)].shape
     scales = [q * s for q, s in zip(quanta, scales)]
     given = Wire.plain(name, shape, fractions(scales, shape), fractions(bias.tolist(), shape))
-    offset = _same_offset(name, wire)
-    if offset:
-        given = given.with_(offset=_with_offset(step, wire, given.offset, quanta, offset, shape))
+    if (wire.offset != 0).any():
+        given = given.with_(offset=_with_offset(step, wire, given.offset, quanta, _offsets(name, wire), shape))
     return given
 
 
+def _offsets(name: str, wire: Wire) -> np.ndarray:
+    """The offset of each channel that comes in."""
+    if wire.is_padded_differently:
+        raise CannotConvert(f"{name!r} takes sums that depend on the padding; a quantiser must come in between.", BETWEEN)
+    return np.broadcast_to(wire.offset, (wire.shape[0], *[1] * (len(wire.shape) - 1))).ravel()
+
+
 def _with_offset(
-    step: Weighted, wire: Wire, bias: np.ndarray, quanta: list[Fraction], offset: Fraction, shape: tuple[int, ...]
+    step: Weighted,
+    wire: Wire,
+    bias: np.ndarray,
+    quanta: list[Fraction],
+    offsets: np.ndarray,
+    shape: tuple[int, ...],
 ) -> np.ndarray:
-    """The biases with what weights make of an offset of the input; where zeros are padded, the place counts."""
+    """The biases with what weights make of offsets of the input; where zeros are padded, the place counts."""
+    values = sorted(set(offsets) - {0})
     size = int(np.abs(step.weights).astype(np.int64).reshape(len(step.weights), -1).sum(1).max())
-    inside = run(step, [np.ones((1, *wire.shape), np.int8)], Extent(shape, -size, size, np.int32))[0]
-    if inside.ndim == 3 and (inside == inside[:, :1, :1]).all():
+    sums = []  # of the weights that meet the channels of each offset, inside the image
+    for value in values:
+        there = np.array([[each == value for each in offsets]], np.int8).reshape(1, -1, *[1] * (len(wire.shape) - 1))
+        ones = np.broadcast_to(there, (1, *wire.shape))
+        sums.append(run(step, [ones], Extent(shape, -size, size, np.int32))[0])
+    inside = np.stack(sums, -1)
+    if inside.ndim == 4 and (inside == inside[:, :1, :1]).all():
         inside = inside[:, :1, :1]
-    found = np.empty(inside.shape, object)
-    for channel, sums in enumerate(inside):
-        for value in np.unique(sums):
-            each = bias.ravel()[channel % bias.size] + offset * quanta[channel] * int(value)
-            found[channel, sums == value] = each
+    found = np.empty(inside.shape[:-1], object)
+    for channel, places in enumerate(inside):
+        kinds_of, which = np.unique(places.reshape(-1, len(values)), axis=0, return_inverse=True)
+        each = np.empty(len(kinds_of), object)
+        for number, counts in enumerate(kinds_of.tolist()):
+            total = sum((value * count for value, count in zip(values, counts)), Fraction(0))
+            each[number] = bias.ravel()[channel % bias.size] + quanta[channel] * total
+        found[channel] = each[which.ravel()].reshape(places.shape[:-1]) if places.ndim > 1 else each[0]
     return found
 
 
@@ -145,7 +165,13 @@ def _read(values: np.ndarray, kind: tuple) -> tuple[Fraction, np.ndarray] | None
     return None if found is None else (found[0], np.array(found[1], np.int8)[places].reshape(values.shape))
 
 
-def _same_scale(name: str, wire: Wire) -> Fraction:
+def _same_scale(state: State, name: str, wire: Wire) -> Fraction:
+    if wire.one_scale is None and _origin(state, wire.step) == INPUT:
+        raise CannotConvert(
+            f"{name!r} adds up channels of the input with standard deviations of their own ({_listed(1 / wire.scale)}).",
+            "standardise with one std for all channels (means may differ), or put an activation first, whose quantiser rounds "
+            "the input",
+        )
     if wire.one_scale is None:
         raise CannotConvert(
             f"{name!r} adds up channels with quanta of their own ({_listed(wire.scale)}); only a convolution with a group for "
@@ -155,18 +181,18 @@ def _same_scale(name: str, wire: Wire) -> Fraction:
     return wire.one_scale
 
 
-def _same_offset(name: str, wire: Wire) -> Fraction:
-    if wire.one_offset is None:
-        raise CannotConvert(f"{name!r} takes sums with biases of their own; a quantiser must come in between.", BETWEEN)
-    return wire.one_offset
+def _origin(state: State, name: str) -> str:
+    """The step whose numbers a flattened tensor has."""
+    step = next((each for each in state.steps if each.name == name), None)
+    return _origin(state, step.inputs[0]) if isinstance(step, Flatten) else name
 
 
-def _scales_by_group(name: str, wire: Wire, groups: int, outputs: int) -> list[Fraction]:
+def _scales_by_group(state: State, name: str, wire: Wire, groups: int, outputs: int) -> list[Fraction]:
     if wire.one_scale is not None:
         return [wire.one_scale] * outputs
     scales = np.broadcast_to(wire.scale, (wire.shape[0], 1, 1)).reshape(groups, -1)
     if any(len(set(group)) > 1 for group in scales.tolist()):
-        _same_scale(name, wire)
+        _same_scale(state, name, wire)
     return [scales[o // (outputs // groups), 0] for o in range(outputs)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -209,7 +210,7 @@ class IntegerNetwork:
         ]
         shape = "×".join(map(str, self.input.shape))
         standardised = (self.input.mean, self.input.std) != (0, 1)
-        scale = f", standing for (z - {float(self.input.mean):g}) / {float(self.input.std):g}" if standardised else ""
+        scale = f", standing for (z - {_said(self.input.mean)}) / {_said(self.input.std)}" if standardised else ""
         caption = f"IntegerNetwork of {shape} integers from {self.input.low} to {self.input.high}{scale}"
         return Table(caption, ("step", "kind", "shape", "bounds", "bits", "weights", "zeros"), tuple(rows))
 
@@ -281,9 +282,18 @@ def _check_input(input: Input) -> None:
     if not input.shape or min(input.shape) < 1:
         raise ValueError(f"the input's shape must have at least one axis, and none of length 0, not {tuple(input.shape)}.")
     for what in ("mean", "std"):
-        _fields.check_size(f"the input's {what}", getattr(input, what))
-    if input.std <= 0:
-        raise ValueError(f"the input's std must be greater than 0, not {float(input.std):g}.")
+        _fields.check_channels(f"the input's {what}", getattr(input, what), input.shape)
+        for value in getattr(input, f"{what}s"):
+            _fields.check_size(f"the input's {what}", value)
+    if min(input.stds) <= 0:
+        raise ValueError(f"the input's std must be greater than 0, not {float(min(input.stds)):g}.")
+
+
+def _said(value: Fraction | tuple[Fraction, ...]) -> str:
+    """A number, or one for each channel, the first few of them."""
+    if not isinstance(value, tuple):
+        return f"{float(value):g}"
+    return f"({', '.join(f'{float(each):g}' for each in value[:4])}{', …' if len(value) > 4 else ''})"
 
 
 def _check_names(step: Step, known: dict[str, Extent], steps: tuple[Step, ...]) -> None:

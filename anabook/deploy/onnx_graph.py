@@ -117,7 +117,7 @@ def onnx_model(network: Any, features: bool = False, packed: bool = False) -> An
         model,
         {
             "input": json.dumps(
-                {"low": given.low, "high": given.high, "mean": str(given.mean), "std": str(given.std)}, sort_keys=True
+                {"low": given.low, "high": given.high, "mean": _said(given.mean), "std": _said(given.std)}, sort_keys=True
             ),
             "quanta": json.dumps({s.name: _said(s.quantum) for s in network.steps if isinstance(s, Threshold)}),
         },

@@ -19,8 +19,8 @@ from torch.nn.utils import parametrize
 
 from anabook._validate import real, reason, shown
 from anabook.deploy import arrays
-from anabook.deploy.fields import check_size, is_whole
-from anabook.deploy.steps import INPUT
+from anabook.deploy.fields import check_channels, check_size, is_whole
+from anabook.deploy.steps import INPUT, Input
 from anabook.deploy.wires import CannotConvert
 from anabook.training.modules import Quantise
 from anabook.training.places import Beginning, Scaled
@@ -120,25 +120,54 @@ def integers(example: Any) -> np.ndarray:
     return array
 
 
-def standardisation(mean: Any, std: Any) -> tuple[Fraction, Fraction]:
-    """The mean and the standard deviation of the data as exact numbers.
+def standardisation(mean: Any, std: Any) -> tuple[Fraction | tuple[Fraction, ...], Fraction | tuple[Fraction, ...]]:
+    """The mean and the standard deviation of the data as exact numbers, each one for all channels, or one for each.
 
     Raises:
         TypeError, ValueError: no finite numbers, or a std that is not greater than 0; or beyond what floats of 64 bits hold
             with all their digits.
+
+    Example:
+        >>> standardisation([0.5, 2], (4, 4))
+        ((Fraction(1, 2), Fraction(2, 1)), Fraction(4, 1))
     """
-    found = []
+    return _exact("mean", mean), _exact("std", std)
+
+
+def _exact(what: str, value: Any) -> Fraction | tuple[Fraction, ...]:
+    if getattr(value, "ndim", 0) == 1:  # an array, or a tensor of torch
+        value = value.tolist()
+    if not isinstance(value, (list, tuple)):
+        return _one_exact(what, value)
+    if not value:
+        raise ValueError(f"{what} must be a number, or one for each channel, not {value!r}.")
+    found = tuple(_one_exact(what, each) for each in value)
+    return found[0] if len(found) > 1 and len(set(found)) == 1 else found
+
+
+def _one_exact(what: str, value: Any) -> Fraction:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating, Fraction)):
+        raise TypeError(f"{what} must be a number, or one for each channel, not {value!r}.")
+    allowed = f"{what} must be finite{' and greater than 0' if what == 'std' else ''}"
+    if not abs(value) < float("inf"):
+        raise ValueError(f"{allowed}, not {value!r}.")
+    found = Fraction(int(value)) if isinstance(value, np.integer) else Fraction(*value.as_integer_ratio())
+    check_size(what, found)
+    if what == "std" and value <= 0:
+        raise ValueError(f"{allowed}, not {float(value)!r}.")
+    return found
+
+
+def input_of(read: Program, example: np.ndarray, mean: Any, std: Any, bounds: Any) -> Input:
+    """What comes into a network: see `to_integer`.
+
+    Raises:
+        TypeError, ValueError: a mean, a std or bounds that do not fit.
+    """
+    mean, std = standardisation(mean, std)
     for what, value in (("mean", mean), ("std", std)):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating, Fraction)):
-            raise TypeError(f"{what} must be one number for all channels, not {value!r}.")
-        allowed = f"{what} must be finite{' and greater than 0' if what == 'std' else ''}"
-        if not abs(value) < float("inf"):
-            raise ValueError(f"{allowed}, not {value!r}.")
-        found.append(Fraction(int(value)) if isinstance(value, np.integer) else Fraction(*value.as_integer_ratio()))
-        check_size(what, found[-1])
-        if what == "std" and value <= 0:
-            raise ValueError(f"{allowed}, not {float(value)!r}.")
-    return tuple(found)
+        check_channels(what, value, read.shape)
+    return Input(read.shape, *bounds_of(example, bounds), mean, std)
 
 
 def bounds_of(example: np.ndarray, bounds: Any) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,22 @@ from torch import fx, nn
 from anabook.deploy import joins, layers, pools, thresholds
 from anabook.deploy.kinds import FLATTENING, NOTHING, REMEDIES, WITHOUT_PLACE, operation
 from anabook.deploy.network import IntegerNetwork
-from anabook.deploy.programs import bounds_of, integers, program, shape_of, standardisation
+from anabook.deploy.programs import input_of, integers, program, shape_of
 from anabook.deploy.state import State
-from anabook.deploy.steps import INPUT, Concat, Flatten, Input, MaxPool, Step, Threshold, Weighted
-from anabook.deploy.wires import CannotConvert, Wire
+from anabook.deploy.steps import INPUT, Concat, Flatten, MaxPool, Step, Threshold, Weighted
+from anabook.deploy.wires import CannotConvert, Wire, fractions
 from anabook.training.grouping import ACTIVATIONS
 from anabook.training.modules import Quantise
 from anabook.training.places import Scaled
 
 
 def to_integer(
-    net: nn.Module, example: Any, *, mean: float = 0.0, std: float = 1.0, bounds: tuple[int, int] | None = None
+    net: nn.Module,
+    example: Any,
+    *,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    bounds: tuple[int, int] | None = None,
 ) -> IntegerNetwork:
     """The integer network of a deployed one: integer weights, thresholds for each channel, no float before the last layer.
 
@@ -41,7 +47,10 @@ def to_integer(
     Args:
         net: what `training.deploy` gives.
         example: integers as the data holds them, a batch or one example; its type tells what may come in.
-        mean, std: the network takes (z − mean) / std for integers z.
+        mean, std: the network takes (z − mean) / std for integers z. Each is one number, or one for each channel. Means may
+            differ wherever thresholds come later, with padding too: zeros that are padded are zeros of what the network takes.
+            Where stds differ, a convolution that adds up the channels would need a weight for each of them that no integer is:
+            a quantiser, or a convolution with a group for each channel, must come first.
         bounds: the least and the greatest integer that may come in, where the example's type says more or nothing.
 
     Returns:
@@ -63,9 +72,7 @@ def to_integer(
         ['flatten', 'fc1', 'fc1_act', 'last']
     """
     read = program(net, example)
-    mean, std = standardisation(mean, std)
-    low, high = bounds_of(integers(example), bounds)
-    return Reader(read, Input(read.shape, low, high, mean, std)).network()
+    return Reader(read, input_of(read, integers(example), mean, std, bounds)).network()
 
 
 PLACES = (
@@ -106,8 +113,11 @@ class Reader(State):
 
     def wire(self, node: fx.Node) -> Wire:
         if node.op == "placeholder":
-            given = self.input
-            return Wire.plain(INPUT, given.shape, 1 / given.std, -given.mean / given.std)
+            given, shape = self.input, self.input.shape
+            if not isinstance(given.mean, tuple) and not isinstance(given.std, tuple):
+                return Wire.plain(INPUT, shape, 1 / given.std, -given.mean / given.std)
+            scales, offsets = [1 / std for std in given.stds], [-mean / std for mean, std in zip(given.means, given.stds)]
+            return Wire.plain(INPUT, shape, fractions(scales, shape), fractions(offsets, shape))
         name, module = self.program.names[node], self.program.module(node)
         if node.op == "get_attr":
             raise CannotConvert(

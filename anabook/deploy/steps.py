@@ -22,7 +22,8 @@ class Input:
     Attributes:
         shape: of one example, without the batch.
         low, high: the least and the greatest integer.
-        mean, std: exact; the data's standardisation, 0 and 1 where there is none.
+        mean, std: exact; the data's standardisation, 0 and 1 where there is none. Each is one number, or a tuple with one for
+            each channel.
 
     Example:
         >>> Input((1, 8, 8), 0, 16, std=Fraction(16)).high
@@ -32,8 +33,18 @@ class Input:
     shape: tuple[int, ...]
     low: int
     high: int
-    mean: Fraction = Fraction(0)
-    std: Fraction = Fraction(1)
+    mean: Fraction | tuple[Fraction, ...] = Fraction(0)
+    std: Fraction | tuple[Fraction, ...] = Fraction(1)
+
+    @property
+    def means(self) -> tuple[Fraction, ...]:
+        """The mean of each channel."""
+        return self.mean if isinstance(self.mean, tuple) else (self.mean,) * self.shape[0]
+
+    @property
+    def stds(self) -> tuple[Fraction, ...]:
+        """The standard deviation of each channel."""
+        return self.std if isinstance(self.std, tuple) else (self.std,) * self.shape[0]
 
 
 @dataclass(frozen=True, kw_only=True)
