@@ -8,6 +8,7 @@ simplification. What neither tells stays open, however small the constant looks.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from anabook.convergence.leash import GIVES_UP, bounded
 
 _DIGITS = (20, 60, 200, 600)
 _STEPS = 40_000
+_SIGHT = 200  # bits
 _BITS = 4000  # of a fraction; algebra with longer ones makes single steps that nothing can end
 
 
@@ -92,6 +94,35 @@ def approximate(constant: sp.Expr) -> Any:
         if found is not None:
             return found
     return None
+
+
+def are_in_sight(expression: sp.Expr) -> bool:
+    """Whether all constants in a formula are known, and of a size that numbers at small λ can tell from 0 and from ∞."""
+    for constant in _constants_in(expression):
+        size = approximate(constant)
+        if size is None or (size != 0 and abs(mpmath.mag(size)) > _SIGHT):
+            return False
+    return True
+
+
+def _constants_in(expression: sp.Basic) -> Iterator[sp.Expr]:
+    """The parts without a symbol, each as large as may be: of a sum, all such terms together."""
+    if not isinstance(expression, sp.Basic) or not expression.args:
+        if isinstance(expression, sp.Expr) and not expression.free_symbols:
+            yield expression
+        return
+    left = expression.args
+    if isinstance(expression, sp.Expr):
+        if not expression.free_symbols:
+            yield expression
+            return
+        if expression.is_Add or expression.is_Mul:
+            fixed = [part for part in left if not part.free_symbols]
+            left = [part for part in left if part.free_symbols]
+            if fixed:
+                yield expression.func(*fixed)
+    for part in left:
+        yield from _constants_in(part)
 
 
 def _approximate(constant: sp.Expr, digits: int) -> Any:
