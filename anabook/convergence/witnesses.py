@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,19 +12,22 @@ import mpmath
 import numpy as np
 import sympy as sp
 
+from anabook._validate import flag
 from anabook.convergence.counterexamples import chain
 from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.exact_stairs import tail_at
-from anabook.convergence.formulas import renamed
-from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at
+from anabook.convergence.formulas import given_families, listed, renamed
+from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at, pair_of
 from anabook.convergence.leash import SECONDS, is_late, seconds_allowed, within
 from anabook.convergence.network_limits import FAR_LAMBDAS, NEAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
 from anabook.convergence.quantised_networks import Network
 from anabook.convergence.samples import solutions
+from anabook.convergence.schedule_formulas import as_formulas
 from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of, work_out
 from anabook.convergence.theorem_hypothesis import check
 from anabook.convergence.verdicts import Verdict
 from anabook.convergence.waves import angles
+from anabook.schedules import Schedule
 
 
 def worst_case(
@@ -88,8 +92,12 @@ class Witness:
     proved: bool = True
 
     def __str__(self) -> str:
-        right = float(self.network(self.x)[0])
-        got = round(float(right + self.limit.deviations[-1][0]), 12) + 0.0
+        right, error = float(self.network(self.x)[0]), self.limit.deviations[-1][0]
+        got = round(float(right + error), 12) + 0.0
+        goes = f"the output tends to {got:.4g}, the quantised network gives {right:g}"
+        if f"{got:.4g}" == f"{right:.4g}":
+            goes = f"the output tends to {mpmath.nstr(abs(mpmath.mpf(error)), 3)} {'less' if error < 0 else 'more'} than the "
+            goes += f"{right:g} that the quantised network gives"
         where = (
             f"layer {self.start}"
             if self.start == self.stop
@@ -100,7 +108,7 @@ class Witness:
         )
         return (
             f"{doubt}pre-activation {_text(self.offset)} in layer {self.start}; the error of {where}: "
-            f"the output tends to {got:.4g}, the quantised network gives {right:g}"
+            f"{goes}"
         )
 
 
@@ -111,6 +119,10 @@ def _text(offset: Any) -> str:
 
 _WEIGHTS = (1, 16, 128)  # larger ones delay a limit with an equality in it beyond the smallest λ here; see `_is_fading`
 _VISIBLE_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (2, 3, 4))
+_FINE_WEIGHTS = (1, 16, 128, 2**20)
+_FINE = 1e-40
+"""Of an output; with 60 digits less than this is told from 0."""
+
 _OFFSETS = tuple(Fraction(v) for v in (0, "-1/8", "1/8", "-1/64", "1/64", "-1", "1"))
 
 
@@ -123,11 +135,12 @@ def witness(
     that, the search's own count for nothing against it. Else the search tries every pair of layers, a few weights and a few
     offsets, shortest chains first, and judges each by `limit`: far down, or nearer where the formulas have too many digits
     there; and where they oscillate, also along sequences of λ on which the oscillation stands still. Chains are enough in
-    principle: if any network fails, one of them does.
+    principle: if any network fails, one of them does. Where `check` derives that one does, and none that is tried is seen to,
+    a warning says so, and why: the error may begin beyond all λ that can be computed with.
 
     Args:
         families: as for `noises_at`, or an object with attributes `families` and `schedules`, such as a verdict.
-        schedules: as for `noises_at`, as formulas or numbers.
+        schedules: as for `noises_at`, as formulas or numbers; or a `Schedule`, read as `check` reads it.
         ask: False to search without asking, as a test of the check; far down is not the limit, so that numbers may then
             show a wrong limit where there is none.
         seconds: what check and search may take.
@@ -138,7 +151,11 @@ def witness(
 
     Raises:
         ValueError: schedules that `check` refuses, or that cannot be computed at any of the λ.
+        TypeError: no pairs, no laws.
         TimeoutError: the time was up before the search was at its end.
+
+    Warns:
+        UserWarning: `check` derives that some network has a wrong limit, or none, and no chain that was tried shows it.
 
     Example:
         >>> from anabook.convergence import power_law
@@ -146,15 +163,27 @@ def witness(
         >>> found.x, found.limit.verdicts
         ((0,), array('wrong', dtype='<U5'))
     """
+    ask = flag(ask, "ask")
     if schedules is None:
+        if not (hasattr(families, "families") and hasattr(families, "schedules")):
+            raise TypeError(f"schedules must be one pair (mean, std) a layer, or families a verdict, not {families!r}.")
         families, schedules = families.families, families.schedules
-    schedules = list(schedules)
+    if isinstance(schedules, Schedule):
+        schedules = as_formulas(schedules)
+    schedules = listed(schedules, "schedules must be one pair (mean, std) a layer")
+    schedules = [pair if pair is None else pair_of(i, pair) for i, pair in enumerate(schedules)]
+    families = given_families(families)
     work_out(families)
     with within(seconds):
         said = _what_check_says(families, schedules) if ask else None
         if said is not None and said.holds:
             return None
-        found = _search(families, schedules, said is not None and said.holds is False)
+        fails = said is not None and said.holds is False
+        found = _search(families, schedules, fails)
+        if found is None and fails:
+            found = _suspected(families, schedules, said)
+            if found is None:
+                _warn(said)
         if found is not None and not found.proved and said is not None and said.evidence:
             return None  # the search's few λ are no match for the places that the check has chosen
         return found
@@ -224,6 +253,34 @@ def _search_at(
     return None
 
 
+def _suspected(families: Any, schedules: list[Any], said: Verdict) -> Witness | None:
+    """The first wrong limit, be it wrong by very little, of chains that begin in the layers that the check finds fault with."""
+    faults = [finding for finding in said.findings if finding.holds is False and not finding.weights]
+    starts = dict.fromkeys((f.layer - 1, True) if f.condition == "(18)" else (f.layer, False) for f in faults)
+    for lambdas in (FAR_LAMBDAS, NEAR_LAMBDAS, _VISIBLE_LAMBDAS):
+        for start, passes in starts:
+            for stop in range(start + passes, len(schedules) if passes else start + 1):
+                for weight in _FINE_WEIGHTS if passes else _FINE_WEIGHTS[:1]:
+                    _stop_if_late()
+                    try:
+                        found = _try_chain(families, schedules, start, stop, weight, Fraction(0), lambdas, True, _FINE)
+                    except ValueError:  # these λ are too small, or too many digits cancel
+                        break
+                    if found is not None:
+                        return found
+    return None
+
+
+def _warn(said: Verdict) -> None:
+    why = next(finding for finding in said.findings if finding.holds is False)
+    warnings.warn(
+        "no witness is found, though some network has a wrong limit, or none: no chain that was tried shows it at the λ at "
+        f"which it was computed. {str(why)[0].upper() + str(why)[1:]}",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 def _stop_if_late() -> None:
     if is_late():
         raise TimeoutError(
@@ -268,24 +325,30 @@ def _try_chain(
     offset: Any,
     lambdas: tuple[Any, ...],
     fails: bool,
+    least: float = 1e-9,
 ) -> Witness | None:
+    """The chain as a witness, if its output comes to err by something that is not less than `least`."""
     upto = stop + 1
     part_families = families if is_one(families) else list(families)[:upto]
     part_network = chain(upto, start, stop, weight, offset)
     part_schedules = schedules[:upto]
     last = noises_at(part_families, part_schedules, lambdas[-1], 60)
-    if abs(part_network.regularised([0], last, digits=60).deviation[0]) < 1e-9:
+    if abs(part_network.regularised([0], last, digits=60).deviation[0]) < least:
         return None
     at = None if lambdas is FAR_LAMBDAS else lambdas
-    part = limit(part_network, [0], part_families, part_schedules, at)
+    tolerance = min(0.01, 1e6 * least)
+    part = limit(part_network, [0], part_families, part_schedules, at, tolerance=tolerance)
     if part.verdict != WRONG:
         return None
     if not part.exact and _is_fading(part_network, part_families, part_schedules, start, lambdas):
         return None
     right = 1 if offset >= 0 or stop > start else 0
-    halfway = Fraction(float(right + part.deviations[-1][0] / 2)).limit_denominator(1000)
+    error = part.deviations[-1][0]
+    halfway = Fraction(float(right + error / 2)).limit_denominator(1000)
+    if abs(error) < 1e-3:  # then a thousandth is not between the wrong value and the right one
+        halfway = right + Fraction(mpmath.nstr(mpmath.mpf(error) / 2, 3))
     network = chain(len(schedules), start, stop, weight, offset, halfway)
-    whole = limit(network, [0], families, schedules, at)
+    whole = limit(network, [0], families, schedules, at, tolerance=tolerance)
     if whole.verdict != WRONG:
         return None
     return Witness(network, (0,), start, stop, weight, offset, whole, fails or whole.exact)
