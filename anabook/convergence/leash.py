@@ -26,7 +26,9 @@ from sympy.polys.polyerrors import BasePolynomialError
 from sympy.series.gruntz import PoleError
 
 from anabook._validate import real
-from anabook.symbolic._bounded import attempt
+from anabook.symbolic._bounded import attempt, in_time
+
+__all__ = ["GIVES_UP", "SECONDS", "Late", "bounded", "in_time", "is_late", "seconds_allowed", "seconds_left", "within"]
 
 SECONDS = 20
 """What a decision may take, unless the caller says otherwise."""
@@ -86,6 +88,11 @@ def within(seconds: Any, what: str = "seconds") -> Iterator[None]:
 def is_late() -> bool:
     """Whether the time of the decision is up."""
     return time.monotonic() >= _local.end
+
+
+def seconds_left() -> float:
+    """What is left of the decision's time; infinite outside of all."""
+    return _local.end - time.monotonic()
 
 
 def seconds_allowed() -> float:

@@ -23,7 +23,7 @@ from anabook.convergence.network_limits import FAR_LAMBDAS, NEAR_LAMBDAS, RIGHT,
 from anabook.convergence.quantised_networks import Network
 from anabook.convergence.samples import solutions
 from anabook.convergence.schedule_formulas import as_formulas
-from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of, work_out
+from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of, too_slow, work_out
 from anabook.convergence.theorem_hypothesis import check
 from anabook.convergence.verdicts import Verdict
 from anabook.convergence.waves import angles
@@ -173,8 +173,9 @@ def witness(
     schedules = listed(schedules, "schedules must be one pair (mean, std) a layer")
     schedules = [pair if pair is None else pair_of(i, pair) for i, pair in enumerate(schedules)]
     families = given_families(families)
-    work_out(families)
     with within(seconds):
+        if work_out(families):
+            raise TimeoutError(f"{too_slow()}; whether there is a witness is undecided.")
         said = _what_check_says(families, schedules) if ask else None
         if said is not None and said.holds:
             return None
@@ -214,7 +215,7 @@ def _search(families: Any, schedules: list[Any], fails: bool) -> Witness | None:
             found = _search_at(families, schedules, lambdas, fails)
             break
         except ValueError as error:
-            unknown = unknown or error
+            unknown = error
     else:
         raise unknown if unknown is not None else ValueError("there are no λ to search at.")
     if found is not None or not fails:
