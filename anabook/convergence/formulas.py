@@ -68,7 +68,8 @@ def read(
         if named.has(*_TO_DO):
             named = bounded(named.doit, default=named)
         named = bounded(settled, named, default=named)
-        if named.has(sp.nan, sp.zoo, sp.I) or _has_infinity(named):
+        not_real = bounded(lambda: named.is_extended_real) is False
+        if not_real or named.has(sp.nan, sp.zoo, sp.I) or _has_infinity(named):
             raise ValueError(f"means, stds and rates must be finite and real for small λ > 0, not {show(part)}.")
         return named
 

@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import sympy as sp
 
-from anabook._validate import flag
+from anabook._validate import flag, integer, real
 from anabook.convergence.counterexamples import chain
 from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.exact_stairs import tail_at
@@ -53,7 +53,9 @@ def worst_case(
         >>> [float(error) for error in errors]
         [0.2113248654051871, 1.0]
     """
-    with mpmath.workdps(digits):
+    real(weight, "weight", minimum=0.0)
+    real(gap, "gap", above=0.0)
+    with mpmath.workdps(integer(digits, "digits", minimum=15)):
         weight, gap, error, errors = PRECISE.number(weight), PRECISE.number(gap), mpmath.mpf(0), []
         for noise in noises_at(families, schedules, lam, digits):
             centred = layer_noise(0, (noise.family, mpmath.mpf(0), noise.std))
