@@ -16,7 +16,7 @@ import mpmath
 import sympy as sp
 
 from anabook.convergence.constant_functions import ends, exponential, function_of
-from anabook.convergence.leash import GIVES_UP, bounded
+from anabook.convergence.leash import GIVES_UP, Late, bounded, is_late
 
 _DIGITS = (20, 60, 200, 600)
 _STEPS = 40_000
@@ -46,13 +46,23 @@ def compare(x: Any, y: Any) -> int:
     return sign(x - y)
 
 
-@lru_cache(maxsize=8192)
 def sign(constant: sp.Expr) -> int:
     """The sign of a real constant.
 
     Raises:
         Untold: see `compare`.
     """
+    try:
+        found = _sign(constant)
+    except Late:
+        found = None
+    if found is None:
+        raise Untold("the sign of a constant is not told.")  # its text might take as long as its value
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _sign(constant: sp.Expr) -> int | None:
     if constant.is_Rational:
         return (constant.p > 0) - (constant.p < 0)
     for digits in _DIGITS[:3]:
@@ -62,7 +72,8 @@ def sign(constant: sp.Expr) -> int:
     if isinstance(constant, sp.exp) and constant.args[0].is_real:
         return 1
     if constant.is_Mul:
-        return math.prod(sign(part) for part in constant.args)
+        signs = [_sign(part) for part in constant.args]
+        return None if None in signs else math.prod(signs)  # type: ignore[arg-type]
     short = all(q.p.bit_length() + q.q.bit_length() < _BITS for q in constant.atoms(sp.Rational))
     if short and bounded(_is_zero, constant, steps=4 * _STEPS):
         return 0
@@ -70,7 +81,9 @@ def sign(constant: sp.Expr) -> int:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
-    raise Untold("the sign of a constant is not told.")  # its text might take as long as its value
+    if is_late():
+        raise Late
+    return None
 
 
 def _sign_by_digits(constant: sp.Expr, digits: int) -> int | None:
@@ -130,7 +143,9 @@ def _approximate(constant: sp.Expr, digits: int) -> Any:
     context.dps = digits
     low, high = ends(_interval(constant, context))
     with mpmath.workdps(digits):
-        known = mpmath.isfinite(low) and mpmath.isfinite(high) and high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10")
+        known = (
+            mpmath.isfinite(low) and mpmath.isfinite(high) and high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10")
+        )
         return (low + high) / 2 if known else None
 
 

@@ -263,9 +263,8 @@ def _not_computed(expression: Any, lam: Any, why: str) -> ValueError:
 def _extra_bits(expression: Any, lam: Any) -> int:
     """Bits that sums, waves and steps may cost: 1 + λ needs as many as λ has zeros before λ counts in it."""
     cancelled = _cancelled_bits(expression)
-    if not expression.free_symbols or not expression.has(
-        sympy.Add, sympy.sin, sympy.cos, sympy.tan, sympy.floor, sympy.ceiling
-    ):
+    cancelling = expression.atoms(sympy.Add, sympy.sin, sympy.cos, sympy.tan, sympy.floor, sympy.ceiling)
+    if not any(part.free_symbols for part in cancelling):
         return cancelled
     bits = 64 + cancelled + 2 * abs(mpmath.mag(lam))
     if bits > _MOST_BITS and _is_slow(expression):
@@ -288,7 +287,9 @@ def _cancelled_bits(expression: Any) -> int:
             sizes = [mpmath.mag(_digits_of(part)) for part in parts]
             lost += max(0, max(sizes) - mpmath.mag(_digits_of(sympy.Add(*parts))))
         except GIVES_UP as error:
-            raise ValueError(f"what the constant {show(sympy.Add(*parts))} comes to is not told: it is too near 0.") from error
+            raise ValueError(
+                f"what the constant {show(sympy.Add(*parts))} comes to is not told: it is too near 0."
+            ) from error
     return int(lost)
 
 

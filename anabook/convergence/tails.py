@@ -83,7 +83,7 @@ def _found_tail(given: Any) -> None:
 
 def too_slow() -> str:
     """Words for that, the beginning of a sentence."""
-    return f"how the tails of a law end was not found in the {seconds_allowed():g} s that the decision may take"
+    return f"how the noise's tails end is not known after the {seconds_allowed():g} s that the decision may take"
 
 
 def law_of(family: Any) -> Law:

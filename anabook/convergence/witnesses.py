@@ -98,7 +98,9 @@ class Witness:
         got = round(float(right + error), 12) + 0.0
         goes = f"the output tends to {got:.4g}, the quantised network gives {right:g}"
         if f"{got:.4g}" == f"{right:.4g}":
-            goes = f"the output tends to {mpmath.nstr(abs(mpmath.mpf(error)), 3)} {'less' if error < 0 else 'more'} than the "
+            goes = (
+                f"the output tends to {mpmath.nstr(abs(mpmath.mpf(error)), 3)} {'less' if error < 0 else 'more'} than the "
+            )
             goes += f"{right:g} that the quantised network gives"
         where = (
             f"layer {self.start}"
@@ -108,10 +110,7 @@ class Witness:
         doubt = (
             "" if self.proved else f"numbers down to λ = {mpmath.nstr(self.limit.lambdas[-1], 3)} suggest, without proof: "
         )
-        return (
-            f"{doubt}pre-activation {_text(self.offset)} in layer {self.start}; the error of {where}: "
-            f"{goes}"
-        )
+        return f"{doubt}pre-activation {_text(self.offset)} in layer {self.start}; the error of {where}: {goes}"
 
 
 def _text(offset: Any) -> str:
