@@ -33,12 +33,12 @@ from anabook.convergence.constants import Untold, compare
 from anabook.convergence.enclosures import enclose, settled
 from anabook.convergence.evaluation import as_function
 from anabook.convergence.formula_text import show
-from anabook.convergence.leash import bounded, in_time, within
+from anabook.convergence.leash import bounded, within
 from anabook.convergence.limits import LimitPoints, eventual_sign, limit, observed_limit
 from anabook.convergence.noisy_heavisides import NoisyHeaviside
 from anabook.convergence.samples import look
 from anabook.symbolic import Density, _bounded, x
-from anabook.symbolic._bounded import attempt
+from anabook.symbolic._bounded import attempt, in_time
 
 SIN, LOG = sp.sin(1 / LAMBDA), sp.log(1 / LAMBDA)
 TINY = sp.sqrt(10**90 + 1) - 10**45  # about 5e-46, and not 0
@@ -911,10 +911,10 @@ UNTOLD_ZERO = sp.gamma(sp.Rational(1, 3)) * sp.gamma(sp.Rational(2, 3)) - 2 * sp
     ],
 )
 def test_numbers_that_cannot_see_a_constant_or_are_roundings_suggest_nothing(offset):
-    verdict = check("normal", [(-offset, LAMBDA**1500)], seconds=10)
+    verdict = check("normal", [(-offset, LAMBDA**1500)], seconds=2)
     assert verdict.holds is not False and verdict.evidence is not False
     try:
-        found = networks.witness("normal", [(-offset, LAMBDA**1500)], seconds=10)
+        found = networks.witness("normal", [(-offset, LAMBDA**1500)], seconds=2)
     except (ValueError, TimeoutError) as error:
         reads_well(str(error))
     else:
@@ -926,9 +926,7 @@ def test_numbers_do_not_show_on_which_side_of_a_bound_a_limit_lies():
     assert seen.is_at_least(ROOT3) is None and seen.is_at_least(sp.Integer(1)) is True and seen.is_at_least(2) is False
 
 
-@pytest.mark.parametrize(
-    "deficit", [sp.Rational(1, 10**6), sp.Rational(1, 10**12), 262537412640768744 - sp.exp(sp.pi * sp.sqrt(163))]
-)
+@pytest.mark.parametrize("deficit", [sp.Rational(1, 10**6), sp.Rational(1, 10**12), 1 - sp.cos(sp.Rational(1, 10**7))])
 def test_a_witness_for_a_tiny_error_is_found_and_says_how_tiny(deficit):
     found = networks.witness("uniform", [(-LAMBDA * (ROOT3 - deficit + sp.log(2) - sp.log(2)), LAMBDA)])
     assert found.proved and re.search(

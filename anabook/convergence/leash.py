@@ -26,9 +26,7 @@ from sympy.polys.polyerrors import BasePolynomialError
 from sympy.series.gruntz import PoleError
 
 from anabook._validate import real
-from anabook.symbolic._bounded import attempt, in_time
-
-__all__ = ["GIVES_UP", "SECONDS", "Late", "bounded", "in_time", "is_late", "seconds_allowed", "seconds_left", "within"]
+from anabook.symbolic import _bounded
 
 SECONDS = 20
 """What a decision may take, unless the caller says otherwise."""
@@ -90,11 +88,6 @@ def is_late() -> bool:
     return time.monotonic() >= _local.end
 
 
-def seconds_left() -> float:
-    """What is left of the decision's time; infinite outside of all."""
-    return _local.end - time.monotonic()
-
-
 def seconds_allowed() -> float:
     """The seconds of the decision that this thread is making; infinite outside of all."""
     return _local.seconds
@@ -109,6 +102,19 @@ def bounded(function: Callable[..., Any], *arguments: Any, default: Any = None, 
     """
     seconds, precision = _local.end - time.monotonic(), mpmath.mp.prec
     try:
-        return attempt(function, *arguments, default=default, steps=steps, seconds=seconds, failures=GIVES_UP)
+        return _bounded.attempt(function, *arguments, default=default, steps=steps, seconds=seconds, failures=GIVES_UP)
     finally:
         mpmath.mp.prec = precision  # a call that was ended may not have put it back
+
+
+def in_time(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that makes calls of `bounded` and others, all of it ended when the decision's time is up.
+
+    Raises:
+        TimeoutError: it is up.
+    """
+    precision = mpmath.mp.prec
+    try:
+        return _bounded.in_time(function, *arguments, seconds=_local.end - time.monotonic())
+    finally:
+        mpmath.mp.prec = precision

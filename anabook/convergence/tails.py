@@ -20,7 +20,7 @@ import numpy as np
 
 from anabook._validate import choice
 from anabook.convergence.exact_arithmetic import DOUBLE, Precision
-from anabook.convergence.leash import in_time, seconds_allowed, seconds_left
+from anabook.convergence.leash import in_time, seconds_allowed
 from anabook.laws import FAMILIES, Decay, Edge, Law, Power, Tail, placed
 from anabook.namespaces import NUMPY, mpmath_namespace, sympy_namespace
 
@@ -69,7 +69,7 @@ def work_out(families: Any) -> bool:
     for given in [families] if is_one(families) else families:
         if not isinstance(given, str):
             try:
-                in_time(_found_tail, given, seconds=seconds_left())
+                in_time(_found_tail, given)
             except TimeoutError:
                 return True
             except (TypeError, ValueError):  # to be refused, or not needed, where it is read

@@ -18,7 +18,7 @@ from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.exact_stairs import tail_at
 from anabook.convergence.formulas import given_families, listed, renamed
 from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at, pair_of
-from anabook.convergence.leash import SECONDS, is_late, seconds_allowed, within
+from anabook.convergence.leash import SECONDS, in_time, seconds_allowed, within
 from anabook.convergence.network_limits import FAR_LAMBDAS, NEAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
 from anabook.convergence.quantised_networks import Network
 from anabook.convergence.samples import solutions
@@ -177,18 +177,31 @@ def witness(
     with within(seconds):
         if work_out(families):
             raise TimeoutError(f"{too_slow()}; whether there is a witness is undecided.")
-        said = _what_check_says(families, schedules) if ask else None
-        if said is not None and said.holds:
-            return None
-        fails = said is not None and said.holds is False
-        found = _search(families, schedules, fails)
-        if found is None and fails:
-            found = _suspected(families, schedules, said)
-            if found is None:
-                _warn(said)
-        if found is not None and not found.proved and said is not None and said.evidence:
-            return None  # the search's few λ are no match for the places that the check has chosen
-        return found
+        try:
+            found, unseen = in_time(_found, families, schedules, ask)
+        except TimeoutError:
+            raise TimeoutError(
+                f"the search for a witness was stopped after {seconds_allowed():g} s; whether there is one is undecided."
+            ) from None
+    if unseen:
+        warnings.warn(unseen, UserWarning, stacklevel=2)
+    return found
+
+
+def _found(families: Any, schedules: list[Any], ask: bool) -> tuple[Witness | None, str]:
+    """A witness, if there is one; and a sentence, if there must be one but none is seen."""
+    said = _what_check_says(families, schedules) if ask else None
+    if said is not None and said.holds:
+        return None, ""
+    fails = said is not None and said.holds is False
+    found = _search(families, schedules, fails)
+    if found is None and fails:
+        found = _suspected(families, schedules, said)
+        if found is None:
+            return None, _unseen(said)
+    if found is not None and not found.proved and said is not None and said.evidence:
+        return None, ""  # the search's few λ are no match for the places that the check has chosen
+    return found, ""
 
 
 def _what_check_says(families: Any, schedules: list[Any]) -> Verdict | None:
@@ -210,7 +223,6 @@ def _search(families: Any, schedules: list[Any], fails: bool) -> Witness | None:
     """The first chain with a wrong limit, far down if that can be computed, and along the formulas' waves."""
     unknown: ValueError | None = None
     for lambdas in (FAR_LAMBDAS, NEAR_LAMBDAS, _VISIBLE_LAMBDAS):
-        _stop_if_late()
         try:
             noises_at(families, schedules, lambdas[-1], 60)
             found = _search_at(families, schedules, lambdas, fails)
@@ -222,12 +234,10 @@ def _search(families: Any, schedules: list[Any], fails: bool) -> Witness | None:
     if found is not None or not fails:
         return found
     for start, offset in _halves_of_means(families, schedules, lambdas):
-        _stop_if_late()
         found = _try_chain(families, schedules, start, start, 1, offset, lambdas, fails)
         if found is not None:
             return found
     for lambdas in _standing_lambdas(schedules):
-        _stop_if_late()
         found = _search_at(families, schedules, lambdas, fails, _OFFSETS[:1], _WEIGHTS[:1])
         if found is not None:
             return found
@@ -248,7 +258,6 @@ def _search_at(
         for start in range(len(schedules) - length):
             for offset in offsets:
                 for weight in weights if length else weights[:1]:
-                    _stop_if_late()
                     found = _try_chain(families, schedules, start, start + length, weight, offset, lambdas, fails)
                     if found is not None:
                         return found
@@ -263,7 +272,6 @@ def _suspected(families: Any, schedules: list[Any], said: Verdict) -> Witness | 
         for start, passes in starts:
             for stop in range(start + passes, len(schedules) if passes else start + 1):
                 for weight in _FINE_WEIGHTS if passes else _FINE_WEIGHTS[:1]:
-                    _stop_if_late()
                     try:
                         found = _try_chain(families, schedules, start, stop, weight, Fraction(0), lambdas, True, _FINE)
                     except ValueError:  # these λ are too small, or too many digits cancel
@@ -273,21 +281,12 @@ def _suspected(families: Any, schedules: list[Any], said: Verdict) -> Witness | 
     return None
 
 
-def _warn(said: Verdict) -> None:
-    why = next(finding for finding in said.findings if finding.holds is False)
-    warnings.warn(
+def _unseen(said: Verdict) -> str:
+    why = str(next(finding for finding in said.findings if finding.holds is False))
+    return (
         "no witness is found, though some network has a wrong limit, or none: no chain that was tried shows it at the λ at "
-        f"which it was computed. {str(why)[0].upper() + str(why)[1:]}",
-        UserWarning,
-        stacklevel=3,
+        f"which it was computed. {why[0].upper() + why[1:]}"
     )
-
-
-def _stop_if_late() -> None:
-    if is_late():
-        raise TimeoutError(
-            f"the search for a witness was stopped after {seconds_allowed():g} s; whether there is one is undecided."
-        )
 
 
 def _halves_of_means(families: Any, schedules: list[Any], lambdas: tuple[Any, ...]) -> Iterator[tuple[int, Fraction]]:
