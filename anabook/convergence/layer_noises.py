@@ -20,6 +20,7 @@ from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import given_families, listed, renamed
 from anabook.convergence.leash import GIVES_UP, bounded
+from anabook.convergence.orders import parse
 from anabook.convergence.tails import family_of, half_width, is_one, law_of, lower_end, support
 from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
@@ -187,6 +188,11 @@ def _formula_at(expression: Any, lam: Any, precision: int) -> Any:
     Raises:
         ValueError: it is no finite real number, has too many digits to be computed, or a sign that is not told.
     """
+    plain = _plain(expression)
+    if plain is not None:
+        with mpmath.workprec(precision + 64 + _cancelled_bits(plain)):
+            value = _value(plain, lam, steady=False)
+        return +value
     bits = precision + _extra_bits(expression, lam)
     most = max(bits, _MOST_BITS if _is_slow(expression) else _ALL_BITS)
     while True:
@@ -214,8 +220,19 @@ def _without_zeros(expression: Any) -> Any:
     return expression.replace(lambda e: e.is_Add, total)
 
 
-def _value(expression: Any, lam: Any) -> Any:
-    """The value in so many bits; None where it may be roundings alone."""
+@functools.lru_cache(maxsize=1024)
+def _plain(expression: Any) -> Any:
+    """A sum with its terms in order, of which none cancel another: then few digits will do. None if there is no such form."""
+    if not expression.free_symbols or not expression.has(sympy.Add):
+        return None
+    try:
+        return parse(renamed(expression)).expression()
+    except NotOfThisForm:
+        return None
+
+
+def _value(expression: Any, lam: Any, steady: bool = True) -> Any:
+    """The value in so many bits; None where it may be roundings alone, unless it is known to be steady."""
     digits = "the numbers on the way have too many digits"
     try:
         function = as_function(expression)  # whose ValueError says what is wrong with the formula
@@ -229,7 +246,7 @@ def _value(expression: Any, lam: Any) -> Any:
             why = f"mpmath finds no value{stopped()}"
         else:
             found = real_value(function, lam)
-            return found if _is_steady(expression, function, lam, found) else None
+            return found if not steady or _is_steady(expression, function, lam, found) else None
     except NotOfThisForm:
         why = "it is no finite real number there"
     except OverflowError:
@@ -246,7 +263,8 @@ def _is_steady(expression: Any, function: Any, lam: Any, found: Any) -> bool:
     if found == 0:  # in all these digits, which 1 − tanh(1/λ) is too
         return bounded(sign_of, renamed(expression)) in (0, None)
     try:
-        return bool(abs(steady_value(function, lam) - found) <= abs(found) * mpmath.mpf("1e-6"))
+        steady_value(function, lam, found)
+        return True
     except NotOfThisForm:
         return False
 

@@ -16,7 +16,7 @@ from anabook._validate import flag, integer, real
 from anabook.convergence.counterexamples import chain
 from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.exact_stairs import tail_at
-from anabook.convergence.formulas import given_families, listed, renamed
+from anabook.convergence.formulas import exact, given_families, listed, renamed
 from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at, pair_of
 from anabook.convergence.leash import SECONDS, in_time, seconds_allowed, within
 from anabook.convergence.network_limits import FAR_LAMBDAS, NEAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
@@ -172,36 +172,42 @@ def witness(
     if isinstance(schedules, Schedule):
         schedules = as_formulas(schedules)
     schedules = listed(schedules, "schedules must be one pair (mean, std) a layer")
-    schedules = [pair if pair is None else pair_of(i, pair) for i, pair in enumerate(schedules)]
+    schedules = [pair if pair is None else tuple(map(_read, pair_of(i, pair))) for i, pair in enumerate(schedules)]
     families = given_families(families)
     with within(seconds):
         if work_out(families):
             raise TimeoutError(f"{too_slow()}; whether there is a witness is undecided.")
+        said = None
         try:
-            found, unseen = in_time(_found, families, schedules, ask)
+            said = in_time(_what_check_says, families, schedules) if ask else None
+            found = in_time(_found, families, schedules, said)
         except TimeoutError:
-            raise TimeoutError(
-                f"the search for a witness was stopped after {seconds_allowed():g} s; whether there is one is undecided."
-            ) from None
-    if unseen:
-        warnings.warn(unseen, UserWarning, stacklevel=2)
+            known = "though some network has a wrong limit, or none" if _fails(said) else "whether there is one is undecided"
+            raise TimeoutError(f"the search for a witness was stopped after {seconds_allowed():g} s; {known}.") from None
+    if found is None and _fails(said):
+        warnings.warn(_unseen(said), UserWarning, stacklevel=2)
     return found
 
 
-def _found(families: Any, schedules: list[Any], ask: bool) -> tuple[Witness | None, str]:
-    """A witness, if there is one; and a sentence, if there must be one but none is seen."""
-    said = _what_check_says(families, schedules) if ask else None
+def _read(part: Any) -> Any:
+    """A formula with its decimal numbers as fractions, as `check` reads it."""
+    return exact(part) if isinstance(part, sp.Expr) else part
+
+
+def _fails(said: Verdict | None) -> bool:
+    return said is not None and said.holds is False
+
+
+def _found(families: Any, schedules: list[Any], said: Verdict | None) -> Witness | None:
+    """A witness, if one is found."""
     if said is not None and said.holds:
-        return None, ""
-    fails = said is not None and said.holds is False
-    found = _search(families, schedules, fails)
-    if found is None and fails:
-        found = _suspected(families, schedules, said)
-        if found is None:
-            return None, _unseen(said)
+        return None
+    found = _search(families, schedules, _fails(said))
+    if found is None and _fails(said):
+        return _suspected(families, schedules, said)
     if found is not None and not found.proved and said is not None and said.evidence:
-        return None, ""  # the search's few λ are no match for the places that the check has chosen
-    return found, ""
+        return None  # the search's few λ are no match for the places that the check has chosen
+    return found
 
 
 def _what_check_says(families: Any, schedules: list[Any]) -> Verdict | None:
