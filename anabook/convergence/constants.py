@@ -8,6 +8,7 @@ simplification. What neither tells stays open, however small the constant looks.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -15,10 +16,11 @@ import mpmath
 import sympy as sp
 
 from anabook.convergence.constant_functions import ends, exponential, function_of
-from anabook.convergence.leash import GIVES_UP, bounded
+from anabook.convergence.leash import GIVES_UP, Late, bounded, is_late
 
 _DIGITS = (20, 60, 200, 600)
 _STEPS = 40_000
+_SIGHT = 200  # bits
 _BITS = 4000  # of a fraction; algebra with longer ones makes single steps that nothing can end
 
 
@@ -44,13 +46,23 @@ def compare(x: Any, y: Any) -> int:
     return sign(x - y)
 
 
-@lru_cache(maxsize=8192)
 def sign(constant: sp.Expr) -> int:
     """The sign of a real constant.
 
     Raises:
         Untold: see `compare`.
     """
+    try:
+        found = _sign(constant)
+    except Late:
+        found = None
+    if found is None:
+        raise Untold("the sign of a constant is not told.")  # its text might take as long as its value
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _sign(constant: sp.Expr) -> int | None:
     if constant.is_Rational:
         return (constant.p > 0) - (constant.p < 0)
     for digits in _DIGITS[:3]:
@@ -60,7 +72,8 @@ def sign(constant: sp.Expr) -> int:
     if isinstance(constant, sp.exp) and constant.args[0].is_real:
         return 1
     if constant.is_Mul:
-        return math.prod(sign(part) for part in constant.args)
+        signs = [_sign(part) for part in constant.args]
+        return None if None in signs else math.prod(signs)  # type: ignore[arg-type]
     short = all(q.p.bit_length() + q.q.bit_length() < _BITS for q in constant.atoms(sp.Rational))
     if short and bounded(_is_zero, constant, steps=4 * _STEPS):
         return 0
@@ -68,7 +81,9 @@ def sign(constant: sp.Expr) -> int:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
-    raise Untold("the sign of a constant is not told.")  # its text might take as long as its value
+    if is_late():
+        raise Late
+    return None
 
 
 def _sign_by_digits(constant: sp.Expr, digits: int) -> int | None:
@@ -94,12 +109,43 @@ def approximate(constant: sp.Expr) -> Any:
     return None
 
 
+def are_in_sight(expression: sp.Expr) -> bool:
+    """Whether all constants in a formula are known, and of a size that numbers at small λ can tell from 0 and from ∞."""
+    for constant in _constants_in(expression):
+        size = approximate(constant)
+        if size is None or (size != 0 and abs(mpmath.mag(size)) > _SIGHT):
+            return False
+    return True
+
+
+def _constants_in(expression: sp.Basic) -> Iterator[sp.Expr]:
+    """The parts without a symbol, each as large as may be: of a sum, all such terms together."""
+    if not isinstance(expression, sp.Basic) or not expression.args:
+        if isinstance(expression, sp.Expr) and not expression.free_symbols:
+            yield expression
+        return
+    left = expression.args
+    if isinstance(expression, sp.Expr):
+        if not expression.free_symbols:
+            yield expression
+            return
+        if expression.is_Add or expression.is_Mul:
+            fixed = [part for part in left if not part.free_symbols]
+            left = [part for part in left if part.free_symbols]
+            if fixed:
+                yield expression.func(*fixed)
+    for part in left:
+        yield from _constants_in(part)
+
+
 def _approximate(constant: sp.Expr, digits: int) -> Any:
     context = mpmath.ctx_iv.MPIntervalContext()
     context.dps = digits
     low, high = ends(_interval(constant, context))
     with mpmath.workdps(digits):
-        known = mpmath.isfinite(low) and mpmath.isfinite(high) and high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10")
+        known = (
+            mpmath.isfinite(low) and mpmath.isfinite(high) and high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10")
+        )
         return (low + high) / 2 if known else None
 
 

@@ -305,7 +305,9 @@ def closeness(layers: Sequence[NoisyLayer], margins: Sequence[float]) -> tuple[f
         left = margin - abs(noise.mean) - arriving
         span = float(levels[-1] - levels[0])
         enough = left > 0 if noise.is_dirac else left >= 0  # a mere shift by the whole margin may end on the threshold
-        errors.append(span * float(Noise(noise.law, 0.0, noise.std).sf(left)) if enough else span)  # no digits lost to a mean
+        errors.append(
+            span * float(Noise(noise.law, 0.0, noise.std).sf(left)) if enough else span
+        )  # no digits lost to a mean
     return max(0.0, 1 - near), tuple(errors[1:])
 
 

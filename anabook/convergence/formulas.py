@@ -68,7 +68,8 @@ def read(
         if named.has(*_TO_DO):
             named = bounded(named.doit, default=named)
         named = bounded(settled, named, default=named)
-        if named.has(sp.nan, sp.zoo, sp.I) or _has_infinity(named):
+        not_real = bounded(lambda: named.is_extended_real) is False
+        if not_real or named.has(sp.nan, sp.zoo, sp.I) or _has_infinity(named):
             raise ValueError(f"means, stds and rates must be finite and real for small λ > 0, not {show(part)}.")
         return named
 
@@ -175,7 +176,10 @@ def _number(value: Any, what: str) -> sp.Expr:
     checked = real(value, what)
     if isinstance(value, Rational):
         return sp.Rational(int(value.numerator), int(value.denominator))
-    return sp.sympify(value) if isinstance(value, (np.floating, mpmath.mpf)) else sp.sympify(checked)
+    if isinstance(value, mpmath.mpf):
+        with mpmath.workprec(max(53, value._mpf_[3])):  # the bits that it has, which may be more than are computed with now
+            return sp.sympify(value)
+    return sp.sympify(value) if isinstance(value, np.floating) else sp.sympify(checked)
 
 
 def listed(values: Any, what: str) -> list[Any]:

@@ -168,6 +168,8 @@ def limit(
     """
     _checked(network)
     tolerance = real(tolerance, "tolerance", above=0.0)
+    if digits is not None:
+        integer(digits, "digits", minimum=0)
     families, schedules = by_layer(families, schedules)
     schedules = [pair_of(i, pair) for i, pair in enumerate(schedules)]
     if lambdas is None:
@@ -182,7 +184,6 @@ def limit(
         raise ValueError(f"lambdas must hold at least two decreasing values, not {lambdas!r}.")
     if digits is None:
         digits = 60 if formulas else 460
-    integer(digits, "digits", minimum=0)
     deviations = [
         network.regularised(x, noises_at(families, schedules, lam, digits or None), digits=digits or None).deviation
         for lam in lambdas
