@@ -20,6 +20,7 @@ from sphinx.application import Sphinx
 FOLDER = "_static/previews"
 PICTURES = "_images/figures"
 TARGETS = "dl.glossary dt[id], div.math[id], div.proof[id], div.exercise[id], figure[id], table[id], div.citation[id]"
+HINT = re.compile(r'class="[^"]*\b(?:glossary|proof|exercise|citation)\b|id="equation-|<(?:figure|table)\b[^>]*\bid=')
 LOST = "a.headerlink, script, button, .figure-parts"
 NAMES = ("id", "name", "tabindex", "role", "aria-label", "aria-labelledby", "aria-describedby")
 
@@ -83,6 +84,8 @@ def previews(body: str, folder: Path) -> dict[str, str]:
         body: the page's HTML.
         folder: where its drawings are.
     """
+    if not HINT.search(body):  # the package's pages are long, and have none
+        return {}
     # Drawings are most of a page, and only what stands in their first tag is wanted.
     body = re.sub(r'(<svg class="figure-whole"[^>]*>).*?</svg>(?=</span>|<span)', r"\1</svg>", body, flags=re.S)
     found = {}
