@@ -1033,3 +1033,19 @@ def test_what_is_of_the_wrong_type_is_refused_in_a_sentence(call, kind, words):
 def test_families_may_come_one_by_one_and_a_schedule_as_it_is():
     assert check((name for name in ["uniform", "normal"]), [(-LAMBDA, LAMBDA**2)] * 2).holds is True
     assert networks.witness("uniform", Schedule.periodic(n_layers=2, period=10)).limit.verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("constant", "holds"), [(sp.besselj(1, 2), True), (sp.Ei(sp.Rational(1, 10)), False), (sp.li(2), True)]
+)
+def test_constants_that_sympy_does_not_know_to_be_real_are_decided_where_an_interval_is_known(constant, holds):
+    assert check("normal", [(-LAMBDA * constant, LAMBDA**2)]).holds is holds
+
+
+def test_a_tiny_deficit_along_a_wave_is_written_out_and_has_a_witness():
+    schedules = [(-sp.sqrt(6) * LAMBDA * (1 - SIN**4 / 10**6), LAMBDA)]
+    verdict = check("triangular", schedules)
+    assert verdict.holds is False
+    assert "modulo 2π), which is 2.449e-06 less than triangular noise needs: on its threshold" in verdict.explain()
+    found = networks.witness("triangular", schedules)
+    assert found.proved and "5e-13 less than the 1 that the quantised network gives" in str(found)

@@ -246,6 +246,10 @@ def right_on_threshold(i: int, unit: NoisyHeaviside) -> Finding:
         return Finding("(12)", i, None, f"{good}: more is not told{stopped()}.")
     if answer.value is False and str(found) == show(half_width):
         good = f"offset/std → {found}, which is {show(half_width - found.low)} less than {name_of(unit.family)} noise needs"
+    elif answer.value is False and found.reached and show(found.reached[0].value) == show(half_width):
+        least = found.reached[0]
+        missing = f"{show(half_width - least.value)} less than {name_of(unit.family)} noise needs"
+        good = f"offset/std → {show(least.value)}{least.where}, which is {missing}"
     values = _values_at(unit.family, found) if answer.value is False else ""
     return answer.finding("(12)", i, f"{good}.", f"{good}: on its threshold the layer {values}.")
 

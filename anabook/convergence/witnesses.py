@@ -274,7 +274,7 @@ def _suspected(families: Any, schedules: list[Any], said: Verdict) -> Witness | 
     """The first wrong limit, be it wrong by very little, of chains that begin in the layers that the check finds fault with."""
     faults = [finding for finding in said.findings if finding.holds is False and not finding.weights]
     starts = dict.fromkeys((f.layer - 1, True) if f.condition == "(18)" else (f.layer, False) for f in faults)
-    for lambdas in (FAR_LAMBDAS, NEAR_LAMBDAS, _VISIBLE_LAMBDAS):
+    for lambdas in (FAR_LAMBDAS, NEAR_LAMBDAS, _VISIBLE_LAMBDAS, *_standing_lambdas(schedules)):
         for start, passes in starts:
             for stop in range(start + passes, len(schedules) if passes else start + 1):
                 for weight in _FINE_WEIGHTS if passes else _FINE_WEIGHTS[:1]:
