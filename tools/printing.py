@@ -95,6 +95,7 @@ def started() -> Iterator[Browser]:
 def profile(browser: Browser, address: str) -> Iterator[BrowserContext]:
     """A browser profile for which nothing but the site at ``address`` exists, for the time of the block."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", service_workers="block")
+    context.set_default_timeout(120_000)  # a busy machine is slow, and that is no fault of the page
     context.route(re.compile(rf"^(?!{re.escape(address)}/|data:|blob:)"), lambda route: route.abort())
     try:
         yield context
