@@ -15,8 +15,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-CHAPTERS = [chapter for part in TOC["parts"] for chapter in part["chapters"]]
-PAGES = [TOC["root"], *(page["file"] for chapter in CHAPTERS for page in (chapter, *chapter.get("sections", ())))]
+LISTED = [page for part in TOC["parts"] for chapter in part["chapters"] for page in (chapter, *chapter.get("sections", ()))]
+PAGES = [TOC["root"], *(page["file"] for page in LISTED)]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 UNNUMBERED = ("the-data.ipynb", "what-annealing-optimises.ipynb")
 CHAPTERS = [path for path in NOTEBOOKS if path.name[0].isdigit() or path.name in UNNUMBERED]
