@@ -157,8 +157,8 @@ def test_the_examples_of_the_readme_run(number, tmp_path):
         last = done.stdout.splitlines()[-1]
         assert set(last.strip("[]").split(", ")) == {"True"} and last.count("True") == 5
     else:
-        assert done.stdout == "56 scalars\n"  # four epochs: number, three losses, three accuracies, lr, …, two layers
-        assert len((tmp_path / "history.csv").read_text().splitlines()) == 5
+        assert done.stdout == "70 scalars\n"  # five epochs: number, three losses, three accuracies, lr, …, two layers
+        assert len((tmp_path / "history.csv").read_text().splitlines()) == 6
 
 
 def test_the_readme_names_make_targets_and_files_that_exist():
