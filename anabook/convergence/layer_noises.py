@@ -190,9 +190,12 @@ def _formula_at(expression: Any, lam: Any, precision: int) -> Any:
     """
     plain = _plain(expression)
     if plain is not None:
-        with mpmath.workprec(precision + 64 + _cancelled_bits(plain)):
-            value = _value(plain, lam, steady=False)
-        return +value
+        try:
+            with mpmath.workprec(precision + 64 + _cancelled_bits(plain)):
+                value = _value(plain, lam, steady=False)
+            return +value
+        except ValueError:  # said below, of the formula as it was given
+            pass
     bits = precision + _extra_bits(expression, lam)
     most = max(bits, _MOST_BITS if _is_slow(expression) else _ALL_BITS)
     while True:
