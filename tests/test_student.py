@@ -98,7 +98,7 @@ def test_an_effort_that_is_none_is_refused(tmp_path, line, sentence):
         ("($x$) ({ref}`ch-noise`)", "($x$) (*Noise*, chapter 2)"),
         (
             "By {prf:ref}`def-noise`, {eq}`eq-noisy` and {numref}`fig-noise-dither`",
-            "By Definition 2.1, (2.1) and Figure 2.3",
+            "By Definition 2.1, (2.1) and Figure 2.4",
         ),
         ("{numref}`exercise {number} <ex-noise-2>`, {ref}`ex-noise-2`", "exercise 2.2, Exercise 2.2"),
         ("{term}`dithering`, {term}`latent weights <latent weight>`", "dithering, latent weights"),
