@@ -1,5 +1,7 @@
 """Formulas chosen against the checker: it is never wrong, ends in time, reads well, and its witness never contradicts it."""
 
+import functools
+import math
 import re
 import signal
 import subprocess
@@ -9,21 +11,34 @@ import time
 from fractions import Fraction
 
 import mpmath
+import numpy as np
 import pytest
 import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabook.convergence import LAMBDA, check, log_margin, networks, two_layers
+from anabook import Schedule
+from anabook.convergence import (
+    LAMBDA,
+    as_formulas,
+    check,
+    log_margin,
+    log_margin_converges,
+    networks,
+    power_law,
+    two_layers,
+)
+from anabook.convergence.constant_functions import _RULES, ends
 from anabook.convergence.constants import Untold, compare
 from anabook.convergence.enclosures import enclose, settled
 from anabook.convergence.evaluation import as_function
 from anabook.convergence.formula_text import show
 from anabook.convergence.leash import bounded, within
-from anabook.convergence.limits import eventual_sign, limit, observed_limit
+from anabook.convergence.limits import LimitPoints, eventual_sign, limit, observed_limit
 from anabook.convergence.noisy_heavisides import NoisyHeaviside
 from anabook.convergence.samples import look
 from anabook.symbolic import Density, _bounded, x
+from anabook.symbolic._bounded import attempt, in_time
 
 SIN, LOG = sp.sin(1 / LAMBDA), sp.log(1 / LAMBDA)
 TINY = sp.sqrt(10**90 + 1) - 10**45  # about 5e-46, and not 0
@@ -626,7 +641,7 @@ def test_a_taylor_coefficient_that_vanishes_without_looking_so_hides_no_remainde
             sp.loggamma(2 - SHORT),
             sp.cot(10**40 * sp.sqrt(2)),
             sp.sec(10**41 * sp.sqrt(2)),
-            sp.besselj(0, 10**31 * sp.sqrt(2)),
+            sp.besselj(0, 31 * sp.sqrt(2)),
         ),
         *(sp.gamma(-sp.sqrt(2) * 10**30),),
         *(
@@ -768,3 +783,269 @@ def test_sums_are_done_and_their_indices_are_left_alone():
     t = sp.Symbol("t")
     assert check("uniform", [(-sp.Sum(LAMBDA * t, (LAMBDA, 1, 2)), ROOT3 * t)]).holds is True  # the mean is 3t
     assert check("uniform", [(-sp.Sum(LAMBDA * t, (LAMBDA, 1, 2)), 2 * t)]).holds is False
+
+
+# --- what a fourth attacker found ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("third", [Fraction(5, 6), Fraction(1, 6), Fraction(1, 3), Fraction(2, 3)])
+def test_a_fraction_stays_the_fraction_that_it_is(third):
+    exact = sp.Rational(third.numerator, third.denominator)
+    for k, p in ((third, exact), (exact, third), (third, third)):
+        assert check("uniform", [power_law(k, p, ROOT3, 1)]).holds is True
+    assert check("uniform", [(-(2 * third) * LAMBDA, 2 * exact / ROOT3 * LAMBDA)]).holds is True
+
+
+def test_numbers_of_other_libraries_keep_their_digits():
+    with mpmath.workdps(40):
+        below, above = (mpmath.sqrt(3) + sign * mpmath.mpf("1e-30") for sign in (-1, 1))
+    assert [check("uniform", [power_law(1, 1, offset)]).holds for offset in (below, above)] == [False, True]
+    large = 2**62 + 1  # no double
+    assert check("uniform", [power_law(1, 1, np.int64(large), sp.Integer(large) / ROOT3)]).holds is True
+    assert check("uniform", [power_law(np.float32(0.5), np.float64(0.5), 2)]).holds is True
+
+
+@functools.cache
+def slow_density():
+    with mpmath.workdps(30):
+        mass = 2 * mpmath.quad(lambda v: mpmath.exp(-(v**4) - v), [0, 1, 2, 3, 6])
+    return Density(sp.exp(-(x**4) - sp.Abs(x)) / sp.Float(mass, 25), x)
+
+
+def test_a_law_that_sympy_takes_long_for_is_under_the_clock_too():
+    slow = slow_density()
+    for seconds in (0.2, 0.4):
+        start = time.monotonic()
+        verdict = check(slow, [(-LAMBDA, LAMBDA**2)] * 2, seconds=seconds)
+        assert verdict.status == "undecided" and time.monotonic() - start < 8
+        assert f"the noise's tails end is not known after the {seconds:g} s that the decision may take" in verdict.explain()
+        reads_well(verdict.explain())
+        reads_well(verdict.table().replace("|", ""))
+        assert all(finding.holds is None for finding in two_layers(slow, [(-LAMBDA, LAMBDA**2)] * 2, seconds=seconds))
+    with pytest.raises(TimeoutError, match=r"^how the noise's tails end .* undecided\.$"):
+        networks.witness(slow, [(-LAMBDA, LAMBDA**2)], seconds=0.2)
+    with pytest.raises(ValueError, match="3 schedules need 3 families"):
+        check([slow], [(-LAMBDA, LAMBDA**2)] * 3, seconds=0.2)
+
+
+def test_what_is_ended_by_the_clock_is_not_taken_for_an_answer():
+    def found():
+        return [attempt(never, default="not known", steps=10**12) for _ in range(3)]
+
+    start = time.monotonic()
+    for calls in (found, never):
+        with pytest.raises(TimeoutError):
+            in_time(calls, seconds=0.3)
+    assert time.monotonic() - start < 8
+    assert in_time(lambda: attempt(never, default="not known", steps=1), seconds=60) == "not known"
+    fresh = Density(sp.exp(-2 * sp.Abs(x)), x)
+    assert check(fresh, [(-LAMBDA, LAMBDA**2)], seconds=1e-6).holds is None
+    assert check(fresh, [(-LAMBDA, LAMBDA**2)], seconds=60).holds is True
+
+
+def test_a_gaussian_with_a_kink_has_its_moments_at_once():
+    kinked = Density(sp.exp(-(x**2) - sp.Abs(x)) / (sp.exp(sp.Rational(1, 4)) * sp.sqrt(sp.pi) * sp.erfc(HALVES)), x)
+    start = time.monotonic()
+    assert kinked.mean == 0 and float(kinked.std) == pytest.approx(0.540206987806827, rel=1e-14)
+    with pytest.raises(ValueError, match="^how the tail of density noise ends is not known"):
+        check(kinked, [(-LAMBDA, LAMBDA**2)])
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("function", sorted(_RULES, key=lambda function: function.__name__))
+def test_intervals_of_functions_hold_their_values(function):
+    t, compared = sp.Symbol("t"), 0
+    orders = (0, 3) if function in (sp.besselj, sp.besseli, sp.polylog) else (None,)
+    for digits in (15, 60):
+        iv = mpmath.ctx_iv.MPIntervalContext()
+        iv.dps = digits
+        for order in orders:
+            exact = sp.lambdify(t, function(t) if order is None else function(order, t), "mpmath")
+            first = [] if order is None else [iv.mpf(order)]
+            for p, q in ((1, 100), (1, 3), (-1, 4), (-7, 3), (41, 10), (-53, 2), (77, 2)):
+                for width in (mpmath.mpf(10) ** -digits, mpmath.mpf(10) ** -3):
+                    try:
+                        low, high = ends(_RULES[function](iv, *first, iv.mpf(p) / q + iv.mpf([-width, width])))
+                    except (ValueError, ArithmeticError, mpmath.libmp.ComplexResult):
+                        continue  # outside of where it is real, or known
+                    with mpmath.workdps(digits + 40):
+                        for part in (-1, 0, 1):
+                            value = mpmath.mpmathify(exact(mpmath.mpf(p) / q + part * width * mpmath.mpf("0.999")))
+                            assert low <= value.real <= high and abs(value.imag) < mpmath.mpf(10) ** -digits
+                            compared += 1
+    assert compared >= 24
+
+
+@pytest.mark.parametrize("constant", [sp.airyai(1), sp.besselj(0, 10**31 * sp.sqrt(2)), sp.besselj(HALVES, 1) - 1])
+def test_functions_without_a_proven_interval_leave_constants_open(constant):
+    with pytest.raises(Untold):
+        compare(constant + sp.pi / 10**9, 0)
+    verdict = check("normal", [(-LAMBDA * (1 + constant), LAMBDA**2)], seconds=60)
+    assert verdict.holds is None
+    reads_well(verdict.explain())
+
+
+@pytest.mark.parametrize(
+    ("factor", "holds"),
+    [
+        (sp.exp(sp.exp(sp.exp(sp.exp(5)))), True),
+        (ROOT3 - sp.sinh(SHORT), False),
+        (ROOT3 + sp.sinh(SHORT), True),
+        (ROOT3 + sp.CRootOf(x**5 - x - 1, 0) - sp.Rational(11674, 10000), False),
+        (ROOT3 + sp.polylog(2, HALVES) - sp.pi**2 / 12 + sp.log(2) ** 2 / 2 - SMALL, False),
+    ],
+)
+def test_more_constants_are_told_from_the_edge(factor, holds):
+    assert check("uniform", [(-LAMBDA * factor, LAMBDA)]).holds is holds
+
+
+UNTOLD_ZERO = sp.gamma(sp.Rational(1, 3)) * sp.gamma(sp.Rational(2, 3)) - 2 * sp.pi / ROOT3
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [
+        LAMBDA * (UNTOLD_ZERO + sp.Integer(1) / 10**2000),  # tends to λ·10^−2000, beyond every λ that is looked at
+        LAMBDA * sp.LambertW(LAMBDA) + LAMBDA * sp.Integer(10) ** -500,
+        sp.LambertW(1 / LAMBDA) * sp.exp(sp.LambertW(1 / LAMBDA)) - 1 / LAMBDA + LAMBDA**1000,  # the rest is 0, or roundings
+    ],
+)
+def test_numbers_that_cannot_see_a_constant_or_are_roundings_suggest_nothing(offset):
+    verdict = check("normal", [(-offset, LAMBDA**1500)], seconds=2)
+    assert verdict.holds is not False and verdict.evidence is not False
+    try:
+        found = networks.witness("normal", [(-offset, LAMBDA**1500)], seconds=2)
+    except (ValueError, TimeoutError) as error:
+        reads_well(str(error))
+    else:
+        assert found is None
+
+
+def test_numbers_do_not_show_on_which_side_of_a_bound_a_limit_lies():
+    seen = LimitPoints(sp.Float("1.732050808", 10), sp.Float("1.732050808", 10), "numbers")
+    assert seen.is_at_least(ROOT3) is None and seen.is_at_least(sp.Integer(1)) is True and seen.is_at_least(2) is False
+
+
+@pytest.mark.parametrize("deficit", [sp.Rational(1, 10**6), sp.Rational(1, 10**12), 1 - sp.cos(sp.Rational(1, 10**7))])
+def test_a_witness_for_a_tiny_error_is_found_and_says_how_tiny(deficit):
+    found = networks.witness("uniform", [(-LAMBDA * (ROOT3 - deficit + sp.log(2) - sp.log(2)), LAMBDA)])
+    assert found.proved and re.search(
+        r"the output tends to \S+ less than the 1 that the quantised network gives$", str(found)
+    )
+    assert float(found.limit.deviations[-1][0]) == pytest.approx(-float(deficit) / (2 * math.sqrt(3)), rel=1e-3)
+
+
+@pytest.mark.parametrize("power", [2, 3])
+def test_a_difference_that_cancels_far_down_has_its_witness_nearer(power):
+    schedules = [(-ROOT3 * LAMBDA * sp.tanh(1 / LAMBDA), LAMBDA), (-2 * sp.exp(-power / LAMBDA), sp.exp(-power / LAMBDA))]
+    assert check("uniform", schedules).holds is False
+    found = networks.witness("uniform", schedules)
+    assert found.proved and (found.start, found.stop) == (0, 1)
+
+
+def test_a_witness_that_is_not_found_though_there_is_one_is_explained():
+    schedules = [(-LAMBDA * (1 + sp.sin(sp.log(sp.log(LOG)))), LAMBDA**2)]
+    assert check("normal", schedules).holds is False
+    with pytest.warns(
+        UserWarning, match=r"^no witness is found, though some network .* was computed\. \(12\) in layer 0 fails"
+    ):
+        assert networks.witness("normal", schedules) is None
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [
+        sp.sin(LAMBDA) ** 2 + sp.cos(LAMBDA) ** 2 - 1,
+        SIN**2 + sp.cos(1 / LAMBDA) ** 2 - 1,
+        sp.gamma(1 + LAMBDA) - LAMBDA * sp.gamma(LAMBDA),
+    ],
+)
+def test_a_std_that_is_zero_by_an_identity_is_called_silent(zero):
+    with pytest.raises(ValueError, match=r"identically 0 for all small λ: .* silent; give it the std 0\.$"):
+        check("normal", [(-LAMBDA, zero)])
+
+
+def test_the_terms_of_a_wave_are_compared_together():
+    assert check("uniform", [(-2 * LAMBDA * (2 + SIN), LAMBDA * (2 + SIN))]).holds is True
+    assert check("uniform", [(-sp.Rational(17, 10) * LAMBDA * (2 + SIN), LAMBDA * (2 + SIN))]).holds is False
+
+
+def test_what_is_not_told_is_said_without_a_claim():
+    between = check("uniform", [(-LAMBDA * (ROOT3 - sp.frac(1 / LAMBDA)), LAMBDA)]).explain()
+    assert "offset/std stays between 0.7321 and 1.732, and uniform noise needs at least 1.732: more is not told." in between
+    unknown = check("normal", [(-LAMBDA * (1 + sp.airyai(1)), LAMBDA**2)]).explain()
+    assert "about 1, which vanishes" not in unknown
+
+
+WRONG_TYPES = [
+    (lambda: check("uniform", [(-LAMBDA, LAMBDA**2)], weights=5), TypeError, "weights must be None, 'same', or one pair"),
+    (
+        lambda: check({"uniform"}, [(-LAMBDA, LAMBDA**2)]),
+        TypeError,
+        "families must be a law or one a layer, not {'uniform'}",
+    ),
+    (lambda: check("uniform", {0: 1}), TypeError, r"schedules must be one pair \(mean, std\) a layer, not {0: 1}"),
+    (
+        lambda: check("uniform", [(sp.Lambda(LAMBDA, LAMBDA), LAMBDA)]),
+        TypeError,
+        "the mean of layer 0 must be a real number",
+    ),
+    (
+        lambda: check("uniform", [(sp.AccumBounds(-1, 0) * LAMBDA, LAMBDA)]),
+        ValueError,
+        "the mean of layer 0 must be a formula",
+    ),
+    (lambda: check("uniform", [(sp.log(-LAMBDA), LAMBDA)]), ValueError, "means, stds and rates must be finite and real"),
+    (lambda: networks.witness("uniform"), TypeError, "schedules must be one pair .* or families a verdict, not 'uniform'"),
+    (lambda: networks.witness("uniform", 5), TypeError, r"schedules must be one pair \(mean, std\) a layer, not 5"),
+    (lambda: networks.witness("uniform", [5]), TypeError, r"the schedule of layer 0 must be a pair \(mean, std\), not 5"),
+    (lambda: networks.witness(3, [(0, LAMBDA)]), TypeError, "families must be a law or one a layer, not 3"),
+    (lambda: networks.witness("uniform", [(0, LAMBDA)], ask="x"), TypeError, "ask must be True or False, not 'x'"),
+    (
+        lambda: networks.witness("uniform", [(lambda lam: float("nan"), LAMBDA)]),
+        ValueError,
+        "means and stds must be finite real",
+    ),
+    (lambda: networks.limit("x", [0], "uniform", [(0, 1)]), TypeError, "network must be a Network, not 'x'"),
+    (lambda: networks.limit(networks.chain(1), [0], "uniform", [(0, 1)], 5), TypeError, "lambdas must be at least two"),
+    (
+        lambda: networks.limit(networks.chain(1), [0], "uniform", [(0, 1)], tolerance=-1),
+        ValueError,
+        "tolerance must be finite",
+    ),
+    (lambda: networks.exact_limit(networks.chain(1), [0], "uniform", None), TypeError, "schedules must be one pair"),
+    (lambda: networks.worst_case("uniform", [(0, 1)], "x"), TypeError, "lambda must be a positive number, not 'x'"),
+    (lambda: networks.worst_case("uniform", [(0, 1)], 0.1, gap=-1), ValueError, "gap must be finite and greater than 0"),
+    (lambda: networks.noises_at("uniform", [(0, 1)], 0.1, digits=-3), ValueError, "digits must be an integer at least 15"),
+    (lambda: networks.chain(2, weight="a"), TypeError, "weight must be a real number, not 'a'"),
+    (lambda: as_formulas("x"), TypeError, "schedule must be a Schedule, not 'x'"),
+    (lambda: log_margin_converges("normal", 1, 1), TypeError, "ps must be exponents, one a layer, not 1"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), WRONG_TYPES)
+def test_what_is_of_the_wrong_type_is_refused_in_a_sentence(call, kind, words):
+    with pytest.raises(kind, match=f"^{words}") as caught:
+        call()
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_families_may_come_one_by_one_and_a_schedule_as_it_is():
+    assert check((name for name in ["uniform", "normal"]), [(-LAMBDA, LAMBDA**2)] * 2).holds is True
+    assert networks.witness("uniform", Schedule.periodic(n_layers=2, period=10)).limit.verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("constant", "holds"), [(sp.besselj(1, 2), True), (sp.Ei(sp.Rational(1, 10)), False), (sp.li(2), True)]
+)
+def test_constants_that_sympy_does_not_know_to_be_real_are_decided_where_an_interval_is_known(constant, holds):
+    assert check("normal", [(-LAMBDA * constant, LAMBDA**2)]).holds is holds
+
+
+def test_a_tiny_deficit_along_a_wave_is_written_out_and_has_a_witness():
+    schedules = [(-sp.sqrt(6) * LAMBDA * (1 - SIN**4 / 10**6), LAMBDA)]
+    verdict = check("triangular", schedules)
+    assert verdict.holds is False
+    assert "modulo 2π), which is 2.449e-06 less than triangular noise needs: on its threshold" in verdict.explain()
+    found = networks.witness("triangular", schedules)
+    assert found.proved and re.search(r"tends to \S+e-1\d less than the 1 that the quantised network gives$", str(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -67,13 +68,113 @@ def test_out_of_reach_every_strategy_gives_the_level(quantiser, family, mean, st
 @given(stairs, st.sampled_from(BOUNDED), means, stds)
 def test_the_ends_of_the_reach_are_closed_on_the_left_and_open_on_the_right(quantiser, family, mean, std):
     noise = Noise(family, mean, std)
-    low, high = noise.support
+    low, high = (Fraction(end) for end in noise.support)
+    far = Fraction(1, 10**14) * (abs(low) + abs(high) + Fraction(abs(mean)))
+
+    def reached(s: float, slack: Fraction) -> bool:
+        down, up = min(low - slack, 0), max(high + slack, 0)
+        return any(Fraction(t) + down <= Fraction(s) < Fraction(t) + up for t in quantiser.thresholds)
+
     for threshold in quantiser.thresholds:
-        first, behind = threshold + min(low, 0), threshold + max(high, 0)
-        assert within_reach(quantiser, noise, first)
-        others = [t for t in quantiser.thresholds if t != threshold and t + min(low, 0) <= behind < t + max(high, 0)]
-        assert within_reach(quantiser, noise, behind) == bool(others)
+        for end in (min(low, 0), max(high, 0), 0):
+            place = float(Fraction(threshold) + end)
+            for s in (np.nextafter(place, -math.inf), place, np.nextafter(place, math.inf)):
+                found = within_reach(quantiser, noise, s)
+                assert found or not reached(s, Fraction(0))  # never too few
+                assert not found or reached(s, far + 4 * Fraction(np.spacing(abs(place) + 1)))  # and hardly too many
+        others = [t for t in quantiser.thresholds if t != threshold and reached(threshold, far)]
         assert within_reach(quantiser, noise, threshold) == (high > 0) or others
+
+
+@given(stairs, st.sampled_from(BOUNDED), st.floats(-16, 0), st.sampled_from([0.0, 1.0, -1.0, -math.sqrt(3), 5.0]))
+@settings(max_examples=150)
+def test_next_to_the_ends_of_the_reach_no_rounding_gives_another_level(quantiser, family, size, mean):
+    noise = Noise(family, mean * 10**size, 10**size)
+    regularised = Regularisation(quantiser, noise)
+    for threshold in quantiser.thresholds:
+        for end in (*noise.support, 0.0):
+            s = threshold + end + np.arange(-4, 5) * np.spacing(abs(threshold + end))
+            free = ~within_reach(quantiser, noise, s)
+            for strategy in PASSES:
+                assert not change_probability(quantiser, noise, s[free], strategy).any()
+            assert (regularised(s[free]) == quantiser(s[free])).all()
+
+
+@pytest.mark.parametrize("std", [1e-16, 1e-17, 1e-300])
+@pytest.mark.parametrize(("stair", "threshold"), [(TERNARY, 0.5), (Quantiser([0, 1], [3.0]), 3.0), (HEAVISIDE, 0.0)])
+def test_noise_smaller_than_the_roundings_of_a_threshold_reaches_it_from_where_it_is_hit(stair, threshold, std):
+    noise = Noise("uniform", 0.0, std)
+    assert threshold + noise.half_width == threshold or threshold == 0 or std == 1e-16
+    assert within_reach(stair, noise, threshold) and Regularisation(stair, noise)(threshold) != stair(threshold)
+    layer = NoisyLayer(1, stair, noise, density=0.0, hits=1.0)
+    assert [disagreement_bound([layer], strategy) for strategy in PASSES] == [1.0, 0.0, 0.5, 1.0]
+    assert not within_reach(stair, Noise("uniform", 0.0, 0.0), threshold)
+
+
+def test_an_average_that_leaves_its_level_by_less_than_a_rounding_leaves_it():
+    noise = Noise("triangular", -(1 - 1e-9) * math.sqrt(6), 1.0)  # 5e-19 of its mass is above 0
+    assert 0 < noise.sf(0.0) < 1e-18 and Regularisation(HEAVISIDE, noise)(0.0) == 1
+    assert disagreement_bound([NoisyLayer(1, HEAVISIDE, noise, density=0.0, hits=1.0)], "expectation") == 1
+
+
+def test_one_sided_laws_reach_one_way():
+    waiting = Law(
+        "waiting",
+        density=lambda t, m: m.where(t >= 0, m.exp(-abs(t)), 0.0 * t),
+        distribution=lambda t, m: m.where(t > 0, 1 - m.exp(-abs(t)), 0.0 * t),
+        survival=lambda t, m: m.where(t > 0, m.exp(-abs(t)), 1 + 0.0 * t),
+        support=(0.0, math.inf),
+        mean=1.0,
+        symmetric=False,
+    )
+    noise = Noise(waiting, 1.0, 1.0)
+    assert within_reach(HEAVISIDE, noise, [-0.5, 0.0, 5.0, 50.0]).tolist() == [False, True, True, True]
+    assert within_reach(HEAVISIDE, noise, [-0.5, 0.0, 5.0, 50.0], miss=1e-4).tolist() == [False, True, True, False]
+
+
+def test_closeness_keeps_its_digits_beside_a_large_mean():
+    layer = NoisyLayer(1, HEAVISIDE, Noise("normal", 2.0**20, 1e-10), density=0.0)
+    (error,) = closeness([layer], [2.0**20 + 2.0**-32])[1]
+    assert error == pytest.approx(float(Noise("normal", std=1.0).sf(2.0**-32 / 1e-10)), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_network_differs_more_often_than_the_bound(seed):
+    """One to three layers of units on a threshold with probability π, else uniform; noise of any width and mean."""
+    rng, n = np.random.default_rng(seed), 20_000
+    for _ in range(8):
+        strategy, layers, places = PASSES[rng.integers(3)], [], []
+        for _ in range(rng.integers(1, 4)):
+            k, width = int(rng.integers(2, 9)), int(rng.integers(1, 4))
+            thresholds = np.sort(rng.choice(np.arange(-20, 21), k - 1, replace=False)) * rng.choice([0.1, 0.05, 0.3])
+            stair = Quantiser(np.sort(rng.choice(np.arange(-9, 10), k, replace=False)) * 0.25, thresholds)
+            laws = {"expectation": (*BOUNDED, lopsided()), "mode": tuple(FAMILIES), "random": (*FAMILIES, lopsided())}[
+                strategy
+            ]
+            std = float(10 ** rng.uniform(-4, 0.3) * (rng.random() < 0.9))
+            mean = float(rng.choice([0, 1, -1, 5, -math.sqrt(3)]) * std if rng.random() < 0.5 else rng.normal())
+            half, hits = float(10 ** rng.uniform(-0.5, 2)), float(rng.choice([0, 0.05, 0.5]))
+            noise = Noise(laws[rng.integers(len(laws))], mean, std)
+            layers.append(NoisyLayer(width, stair, noise, density=(1 - hits) / (2 * half), hits=hits))
+            places.append(half)
+        exact = noisy = np.zeros((n, 1))
+        differs, reached = np.zeros(n, bool), np.zeros(n, bool)
+        for layer, half in zip(layers, places):
+            shape, stair, regularised = (n, layer.units), layer.quantiser, Regularisation(layer.quantiser, layer.noise)
+            hit = stair.thresholds[rng.integers(len(stair.thresholds), size=shape)]
+            s = np.where(rng.random(shape) < layer.hits, hit, rng.uniform(-half, half, shape))
+            shift = (noisy - exact) @ rng.normal(size=(exact.shape[1], layer.units))
+            shaken = np.where((noisy == exact).all(1)[:, None], s, s + shift)
+            reached |= within_reach(stair, layer.noise, s, 0.0 if math.isfinite(layer.noise.support[0]) else 1e-12).any(1)
+            exact = stair(s)
+            if strategy == "random":
+                noisy = regularised.sample(shaken, rng)
+            else:
+                noisy = regularised(shaken) if strategy == "expectation" else regularised.mode(shaken)
+            differs |= (noisy != exact).any(1)
+        assert not (differs & ~reached).any()
+        share = differs.mean()
+        assert share <= disagreement_bound(layers, strategy) + 5 * math.sqrt(max(share * (1 - share), 1e-4) / n)
 
 
 def test_a_value_within_reach_can_change_and_one_next_to_it_cannot():
@@ -418,6 +519,15 @@ def test_closeness_says_how_probable_it_is():
         ),
         (lambda: closeness([NoisyLayer(1, TERNARY, Noise("normal"), 1.0)], [1, 2]), ValueError, "margins must be 1 numbers"),
         (lambda: closeness([NoisyLayer(1, TERNARY, Noise(lopsided()), 1.0)], [1]), ValueError, "is for symmetric laws"),
+        (lambda: closeness(5, [1]), TypeError, "layers must be NoisyLayers, from the input on, not 5"),
+        (lambda: closeness([NoisyLayer(1, TERNARY, Noise("normal"), 1.0)], 5), TypeError, "margins must be numbers greater"),
+        (lambda: disagreement_bound(5), TypeError, "layers must be NoisyLayers, from the input on, not 5"),
+        (
+            lambda: within_reach(TERNARY, Noise("uniform"), "a"),
+            TypeError,
+            "s must be a number or an array of floats, not 'a'",
+        ),
+        (lambda: within_reach(TERNARY, Noise("uniform"), 1j), TypeError, "s must be a number or an array of floats, not 1j"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_sentence(call, kind, words):

@@ -441,3 +441,50 @@ def test_what_does_not_fit_is_refused_in_one_sentence():
             call()
         assert words in str(caught.value) and "\n" not in str(caught.value)
     assert certified(fancy, x, intervals=False).certified is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (torch.zeros(4), r"^the network takes no inputs of shape \(\): .*\.$"),
+        (torch.zeros(3, 7), r"^the network takes no inputs of shape \(7,\): .*\.$"),
+        (torch.zeros(0, 5), "must hold at least one example"),
+        (torch.full((2, 5), math.nan), "^inputs must be finite, and there are infinities or not-a-numbers among them"),
+        (torch.full((2, 5), math.inf), "^inputs must be finite, and there are infinities or not-a-numbers among them"),
+    ],
+)
+def test_inputs_that_certify_nothing_are_refused_in_a_sentence(inputs, words):
+    with pytest.raises(ValueError, match=words):
+        certified(dense(0, vectors()), inputs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_certificate_is_broken_where_thresholds_are_hit_and_layers_have_no_noise(seed):
+    """Small networks on grids of tenths, with thresholds that no float32 is: exact hits, silent layers, means beyond the std."""
+    rng = np.random.default_rng(seed)
+    stairs = [TERNARY, Quantiser.linear(3, quantum=0.1), Quantiser([0, 0.3, 1.1], [0.1, 0.7])]
+    for _ in range(1):
+        stair, depth, width = stairs[rng.integers(3)], int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        stds = [float(10 ** rng.uniform(-9, -0.5) * (rng.random() < 0.7)) for _ in range(depth)]
+        means = [float(rng.choice([0, 1, -1, -math.sqrt(3), 5]) * std + 0.01 * (rng.random() < 0.2)) for std in stds]
+        sizes = [2, *[width] * depth, 3]
+        weights = [rng.choice([-1, 0, 1, 0.5, 0.1, 0.3], (m, n)) for n, m in zip(sizes, sizes[1:])]
+        biases = [rng.choice([*stair.thresholds, 0.0], m) for m in sizes[1:]]
+        x = torch.tensor(rng.choice([-1, -0.5, 0, 0.5, 0.1, 0.3, 0.7], (5, 2)).astype(np.float32))
+        for strategy in STRATEGIES:
+            steps = [step for n, m in zip(sizes, sizes[1:]) for step in (nn.Linear(n, m), nn.ReLU())][:-1]
+            net = training.quantise(nn.Sequential(*steps), None, stair, noise="triangular", strategy=strategy)
+            with torch.no_grad():
+                for layer, w, b in zip((m for m in net if isinstance(m, nn.Linear)), weights, biases):
+                    layer.weight.copy_(torch.tensor(w))
+                    layer.bias.copy_(torch.tensor(b))
+            set_noise(net, stds, means)
+            net.eval()
+            with torch.no_grad():
+                quantised = net(x)
+            found = [certified(net, x[i : i + 1], draws=1) for i in range(len(x))]
+            free, sure = (torch.tensor([getattr(f, name) == 1 for f in found]) for name in ("unreached", "certified"))
+            for _ in range(20 if strategy == "random" else 1):
+                out = noisy_outputs(net, x)
+                assert torch.equal(out[free], quantised[free])
+                assert torch.equal(out.argmax(1)[sure], quantised.argmax(1)[sure])

@@ -8,8 +8,9 @@ loads when one of its names is first used.
 What lies behind them, each file using those before it only::
 
     what ends         leash (decisions and calls that end in time)
-    asymptotics       constants (compared exactly) → orders → enclosures (between two orders), waves (along sequences),
-                      formula_text, evaluation, samples (numbers) → limits; power_sums (sums of powers of λ, exactly)
+    asymptotics       constant_functions (in intervals), constants (compared exactly) → orders → enclosures (between two
+                      orders), waves (along sequences), formula_text, evaluation, samples (numbers) → limits; power_sums (sums
+                      of powers of λ, exactly)
     arithmetic        exact_arithmetic (rational arrays, numbers of any precision)
     laws              tails (what is asked of a law: how its tail ends, in any numbers; the only file that asks)
     what is said      verdicts, answers

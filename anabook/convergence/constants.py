@@ -7,18 +7,20 @@ simplification. What neither tells stays open, however small the constant looks.
 
 from __future__ import annotations
 
-import itertools
+import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import mpmath
 import sympy as sp
 
-from anabook.convergence.leash import GIVES_UP, bounded
+from anabook.convergence.constant_functions import ends, exponential, function_of
+from anabook.convergence.leash import GIVES_UP, Late, bounded, is_late
 
 _DIGITS = (20, 60, 200, 600)
 _STEPS = 40_000
-_MAGNITUDE = 4000  # bits before the point in what an exponential is taken of
+_SIGHT = 200  # bits
 _BITS = 4000  # of a fraction; algebra with longer ones makes single steps that nothing can end
 
 
@@ -44,19 +46,34 @@ def compare(x: Any, y: Any) -> int:
     return sign(x - y)
 
 
-@lru_cache(maxsize=8192)
 def sign(constant: sp.Expr) -> int:
     """The sign of a real constant.
 
     Raises:
         Untold: see `compare`.
     """
+    try:
+        found = _sign(constant)
+    except Late:
+        found = None
+    if found is None:
+        raise Untold("the sign of a constant is not told.")  # its text might take as long as its value
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _sign(constant: sp.Expr) -> int | None:
     if constant.is_Rational:
         return (constant.p > 0) - (constant.p < 0)
     for digits in _DIGITS[:3]:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
+    if isinstance(constant, sp.exp) and constant.args[0].is_real:
+        return 1
+    if constant.is_Mul:
+        signs = [_sign(part) for part in constant.args]
+        return None if None in signs else math.prod(signs)  # type: ignore[arg-type]
     short = all(q.p.bit_length() + q.q.bit_length() < _BITS for q in constant.atoms(sp.Rational))
     if short and bounded(_is_zero, constant, steps=4 * _STEPS):
         return 0
@@ -64,7 +81,9 @@ def sign(constant: sp.Expr) -> int:
         found = _sign_by_digits(constant, digits)
         if found is not None:
             return found
-    raise Untold("the sign of a constant is not told.")  # its text might take as long as its value
+    if is_late():
+        raise Late
+    return None
 
 
 def _sign_by_digits(constant: sp.Expr, digits: int) -> int | None:
@@ -90,22 +109,51 @@ def approximate(constant: sp.Expr) -> Any:
     return None
 
 
+def are_in_sight(expression: sp.Expr) -> bool:
+    """Whether all constants in a formula are known, and of a size that numbers at small λ can tell from 0 and from ∞."""
+    for constant in _constants_in(expression):
+        size = approximate(constant)
+        if size is None or (size != 0 and abs(mpmath.mag(size)) > _SIGHT):
+            return False
+    return True
+
+
+def _constants_in(expression: sp.Basic) -> Iterator[sp.Expr]:
+    """The parts without a symbol, each as large as may be: of a sum, all such terms together."""
+    if not isinstance(expression, sp.Basic) or not expression.args:
+        if isinstance(expression, sp.Expr) and not expression.free_symbols:
+            yield expression
+        return
+    left = expression.args
+    if isinstance(expression, sp.Expr):
+        if not expression.free_symbols:
+            yield expression
+            return
+        if expression.is_Add or expression.is_Mul:
+            fixed = [part for part in left if not part.free_symbols]
+            left = [part for part in left if part.free_symbols]
+            if fixed:
+                yield expression.func(*fixed)
+    for part in left:
+        yield from _constants_in(part)
+
+
 def _approximate(constant: sp.Expr, digits: int) -> Any:
     context = mpmath.ctx_iv.MPIntervalContext()
     context.dps = digits
-    low, high = _ends(_interval(constant, context))
+    low, high = ends(_interval(constant, context))
     with mpmath.workdps(digits):
-        return (low + high) / 2 if high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10") else None
+        known = (
+            mpmath.isfinite(low) and mpmath.isfinite(high) and high - low <= min(abs(low), abs(high)) * mpmath.mpf("1e-10")
+        )
+        return (low + high) / 2 if known else None
 
 
 def _interval(constant: sp.Expr, iv: Any) -> Any:
-    """An interval that holds the constant.
-
-    That is proven by interval arithmetic for numbers, sums, products, powers, and the functions that mpmath has intervals of.
-    Of other functions it is a heuristic: see `_function`.
+    """An interval that holds the constant, by interval arithmetic.
 
     Raises:
-        ValueError, OverflowError: none is found in so many digits.
+        ValueError, OverflowError: none is found in so many digits, or none is known.
     """
     if constant.is_Integer:
         return iv.mpf(int(constant))
@@ -135,61 +183,32 @@ def _interval(constant: sp.Expr, iv: Any) -> Any:
     if isinstance(constant, sp.Function):
         return _function(constant, iv)
     if isinstance(constant, sp.NumberSymbol):
-        digits = iv.dps + 10
-        return _around([constant.evalf(digits)], digits, iv)
+        return _around(constant.evalf(iv.dps + 10), iv)
+    if isinstance(constant, sp.CRootOf) and constant.is_real:
+        error = sp.Rational(1, 10 ** (iv.dps + 5))
+        near = constant.eval_rational(dx=error)
+        return _interval(near, iv) + _interval(error, iv) * iv.mpf([-1, 1])
     raise ValueError("no interval arithmetic is known for this constant.")
 
 
 def _function(constant: sp.Expr, iv: Any) -> Any:
-    """A function's values where its arguments may be. SymPy's own estimates leave out what the arguments are wrong by.
-
-    For exp, log, sin, cos, tan, floor and ceiling these are intervals of mpmath's. For others (erf, gamma, …) they are a
-    heuristic: SymPy's values at the ends and in the middle of where the arguments may be, with as much again on either side,
-    which holds the constant where the function is nearly straight on so short a way, and proves nothing.
-    """
+    """A function's values where its arguments may be. SymPy's own estimates leave out what the arguments are wrong by."""
     inside = [_interval(part, iv) for part in constant.args]
-    name = type(constant).__name__
-    if name in ("exp", "sin", "cos", "log") and len(inside) == 1:
-        if name == "exp" and max(mpmath.mag(inside[0].a), mpmath.mag(inside[0].b)) > _MAGNITUDE:
-            raise OverflowError
-        if name == "log" and not inside[0].a > 0:
-            raise ValueError("the logarithm of what may be negative.")
-        return getattr(iv, name)(inside[0])
-    if name == "tan":
-        return iv.sin(inside[0]) / iv.cos(inside[0])
-    if name in ("floor", "ceiling"):
-        down = name == "floor"
-        whole = {int(end) - (end < int(end)) if down else int(end) + (end > int(end)) for end in _ends(inside[0])}
+    if isinstance(constant, (sp.floor, sp.ceiling)):
+        down = isinstance(constant, sp.floor)
+        whole = {int(end) - (end < int(end)) if down else int(end) + (end > int(end)) for end in ends(inside[0])}
         if len(whole) > 1:
-            raise ValueError("more than one whole number.")
+            raise ValueError("which whole number it is, is not told.")
         return iv.mpf(whole.pop())
-    digits = iv.dps + 10
-    corners: list[list[sp.Expr]] = []
-    for part, values in zip(constant.args, inside):
-        low, high = _ends(values)
-        if high - low > mpmath.mpf(10) ** (-iv.dps // 2):
-            raise ValueError("the arguments are known to too few digits.")
-        with mpmath.workdps(4 * digits):
-            points = (low, (low + high) / 2, high)
-            corners.append([part] if part.is_Rational else [sp.Float(point, 4 * digits) for point in points])
-    values = [constant.func(*corner).evalf(digits) for corner in itertools.product(*corners)]
-    return _around(values, digits, iv)
+    return function_of(constant, inside, iv)
 
 
-def _ends(values: Any) -> tuple[Any, Any]:
-    low, high = values._mpi_
-    return mpmath.mp.make_mpf(low), mpmath.mp.make_mpf(high)
-
-
-def _around(values: list[sp.Expr], digits: int, iv: Any) -> Any:
-    """An interval with all of these and as much again on either side, and what they may be rounded by."""
-    if not all(value.is_Float for value in values):
-        raise ValueError("the constant has no real value.")
-    with mpmath.workdps(2 * digits):
-        numbers = [mpmath.mpf(value._mpf_) for value in values]
-        spread = max(numbers) - min(numbers)
-        error = spread + max(map(abs, numbers)) * mpmath.mpf(10) ** (3 - iv.dps)
-        return iv.mpf([min(numbers) - error, max(numbers) + error])
+def _around(value: sp.Expr, iv: Any) -> Any:
+    """An interval around one of mpmath's own constants, whose digits are right but for the last ones."""
+    with mpmath.workdps(iv.dps + 10):
+        number = mpmath.mpf(value._mpf_)
+        error = abs(number) * mpmath.mpf(10) ** (-iv.dps - 5)
+        return iv.mpf([number - error, number + error])
 
 
 def _power(base: sp.Expr, exponent: sp.Expr, iv: Any) -> Any:
@@ -202,7 +221,7 @@ def _power(base: sp.Expr, exponent: sp.Expr, iv: Any) -> Any:
         raise ValueError("a broken power of what may be negative.")
     if exponent == sp.Rational(1, 2):
         return iv.sqrt(inside)
-    return iv.exp(_interval(exponent, iv) * iv.log(inside))
+    return exponential(iv, _interval(exponent, iv) * iv.log(inside))
 
 
 def _is_zero(constant: sp.Expr) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import sympy as sp
 
-from anabook._validate import choice, integer
+from anabook._validate import choice, integer, real
 from anabook.convergence.orders import LAMBDA
 from anabook.convergence.quantised_networks import HEAVISIDE, Network
 from anabook.quantisers import Quantiser
@@ -63,6 +63,9 @@ def chain(
     n_layers = integer(n_layers, "n_layers", minimum=1)
     stop = n_layers - 1 if stop is None else integer(stop, "stop", minimum=0, maximum=n_layers - 1)
     start = integer(start, "start", minimum=0, maximum=stop)
+    real(weight, "weight", above=0.0)
+    real(offset, "offset")
+    real(readout, "readout")
     weights, biases, high = [], [], True
     for layer in range(n_layers):
         if layer <= start:

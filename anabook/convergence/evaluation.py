@@ -86,3 +86,19 @@ def real_value(function: Callable[[Any], Any], at: Any) -> Any:
     if not mpmath.isfinite(value):
         raise NotOfThisForm
     return +value
+
+
+def steady_value(function: Callable[[Any], Any], at: Any, value: Any = None) -> Any:
+    """A finite real value, the first six digits of which stay where an eighth more digits are computed with.
+
+    Of a difference of nearly equal numbers nothing may be left but roundings, which are others in more digits.
+
+    Raises:
+        NotOfThisForm: see `real_value`; or roundings are all there is.
+    """
+    value = real_value(function, at) if value is None else value
+    with mpmath.workprec(mpmath.mp.prec + mpmath.mp.prec // 8 + 64):
+        again = real_value(function, at)
+    if abs(again - value) > abs(again) * mpmath.mpf("1e-6"):
+        raise NotOfThisForm
+    return value

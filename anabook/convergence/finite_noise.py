@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from scipy import integrate
 
-from anabook._arrays import elementwise
+from anabook._arrays import elementwise, to_float64
 from anabook._validate import choice, integer, real
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
@@ -48,6 +48,9 @@ __all__ = [
 
 PASSES = ("expectation", "mode", "random", "any")
 """What the forward pass makes of the noise; "any" is all three, and any other noise with the same ends."""
+
+_ROUNDINGS = 8 * np.finfo(np.float64).eps
+"""What an end of a noise may be wrong by, and what a unit in doubles may add, in units of the numbers that it is made of."""
 
 
 def reach(noise: Any, miss: float = 0.0) -> tuple[float, float]:
@@ -75,7 +78,8 @@ def reach(noise: Any, miss: float = 0.0) -> tuple[float, float]:
 def within_reach(quantiser: Quantiser, noise: Any, s: Any, miss: float = 0.0) -> np.ndarray:
     """Which pre-activations the noise can carry over a threshold: those s with θ + min(low, 0) ≤ s < θ + max(high, 0).
 
-    Outside of these every value between the ends of the noise leaves the level as it is, and so do expectation and mode.
+    Outside of these every value between the ends of the noise leaves the level as it is, and so do expectation and mode. Ends
+    and sums are rounded outwards, by a few units in the last place: what is said to be out of reach is so, also in doubles.
 
     Args:
         quantiser: a `Quantiser`.
@@ -90,10 +94,22 @@ def within_reach(quantiser: Quantiser, noise: Any, s: Any, miss: float = 0.0) ->
         >>> within_reach(Quantiser.ternary(), Noise("uniform", std=0.1), [0.0, 0.4, 0.5, 0.7]).tolist()
         [False, True, True, False]
     """
+    noise = _noise(noise)
     low, high = reach(noise, miss)
-    s, thresholds = np.asarray(s, dtype=np.float64), _quantiser(quantiser).thresholds
-    entered = np.searchsorted(thresholds + min(low, 0.0), s, side="right")
-    return entered > np.searchsorted(thresholds + max(high, 0.0), s, side="right")
+    s, thresholds = to_float64(s, "s"), _quantiser(quantiser).thresholds
+    low, high = low - _slack(noise, low), high + _slack(noise, high)
+    first = np.nextafter(thresholds + low, -math.inf) if low < 0 else thresholds
+    behind = np.nextafter(thresholds + high, math.inf) if high > 0 else thresholds
+    return np.searchsorted(first, s, side="right") > np.searchsorted(behind, s, side="right")
+
+
+def _slack(noise: Noise, end: float) -> float:
+    """What an end of the noise may be wrong by."""
+    if noise.is_dirac or math.isinf(end):
+        return 0.0
+    mean = noise.mean if math.isfinite(noise.mean) else 0.0
+    scale = noise.std / noise.law.unit if math.isfinite(noise.std) else 1.0
+    return float(_ROUNDINGS * (abs(end) + abs(mean) + abs(scale * noise.law.origin)))
 
 
 def change_probability(quantiser: Quantiser, noise: Any, s: Any, strategy: str = "random") -> Any:
@@ -239,7 +255,7 @@ def disagreement_bound(layers: Iterable[NoisyLayer], strategy: str = "any", miss
         if strategy == "expectation" and unbounded:
             raise ValueError(f"under {layer.noise!r} the expectation differs from every level; `closeness` says how little.")
         length = exposure(layer.quantiser, layer.noise, strategy, miss)
-        if strategy == "any":
+        if strategy in ("any", "expectation"):  # an average moves with whatever mass there is, be it lost in a double
             hit = float(within_reach(layer.quantiser, layer.noise, layer.quantiser.thresholds, miss).any())
         else:
             hit = float(np.max(change_probability(layer.quantiser, layer.noise, layer.quantiser.thresholds, strategy)))
@@ -272,6 +288,10 @@ def closeness(layers: Sequence[NoisyLayer], margins: Sequence[float]) -> tuple[f
         (0.8208, ['1.2e-15', '1.2e-15'])
     """
     layers = _layers(layers)
+    try:
+        margins = list(margins)
+    except TypeError:
+        raise TypeError(f"margins must be numbers greater than 0, one a layer, not {margins!r}.") from None
     margins = [real(margin, "each margin", above=0.0) for margin in margins]
     if len(margins) != len(layers):
         raise ValueError(f"margins must be {len(layers)} numbers, one a layer, not {len(margins)}.")
@@ -285,7 +305,9 @@ def closeness(layers: Sequence[NoisyLayer], margins: Sequence[float]) -> tuple[f
         left = margin - abs(noise.mean) - arriving
         span = float(levels[-1] - levels[0])
         enough = left > 0 if noise.is_dirac else left >= 0  # a mere shift by the whole margin may end on the threshold
-        errors.append(span * float(noise.sf(noise.mean + left)) if enough else span)
+        errors.append(
+            span * float(Noise(noise.law, 0.0, noise.std).sf(left)) if enough else span
+        )  # no digits lost to a mean
     return max(0.0, 1 - near), tuple(errors[1:])
 
 
@@ -328,7 +350,10 @@ def _chance(value: Any, what: str) -> float:
 
 
 def _layers(layers: Iterable[NoisyLayer]) -> list[NoisyLayer]:
-    layers = list(layers)
+    try:
+        layers = list(layers)
+    except TypeError:
+        raise TypeError(f"layers must be NoisyLayers, from the input on, not {layers!r}.") from None
     if not layers or not all(isinstance(layer, NoisyLayer) for layer in layers):
         raise ValueError(f"layers must hold at least one NoisyLayer and nothing else, not {layers!r}.")
     return layers

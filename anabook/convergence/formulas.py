@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from numbers import Rational
 from typing import Any
 
+import mpmath
+import numpy as np
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
@@ -18,9 +21,15 @@ from anabook.convergence.orders import LAMBDA
 from anabook.convergence.tails import DIRAC, family_of, is_one
 
 
+def given_families(families: Any) -> Any:
+    """One law for all layers as it is, or the list of them."""
+    return families if is_one(families) else listed(families, "families must be a law or one a layer")
+
+
 def families_of(families: Any, n: int) -> list[Any]:
     """One law a layer: a family's name, or a `Law` that is no family's."""
-    names = [families] * n if is_one(families) else listed(families, "families must be a law or one a layer")
+    given = given_families(families)
+    names = [given] * n if is_one(given) else given
     if len(names) != n:
         raise ValueError(
             f"{n} schedule{'s' * (n > 1)} need{'s' * (n == 1)} {n} famil{'ies' if n > 1 else 'y'} or one for "
@@ -59,7 +68,8 @@ def read(
         if named.has(*_TO_DO):
             named = bounded(named.doit, default=named)
         named = bounded(settled, named, default=named)
-        if named.has(sp.nan, sp.zoo, sp.I) or _has_infinity(named):
+        not_real = bounded(lambda: named.is_extended_real) is False
+        if not_real or named.has(sp.nan, sp.zoo, sp.I) or _has_infinity(named):
             raise ValueError(f"means, stds and rates must be finite and real for small λ > 0, not {show(part)}.")
         return named
 
@@ -124,7 +134,7 @@ def _weight_pairs(weights: Any, pairs: list[Any]) -> list[Any]:
     if isinstance(weights, str):
         choice(weights, ("same",), "weights")
         return list(pairs)
-    weights = list(weights)
+    weights = listed(weights, "weights must be None, 'same', or one pair (mean, std) or None a layer")
     if len(weights) != len(pairs):
         raise ValueError(f"weights must have one entry for each of the {len(pairs)} layers, not {len(weights)}.")
     return [None if pair is None else _pair(i, pair, "weights of layer") for i, pair in enumerate(weights)]
@@ -142,10 +152,10 @@ def _pair(i: int, pair: Any, whose: str) -> tuple[sp.Expr, sp.Expr]:
 
 def formula(value: Any, what: str) -> sp.Expr:
     """The number or expression, exact, finite and real."""
-    if isinstance(value, float) and math.isinf(value):
-        value = sp.oo if value > 0 else -sp.oo  # refused below, by the sign that all messages have for it
     if not isinstance(value, sp.Expr):
-        value = sp.sympify(real(value, what) if not isinstance(value, int) or isinstance(value, bool) else value)
+        value = _number(value, what)
+    if isinstance(value, sp.Lambda) or (value.is_Matrix and not value.atoms(sp.MatrixSymbol)):
+        raise TypeError(f"{what} must be a real number or a formula, not {value!r}.")
     if value.has(sp.nan, sp.zoo, sp.I) or _has_infinity(value):
         shown = "nan" if value is sp.nan else show(value)
         raise ValueError(f"{what} must be finite and real, not {shown}.")
@@ -154,15 +164,32 @@ def formula(value: Any, what: str) -> sp.Expr:
         raise ValueError(f"{what} must be a formula, and {show(value)} has an unknown function in it, {unknown[0]}.")
     if value.has(sp.Order):
         raise ValueError(f"{what} must be a formula, and {show(value)} leaves open what O(…) stands for.")
+    if value.has(sp.AccumBounds):
+        raise ValueError(f"{what} must be a formula, and {show(value)} leaves open which number of an interval it is.")
     return exact(bounded(value.doit, default=value) if value.has(sp.Derivative, sp.Subs) else value)
+
+
+def _number(value: Any, what: str) -> sp.Expr:
+    """A number, with all the digits that it has: a third stays a third."""
+    if isinstance(value, (float, np.floating, mpmath.mpf)) and math.isinf(value):
+        return sp.oo if value > 0 else -sp.oo  # to be refused, by the sign that all messages have for it
+    checked = real(value, what)
+    if isinstance(value, Rational):
+        return sp.Rational(int(value.numerator), int(value.denominator))
+    if isinstance(value, mpmath.mpf):
+        with mpmath.workprec(max(53, value._mpf_[3])):  # the bits that it has, which may be more than are computed with now
+            return sp.sympify(value)
+    return sp.sympify(value) if isinstance(value, np.floating) else sp.sympify(checked)
 
 
 def listed(values: Any, what: str) -> list[Any]:
     """The values as a list.
 
     Raises:
-        TypeError: they are no list, with `what` they must be.
+        TypeError: they are no list, with `what` they must be; or have no order.
     """
+    if isinstance(values, (Mapping, Set, str, bytes)):
+        raise TypeError(f"{what}, not {values!r}.")
     try:
         return list(values)
     except TypeError:

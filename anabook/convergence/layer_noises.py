@@ -5,22 +5,28 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import mpmath
 import sympy
 
+from anabook._validate import integer
 from anabook.convergence.answers import stopped
-from anabook.convergence.constants import NotOfThisForm
-from anabook.convergence.evaluation import as_function, real_value
+from anabook.convergence.constants import NotOfThisForm, sign
+from anabook.convergence.enclosures import sign_of
+from anabook.convergence.evaluation import as_function, real_value, steady_value
 from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.formula_text import show
+from anabook.convergence.formulas import given_families, listed, renamed
 from anabook.convergence.leash import GIVES_UP, bounded
+from anabook.convergence.orders import parse
 from anabook.convergence.tails import family_of, half_width, is_one, law_of, lower_end, support
 from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
 
-_MOST_BITS = 2000
+_MOST_BITS, _ALL_BITS = 2000, 2**16
+_SWINGING = (sympy.sin, sympy.cos, sympy.tan, sympy.floor, sympy.ceiling, sympy.frac)
 _ELEMENTARY = (
     sympy.exp,
     sympy.log,
@@ -107,12 +113,13 @@ def noises_at(families: Any, schedules: Sequence[Any], lam: Any, digits: int | N
         >>> noises_at("uniform", [power_law(1, 1)], 0.5)
         [LayerNoise(family='uniform', mean=-0.5, std=0.5, lower=-1.3660254037844386, upper=0.36602540378443865)]
     """
-    schedules = list(schedules)
-    families = [families] * len(schedules) if is_one(families) else list(families)
-    if len(families) != len(schedules):
-        raise ValueError(f"{len(schedules)} schedules need {len(schedules)} families, not {len(families)}.")
-    if not lam > 0:
+    families, schedules = by_layer(families, schedules)
+    if not (isinstance(lam, (Real, mpmath.mpf)) and not isinstance(lam, bool)):
+        raise TypeError(f"lambda must be a positive number, not {lam!r}.")
+    if not (lam > 0 and mpmath.isfinite(lam)):
         raise ValueError(f"lambda must be positive, not {lam!r}.")
+    if digits is not None:
+        integer(digits, "digits", minimum=15)
     with mpmath.workdps(digits or 50):
         lam = lam if isinstance(lam, mpmath.mpf) else PRECISE.number(lam)  # one with more digits keeps them
         noises = [_noise_at(i, family, pair, lam) for i, (family, pair) in enumerate(zip(families, schedules))]
@@ -135,6 +142,20 @@ def _noise_at(i: int, family: Any, pair: Any, lam: Any) -> LayerNoise:
     return LayerNoise(family, *numbers, *(_at(end, lam) for end in _ends(family, mean, std)))
 
 
+def by_layer(families: Any, schedules: Any) -> tuple[list[Any], list[Any]]:
+    """Families and schedules, one of each a layer.
+
+    Raises:
+        TypeError, ValueError: they are no lists, or not equally long.
+    """
+    schedules = listed(schedules, "schedules must be one pair (mean, std) a layer")
+    families = given_families(families)
+    families = [families] * len(schedules) if is_one(families) else families
+    if len(families) != len(schedules):
+        raise ValueError(f"{len(schedules)} schedules need {len(schedules)} families, not {len(families)}.")
+    return families, schedules
+
+
 def pair_of(i: int, pair: Any) -> tuple[Any, Any]:
     """The mean and the standard deviation that a layer's schedule gives."""
     try:
@@ -152,8 +173,12 @@ def _ends(family: Any, mean: Any, std: Any) -> tuple[Any, Any]:
 
 def _at(part: Any, lam: Any) -> Any:
     if hasattr(part, "free_symbols"):
-        return _formula_at(part, lam, mpmath.mp.prec)
-    return PRECISE.number(part(lam) if callable(part) else part)
+        return _formula_at(_without_zeros(part), lam, mpmath.mp.prec)
+    value = part(lam) if callable(part) else part
+    if isinstance(value, bool) or not isinstance(value, (Real, mpmath.mpf)) or not mpmath.isfinite(value):
+        where = f", at λ = {mpmath.nstr(lam, 3)}" if callable(part) else ""
+        raise ValueError(f"means and stds must be finite real numbers, not {value!r}{where}.")
+    return PRECISE.number(value)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -161,26 +186,70 @@ def _formula_at(expression: Any, lam: Any, precision: int) -> Any:
     """The value at λ; kept, with the precision as part of the key, since exp(−1/λ²) far down is slow.
 
     Raises:
-        ValueError: it is no finite real number, or has too many digits to be computed.
+        ValueError: it is no finite real number, has too many digits to be computed, or a sign that is not told.
     """
-    with mpmath.workprec(precision + _extra_bits(expression, lam)):
-        value = _value(expression, lam)
-    return +value
+    plain = _plain(expression)
+    if plain is not None:
+        try:
+            with mpmath.workprec(precision + 64 + _cancelled_bits(plain)):
+                value = _value(plain, lam, steady=False)
+            return +value
+        except ValueError:  # said below, of the formula as it was given
+            pass
+    bits = precision + _extra_bits(expression, lam)
+    most = max(bits, _MOST_BITS if _is_slow(expression) else _ALL_BITS)
+    while True:
+        with mpmath.workprec(bits):
+            value = _value(expression, lam)
+        if value is not None:
+            return +value
+        if bits >= most:
+            raise _not_computed(expression, lam, "its terms cancel, and roundings are what is left of them")
+        bits = min(2 * bits, most)
 
 
-def _value(expression: Any, lam: Any) -> Any:
+@functools.lru_cache(maxsize=1024)
+def _without_zeros(expression: Any) -> Any:
+    """The formula without constants that are 0 and do not look it, which are roundings in numbers."""
+
+    def total(sum_: Any) -> Any:
+        parts = [part for part in sum_.args if not part.free_symbols]
+        try:
+            zero = len(parts) > 1 and sign(sympy.Add(*parts)) == 0
+        except NotOfThisForm:
+            return sum_
+        return sympy.Add(*(part for part in sum_.args if part.free_symbols)) if zero else sum_
+
+    return expression.replace(lambda e: e.is_Add, total)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plain(expression: Any) -> Any:
+    """A sum with its terms in order, of which none cancel another: then few digits will do. None if there is no such form."""
+    if not expression.free_symbols or not expression.has(sympy.Add):
+        return None
+    try:
+        return parse(renamed(expression)).expression()
+    except NotOfThisForm:
+        return None
+
+
+def _value(expression: Any, lam: Any, steady: bool = True) -> Any:
+    """The value in so many bits; None where it may be roundings alone, unless it is known to be steady."""
     digits = "the numbers on the way have too many digits"
     try:
         function = as_function(expression)  # whose ValueError says what is wrong with the formula
     except OverflowError:
         raise _not_computed(expression, lam, digits) from None
     try:
-        if not expression.has(sympy.Integral, sympy.Sum):
-            return real_value(function, lam)
-        found = bounded(real_value, function, lam)  # mpmath may take for ever over these
-        if found is not None:
-            return found
-        why = f"mpmath finds no value{stopped()}"
+        if expression.has(sympy.Integral, sympy.Sum):
+            found = bounded(real_value, function, lam)  # mpmath may take for ever over these
+            if found is not None:
+                return found
+            why = f"mpmath finds no value{stopped()}"
+        else:
+            found = real_value(function, lam)
+            return found if not steady or _is_steady(expression, function, lam, found) else None
     except NotOfThisForm:
         why = "it is no finite real number there"
     except OverflowError:
@@ -190,6 +259,24 @@ def _value(expression: Any, lam: Any) -> Any:
     raise _not_computed(expression, lam, why)
 
 
+def _is_steady(expression: Any, function: Any, lam: Any, found: Any) -> bool:
+    """Whether the value is more than roundings: those of sums are, if they stay in more digits."""
+    if not expression.free_symbols or not expression.has(sympy.Add) or expression.has(*_SWINGING):
+        return True
+    if found == 0:  # in all these digits, which 1 − tanh(1/λ) is too
+        return bounded(sign_of, renamed(expression)) in (0, None)
+    try:
+        steady_value(function, lam, found)
+        return True
+    except NotOfThisForm:
+        return False
+
+
+def _is_slow(expression: Any) -> bool:
+    """Whether there are functions in it that take long in many digits."""
+    return not all(isinstance(f, _ELEMENTARY) for f in expression.atoms(sympy.Function))
+
+
 def _not_computed(expression: Any, lam: Any, why: str) -> ValueError:
     return ValueError(f"{show(expression)} cannot be computed at λ = {mpmath.nstr(lam, 3)}: {why}.")
 
@@ -197,12 +284,11 @@ def _not_computed(expression: Any, lam: Any, why: str) -> ValueError:
 def _extra_bits(expression: Any, lam: Any) -> int:
     """Bits that sums, waves and steps may cost: 1 + λ needs as many as λ has zeros before λ counts in it."""
     cancelled = _cancelled_bits(expression)
-    if not expression.free_symbols or not expression.has(
-        sympy.Add, sympy.sin, sympy.cos, sympy.tan, sympy.floor, sympy.ceiling
-    ):
+    cancelling = expression.atoms(sympy.Add, sympy.sin, sympy.cos, sympy.tan, sympy.floor, sympy.ceiling)
+    if not any(part.free_symbols for part in cancelling):
         return cancelled
     bits = 64 + cancelled + 2 * abs(mpmath.mag(lam))
-    if bits > _MOST_BITS and not all(isinstance(f, _ELEMENTARY) for f in expression.atoms(sympy.Function)):
+    if bits > _MOST_BITS and _is_slow(expression):
         raise ValueError(
             f"{show(expression)} cannot be computed at λ = {mpmath.nstr(lam, 3)}: it would take {bits} bits of a function "
             "that is slow in so many."
@@ -221,8 +307,10 @@ def _cancelled_bits(expression: Any) -> int:
         try:
             sizes = [mpmath.mag(_digits_of(part)) for part in parts]
             lost += max(0, max(sizes) - mpmath.mag(_digits_of(sympy.Add(*parts))))
-        except GIVES_UP:  # a sum that is zero, or whose value nothing tells: rounding is all there is
-            continue
+        except GIVES_UP as error:
+            raise ValueError(
+                f"what the constant {show(sympy.Add(*parts))} comes to is not told: it is too near 0."
+            ) from error
     return int(lost)
 
 

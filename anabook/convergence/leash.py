@@ -26,7 +26,7 @@ from sympy.polys.polyerrors import BasePolynomialError
 from sympy.series.gruntz import PoleError
 
 from anabook._validate import real
-from anabook.symbolic._bounded import attempt
+from anabook.symbolic import _bounded
 
 SECONDS = 20
 """What a decision may take, unless the caller says otherwise."""
@@ -102,6 +102,19 @@ def bounded(function: Callable[..., Any], *arguments: Any, default: Any = None, 
     """
     seconds, precision = _local.end - time.monotonic(), mpmath.mp.prec
     try:
-        return attempt(function, *arguments, default=default, steps=steps, seconds=seconds, failures=GIVES_UP)
+        return _bounded.attempt(function, *arguments, default=default, steps=steps, seconds=seconds, failures=GIVES_UP)
     finally:
         mpmath.mp.prec = precision  # a call that was ended may not have put it back
+
+
+def in_time(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that makes calls of `bounded` and others, all of it ended when the decision's time is up.
+
+    Raises:
+        TimeoutError: it is up.
+    """
+    precision = mpmath.mp.prec
+    try:
+        return _bounded.in_time(function, *arguments, seconds=_local.end - time.monotonic())
+    finally:
+        mpmath.mp.prec = precision

@@ -47,12 +47,20 @@ class LimitPoints(NamedTuple):
 
     def is_at_least(self, bound: Any) -> bool | None:
         """Whether every limit point is ≥ bound; None if what is known of them does not tell."""
-        if any(_told(point.value, bound) == -1 for point in self.reached):
+        if any(_told(point.value, bound) == -1 and not self._is_seen_near(point.value, bound) for point in self.reached):
             return False
+        if self._is_seen_near(self.low, bound) or self._is_seen_near(self.high, bound):
+            return None
         low, high = _told(self.low, bound), _told(self.high, bound)
         if low in (0, 1):
             return True
         return False if high == -1 else None
+
+    def _is_seen_near(self, point: sp.Expr, bound: Any) -> bool:
+        """Whether numbers show the point so near the bound that they do not show on which side of it."""
+        if not self.numerical or not point.is_finite:
+            return False
+        return bool(abs(sp.N(point - bound)) <= 1e-8 * (1 + abs(sp.N(bound))))
 
     def is_equal(self, value: Any) -> bool | None:
         """Whether the limit exists and is `value`; None if what is known does not tell."""
@@ -134,9 +142,10 @@ def _forms(expression: sp.Expr) -> Iterator[sp.Expr]:
     """The formula, and others that say the same in a form in which oscillations may cancel."""
     yield expression
     if bounded(angles, expression):
-        form = bounded(_factored, expression)
-        if form is not None and form != expression:
-            yield form
+        for other in (_factored, _collected):
+            form = bounded(other, expression)
+            if form is not None and form != expression:
+                yield form
 
 
 def _factored(expression: sp.Expr) -> sp.Expr:
@@ -147,6 +156,12 @@ def _factored(expression: sp.Expr) -> sp.Expr:
     if not any(quotient.has(*WAVES) for quotient in quotients):
         return terms[0] * sp.Add(*quotients)
     return sp.factor_terms(expression)
+
+
+def _collected(expression: sp.Expr) -> sp.Expr:
+    """The sum with the terms of each wave together, so that their coefficients are compared as one."""
+    waves = sorted(expression.atoms(*WAVES), key=sp.default_sort_key)
+    return sp.collect(sp.expand(expression, power_exp=False), [wave for wave in waves if wave.has(LAMBDA)])
 
 
 def _reached(expression: sp.Expr) -> tuple[Reached, ...]:

@@ -9,13 +9,14 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from anabook._validate import choice
+from anabook._validate import choice, integer, real
 from anabook.convergence.exact_arithmetic import DOUBLE
 from anabook.convergence.exact_stairs import rationals
-from anabook.convergence.layer_noises import noises_at, pair_of
+from anabook.convergence.formulas import listed
+from anabook.convergence.layer_noises import by_layer, noises_at, pair_of
 from anabook.convergence.power_sums import PowerSum, edge_step, from_sympy
 from anabook.convergence.quantised_networks import Network, exact_input, subset
-from anabook.convergence.tails import BOUNDED, family_of, half_width, is_one, law_of
+from anabook.convergence.tails import BOUNDED, family_of, half_width, law_of
 from anabook.namespaces import sympy_namespace
 from anabook.quantisers import Quantiser
 
@@ -55,6 +56,7 @@ def exact_limit(network: Network, x: Any, families: Any, schedules: Sequence[Any
 
 def _exact_outputs(network: Network, x: Any, families: Any, schedules: Sequence[Any]) -> list[PowerSum]:
     """The outputs near λ = 0."""
+    _checked(network)
     if len(network.layers[0].weights.shape) != 2 or any(layer.weight_quantiser for layer in network.layers):
         raise ValueError("exact limits are for a single network whose weights are given, not quantised.")
     noises = _noises_as_sums(families, schedules)
@@ -71,8 +73,7 @@ def _exact_outputs(network: Network, x: Any, families: Any, schedules: Sequence[
 
 def _noises_as_sums(families: Any, schedules: Sequence[Any]) -> list[tuple[str, PowerSum, PowerSum]]:
     """Family, mean and half-width of each layer, exactly."""
-    schedules = list(schedules)
-    families = [families] * len(schedules) if is_one(families) else list(families)
+    families, schedules = by_layer(families, schedules)
     noises = []
     for i, (family, pair) in enumerate(zip(families, schedules)):
         mean, std = from_sympy(pair_of(i, pair)[0]), from_sympy(pair_of(i, pair)[1])
@@ -98,6 +99,11 @@ def _exact_layer(
         return edge_step(law_of(family).upper_tail().order, offset.over(half_width))
 
     return [sum((rise(value - t - mean) * size for size, t in jumps), PowerSum.of(levels[0])) for value in values]
+
+
+def _checked(network: Any) -> None:
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a Network, not {network!r}.")
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,12 @@ def limit(
         >>> limit(net, [0], "uniform", [power_law(2, 2), power_law(1, 1)]).verdicts
         array('wrong', dtype='<U5')
     """
+    _checked(network)
+    tolerance = real(tolerance, "tolerance", above=0.0)
+    if digits is not None:
+        integer(digits, "digits", minimum=0)
+    families, schedules = by_layer(families, schedules)
+    schedules = [pair_of(i, pair) for i, pair in enumerate(schedules)]
     if lambdas is None:
         found = _limit_if_exact(network, x, families, schedules)
         if found is not None:
@@ -167,7 +179,7 @@ def limit(
     formulas = not any(callable(part) and not hasattr(part, "free_symbols") for pair in schedules for part in pair)
     if lambdas is None:
         lambdas = FAR_LAMBDAS if formulas else NEAR_LAMBDAS
-    lambdas = tuple(lambdas)
+    lambdas = tuple(listed(lambdas, "lambdas must be at least two decreasing numbers"))
     if len(lambdas) < 2 or any(not low < high for high, low in zip(lambdas, lambdas[1:])):
         raise ValueError(f"lambdas must hold at least two decreasing values, not {lambdas!r}.")
     if digits is None:

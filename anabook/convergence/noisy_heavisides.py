@@ -16,6 +16,7 @@ from anabook.convergence.answers import Answer, ask, both, stopped, tends_to
 from anabook.convergence.constants import approximate
 from anabook.convergence.formula_text import show
 from anabook.convergence.formulas import families_of
+from anabook.convergence.leash import bounded
 from anabook.convergence.limits import LimitPoints, eventual_sign, expanded, leading, signs_along
 from anabook.convergence.tails import DIRAC, half_width, law_of, name_of, tail_of
 from anabook.convergence.verdicts import Finding
@@ -24,6 +25,7 @@ from anabook.laws import Decay, Edge
 from anabook.namespaces import sympy_namespace
 from anabook.noise import Noise
 
+_STEPS = 40_000  # to simplify a formula
 _ZERO, _ONE = sp.Integer(0), sp.Integer(1)
 
 
@@ -168,6 +170,8 @@ def noisy_units(names: Sequence[Any], pairs: Sequence[tuple[sp.Expr, sp.Expr]], 
         if isinstance(name, str) and name == DIRAC:
             raise ValueError(f"the noise of {whose} {i} is called 'dirac', so its std must be 0, not {show(std)}.")
         sign, doubt = eventual_sign(std)
+        if sign is None and bounded(sp.simplify, std, steps=_STEPS) == 0:  # sin² + cos² − 1
+            sign, doubt = 0, ""
         if sign == 1:
             units.append(NoisyHeaviside(name, -mean, std, doubt))
             continue
@@ -236,9 +240,16 @@ def right_on_threshold(i: int, unit: NoisyHeaviside) -> Finding:
     found = answer.limit
     if found is None:
         return answer.finding("(12)", i, f"offset/std tends to what {name_of(unit.family)} noise needs, {needed}.", "")
-    good = f"offset/std → {found}, and {what}"
+    goes = "→" if found.low == found.high or found.reached else "stays"
+    good = f"offset/std {goes} {found}, and {what}"
+    if answer.value is None:
+        return Finding("(12)", i, None, f"{good}: more is not told{stopped()}.")
     if answer.value is False and str(found) == show(half_width):
         good = f"offset/std → {found}, which is {show(half_width - found.low)} less than {name_of(unit.family)} noise needs"
+    elif answer.value is False and found.reached and show(found.reached[0].value) == show(half_width):
+        least = found.reached[0]
+        missing = f"{show(half_width - least.value)} less than {name_of(unit.family)} noise needs"
+        good = f"offset/std → {show(least.value)}{least.where}, which is {missing}"
     values = _values_at(unit.family, found) if answer.value is False else ""
     return answer.finding("(12)", i, f"{good}.", f"{good}: on its threshold the layer {values}.")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import sympy as sp
 
-from anabook.convergence.constants import NotOfThisForm, compare
+from anabook.convergence.constants import NotOfThisForm, approximate, compare
 
 LAMBDA = sp.Symbol("lambda", positive=True)
 """The regularisation parameter λ → 0+ of the theorem."""
@@ -205,7 +205,10 @@ def parse(expression: sp.Expr) -> Sum:
     if expression == LAMBDA:
         return Sum(((ONE, Size((ONE,))),))
     if not expression.has(LAMBDA):
-        if not (expression.is_number and expression.is_real and expression.is_finite):
+        known = expression.is_real and expression.is_finite
+        if known is None and expression.is_number:  # of J_1(2), say, SymPy does not know that it is real
+            known = approximate(expression) is not None
+        if not (expression.is_number and known):
             raise NotOfThisForm
         return constant(expression)
     if expression.is_Add:

@@ -207,6 +207,9 @@ def _no_rate(i: int, units: Sequence[NoisyHeaviside], bound: sp.Expr, on: Answer
     """Why no rate fits between what layer i errs by and what the layers behind it tolerate."""
     unit = units[i]
     tolerated = f"o({show(bound)})" if bound != 0 else "nothing"
+    if on.value is None and unit.error == 1:
+        condition, layer = ("(17)", i) if i + 1 == len(units) else ("(18)", i + 1)
+        return Finding(condition, layer, None, f"how much layer {i} errs on its threshold is not told{stopped()}.")
     if on.value is not True:
         answer = on
         mine = f"on its threshold layer {i} errs by about {show(leading(unit.error))}"

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import mpmath
 import sympy as sp
 
-from anabook.convergence.constants import NotOfThisForm
-from anabook.convergence.evaluation import as_function, real_value
+from anabook.convergence.constants import NotOfThisForm, are_in_sight
+from anabook.convergence.evaluation import as_function, real_value, steady_value
 from anabook.convergence.leash import GIVES_UP, bounded
 from anabook.convergence.orders import LAMBDA
 from anabook.convergence.waves import WAVES
@@ -52,12 +52,17 @@ class Seen(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def look(expression: sp.Expr) -> Seen | None:
-    """Values of a formula at small λ; None if there are too few."""
+    """Values of a formula at small λ; None if there are too few, or if they would say nothing.
+
+    They say nothing of a constant that they cannot tell from 0 or ∞, and nothing where they are roundings.
+    """
+    if not bounded(are_in_sight, expression, default=False):
+        return None
     return bounded(_look, expression, steps=_STEPS)
 
 
 def _look(expression: sp.Expr) -> Seen | None:
-    function = as_function(expression)
+    function = _sampled(expression)
     ranges = []
     for k in _EXPONENTS:
         # Differences of nearly equal terms may cost as many digits as λ has zeros, twice over.
@@ -71,16 +76,34 @@ def _look(expression: sp.Expr) -> Seen | None:
     return Seen(tuple(ranges), _EXPONENTS[len(ranges) - 1], sum(map(len, ranges)))
 
 
-def _range(expression: sp.Expr, function: Callable[[Any], Any], k: int) -> tuple[tuple[Any, Any], ...]:
+_STEPPING = (sp.floor, sp.ceiling, sp.frac, sp.Piecewise, sp.Max, sp.Min, sp.Heaviside, sp.sign, sp.Abs)
+
+
+def _sampled(expression: sp.Expr) -> Callable[[Any], Any]:
+    """Its values, as far as they are more than roundings. Where a wave is 0, roundings are what there is, and small."""
+    function = as_function(expression)
+    if expression.has(*WAVES, *_STEPPING):
+        return lambda at: real_value(function, at)
+
+    def value(at: Any) -> Any:
+        found = steady_value(function, at)
+        if found == 0 and expression.has(sp.Add):  # 1 − tanh(1/λ), where the hyperbolic tangent is 1 in all digits
+            raise NotOfThisForm
+        return found
+
+    return value
+
+
+def _range(expression: sp.Expr, value: Callable[[Any], Any], k: int) -> tuple[tuple[Any, Any], ...]:
     top = mpmath.mpf(10) ** -k
     dice = random.Random(k)
-    found = [(top, real_value(function, top))]
+    found = [(top, value(top))]
 
     def add(places: Iterator[Any]) -> None:
         for place in places:
             if 0 < place <= top:
                 try:
-                    found.append((place, real_value(function, place)))
+                    found.append((place, value(place)))
                 except _FAILURES:  # a pole, or the end of a branch
                     continue
 

@@ -8,7 +8,7 @@ from typing import Any
 import sympy as sp
 
 from anabook._validate import choice
-from anabook.convergence.formulas import decimal, formula, positive, sign_of_constant
+from anabook.convergence.formulas import decimal, formula, listed, positive, sign_of_constant
 from anabook.convergence.orders import LAMBDA
 from anabook.convergence.tails import KNOWN, family_of, half_width, tail_of
 from anabook.laws import Edge
@@ -88,7 +88,8 @@ def log_margin_converges(family: str, ps: Sequence[Any], kappas: Sequence[Any]) 
             f"{family!r}; `check` decides on other laws."
         )
     choice(family, KNOWN, "family")
-    ps, kappas = [positive(p, "p") for p in ps], [positive(k, "kappa") for k in kappas]
+    ps = [positive(p, "p") for p in listed(ps, "ps must be exponents, one a layer")]
+    kappas = [positive(k, "kappa") for k in listed(kappas, "kappas must be exponents, one a layer")]
     if not ps or len(ps) != len(kappas):
         raise ValueError(f"there must be as many p as kappa, and at least one, not {len(ps)} and {len(kappas)}.")
     tail = tail_of(family)
@@ -128,6 +129,8 @@ def as_formulas(schedule: Schedule, reading: str = "time") -> tuple[tuple[sp.Exp
         ((0, 2887*lambda**2/1000000),)
     """
     choice(reading, READINGS, "reading")
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"schedule must be a Schedule, not {schedule!r}.")
     if schedule.rule is not None:
         raise ValueError("a schedule made from a callable has no formula in λ; give one pair (mean, std) a layer instead.")
     last, pairs = max(end for _, end in schedule.intervals), []

@@ -20,6 +20,7 @@ import numpy as np
 
 from anabook._validate import choice
 from anabook.convergence.exact_arithmetic import DOUBLE, Precision
+from anabook.convergence.leash import in_time, seconds_allowed
 from anabook.laws import FAMILIES, Decay, Edge, Law, Power, Tail, placed
 from anabook.namespaces import NUMPY, mpmath_namespace, sympy_namespace
 
@@ -60,17 +61,29 @@ def family_of(given: Any, what: str, gone: bool = False) -> Any:
     return law.name if FAMILIES.get(law.name) is law else law
 
 
-def work_out(families: Any) -> None:
-    """Let the laws' tails be found that are not known yet, before the time of a decision begins to run.
+def work_out(families: Any) -> bool:
+    """Let the moments and tails of laws be found that are not known yet, and say whether the time of the decision was too short.
 
-    SymPy takes for them what it takes, in steps that are counted there; what it has found is kept.
+    What is found is kept; where the time was up nothing is, and the next decision begins with it anew.
     """
-    for given in [families] if is_one(families) else list(families) if isinstance(families, (list, tuple)) else []:
+    for given in [families] if is_one(families) else families:
         if not isinstance(given, str):
             try:
-                tail_of(family_of(given, "the family"))
+                in_time(_found_tail, given)
+            except TimeoutError:
+                return True
             except (TypeError, ValueError):  # to be refused, or not needed, where it is read
                 continue
+    return False
+
+
+def _found_tail(given: Any) -> None:
+    tail_of(family_of(given, "the family"))
+
+
+def too_slow() -> str:
+    """Words for that, the beginning of a sentence."""
+    return f"how the noise's tails end is not known after the {seconds_allowed():g} s that the decision may take"
 
 
 def law_of(family: Any) -> Law:

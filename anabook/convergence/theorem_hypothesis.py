@@ -10,13 +10,13 @@ import sympy as sp
 from anabook._validate import choice
 from anabook.convergence.answers import both
 from anabook.convergence.formula_text import show
-from anabook.convergence.formulas import families_of, read
+from anabook.convergence.formulas import families_of, given_families, read
 from anabook.convergence.leash import SECONDS, within
 from anabook.convergence.limits import leading
 from anabook.convergence.noisy_heavisides import alone, noisy_units, noisy_weights
 from anabook.convergence.rates import doubted, judge_rates, look_for_rates, refuse_unless_rate, rises
 from anabook.convergence.schedule_formulas import READINGS, as_formulas
-from anabook.convergence.tails import work_out
+from anabook.convergence.tails import is_one, too_slow, work_out
 from anabook.convergence.verdicts import Finding, Verdict, all_hold
 from anabook.schedules import Schedule
 
@@ -45,8 +45,8 @@ def check(
             code of the paper's authors. Or one pair (mean, std) or None a layer. A layer's weight error must then vanish faster
             than its margin: r_{ℓ−1} + ρ_ℓ = O(−σ_ℓ⁻¹(1 − ε r_ℓ)) in place of (18), and also in the first layer.
         reading: "time" or "lambda", for a `Schedule`: see `as_formulas`.
-        seconds: what the decision may take. What is not decided by then stays undecided, and says so. Not counted is how
-            long SymPy takes for the mean, std and tails of a density, which it works out once.
+        seconds: what the decision may take. What is not decided by then stays undecided, and says so. The mean, std and tails
+            of a density, which SymPy works out once, are part of it.
 
     Returns:
         A `Verdict`. Where no rates are given, it is about positive rates; `Verdict.rising` says whether those that are
@@ -69,11 +69,14 @@ def check(
           (17) in layer 0 fails: it asks that the layer be right on its threshold, hence for (12).
     """
     choice(reading, READINGS, "reading")
-    work_out(families)
+    families = given_families(families)
     with within(seconds):
+        late = work_out(families)
         if isinstance(schedules, Schedule):
             schedules = as_formulas(schedules, reading)
         pairs, rates, weights = read(schedules, rates, weights)
+        if late:
+            return _unknown_laws(families, pairs, rates)
         units = noisy_units(families_of(families, len(pairs)), pairs, "layer")
         noises = noisy_weights(families, weights)
         findings = [finding for i, unit in enumerate(units) for finding in alone(i, unit)]
@@ -102,6 +105,15 @@ def check(
             given,
             rising,
         )
+
+
+def _unknown_laws(families: Any, pairs: Sequence[Any], rates: Any) -> Verdict:
+    """The verdict where there was no time to find how the noise's tails end."""
+    names = tuple([families] * len(pairs) if is_one(families) else families)
+    if len(names) != len(pairs):
+        families_of(["uniform"] * len(names), len(pairs))  # says so
+    findings = tuple(Finding("(11)", i, None, f"{too_slow()}.") for i, name in enumerate(names) if not isinstance(name, str))
+    return Verdict(names, tuple(pairs), findings, rates, (None,) * len(pairs), rates is not None)
 
 
 def _needs_right(finding: Finding) -> Finding:
@@ -134,13 +146,16 @@ def two_layers(families: Any, schedules: Any, seconds: float = SECONDS) -> tuple
         (i) False
         (ii) None
     """
-    work_out(families)
+    families = given_families(families)
     with within(seconds):
+        late = work_out(families)
         if isinstance(schedules, Schedule):
             schedules = as_formulas(schedules)
         pairs, _, _ = read(schedules, None, None)
         if len(pairs) != 2:
             raise ValueError(f"this criterion is for two layers, not for {len(pairs)}.")
+        if late:
+            return tuple(Finding(part, 0, None, f"{too_slow()}.") for part in ("(i)", "(ii)"))
         units = noisy_units(families_of(families, 2), pairs, "layer")
         singles = [finding for i, unit in enumerate(units) for finding in alone(i, unit, ("(11)", "(12)"))]
         first = all_hold(f.holds for f in singles)

@@ -134,7 +134,7 @@ class Verdict:
     def table(self) -> str:
         """A plain table, a line a condition, a column a layer: "yes", "NO", "num." (numerical), "?", "–" (not examined)."""
         head = ["condition", *(f"layer {i}" for i in range(len(self.families)))]
-        names = [family if isinstance(family, str) else family.name for family in self.families]
+        names = [f if isinstance(f, str) else getattr(f, "name", type(f).__name__.lower()) for f in self.families]
         rows = [
             ["family", *names],
             ["mean", *(show(m) for m, _ in self.schedules)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,19 +12,22 @@ import mpmath
 import numpy as np
 import sympy as sp
 
+from anabook._validate import flag, integer, real
 from anabook.convergence.counterexamples import chain
 from anabook.convergence.exact_arithmetic import PRECISE
 from anabook.convergence.exact_stairs import tail_at
-from anabook.convergence.formulas import renamed
-from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at
-from anabook.convergence.leash import SECONDS, is_late, seconds_allowed, within
+from anabook.convergence.formulas import exact, given_families, listed, renamed
+from anabook.convergence.layer_noises import LayerNoise, layer_noise, noises_at, pair_of
+from anabook.convergence.leash import SECONDS, in_time, seconds_allowed, within
 from anabook.convergence.network_limits import FAR_LAMBDAS, NEAR_LAMBDAS, RIGHT, WRONG, Limit, judge, limit
 from anabook.convergence.quantised_networks import Network
 from anabook.convergence.samples import solutions
-from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of, work_out
+from anabook.convergence.schedule_formulas import as_formulas
+from anabook.convergence.tails import DIRAC, family_of, is_one, tail_of, too_slow, work_out
 from anabook.convergence.theorem_hypothesis import check
 from anabook.convergence.verdicts import Verdict
 from anabook.convergence.waves import angles
+from anabook.schedules import Schedule
 
 
 def worst_case(
@@ -49,7 +53,9 @@ def worst_case(
         >>> [float(error) for error in errors]
         [0.2113248654051871, 1.0]
     """
-    with mpmath.workdps(digits):
+    real(weight, "weight", minimum=0.0)
+    real(gap, "gap", above=0.0)
+    with mpmath.workdps(integer(digits, "digits", minimum=15)):
         weight, gap, error, errors = PRECISE.number(weight), PRECISE.number(gap), mpmath.mpf(0), []
         for noise in noises_at(families, schedules, lam, digits):
             centred = layer_noise(0, (noise.family, mpmath.mpf(0), noise.std))
@@ -88,8 +94,14 @@ class Witness:
     proved: bool = True
 
     def __str__(self) -> str:
-        right = float(self.network(self.x)[0])
-        got = round(float(right + self.limit.deviations[-1][0]), 12) + 0.0
+        right, error = float(self.network(self.x)[0]), self.limit.deviations[-1][0]
+        got = round(float(right + error), 12) + 0.0
+        goes = f"the output tends to {got:.4g}, the quantised network gives {right:g}"
+        if f"{got:.4g}" == f"{right:.4g}":
+            goes = (
+                f"the output tends to {mpmath.nstr(abs(mpmath.mpf(error)), 3)} {'less' if error < 0 else 'more'} than the "
+            )
+            goes += f"{right:g} that the quantised network gives"
         where = (
             f"layer {self.start}"
             if self.start == self.stop
@@ -98,10 +110,7 @@ class Witness:
         doubt = (
             "" if self.proved else f"numbers down to λ = {mpmath.nstr(self.limit.lambdas[-1], 3)} suggest, without proof: "
         )
-        return (
-            f"{doubt}pre-activation {_text(self.offset)} in layer {self.start}; the error of {where}: "
-            f"the output tends to {got:.4g}, the quantised network gives {right:g}"
-        )
+        return f"{doubt}pre-activation {_text(self.offset)} in layer {self.start}; the error of {where}: {goes}"
 
 
 def _text(offset: Any) -> str:
@@ -111,6 +120,10 @@ def _text(offset: Any) -> str:
 
 _WEIGHTS = (1, 16, 128)  # larger ones delay a limit with an equality in it beyond the smallest λ here; see `_is_fading`
 _VISIBLE_LAMBDAS = tuple(mpmath.mpf(f"1e-{exponent}") for exponent in (2, 3, 4))
+_FINE_WEIGHTS = (1, 16, 128, 2**20)
+_FINE = 1e-40
+"""Of an output; with 60 digits less than this is told from 0."""
+
 _OFFSETS = tuple(Fraction(v) for v in (0, "-1/8", "1/8", "-1/64", "1/64", "-1", "1"))
 
 
@@ -123,11 +136,12 @@ def witness(
     that, the search's own count for nothing against it. Else the search tries every pair of layers, a few weights and a few
     offsets, shortest chains first, and judges each by `limit`: far down, or nearer where the formulas have too many digits
     there; and where they oscillate, also along sequences of λ on which the oscillation stands still. Chains are enough in
-    principle: if any network fails, one of them does.
+    principle: if any network fails, one of them does. Where `check` derives that one does, and none that is tried is seen to,
+    a warning says so, and why: the error may begin beyond all λ that can be computed with.
 
     Args:
         families: as for `noises_at`, or an object with attributes `families` and `schedules`, such as a verdict.
-        schedules: as for `noises_at`, as formulas or numbers.
+        schedules: as for `noises_at`, as formulas or numbers; or a `Schedule`, read as `check` reads it.
         ask: False to search without asking, as a test of the check; far down is not the limit, so that numbers may then
             show a wrong limit where there is none.
         seconds: what check and search may take.
@@ -138,7 +152,11 @@ def witness(
 
     Raises:
         ValueError: schedules that `check` refuses, or that cannot be computed at any of the λ.
+        TypeError: no pairs, no laws.
         TimeoutError: the time was up before the search was at its end.
+
+    Warns:
+        UserWarning: `check` derives that some network has a wrong limit, or none, and no chain that was tried shows it.
 
     Example:
         >>> from anabook.convergence import power_law
@@ -146,18 +164,50 @@ def witness(
         >>> found.x, found.limit.verdicts
         ((0,), array('wrong', dtype='<U5'))
     """
+    ask = flag(ask, "ask")
     if schedules is None:
+        if not (hasattr(families, "families") and hasattr(families, "schedules")):
+            raise TypeError(f"schedules must be one pair (mean, std) a layer, or families a verdict, not {families!r}.")
         families, schedules = families.families, families.schedules
-    schedules = list(schedules)
-    work_out(families)
+    if isinstance(schedules, Schedule):
+        schedules = as_formulas(schedules)
+    schedules = listed(schedules, "schedules must be one pair (mean, std) a layer")
+    schedules = [pair if pair is None else tuple(map(_read, pair_of(i, pair))) for i, pair in enumerate(schedules)]
+    families = given_families(families)
     with within(seconds):
-        said = _what_check_says(families, schedules) if ask else None
-        if said is not None and said.holds:
-            return None
-        found = _search(families, schedules, said is not None and said.holds is False)
-        if found is not None and not found.proved and said is not None and said.evidence:
-            return None  # the search's few λ are no match for the places that the check has chosen
-        return found
+        if work_out(families):
+            raise TimeoutError(f"{too_slow()}; whether there is a witness is undecided.")
+        said = None
+        try:
+            said = in_time(_what_check_says, families, schedules) if ask else None
+            found = in_time(_found, families, schedules, said)
+        except TimeoutError:
+            known = "though some network has a wrong limit, or none" if _fails(said) else "whether there is one is undecided"
+            raise TimeoutError(f"the search for a witness was stopped after {seconds_allowed():g} s; {known}.") from None
+    if found is None and _fails(said):
+        warnings.warn(_unseen(said), UserWarning, stacklevel=2)
+    return found
+
+
+def _read(part: Any) -> Any:
+    """A formula with its decimal numbers as fractions, as `check` reads it."""
+    return exact(part) if isinstance(part, sp.Expr) else part
+
+
+def _fails(said: Verdict | None) -> bool:
+    return said is not None and said.holds is False
+
+
+def _found(families: Any, schedules: list[Any], said: Verdict | None) -> Witness | None:
+    """A witness, if one is found."""
+    if said is not None and said.holds:
+        return None
+    found = _search(families, schedules, _fails(said))
+    if found is None and _fails(said):
+        return _suspected(families, schedules, said)
+    if found is not None and not found.proved and said is not None and said.evidence:
+        return None  # the search's few λ are no match for the places that the check has chosen
+    return found
 
 
 def _what_check_says(families: Any, schedules: list[Any]) -> Verdict | None:
@@ -179,24 +229,21 @@ def _search(families: Any, schedules: list[Any], fails: bool) -> Witness | None:
     """The first chain with a wrong limit, far down if that can be computed, and along the formulas' waves."""
     unknown: ValueError | None = None
     for lambdas in (FAR_LAMBDAS, NEAR_LAMBDAS, _VISIBLE_LAMBDAS):
-        _stop_if_late()
         try:
             noises_at(families, schedules, lambdas[-1], 60)
             found = _search_at(families, schedules, lambdas, fails)
             break
         except ValueError as error:
-            unknown = unknown or error
+            unknown = error
     else:
         raise unknown if unknown is not None else ValueError("there are no λ to search at.")
     if found is not None or not fails:
         return found
     for start, offset in _halves_of_means(families, schedules, lambdas):
-        _stop_if_late()
         found = _try_chain(families, schedules, start, start, 1, offset, lambdas, fails)
         if found is not None:
             return found
     for lambdas in _standing_lambdas(schedules):
-        _stop_if_late()
         found = _search_at(families, schedules, lambdas, fails, _OFFSETS[:1], _WEIGHTS[:1])
         if found is not None:
             return found
@@ -217,18 +264,35 @@ def _search_at(
         for start in range(len(schedules) - length):
             for offset in offsets:
                 for weight in weights if length else weights[:1]:
-                    _stop_if_late()
                     found = _try_chain(families, schedules, start, start + length, weight, offset, lambdas, fails)
                     if found is not None:
                         return found
     return None
 
 
-def _stop_if_late() -> None:
-    if is_late():
-        raise TimeoutError(
-            f"the search for a witness was stopped after {seconds_allowed():g} s; whether there is one is undecided."
-        )
+def _suspected(families: Any, schedules: list[Any], said: Verdict) -> Witness | None:
+    """The first wrong limit, be it wrong by very little, of chains that begin in the layers that the check finds fault with."""
+    faults = [finding for finding in said.findings if finding.holds is False and not finding.weights]
+    starts = dict.fromkeys((f.layer - 1, True) if f.condition == "(18)" else (f.layer, False) for f in faults)
+    for lambdas in (FAR_LAMBDAS, NEAR_LAMBDAS, _VISIBLE_LAMBDAS, *_standing_lambdas(schedules)):
+        for start, passes in starts:
+            for stop in range(start + passes, len(schedules) if passes else start + 1):
+                for weight in _FINE_WEIGHTS if passes else _FINE_WEIGHTS[:1]:
+                    try:
+                        found = _try_chain(families, schedules, start, stop, weight, Fraction(0), lambdas, True, _FINE)
+                    except ValueError:  # these λ are too small, or too many digits cancel
+                        break
+                    if found is not None:
+                        return found
+    return None
+
+
+def _unseen(said: Verdict) -> str:
+    why = str(next(finding for finding in said.findings if finding.holds is False))
+    return (
+        "no witness is found, though some network has a wrong limit, or none: no chain that was tried shows it at the λ at "
+        f"which it was computed. {why[0].upper() + why[1:]}"
+    )
 
 
 def _halves_of_means(families: Any, schedules: list[Any], lambdas: tuple[Any, ...]) -> Iterator[tuple[int, Fraction]]:
@@ -268,24 +332,30 @@ def _try_chain(
     offset: Any,
     lambdas: tuple[Any, ...],
     fails: bool,
+    least: float = 1e-9,
 ) -> Witness | None:
+    """The chain as a witness, if its output comes to err by something that is not less than `least`."""
     upto = stop + 1
     part_families = families if is_one(families) else list(families)[:upto]
     part_network = chain(upto, start, stop, weight, offset)
     part_schedules = schedules[:upto]
     last = noises_at(part_families, part_schedules, lambdas[-1], 60)
-    if abs(part_network.regularised([0], last, digits=60).deviation[0]) < 1e-9:
+    if abs(part_network.regularised([0], last, digits=60).deviation[0]) < least:
         return None
     at = None if lambdas is FAR_LAMBDAS else lambdas
-    part = limit(part_network, [0], part_families, part_schedules, at)
+    tolerance = min(0.01, 1e6 * least)
+    part = limit(part_network, [0], part_families, part_schedules, at, tolerance=tolerance)
     if part.verdict != WRONG:
         return None
     if not part.exact and _is_fading(part_network, part_families, part_schedules, start, lambdas):
         return None
     right = 1 if offset >= 0 or stop > start else 0
-    halfway = Fraction(float(right + part.deviations[-1][0] / 2)).limit_denominator(1000)
+    error = part.deviations[-1][0]
+    halfway = Fraction(float(right + error / 2)).limit_denominator(1000)
+    if abs(error) < 1e-3:  # then a thousandth is not between the wrong value and the right one
+        halfway = right + Fraction(mpmath.nstr(mpmath.mpf(error) / 2, 3))
     network = chain(len(schedules), start, stop, weight, offset, halfway)
-    whole = limit(network, [0], families, schedules, at)
+    whole = limit(network, [0], families, schedules, at, tolerance=tolerance)
     if whole.verdict != WRONG:
         return None
     return Witness(network, (0,), start, stop, weight, offset, whole, fails or whole.exact)

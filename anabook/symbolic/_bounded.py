@@ -36,6 +36,7 @@ class _Ended(BaseException):
 class _Local(threading.local):
     running = False
     deadline: _Deadline | None = None
+    until: _Deadline | None = None
 
 
 _ATTEMPT = 250_000  # steps for one call, where the caller says nothing else
@@ -76,6 +77,10 @@ class _Deadline:
         self._steps, self._seconds = _steps() + steps, self._clock() + steps / _STEPS_A_SECOND
         self._end = time.monotonic() + seconds
 
+    def seconds_left(self) -> float:
+        """Of the time that the caller has promised an answer in."""
+        return self._end - time.monotonic()
+
     def left(self) -> int:
         """Steps until then, as far as the time allows them; 0 or less afterwards."""
         seconds = min(self._seconds - self._clock(), self._end - time.monotonic())
@@ -91,6 +96,40 @@ def allowance(steps: int) -> Iterator[None]:
         yield
     finally:
         _local.deadline = outer
+
+
+def in_time(function: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
+    """What a function returns that makes calls of `attempt`, each with steps of its own; all it does ends after so many seconds.
+
+    What it keeps for later calls must be kept when it is known, and not before: it may be ended at any step.
+
+    Raises:
+        TimeoutError: the seconds are over.
+    """
+    if _local.running or _local.until is not None or math.isinf(seconds):
+        return function(*arguments)
+    if seconds <= 0:
+        raise TimeoutError
+    watch = _Watch(sys.maxsize, seconds) if _HAS_THREADS else None
+    try:
+        _local.until = _Deadline(sys.maxsize, seconds)
+        if watch is not None:
+            watch.start()
+        result = function(*arguments)
+        if watch is not None:
+            watch.end()
+        return result
+    except _Ended:
+        _until_done(watch.end if watch is not None else lambda: None)
+        _steps()
+        clear_cache()
+        raise TimeoutError from None
+    finally:
+        try:
+            if watch is not None:
+                _until_done(watch.end)
+        finally:
+            _local.until = None
 
 
 def attempt(
@@ -118,6 +157,11 @@ def attempt(
             return default
     if _local.deadline is not None:
         steps = min(steps, _local.deadline.left())
+    until = _local.until
+    if until is not None:
+        seconds = min(seconds, until.seconds_left())
+        if seconds <= 0:
+            raise _Ended
     if steps <= 0 or seconds <= 0:
         return default
     watch = _Watch(steps, seconds) if _HAS_THREADS else Within(_Deadline(steps, seconds).left, _Ended)
@@ -135,6 +179,8 @@ def attempt(
         # Interrupted deductions leave "unknown" behind in what SymPy remembers of its expressions.
         _steps()
         clear_cache()
+        if until is not None and until.seconds_left() <= 0:
+            raise  # what is around this call is to end as well
         return default
     finally:
         try:

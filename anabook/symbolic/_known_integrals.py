@@ -9,7 +9,7 @@ from anabook.symbolic._symbols import x
 
 
 def known_integral(integrand: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr | None:
-    """∫ of a sum of polynomials times Gaussian functions over the line, or of c·x^s exp(−b x^p) over a half-line.
+    """∫ of a sum of polynomials times Gaussian functions over the line or a half-line, or of c·x^s exp(−b x^p) over that.
 
     SymPy takes long for these, or does not find them, where the middle is not 0 or a power is broken.
     """
@@ -19,9 +19,9 @@ def known_integral(integrand: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr |
             return sp.Add(*halves)
         rule = _gaussian_integral
     elif (low, high) == (0, sp.oo):
-        rule = _gamma_integral
+        rule = _half_integral
     elif (low, high) == (-sp.oo, 0):
-        integrand, rule = integrand.subs(x, -x), _gamma_integral
+        integrand, rule = integrand.subs(x, -x), _half_integral
     else:
         return None
     terms = attempt(lambda: [rule(term) for term in sp.Add.make_args(sp.expand(integrand, power_exp=False))])
@@ -78,6 +78,27 @@ def _error_function(term: sp.Expr) -> sp.Expr | None:
         return None
     peak, (middle, variance), _ = gaussian
     return peak * sp.sqrt(sp.pi * variance / 2) * sp.erf(sp.expand((x - middle) / sp.sqrt(2 * variance)))
+
+
+def _half_integral(term: sp.Expr) -> sp.Expr | None:
+    """Over x > 0."""
+    found = _gamma_integral(term)
+    return _half_gaussian_integral(term) if found is None else found
+
+
+def _half_gaussian_integral(term: sp.Expr) -> sp.Expr | None:
+    """c·p(x)·exp(−a x² − b x) over x > 0: I_0 by the error function, and 2a·I_{k+1} = k·I_{k−1} − b·I_k, by parts."""
+    gaussian = _gaussian(term)
+    if gaussian is None:
+        return None
+    peak, (middle, variance), others = gaussian
+    a, b = 1 / (2 * variance), -middle / variance
+    start = peak * sp.exp(-(b**2) / (4 * a))  # the term's Gaussian function at 0
+    moments = [peak * sp.sqrt(sp.pi / a) / 2 * sp.erfc(b / (2 * sp.sqrt(a)))]
+    for k in range(int(sp.degree(others, x))):
+        before = k * moments[k - 1] if k else start
+        moments.append((before - b * moments[k]) / (2 * a))
+    return sp.Add(*(c * moments[k] for (k,), c in sp.Poly(others, x).terms()))
 
 
 def _gamma_integral(term: sp.Expr) -> sp.Expr | None:

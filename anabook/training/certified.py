@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from anabook._table import aligned
-from anabook._validate import choice, flag, integer, real
+from anabook._validate import choice, flag, integer, real, reason
 from anabook.convergence import finite_noise
 from anabook.laws import placed
 from anabook.noise import Noise
@@ -194,6 +194,8 @@ def certified(
         raise ValueError(f"miss must be a probability smaller than 1, not {miss!r}.")
     quantised = layers(net)
     x = as_inputs(net, inputs)
+    if not torch.isfinite(x).all():
+        raise ValueError("inputs must be finite, and there are infinities or not-a-numbers among them.")
     places = {m: number for number, layer in enumerate(quantised) for m in layer.activations}
     latent = {layer.weight: number for number, layer in enumerate(quantised) if layer.weight is not None}
     noisy = [*places, *(latent if weights == "noisy" else ())]
@@ -237,7 +239,10 @@ def _sizes(net: nn.Module, example: Tensor, modules: list[Quantise]) -> dict[Qua
         sizes[module] += args[0].numel()  # type: ignore[index]
 
     with _hooked(modules, note):
-        net(example)
+        try:
+            net(example)
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(f"the network takes no inputs of shape {tuple(example.shape[1:])}: {reason(error)}.") from None
     return sizes
 
 
