@@ -154,7 +154,7 @@ def formula(value: Any, what: str) -> sp.Expr:
     """The number or expression, exact, finite and real."""
     if not isinstance(value, sp.Expr):
         value = _number(value, what)
-    if isinstance(value, sp.Lambda) or (value.is_Matrix and not isinstance(value, sp.MatrixSymbol)):
+    if isinstance(value, sp.Lambda) or (value.is_Matrix and not value.atoms(sp.MatrixSymbol)):
         raise TypeError(f"{what} must be a real number or a formula, not {value!r}.")
     if value.has(sp.nan, sp.zoo, sp.I) or _has_infinity(value):
         shown = "nan" if value is sp.nan else show(value)
