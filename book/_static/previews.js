@@ -41,7 +41,6 @@
     const end = Date.now() + PATIENCE;
     while (!window.MathJax?.typesetPromise && Date.now() < end) await new Promise((done) => setTimeout(done, 50));
     await window.MathJax?.startup?.promise;
-    window.MathJax?.typesetClear?.([element]);
     await window.MathJax?.typesetPromise?.([element]);
   }
 
@@ -85,11 +84,15 @@
     hide();
     wanted = link;
     box ||= made();
-    box.innerHTML = html;
-    for (const image of box.querySelectorAll("img")) image.src = new URL(image.getAttribute("src"), root);
+    // A part of its own for each: MathJax may still be at work on the one before, and must find it whole.
+    const part = document.createElement("div");
+    part.className = "preview-body";
+    part.innerHTML = html;
+    box.replaceChildren(part);
+    for (const image of part.querySelectorAll("img")) image.src = new URL(image.getAttribute("src"), root);
     box.hidden = false; // formulas are set at the size of what they stand in; it is seen when it is complete
-    await set(box);
-    await Promise.all([...box.querySelectorAll("img")].map((image) => image.decode().catch(() => null)));
+    await set(part);
+    await Promise.all([...part.querySelectorAll("img")].map((image) => image.decode().catch(() => null)));
     if (wanted !== link) return;
     shown = link;
     link.setAttribute("aria-describedby", box.id);
