@@ -133,11 +133,22 @@ def test_with_dependencies_pip_is_asked_for_all_of_them(tmp_path, monkeypatch):
     assert '--no-index --find-links wheels "./anabook-1-py3-none-any.whl[experiments,training]" jupyterlab mlxtend' in text
 
 
+def test_the_folder_in_the_archive_has_the_name_that_is_asked_for(tmp_path, monkeypatch):
+    """Two courses are unpacked side by side."""
+    monkeypatch.setattr(course, "build_wheel", lambda folder: folder / "anabook-1-py3-none-any.whl")
+    for name in ("week-1", "week-2"):
+        assert course.main([CHAPTERS[0], "--name", name, "--out", str(tmp_path / "c.zip")]) == 0
+        with zipfile.ZipFile(tmp_path / "c.zip") as archive:
+            assert archive.namelist() == [f"{name}/02-noise.ipynb", f"{name}/README.md", f"{name}/check.py"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["none.ipynb"], "'none.ipynb' is not a notebook."),
         ([CHAPTERS[0], "--out", "course.tar"], "--out must be a file that ends in .zip, not 'course.tar'."),
+        ([CHAPTERS[0], "--name", "../week"], "--name must be a folder's name of letters, digits, '.', '_' and '-', not '../week'."),
+        ([CHAPTERS[0], "--name", ".."], "--name must be a folder's name of letters, digits, '.', '_' and '-', not '..'."),
     ],
 )
 def test_bad_arguments_are_one_sentence_and_code_2(arguments, sentence, capsys, tmp_path, monkeypatch):

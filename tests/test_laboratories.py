@@ -78,6 +78,8 @@ def test_the_cells_of_a_brief_run_one_after_the_other(number):
     else:
         rows = re.findall(r"^(uniform|normal|logistic) +(?:expectation|mode) +(\d+\.\d)", done.stdout, flags=re.M)
         assert len(rows) == 6 and all(float(mean) > 70 for _, mean in rows)
+        pairs = re.findall(r"^(?:normal|logistic) − (?:uniform|normal) +-?\d.*\] +-?\d.*\]$", done.stdout, flags=re.M)
+        assert len(pairs) == 6, "three pairs of families under each of two strategies"
 
 
 @by_page
@@ -94,6 +96,7 @@ def test_the_lecturers_command_makes_the_folder(number, tmp_path, monkeypatch):
     )  # held by test_course.py
     assert course.main(arguments) == 0
     with zipfile.ZipFile(tmp_path / "course.zip") as archive:
+        assert {Path(name).parts[0] for name in archive.namelist()} == {f"laboratory-{number}"}
         names = {Path(name).name for name in archive.namelist()}
     assert {Path(each).name for each in arguments if each.endswith(".ipynb")} < names
 
@@ -114,7 +117,7 @@ def test_the_command_for_marks_gives_the_columns_that_count(number, tmp_path, mo
     """Two students: one has all answers right, the other one slipped in the first and has no others."""
     (command,) = [each for each in blocks(number, "bash") if "grade" in each]
     program, *arguments = shlex.split(command)
-    assert program == "anabook"
+    assert program == ".venv/bin/anabook"
     first, *others = labels(number)
     for name, answers in (("anna", {each: ANSWERS[each] for each in (first, *others)}), ("ben", {first: "0.2"})):
         (tmp_path / "handed-in" / name).mkdir(parents=True)

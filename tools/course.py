@@ -3,8 +3,9 @@
     python tools/course.py book/01-quantisers.ipynb book/02-noise.ipynb      into _build/course.zip
     python tools/course.py --with-dependencies book/02-noise.ipynb
     python tools/course.py --pages --data cifar10 book/11-cifar10.ipynb
+    python tools/course.py --name week-2 --out week-2.zip book/04-zoo.ipynb
 
-The archive has a folder with the students' notebooks (tools/student.py), the package as a wheel beside them, README.md, and
+The archive has one folder, called `course` or as --name says, with the students' notebooks (tools/student.py), the package as a wheel beside them, README.md, and
 check.py, which says whether all is there. Recorded runs and answers on file are in the wheel. Data sets that `anabook data` has
 prepared are added by --data, the pages of the book, as `make site` has built them, by --pages. With --with-dependencies, pip also
 fetches all that package and JupyterLab need, for the system and the Python that this runs on, and the archive needs no network
@@ -71,21 +72,23 @@ def _main(arguments: list[str] | None) -> int:
     parser.add_argument(
         "--out", type=student.at_home, default=Path("_build/course.zip"), metavar="FILE", help="(%(default)s)"
     )
+    parser.add_argument("--name", default="course", help="of the folder in the archive (%(default)s)")
     options = parser.parse_args(arguments)
     try:
         chapters = {path.name: _chapter(path) for path in options.paths}
         data = [_prepared(name) for name in options.data]
         if options.pages and not (SITE / "index.html").is_file():
             raise ValueError("--pages needs the built pages: run `make site` first.")
+        name = _folder(options.name)
         target = _target(options.out)
     except ValueError as error:
         print(f"course: {error}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary, "course")
+        folder = Path(temporary, name)
         folder.mkdir()
-        for name, notebook in chapters.items():
-            nbformat.write(notebook, folder / name)
+        for file, notebook in chapters.items():
+            nbformat.write(notebook, folder / file)
         extras, also = needs("\n".join(notebook.cells[0].source for notebook in chapters.values()))
         try:
             wheel = build_wheel(folder)
@@ -144,12 +147,12 @@ def readme(
 
 
 def pack(folder: Path, target: Path) -> None:
-    """Write a folder into an archive; wheels are compressed already."""
+    """Write a folder, under its own name, into an archive; wheels are compressed already."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 kind = zipfile.ZIP_STORED if path.suffix == ".whl" else zipfile.ZIP_DEFLATED
-                archive.write(path, Path("course", path.relative_to(folder)), kind)
+                archive.write(path, Path(folder.name, path.relative_to(folder)), kind)
 
 
 def _chapter(path: Path) -> nbformat.NotebookNode:
@@ -164,6 +167,12 @@ def _prepared(name: str) -> Path:
     """
     store.describe(name)
     return store.path_of(name)
+
+
+def _folder(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or name.endswith("."):
+        raise ValueError(f"--name must be a folder's name of letters, digits, '.', '_' and '-', not {name!r}.")
+    return name
 
 
 def _target(path: Path) -> Path:
