@@ -147,7 +147,10 @@ def test_the_folder_in_the_archive_has_the_name_that_is_asked_for(tmp_path, monk
     [
         (["none.ipynb"], "'none.ipynb' is not a notebook."),
         ([CHAPTERS[0], "--out", "course.tar"], "--out must be a file that ends in .zip, not 'course.tar'."),
-        ([CHAPTERS[0], "--name", "../week"], "--name must be a folder's name of letters, digits, '.', '_' and '-', not '../week'."),
+        (
+            [CHAPTERS[0], "--name", "../week"],
+            "--name must be a folder's name of letters, digits, '.', '_' and '-', not '../week'.",
+        ),
         ([CHAPTERS[0], "--name", ".."], "--name must be a folder's name of letters, digits, '.', '_' and '-', not '..'."),
     ],
 )

@@ -10,11 +10,14 @@ import zipfile
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from scipy import stats
 
-from anabook import cli
+from anabook import Noise, cli
 from anabook.check import EXERCISES
+from anabook.convergence import mean_magnitude
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {1: ROOT / "book" / "laboratory-1.md", 2: ROOT / "book" / "laboratory-2.md"}
@@ -50,6 +53,37 @@ def test_a_brief_says_what_a_session_needs(number):
     assert asked == labels(number) and set(asked) <= set(EXERCISES)
     times = tomllib.loads((ROOT / "book" / "exercises.toml").read_text(encoding="utf-8"))
     assert sum(times[label]["minutes"] for label in asked) <= 70
+
+
+def test_the_counts_of_the_first_step():
+    """What the exact way gives, and the slips that the brief names."""
+    k, single, quantum = np.arange(128), np.float32, 0.07
+    product, decimals = k * quantum, np.array([float(f"{each * 0.07:.2f}") for each in k])
+    ratios = {
+        "double": product / quantum,
+        "single": k.astype(single) * single(quantum) / single(quantum),
+        "decimals": decimals / quantum,
+        "product in single, of singles": (k.astype(single) * single(quantum)).astype(float) / quantum,
+        "product in single": product.astype(single).astype(float) / quantum,
+    }
+    low = {name: np.flatnonzero(np.floor(ratio) != k).tolist() for name, ratio in ratios.items()}
+    assert low["double"] == [63, 119, 125, 126] and "$k$ = 63, 119, 125 and 126" in text(1)
+    assert [len(each) for each in low.values()] == [4, 8, 77, 58, 67]
+    for said in ("it is 8; with 77", "58 and 67"):
+        assert said in text(1)
+    assert not (np.floor(k / 16 / (1 / 16)) != k).any()
+
+
+def test_the_model_answer_of_the_six_sentences():
+    noises = [Noise.covering(family, half_width=0.5) for family in ("uniform", "triangular", "normal", "logistic")]
+    stds, means = [noise.std for noise in noises], [mean_magnitude(noise) for noise in noises]
+    assert "{:.3f} (uniform), {:.3f} (triangular), {:.3f} (normal) and {:.3f} (logistic)".format(*stds) in text(1)
+    assert "{:.3f}, {:.3f}, {:.3f} and {:.3f}".format(*means) in text(1) and means[0] == pytest.approx(1.5 * means[1])
+
+
+def test_students_factors():
+    factors = [stats.t.ppf(1 - each / 2, 4) for each in (0.05 / 3, 0.05)]
+    assert "factor is {:.2f} in place of {:.2f}".format(*factors) in text(2)
 
 
 @by_page

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scipy import stats
+from scipy import optimize, stats
 
 import anabook as ab
 
@@ -137,7 +137,12 @@ def test_numbers_of_the_answers_on_foundations():
     assert right("q-regularisations-sum").text.startswith("1,") and wide.derivative(0.0) == pytest.approx(1.0)
     for family in ("uniform", "triangular", "normal", "logistic"):
         assert ab.Regularisation(ternary, ab.Noise(family, std=1e-6))(0.5) == pytest.approx(0.5)
+    assert "gives 0.34" in right("q-regularisations-limit").why
+    assert f"{ab.Regularisation(ternary, ab.Noise('normal', std=1.0))(0.5):.2f}" == "0.34"
     strip = ab.Regularisation(ternary, ab.Noise("normal", std=0.3))
+    width = optimize.brentq(lambda d: strip.probabilities(0.5 - d) @ [0, 1, -1], 1e-5, 1e-3)
+    _, middle, outer = strip.probabilities(0.5 - width / 2)
+    assert width < 1e-3 and f"it is {middle:.5f} against {outer:.5f}" in right("q-strategies-mode").why
     assert (strip.mode(0.5 - 1e-4), ternary(0.5 - 1e-4)) == (1, 0) and strip.mode(0.5 - 1e-3) == 0
 
 

@@ -6,7 +6,12 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import anabook as ab
+from anabook.convergence import log_margin_converges
+from anabook.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -55,7 +60,8 @@ def test_a_slide_is_short_and_has_notes_that_say_and_ask(slide):
     assert 1 <= slide.minutes <= 4
     assert slides.words(slide) <= 40
     assert re.search(r"^Say: \S", slide.notes, flags=re.M)
-    assert re.search(r"^Ask: \S", slide.notes, flags=re.M)
+    (asked,) = re.findall(r"^Ask: (\S.*)", slide.notes, flags=re.M)
+    assert re.search(r"^Answer: \S", slide.notes, flags=re.M) or asked.endswith(")"), "a question without its answer"
 
 
 @pytest.mark.parametrize("slide", [each for each in DECK if each.figure], ids=lambda slide: slide.figure)
@@ -69,6 +75,48 @@ def test_labels_of_chapters_exist():
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.ipynb"))
     for slide in DECK:
         assert f"({slide.chapter})=" in pages, slide.title
+
+
+def notes_of(title):
+    (slide,) = [slide for slide in DECK if slide.title == title]
+    return slide.notes
+
+
+def test_numbers_in_the_notes():
+    ternary = ab.Quantiser.ternary()
+    slope = {
+        (x, std): ab.Regularisation(ternary, ab.Noise("normal", std=std)).derivative(x)
+        for x in (0, 0.5)
+        for std in (0.2, 0.06)
+    }
+    assert slope[0, 0.06] < 1e-9
+    for place, said in {(0, 0.2): "0.18", (0.5, 0.2): "1.99", (0.5, 0.06): "6.6"}.items():
+        assert float(said) == pytest.approx(slope[place], abs=0.006 if len(said) == 4 else 0.06)
+        assert said in notes_of("Shake the stair")
+    # The slopes of three losses of a ternary weight at 0.2, under uniform noise of half-width ½.
+    average = ab.Regularisation(ternary, ab.Noise.covering("uniform", 0.5))
+    losses, w, h = (ternary.levels - 1) ** 2, 0.2, 1e-4
+    expected = [float(average.probabilities(at) @ losses) for at in (w - h, w + h)]
+    slopes = (2 * (ternary(w) - 1), 2 * (average(w) - 1) * average.derivative(w), (expected[1] - expected[0]) / (2 * h))
+    assert [round(float(each), 6) for each in slopes] == [-2, -1.6, -1]
+    for number in ("−2,", "−1.6,", "slope −1."):
+        assert number in notes_of("The answer")
+    # One bit of a ramp, without noise and with it.
+    ramp = np.linspace(0, 1, 100_001)
+    noise = ab.Noise.covering("uniform", 0.5).sample(ramp.shape, rng=0)
+    plain, shaken = (np.abs((at >= 0.5) - ramp) for at in (ramp, ramp - noise))
+    assert not (shaken < plain).any() and abs((shaken > plain).mean() - 0.25) < 0.01
+    assert f"from {plain.mean():.2f} to {shaken.mean():.2f}" in notes_of("Grey through one bit")
+    noisy = sum(variant.is_probability for variant in VARIANTS.values())
+    assert f"Of the {len(VARIANTS)} published variants collected here {noisy} have" in notes_of("And those with none")
+    comb = VARIANTS["ste_tern"]
+    assert not comb.pdf(np.linspace(-0.049, 0.049, 99)).any(), "at x = 0 no draw leaves the input on the middle level"
+    assert [log_margin_converges(family, (2, 1), (1, 1)) for family in ("normal", "logistic", "uniform", "triangular")] == [
+        True,
+        True,
+        False,
+        False,
+    ], "notes of 'Swap the schedules'"
 
 
 def bare(formula):

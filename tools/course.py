@@ -5,11 +5,11 @@
     python tools/course.py --pages --data cifar10 book/11-cifar10.ipynb
     python tools/course.py --name week-2 --out week-2.zip book/04-zoo.ipynb
 
-The archive has one folder, called `course` or as --name says, with the students' notebooks (tools/student.py), the package as a wheel beside them, README.md, and
-check.py, which says whether all is there. Recorded runs and answers on file are in the wheel. Data sets that `anabook data` has
-prepared are added by --data, the pages of the book, as `make site` has built them, by --pages. With --with-dependencies, pip also
-fetches all that package and JupyterLab need, for the system and the Python that this runs on, and the archive needs no network
-even to be installed. With PyTorch that is gigabytes.
+The archive has one folder, called `course` or as --name says: the students' notebooks (tools/student.py), the package as a wheel
+beside them, README.md, and check.py, which says whether all is there. Recorded runs and answers on file are in the wheel. Data
+sets that `anabook data` has prepared are added by --data, the pages of the book, as `make site` has built them, by --pages. With
+--with-dependencies, pip also fetches all that package and JupyterLab need, for the system and the Python that this runs on, and
+the archive needs no network even to be installed. With PyTorch that is gigabytes.
 
 Exit codes: 0 written, 1 pip failed, 2 bad arguments.
 """
