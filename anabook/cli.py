@@ -470,14 +470,6 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.set_defaults(run=_export)
 
 
-def _report(ints: Any, c: bool) -> str:
-    """What an integer network costs; as C, too, where this machine can compile it."""
-    try:
-        return str(ints.report(c=c))
-    except FileNotFoundError as error:
-        return f"{ints.report()}\n\nThe size of the C code was not measured: {error}"
-
-
 def _export(arguments: argparse.Namespace) -> int:
     from anabook._validate import path
     from anabook.experiments import exports
@@ -497,7 +489,7 @@ def _export(arguments: argparse.Namespace) -> int:
         std=arguments.std,
         packed=arguments.packed,
     )
-    print(_report(ints, arguments.c is not None) if arguments.report else ints)
+    print(exports.report(ints, c=arguments.c is not None) if arguments.report else ints)
     for file in written:
         print(f"{config.label}: {file}, {file.stat().st_size:,} bytes")
     return 0

@@ -222,9 +222,8 @@ class Law:
         """Q(u), the smallest t with F(t) ≥ u, for u in [0, 1]; ∓∞ at the ends of unbounded laws. Of probabilities only."""
         if self.lower_quantile is None:
             return self._searched(u, upper=False)
-        low = u <= 0.5
-        lower = self.lower_quantile(m.where(low, u, 1 - u), m, **self._shape(m))
-        return m.where(low, lower, -lower)
+        lower = self.lower_quantile(m.where(u <= 0.5, u, 1 - u), m, **self._shape(m))
+        return m.where(u <= 0.5, lower, -lower)
 
     def isf(self, u: Any, m: Any = NUMPY) -> Any:
         """Inverse of the upper tail: the t with T(t) = u, accurate for tiny u."""
@@ -406,7 +405,7 @@ def tent_tail(t: Any, m: Any, half_width: Any, square: Any) -> Any:
 
 def bell(t: Any, m: Any) -> Any:
     """The normal density of standard deviation 1."""
-    return 1 / m.root(2 * m.pi) * m.exp(t * t / -2)
+    return 1 / m.root(2 * m.pi) * m.exp(-t * t / 2)
 
 
 def sech2(t: Any, m: Any, rate: Any = 1) -> Any:
@@ -427,7 +426,6 @@ FAMILIES: dict[str, Law] = {
             density=lambda t, m: box(t, m, m.root(3)),
             distribution=lambda t, m: box_mass(t, m, m.root(3)),
             lower_quantile=lambda u, m: m.root(3) * (2 * u - 1),
-            far=lambda t, m: m.ramp(m.root(3) - m.abs(t)) / (2 * m.root(3)),
             support=lambda m: (-m.root(3), m.root(3)),
             ends=lambda m: Edge(1, 1 / (2 * m.root(3))),
             kinks=(-math.sqrt(3), math.sqrt(3)),

@@ -626,10 +626,10 @@ def test_weights_that_all_round_to_one_level_are_warned_of_with_the_remedy(weigh
         training.fit(net, DIGITS.train, schedule, epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        training.fit(net, DIGITS.train, schedule, epochs=1, initialise="near_thresholds")
+        training.fit(net, DIGITS.train, schedule, epochs=3, initialise="near_thresholds")
         scales = training.calibrate(models.mlp(64, (32, 32)), weights=weights)
         training.fit(
-            training.quantise(models.mlp(64, (32, 32)), weights, TERNARY, scales=scales), DIGITS.train, schedule, epochs=1
+            training.quantise(models.mlp(64, (32, 32)), weights, TERNARY, scales=scales), DIGITS.train, schedule, epochs=3
         )
 
 
@@ -642,7 +642,7 @@ def test_noise_that_spans_many_quanta_is_warned_of_with_the_remedy():
         training.fit(net, DIGITS.train, Schedule.periodic(2, 1), epochs=1, initialise="near_thresholds")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        training.fit(net, DIGITS.train, Schedule.for_network(net, period=1), epochs=1, initialise="near_thresholds")
+        training.fit(net, DIGITS.train, Schedule.for_network(net, period=1), epochs=3, initialise="near_thresholds")
 
 
 @pytest.mark.parametrize("noise", ["uniform", "triangular", "normal", "logistic"])

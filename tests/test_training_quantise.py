@@ -230,12 +230,9 @@ def test_dirac_noise_saves_no_input_for_the_backward_pass():
         x = points().requires_grad_()
         Quantise(QUANTISERS["ternary"], std=0.0)(x)
         assert saved == []
-        for size in (None, 1):
-            with kernels.compiling(size):
-                Quantise(QUANTISERS["ternary"], std=0.3)(x)
-    # For a small tensor, and else with mean and std, levels, thresholds.
-    assert [t.numel() for t in saved] == [x.numel(), x.numel(), 2 + 3 + 2]
-    assert saved[0].data_ptr() == saved[1].data_ptr() == x.data_ptr()
+        Quantise(QUANTISERS["ternary"], std=0.3)(x)
+    assert [t.numel() for t in saved] == [x.numel(), 2 + 3 + 2]  # mean and std, levels, thresholds
+    assert saved[0].data_ptr() == x.data_ptr()
 
 
 @every_family

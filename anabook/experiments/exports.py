@@ -224,3 +224,20 @@ def export(
     if c is not None:
         written.extend(ints.to_c(c))
     return config, ints, written
+
+
+def report(ints: Any, c: bool) -> str:
+    """What an integer network costs, as text; with `c` also how large its C is, where this machine can compile it.
+
+    Example:
+        >>> import numpy as np
+        >>> from anabook.deploy.network import IntegerNetwork
+        >>> from anabook.deploy.steps import Input, Weighted
+        >>> step = Weighted(name="sum", inputs=("input",), weights=np.ones((1, 5), np.int8))
+        >>> "Horowitz" in report(IntegerNetwork(Input((5,), 0, 15), [step]), c=False)
+        True
+    """
+    try:
+        return str(ints.report(c=c))
+    except FileNotFoundError as error:
+        return f"{ints.report()}\n\nThe size of the C code was not measured: {error}"

@@ -9,46 +9,33 @@ from torch import Tensor
 
 from anabook.training import kernels
 from anabook.training._plans import Plan
-from anabook.training.small import Passes
 
 STEP = "Quantise"
 """What the steps of all these classes are called where paths through a network are compared: they are one and the same."""
 
 
 class Call(torch.autograd.Function):
-    """A call that nothing watches or transforms. Saves its input and a few constants, and nothing where the gradient is 0.
-
-    Args of `apply`:
-        x, plan: the input, and what the call comes to.
-        keys: for draws, as the passes take them.
-        passes: those for small tensors, which have the constants already, where x is one.
-    """
+    """A call that nothing watches or transforms. Saves its input and a few constants, and nothing where the gradient is 0."""
 
     step = STEP
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, plan: Plan, keys: Any, passes: Passes | None = None) -> Tensor:
-        ctx.plan, ctx.passes = plan, passes
-        if passes is None:
-            if plan.backward is not None:
-                ctx.save_for_backward(x, plan.backward)
-            return plan.forwards(x, keys)
+    def forward(ctx: Any, x: Tensor, plan: Plan, keys: Tensor | None) -> Tensor:
+        ctx.plan = plan
         if plan.backward is not None:
-            ctx.save_for_backward(x)
-        return passes.forwards(x, keys)
+            ctx.save_for_backward(x, plan.backward)
+        return plan.forwards(x, keys)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         plan = ctx.plan
         if plan.backward is None:
-            return torch.zeros_like(grad), None, None, None
-        x, *_ = ctx.saved_tensors
+            return torch.zeros_like(grad), None, None
+        x, constants = ctx.saved_tensors
         if torch.is_grad_enabled():
             # The caller wants to differentiate again, which only the plain function allows.
-            return kernels.slope(grad, x, plan.backward, *plan.slope), None, None, None
-        if ctx.passes is not None and not (kernels.is_watched(grad) or torch._C._functorch.is_legacy_batchedtensor(grad)):
-            return ctx.passes.backwards(grad, x), None, None, None
-        return plan.backwards(grad, x, plan.backward), None, None, None
+            return kernels.slope(grad, x, constants, *plan.slope), None, None
+        return plan.backwards(grad, x, constants), None, None
 
 
 class Quantisation(torch.autograd.Function):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from anabook.training import kernels, small
+from anabook.training import kernels
 from anabook.training._modes import undisturbed
 
 
@@ -43,7 +43,6 @@ class Plan(NamedTuple):
         old.constants.copy_(self.constants)
         if self.backward is not None:
             old.backward.copy_(self.backward)
-        old.parts.pop("small", None)
         return old
 
     def with_constants(self, change: Callable[[Any], Tensor]) -> Plan:
@@ -78,12 +77,3 @@ class Plan(NamedTuple):
 
             self.parts[which] = undisturbed(take)
         return self.parts[which]
-
-    def small(self, x: Tensor) -> small.Passes | None:
-        """Both passes for x, where that is a small tensor that nothing is compiled for."""
-        if x.numel() > small.MOST or x.dtype != self.constants.dtype or kernels.pays(x):
-            return None
-        try:
-            return self.parts["small"]
-        except KeyError:
-            return self.parts.setdefault("small", undisturbed(lambda: small.passes(self)))

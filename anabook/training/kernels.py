@@ -3,8 +3,8 @@
 A kernel is a plain function, element by element: it keeps nothing, moves nothing between devices and waits for none.
 `torch.compile` fuses it into one pass over memory; the same function runs as it stands on tensors too small to pay for
 that, on tensors of a transformation (`torch.func`), inside a program that is being compiled already, and where no
-compiler is found; the smallest have NumPy's arrays for that (`small`). All formulas come from `anabook.laws`, where they
-stand once; a density of the reader's own brings its functions along (`_densities.TorchDensity`).
+compiler is found. All formulas come from `anabook.laws`, where they stand once; a density of the reader's own brings its
+functions along (`_densities.TorchDensity`).
 
 What changes while noise is annealed comes in as one tensor of constants, so that annealing never compiles again. What
 is fixed is a `Layout`: which constants there are, and how the thresholds near a number are found (`layouts`).
@@ -27,7 +27,7 @@ from anabook._validate import integer
 from anabook.laws import FAMILIES
 from anabook.training import wide as wide_noise
 from anabook.training._modes import forward_mode, transforming
-from anabook.training._ops import PLAIN, TORCH_OPS, as_type, is_fused, on_grid
+from anabook.training._ops import TORCH_OPS, as_type, is_fused, on_grid
 from anabook.training.draws import uniforms
 from anabook.training.layouts import GRID, MOST_SELECTS, Grid, Kind, Layout, Loop, Table, Wide, layout_of
 from anabook.training.programs import program
@@ -355,9 +355,8 @@ def register(name: str, kernel: Callable[..., Any], like: int) -> None:
 compile_from: int | None = 2**18
 """Tensors of at least this many elements go through compiled kernels; None compiles nothing.
 
-A compiled pass is faster but on the smallest tensors, which `small` computes: on 64 numbers it takes from 2/3 of the time, for
-draws, to 5/4 (`benchmarks/run.py`). But the first call takes seconds, which short trainings of small networks do not get
-back: lower it for long ones, as `anabook.experiments` does.
+A compiled pass is faster at any size, two to five times on 64 numbers (`benchmarks/RESULTS.md`). But the first call takes
+seconds, which short trainings of small networks do not get back: lower it for long ones, as `anabook.experiments` does.
 
 It depends on nothing but the size, so a seed gives the same numbers whatever ran before.
 """
@@ -370,9 +369,8 @@ _shaped = torch.ops.aten._unsafe_view.default  # `view` without its mark
 def compiling(size: int | None) -> Iterator[None]:
     """Within it, tensors of at least `size` elements go through compiled kernels.
 
-    Elsewhere those of at least `compile_from` do, 2¹⁸ unless you set it. A compiled call is faster but on tensors of a few
-    dozen numbers. The first one of each kind takes seconds, which short trainings of small networks do not get back: lower
-    it for long ones.
+    Elsewhere those of at least `compile_from` do, 2¹⁸ unless you set it. A compiled call is faster at any size, but the
+    first one of each kind takes seconds, which short trainings of small networks do not get back: lower it for long ones.
 
     Args:
         size: a number of elements; 1 compiles for all tensors of two elements or more, None for none.
@@ -411,7 +409,7 @@ def run(
         drawing: whether elements are numbered, as they are for draws.
     """
     # What watches or transforms a call is to see the kernel itself: no compiler works under it.
-    if is_watched(x) or not _ordinary(others):
+    if torch.compiler.is_compiling() or transforming() or forward_mode() or not _ordinary(x, others):
         return _KERNELS[name](x, *others, *static)
     return run_plainly(name, x, *others, static=static, parts=parts, drawing=drawing)
 
@@ -421,7 +419,7 @@ def run_plainly(
 ) -> Any:
     """The same where nothing watches or transforms the call."""
     like = _LIKE.get(name, 1)
-    if not pays(x) or like > 1 and torch._C._functorch.is_legacy_batchedtensor(x):  # gradients of `is_grads_batched`
+    if not _pays(x) or like > 1 and torch._C._functorch.is_legacy_batchedtensor(x):  # gradients of `is_grads_batched`
         if parts is not None:
             apart = parts()
             others = (*others[: like - 1], *apart, *others[like - 1 + len(apart) :])
@@ -455,16 +453,11 @@ def _each(out: Any, shape: Callable[[Tensor], Tensor]) -> Any:
     return tuple(shape(t) if t.dim() else t for t in out) if isinstance(out, tuple) else shape(out)
 
 
-def is_watched(x: Tensor) -> bool:
-    """Whether something watches or transforms a call on x, or x is a tensor of a kind of its own."""
-    return torch.compiler.is_compiling() or type(x) not in PLAIN or transforming() or forward_mode()
+def _ordinary(x: Tensor, others: tuple) -> bool:
+    return not any([type(t) is not Tensor and type(t) is not torch.nn.Parameter for t in (x, *others)])  # noqa: C419
 
 
-def _ordinary(others: tuple) -> bool:
-    return not any([type(t) not in PLAIN for t in others])  # noqa: C419
-
-
-def pays(x: Tensor) -> bool:
+def _pays(x: Tensor) -> bool:
     """Whether to compile for a tensor: programs are for two elements or more."""
     if compile_from is None or x.numel() < max(compile_from, 2) or _broken:
         return False

@@ -95,7 +95,7 @@ def layout_of(
         std, mean: the size of the law's unit and the place of its 0.
     """
     n = len(thresholds)
-    low, high = (0.0, 0.0) if law is None else (std * end for end in ends_of(law, dtype))
+    low, high = (0.0, 0.0) if law is None else (std * end for end in _ends(law, dtype))
     grid = None if n <= 3 or math.isinf(high - low) else _evenly_spaced(levels.tobytes(), thresholds.tobytes(), dtype)
     if grid is not None:
         quantum = grid["quantum"]
@@ -129,7 +129,7 @@ def _bucket(count: int, first: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def ends_of(law: Kind, dtype: torch.dtype) -> tuple[float, float]:
+def _ends(law: Kind, dtype: torch.dtype) -> tuple[float, float]:
     """[low, high): where a law counts in a float type, in standard deviations from its mean."""
     if not isinstance(law, (str, laws.Law)):
         return law.ends(dtype)

@@ -17,11 +17,11 @@ from anabook.laws import FAMILIES, Law
 from anabook.noise import Noise
 from anabook.quantisers import Quantiser
 from anabook.regularisation import Regularisation
-from anabook.training import kernels, small
+from anabook.training import kernels
 from anabook.training._calls import Call, DualQuantisation, Quantisation
 from anabook.training._mode_stair import mode_stair
 from anabook.training._modes import forward_mode, transforming, undisturbed
-from anabook.training._ops import FLOATS, compute_dtype
+from anabook.training._ops import FLOATS, PLAIN, compute_dtype
 from anabook.training._plans import Plan
 from anabook.training.learned import Learned
 
@@ -181,17 +181,15 @@ class Quantise(nn.Module):
         return tuple((*key, plan.structure) for key, plan in self._plans.items() if key[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        if kernels.is_watched(x):
+        if torch.compiler.is_compiling() or type(x) not in PLAIN or transforming() or forward_mode():
             return self._forward_watched(x)
         plan = self._plans.get((self.training, x.dtype, x.device))
         if plan is None:
             return self._forward_watched(x)
-        passes, keys = plan.small(x), None
-        if plan.kernel in kernels.DRAWING:
-            keys = self.keys(x.device) if passes is None else small.keys(self._own_generator())
+        keys = self.keys(x.device) if plan.kernel in kernels.DRAWING else None
         if x.requires_grad and torch.is_grad_enabled():
-            return Call.apply(x, plan, keys, passes)
-        return (plan if passes is None else passes).forwards(x, keys)
+            return Call.apply(x, plan, keys)
+        return plan.forwards(x, keys)
 
     def _forward_watched(self, x: Tensor) -> Tensor:
         """The same where something watches or transforms the call, or for what comes for the first time."""
@@ -243,17 +241,13 @@ class Quantise(nn.Module):
 
     def keys(self, device: torch.device) -> Tensor:
         """Three random integers, which fix the draws of a call."""
-        generator = self._own_generator()
-        return torch.randint(-(2**31), 2**31, (3,), dtype=torch.int32, device=device, generator=generator)
-
-    def _own_generator(self) -> torch.Generator | None:
         if self.generator is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
             raise RuntimeError(
                 "a Quantise with a generator of its own is run again within a backward pass, as gradient "
                 "checkpointing does, and would draw other numbers than before: leave its generator out, "
                 "since checkpointing sets torch's global one back."
             )
-        return self.generator
+        return torch.randint(-(2**31), 2**31, (3,), dtype=torch.int32, device=device, generator=self.generator)
 
     def _as_leaf(self, x: object) -> fx.Proxy:
         """What a symbolic trace records of a call: the module as a whole, as it does with torch's own.
