@@ -13,7 +13,8 @@
   ];
 
   function mark(element, name) {
-    const scrolls = element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX !== "visible";
+    const rounding = element.matches("mjx-container") ? 0 : 1;
+    const scrolls = element.scrollWidth > element.clientWidth + rounding && getComputedStyle(element).overflowX !== "visible";
     if (scrolls) {
       element.tabIndex = 0;
       if (!element.hasAttribute("role")) element.setAttribute("role", "group");
@@ -31,8 +32,10 @@
   function shrink(formula) {
     const box = formula.parentElement;
     box.style.fontSize = "";
-    if (formula.clientWidth && formula.scrollWidth > formula.clientWidth) {
-      box.style.fontSize = `${100 * Math.max(SMALLEST, 0.985 * formula.clientWidth / formula.scrollWidth)}%`;
+    if (!formula.clientWidth) return;
+    for (let size = 1; size > SMALLEST && formula.scrollWidth > formula.clientWidth;) {  // widths are rounded: once more
+      size = Math.max(SMALLEST, 0.985 * size * formula.clientWidth / formula.scrollWidth);
+      box.style.fontSize = `${100 * size}%`;
     }
   }
 
@@ -104,7 +107,8 @@
 
   window.addEventListener("load", () => {
     markAll();
-    window.MathJax?.startup?.promise?.then(markAll);
+    // Once the formulas are set, and once more with their own letters, which can be a little wider.
+    window.MathJax?.startup?.promise?.then(markAll).then(() => document.fonts?.ready).then(markAll);
   });
   window.addEventListener("resize", later);
   document.addEventListener("toggle", later, true);

@@ -13,12 +13,13 @@
     return made;
   }
 
-  // The stored figures of an output, each with the image that is replaced when the cell is run.
+  // The stored figures of an output, each with the picture (an image, or a drawing in the page) that is replaced when the cell is run.
   function figuresIn(output) {
-    return [...(output?.querySelectorAll("img") || [])].map(image => {
+    return [...(output?.querySelectorAll("img, .drawn") || [])].map(image => {
       const figure = image.closest("figure");
       const place = figure && document.createComment("figure");
-      return { image, now: image, figure, place };
+      const words = image.alt ?? image.querySelector("[aria-label]")?.getAttribute("aria-label");
+      return { image, now: image, words: words || "", figure, place };
     });
   }
 
@@ -58,8 +59,10 @@
     }
 
     edit() {
-      this.box.querySelector("details.above-input")?.setAttribute("open", "");
+      const folded = this.box.querySelector("details.above-input:not([open])");
+      folded?.setAttribute("open", "");
       if (!this.editor) {
+        this.folded = folded;
         this.editor = live.edit(this.code, {
           label: `Code of cell ${this.label}`,
           help: HELP,
@@ -183,6 +186,7 @@
       if (this.editor) {
         this.editor.box.remove();
         this.editor = null;
+        this.folded?.removeAttribute("open");
         this.written.hidden = false;
         this.change.hidden = false;
         this.undo.hidden = true;

@@ -64,8 +64,8 @@
     const image = element("img", "");
     image.src = source;
     image.alt = place.changed
-      ? `Figure drawn by your code. The book's, for comparison: ${stored?.image.alt || "none"}`
-      : stored?.image.alt || "Figure drawn by this cell";
+      ? `Figure drawn by your code. The book's, for comparison: ${stored?.words || "none"}`
+      : stored?.words || "Figure drawn by this cell";
     image.addEventListener("load", () => {
       if (source.startsWith("data:")) image.width = Math.round(image.naturalWidth / scale);
     }, { once: true });
