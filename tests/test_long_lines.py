@@ -38,7 +38,7 @@ CODE = '''def f(x):
 
 def test_long_lines_go_on_further_in_than_they_begin():
     found = in_lines(boxed(CODE))
-    lines = re.findall(r'<span class="long-line" style="--in: (\d+)">(.*?\n)</span>', found, flags=re.S)
+    lines = re.findall(r'<span class="long-line" style="--in: (\d+)">(.*?)</span>\n', found, flags=re.S)
     assert [(int(deep), text(line).rstrip("\n")) for deep, line in lines] == [
         (4 + DEEPER, CODE.splitlines()[3]),
         (4 + DEEPER, CODE.splitlines()[4]),
@@ -66,5 +66,5 @@ def test_no_letter_is_changed_and_elements_are_nested(lines):
         depth += {"<span": 1, "</span": -1, "<pre": 0}[tag]
         assert depth >= 0
     assert depth == 0
-    for line in re.findall(r'<span class="long-line"[^>]*>(.*?\n)</span>', found, flags=re.S):
+    for line in re.findall(r'<span class="long-line"[^>]*>(.*?)</span>\n', found, flags=re.S):
         assert line.count("<span") == line.count("</span") and len(text(line)) > SHORT

@@ -39,7 +39,9 @@ def in_lines(text: str) -> str:
             return found[0]
         for number, line in enumerate(lines):
             if len(letters(line)) > SHORT:
-                lines[number] = f'<span class="long-line" style="--in: {indent(line) + DEEPER}">{line}</span>'
+                # The line's end stays outside: within a box it would be copied twice.
+                whole, end = re.fullmatch(r"(.*?)(\n?)", line, flags=re.S).groups()
+                lines[number] = f'<span class="long-line" style="--in: {indent(line) + DEEPER}">{whole}</span>{end}'
         return f'{found[1]}<pre style="--letters: {longest}">{"".join(lines)}</pre>'
 
     return BOX.sub(marked, text)

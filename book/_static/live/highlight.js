@@ -22,7 +22,7 @@ window.anabookLive = window.anabookLive || {};
   // What the two older ways of filling in texts look like, in any text.
   const PERCENT = /%(?:\(\w+\))?[-#0 +]*(?:[0-9]+|[*])?(?:\.(?:[0-9]+|[*]))?[hlL]?[E-GXc-giorsaux%]/y;
   const BRACES = /\{(?:\w+(?:\.\w+|\[[^\]]+\])*)?(?:![sra])?(?::(?:.?[<>=^])?[-+ ]?#?0?\d*,?(?:\.\d+)?[E-GXb-gnosx%]?)?\}/y;
-  const NUMBER = /(?:0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*\.[\d_]*|\.\d[\d_]*|\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?[jJ]?)/y;
+  const NUMBER = /(?:0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:(?:\d[\d_]*\.[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?|\d[\d_]*[eE][+-]?\d[\d_]*)[jJ]?|\d[\d_]*)/y;
   const NAME = /[\p{L}_][\p{L}\p{N}_]*/uy;
   const SYMBOL = /!=|==|<<|>>|:=|[-~+/*%=<>&^|.@]/y;
 
@@ -35,7 +35,7 @@ window.anabookLive = window.anabookLive || {};
     if (/^0[xX]/.test(text)) return "mh";
     if (/^0[oO]/.test(text)) return "mo";
     if (/^0[bB]/.test(text)) return "mb";
-    return /[.jJ]|^\d[\d_]*[eE]/.test(text) ? "mf" : "mi";
+    return /[.]|^\d[\d_]*[eE]/.test(text) ? "mf" : "mi"; // of 1j, Pygments takes the 1 for a number and the j for a name
   }
 
   // Code up to a closing bracket that was not opened in it: the expression within a formatted string. Ends before "!r", ":" or "}".
