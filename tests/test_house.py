@@ -296,7 +296,7 @@ def test_numbers_that_are_not_compared_are_held_by_assertions_in_the_next_cell(p
 def test_code_cells_are_short_enough_to_see_whole(path):
     for number, cell in enumerate(cells(path)):
         if cell["cell_type"] == "code" and "hide-input" not in cell["metadata"].get("tags", []):
-            assert len("".join(cell["source"]).strip().splitlines()) <= 36, (number, "".join(cell["source"])[:80])
+            assert len("".join(cell["source"]).strip().splitlines()) <= 30, (number, "".join(cell["source"])[:80])
 
 
 @by_name

@@ -165,16 +165,35 @@ def _erfi(iv: Any, x: Any) -> Any:
 
 
 def _bessel(sign: int) -> Callable[..., Any]:
-    """(x/2)^n/n!·Σ (±x²/4)^k·n!/(k!·(n + k)!) for whole n ≥ 0; + for I, − for J."""
+    """(x/2)^n/n!·Σ (±x²/4)^k·n!/(k!·(n + k)!) for whole n ≥ 0; + for I, − for J, which has another series far out."""
 
     def rule(iv: Any, order: Any, x: Any) -> Any:
         n = int(order.a)
         if not (order.a == order.b == n and 0 <= n <= _FAR):
             raise ValueError("a Bessel function of another order.")
+        if sign < 0 and x.a > max(_FAR, n * n):
+            return _far_bessel(iv, n, x)
         quarter = sign * _near(x) * x / 4
         return _series(iv, (x / 2) ** n / iv.factorial(iv.mpf(n)), lambda k: quarter / ((k + 1) * (n + k + 1)))
 
     return rule
+
+
+def _far_bessel(iv: Any, n: int, x: Any) -> Any:
+    """Hankel's expansion √(2/(πx))·(P·cos χ − Q·sin χ) with χ = x − (n/2 + 1/4)π.
+
+    Once more than n/2 terms of P and of Q are taken, each is wrong by less than the first term left out (DLMF 10.17(iii)).
+    """
+    term, sums, small = iv.mpf(1), [iv.mpf(0), iv.mpf(0)], mpmath.mpf(10) ** (-iv.dps - 5)
+    for k in range(_TERMS):
+        if k > n + 2 and abs(term).b <= small:
+            break
+        sums[k % 2] = sums[k % 2] + (-1) ** (k // 2) * term
+        term = term * (4 * n * n - (2 * k + 1) ** 2) / (8 * (k + 1) * x)
+    else:
+        raise ValueError("the series does not come to an end.")
+    rest, angle = iv.mpf([-1, 1]) * abs(term).b, x - (2 * n + 1) * iv.pi / 4
+    return iv.sqrt(2 / (iv.pi * x)) * ((sums[0] + rest) * iv.cos(angle) - (sums[1] + rest) * iv.sin(angle))
 
 
 def _polylog(iv: Any, s: Any, z: Any) -> Any:
